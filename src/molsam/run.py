@@ -104,7 +104,7 @@ def _all_folds(
     summary: dict[str, Any] = {
         "name": outcomes[0]["name"],
         "metric": metric,
-        "run_dir": str(folder),
+        "run_dir": _shown(folder),
         "folds": rows,
     }
     for key in ("valid", "test"):
@@ -262,10 +262,16 @@ def _outcome(cfg: DictConfig, trainer: Trainer, digest: str, started: datetime, 
         "machine": result.machine(torch.get_num_threads(), cfg.training.device),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run_dir": str(trainer.folder),
+        "run_dir": _shown(trainer.folder),
         "config_hash": digest,
         "config": trainer.config,
     }
+
+
+def _shown(folder: Path) -> str:
+    """A run folder as seen from where the command runs, so that results can be shared without a machine's paths."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def _save_predictions(trainer: Trainer) -> None:
