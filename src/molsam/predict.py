@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from molsam import result
 from molsam.errors import ConfigError, InvalidMolecule, StorageError
 from molsam.files import write_atomic
 
@@ -139,7 +140,10 @@ class _Run:
 
 
 def _expand(folder: Path) -> list[Path]:
-    """The runs in a folder: itself, or its folds."""
+    """The runs in a folder: itself, the one it was taken over from, or its folds."""
+    outcome = result.read(folder)
+    if outcome is not None:
+        return [result.origin(folder, outcome)]
     folds = sorted(path.parent.parent for path in folder.glob("fold*/best/model.safetensors"))
     return folds or [folder]
 

@@ -14,6 +14,8 @@ from molsam.files import read_json, write_json
 
 SCHEMA = 1
 NAME = "result.json"
+SAME = "same_run_as"
+"""Key of a result taken over from another folder: that folder, relative to its own."""
 REQUIRED = (
     "config", "config_hash", "model", "optimizer", "dataset", "seed", "fold", "task", "metric", "direction",
     "best_epoch", "epochs", "valid", "test", "graphs_per_s", "seconds_per_epoch", "gradient_passes", "passes_per_step",
@@ -23,7 +25,7 @@ REQUIRED = (
 
 def write(folder: Path, result: dict[str, Any]) -> None:
     """Write `result` with its checksum; the file exists only when the run is complete."""
-    body = {"schema": SCHEMA, "status": "complete", **result}
+    body = {"schema": SCHEMA, "status": "complete", **{k: v for k, v in result.items() if k != "checksum"}}
     plain = json.loads(json.dumps(body, default=str))
     write_json(folder / NAME, {**plain, "checksum": checksum(plain)})
 
@@ -39,6 +41,11 @@ def read(folder: Path) -> dict[str, Any] | None:
         what = f"lacks {missing[0]}" if missing else "does not fit its schema and checksum"
         raise StorageError(f"{path} is damaged (it {what}); remove it and run the same command again.")
     return result
+
+
+def origin(folder: Path, result: dict[str, Any]) -> Path:
+    """The folder with the curves, predictions and weights of a result: its own, but for one that was taken over."""
+    return Path(os.path.normpath(folder / result[SAME])) if SAME in result else folder
 
 
 def checksum(result: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "sweep", "row", "dataset", "fold", "seed", "smoke", "model", "optimizer", "metric", "direction", "score", "valid",
     "graphs_per_s", "seconds_per_epoch", "seconds", "epochs", "steps", "gradient_passes", "passes_per_step",
-    "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash", "finished", "path",
+    "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash", "finished", "path", "same_run_as",
 )  # fmt: skip
 """What a run is (sweep to optimizer), what it reached (score is the test metric), what it cost, and where it is."""
 

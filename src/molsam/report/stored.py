@@ -49,6 +49,11 @@ class StoredRun:
         value = self.result["test"].get(self.result["metric"])
         return None if value is None else float(value)
 
+    @property
+    def files(self) -> Path:
+        """Where its curves are: another sweep's folder, if that trained it."""
+        return result.origin(self.folder, self.result)
+
     def setting(self, key: str) -> Any:
         """The setting at a dotted key, None if there is none."""
         node: Any = self.result["config"]
@@ -58,15 +63,15 @@ class StoredRun:
 
     def epochs(self) -> list[Row]:
         """The epoch lines of metrics.jsonl."""
-        return [row for row in read_lines(self.folder / "metrics.jsonl") if row.get("kind") == "epoch"]
+        return [row for row in read_lines(self.files / "metrics.jsonl") if row.get("kind") == "epoch"]
 
     def gradients(self) -> list[Row]:
         """The lines of gradients.jsonl, one a step; empty without diagnostics=gradients."""
-        return read_lines(self.folder / "gradients.jsonl")
+        return read_lines(self.files / "gradients.jsonl")
 
     def sharpness(self) -> Row:
         """The last line of sharpness.jsonl; empty without diagnostics=sharpness."""
-        return next(reversed(read_lines(self.folder / "sharpness.jsonl")), {})
+        return next(reversed(read_lines(self.files / "sharpness.jsonl")), {})
 
 
 def scan(roots: Iterable[Path]) -> tuple[list[StoredRun], list[str]]:
@@ -84,11 +89,12 @@ def scan(roots: Iterable[Path]) -> tuple[list[StoredRun], list[str]]:
 
 
 def find_runs(roots: Iterable[Path]) -> list[StoredRun]:
-    """All finished runs under some folders, by path; a damaged result.json is passed over with a warning."""
+    """All finished runs under some folders, by path, each once; a damaged one is passed over with a warning."""
     found, damaged = scan(roots)
     for sentence in damaged:
         log.warning(sentence)
-    return found
+    folders = {run.folder for run in found}
+    return [run for run in found if run.files == run.folder or run.files not in folders]
 
 
 def read_lines(path: Path) -> list[Row]:

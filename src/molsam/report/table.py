@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -138,6 +140,20 @@ def _entry(spec: Spec, runs: pd.DataFrame, row: str, dataset: str, column: str) 
 
 
 def _remarks(runs: pd.DataFrame) -> list[str]:
+    return [*_taken(runs), *_unlike(runs)]
+
+
+def _taken(runs: pd.DataFrame) -> list[str]:
+    """Whose runs some cells are."""
+    others = Counter(Path(folder).parent.name for folder in runs["same_run_as"].dropna())
+    return [f"Cells that are runs of equal settings made elsewhere: {_listed(others)}."] if others else []
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
+
+
+def _unlike(runs: pd.DataFrame) -> list[str]:
     """What makes the cells of a table not comparable."""
     import json
 

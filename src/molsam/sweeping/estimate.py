@@ -26,14 +26,17 @@ EVALUATION = 1.15
 """An epoch's time over its training steps' time: the validation set, checkpoints."""
 
 
-def dry_run(sweeper: ResumableSweeper, plan: list[Planned], done: set[str]) -> str:
-    """The cells, how many are done, and the time the others will take."""
-    lines = [f"{'done   ' if p.cell.name in done else 'missing'}  {p.cell.name}" for p in plan]
-    missing = [p for p in plan if p.cell.name not in done]
-    outputs = Path(str(OmegaConf.select(sweeper.config, "paths.outputs") or Path(sweeper.sweep_dir).parent))
-    seconds = total_seconds(missing, measured(outputs))
+def dry_run(sweeper: ResumableSweeper, plan: list[Planned], done: set[str], same: dict[str, Path]) -> str:
+    """The cells, how many are done (or trained by other sweeps), and the time the others will take."""
+    lines = []
+    for name in (p.cell.name for p in plan):
+        state = "done   " if name in done else "same   " if name in same else "missing"
+        lines.append(f"{state}  {name}" + (f"  is {same[name].parent.name}/{same[name].name}" if name in same else ""))
+    missing = [p for p in plan if p.cell.name not in done and p.cell.name not in same]
+    seconds = total_seconds(missing, measured(sweeper.outputs))
     workers = sweeper.workers()
-    lines.append(f"{sweeper.sweep_name}: {len(done)} of {len(plan)} cells are done, {len(missing)} would run.")
+    taken = f"{len(same)} are runs of equal settings elsewhere, " if same else ""
+    lines.append(f"{sweeper.sweep_name}: {len(done)} of {len(plan)} cells are done, {taken}{len(missing)} would run.")
     if missing and seconds is None:
         lines.append("The time cannot be estimated: no finished run tells the speed and the size of its data.")
     elif missing and seconds is not None:

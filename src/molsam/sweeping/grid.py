@@ -7,12 +7,13 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsam import result
 from molsam.errors import ConfigError, MolsamError, StorageError
 from molsam.folder import read_status
-from molsam.sweeping import compose, estimate
+from molsam.sweeping import compose, estimate, reuse
 from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Planned
 from molsam.sweeping.heartbeat import host
@@ -42,10 +43,12 @@ class SweepIncomplete(MolsamError):  # noqa: N818 - the sentence it raises is no
 def sweep(sweeper: ResumableSweeper, arguments: list[str]) -> None:
     """Run the missing cells of a grid. Raises SweepIncomplete naming how many failed."""
     plan = compose.plan(sweeper, arguments)
+    same = reuse.find(plan, sweeper.outputs) if sweeper.settings.reuse else {}
     if sweeper.config.get("dry_run"):
-        print(estimate.dry_run(sweeper, plan, {p.cell.name for p in plan if is_done(p)}))
+        print(estimate.dry_run(sweeper, plan, {p.cell.name for p in plan if is_done(p)}, same))
         return
     plan = _settle_foreign(plan, overwrite=bool(sweeper.config.get("overwrite")))
+    _take_over(sweeper, plan, same)
     study = SharedStudy(
         sweeper.storage_node(), sweeper.name_of_study(), sweeper.directions(), None, None, sweeper.job.heartbeat
     )
@@ -61,6 +64,18 @@ def is_done(planned: Planned) -> bool:
         log.warning(str(error))
         return False
     return found is not None and found["config_hash"] == planned.hash
+
+
+def _take_over(sweeper: ResumableSweeper, plan: list[Planned], same: dict[str, Path]) -> None:
+    for planned in plan:
+        if planned.cell.name in same:
+            reuse.take_over(planned, same[planned.cell.name])
+    if same:
+        print(
+            f"{sweeper.sweep_name}: {len(same)} cells are runs of equal settings that were made elsewhere, and are "
+            "taken over (hydra.sweeper.reuse=false trains them again)",
+            file=sys.stderr,
+        )
 
 
 def _settle_foreign(plan: list[Planned], overwrite: bool) -> list[Planned]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -79,6 +80,11 @@ class ResumableSweeper(OptunaSweeperImpl):
         self.launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=self.job
         )
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of all runs, whatever sweep made them."""
+        return Path(str(OmegaConf.select(self.config, "paths.outputs") or Path(self.sweep_dir).parent))
 
     @property
     def is_grid(self) -> bool:
