@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 PREDICTIONS = "test_predictions.csv"
+# Its first start tells of the fonts it has found, in the middle of a run's lines.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
 
 
 def result_plots(folder: Path, result: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
