@@ -78,6 +78,8 @@ class _Run:
             if (folder / ".hydra").exists()
             else OmegaConf.load(folder.parent / ".hydra" / "config.yaml")
         )
+        if "featurizer" not in cfg.model:
+            raise ConfigError(f"{folder} was trained on images; predict takes molecules.")
         self.spec = DataSpec(**state["spec"])
         self.task_names: list[str] = state["task_names"]
         self.featurizer = preflight.build("model.featurizer", cfg.model.featurizer)

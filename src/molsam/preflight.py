@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from molsam.config import TRAINING_LIMITS, PathsConfig, TrainingConfig, plain
 from molsam.errors import ConfigError, MolsamError
 from molsam.models.api import DataSpec, MoleculeModel
+from molsam.models.resnet import ResNet18
 from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
 
@@ -67,16 +68,34 @@ def check(cfg: DictConfig) -> TrainingConfig:
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed} is not a whole number from 0 up; give one such as seed=0.")
     _check_data(cfg, training)
-    featurizer = build("model.featurizer", cfg.model.featurizer)
-    spec = DataSpec(featurizer.node_dim, featurizer.edge_dim, n_tasks=1, max_atoms=50)
-    with torch.device("meta"):
-        model = build("model", cfg.model, spec)
-    if not isinstance(model, MoleculeModel):
-        raise ConfigError(f"model._target_={cfg.model._target_} is not a molsam model; give a MoleculeModel.")
+    _check_model(cfg)
     build("lr_schedule", cfg.lr_schedule)
     dummy = [torch.nn.Parameter(torch.zeros(1))]
     make_optimizer(cfg, dummy, steps_per_epoch=1, training=training)
     return training
+
+
+def has_images(cfg: DictConfig) -> bool:
+    """Whether the dataset is one of images."""
+    return cfg.dataset.get("reader") == "cifar"
+
+
+def _check_model(cfg: DictConfig) -> None:
+    images = "featurizer" not in cfg.model
+    if images != has_images(cfg):
+        kind, remedy = ("images", "dataset=cifar10 or cifar100") if images else ("molecules", "model=resnet18")
+        raise ConfigError(
+            f"model={cfg.choices.model} reads {kind}, dataset={cfg.choices.dataset} has none; use {remedy}."
+        )
+    if images:
+        spec = DataSpec(node_dim=3, edge_dim=0, n_tasks=cfg.dataset.classes, max_atoms=0)
+    else:
+        featurizer = build("model.featurizer", cfg.model.featurizer)
+        spec = DataSpec(featurizer.node_dim, featurizer.edge_dim, n_tasks=1, max_atoms=50)
+    with torch.device("meta"):
+        model = build("model", cfg.model, spec)
+    if not isinstance(model, ResNet18 if images else MoleculeModel):
+        raise ConfigError(f"model._target_={cfg.model._target_} is not a molsam model; give a MoleculeModel.")
 
 
 def make_optimizer(cfg: DictConfig, params: Any, *, steps_per_epoch: int, training: TrainingConfig) -> Any:
@@ -99,7 +118,7 @@ def make_optimizer(cfg: DictConfig, params: Any, *, steps_per_epoch: int, traini
 def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
     task, metric = cfg.dataset.get("task"), cfg.dataset.get("metric")
     if task is not None:
-        if task not in ("regression", "classification"):
+        if task not in ("regression", "classification") and not has_images(cfg):
             raise ConfigError(f"dataset.task={task} is not a task; use regression, classification or null (inferred).")
         Objective(task, training.loss)
         if metric is not None:
@@ -114,6 +133,9 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
         raise ConfigError(f"split.folds={folds} must be a whole number from 1 up.")
     if fold is not None and (not isinstance(fold, int) or fold < 0):
         raise ConfigError(f"split.fold={fold} must be a whole number from 0 up.")
+    if (kind in ("scaffold", "predefined")) if has_images(cfg) else (kind == "official"):
+        other = "official, random or kfold" if has_images(cfg) else "random, kfold, scaffold or predefined"
+        raise ConfigError(f"split={kind} does not fit dataset={cfg.choices.dataset}; use {other}.")
     if kind == "kfold" and folds < 2:
         raise ConfigError(f"split.folds={folds} is too small for split=kfold; give split.folds=5.")
 

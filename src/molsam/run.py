@@ -21,13 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from molsam import preflight, result
 from molsam.allocator import keep_freed_memory
 from molsam.config import TrainingConfig, config_hash, plain, without_secrets
-from molsam.data.dataset import MoleculeDataset, load
+from molsam.data import images
+from molsam.data.dataset import load
+from molsam.data.images import Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split, make_split
 from molsam.errors import StorageError
 from molsam.files import write_atomic, write_json
 from molsam.folder import RunFolder
-from molsam.models.api import MoleculeModel
 from molsam.sweeping import trial
 from molsam.sweeping.reporter import Reporter
 from molsam.tracking import console
@@ -167,13 +168,15 @@ def _train(
     return outcome
 
 
-def load_dataset(cfg: DictConfig) -> MoleculeDataset:
-    """The dataset of the settings, featurized for their model."""
+def load_dataset(cfg: DictConfig) -> Dataset:
+    """The dataset of the settings; molecules are featurized for their model."""
+    if preflight.has_images(cfg):
+        return images.load(plain(cfg.dataset))
     featurizer = preflight.build("model.featurizer", cfg.model.featurizer)
     return load(plain(cfg.dataset), featurizer, cache_dir=cfg.paths.cache)
 
 
-def make_model(cfg: DictConfig, dataset: MoleculeDataset, fold: int) -> MoleculeModel:
+def make_model(cfg: DictConfig, dataset: Dataset, fold: int) -> torch.nn.Module:
     """A freshly initialised model; the draw depends on seed and fold alone."""
     torch.manual_seed(int(np.random.SeedSequence([cfg.seed, fold]).generate_state(1, np.uint64)[0] >> 1))
     model = preflight.build("model", cfg.model, dataset.spec)
@@ -184,9 +187,7 @@ def make_model(cfg: DictConfig, dataset: MoleculeDataset, fold: int) -> Molecule
     return model.to(cfg.training.device, DTYPES[cfg.training.precision])
 
 
-def make_trainer(
-    cfg: DictConfig, training: TrainingConfig, dataset: MoleculeDataset, split: Split, folder: Path
-) -> Trainer:
+def make_trainer(cfg: DictConfig, training: TrainingConfig, dataset: Dataset, split: Split, folder: Path) -> Trainer:
     """Everything wired together, ready to fit."""
     model = make_model(cfg, dataset, cfg.split.fold)
     steps = steps_per_epoch(len(split.train), training)
@@ -215,6 +216,7 @@ def make_trainer(
         callbacks=callbacks,
         diagnostics=diagnostics,
         config=without_secrets(plain(cfg)),
+        augment=images.augment if cfg.dataset.get("augment") else None,
     )
 
 
@@ -280,7 +282,9 @@ def _save_predictions(trainer: Trainer) -> None:
     values, _ = trainer.predict(rows)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["row", "smiles", "task", "target", "prediction"])
+    writer.writerow(
+        ["row", "smiles" if trainer.dataset.noun == "molecule" else "image", "task", "target", "prediction"]
+    )
     for place, row in enumerate(rows):
         for t, task in enumerate(trainer.dataset.task_names):
             target = float(trainer.dataset.targets[row, t])
@@ -302,10 +306,10 @@ def _save_best(trainer: Trainer) -> None:
     checkpoint.previous(trainer.folder / "best" / "model.safetensors").unlink(missing_ok=True)
 
 
-def _describe(cfg: DictConfig, dataset: MoleculeDataset, split: Split) -> None:
+def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     sizes = " / ".join(str(len(part)) for part in (split.train, split.valid, split.test))
     console.say(
-        f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {len(dataset)} molecules, "
+        f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {len(dataset)} {dataset.noun}s, "
         f"{len(dataset.task_names)} task(s), {dataset.task} ({dataset.metric}); "
         f"{split.kind} split {sizes} (seed {cfg.seed}, fold {cfg.split.fold})"
     )

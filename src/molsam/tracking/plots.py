@@ -22,7 +22,7 @@ def result_plots(folder: Path, result: dict[str, Any], curve: list[dict[str, Any
     if len(target):
         if result["task"] == "regression":
             figures["parity"] = _parity(result, target, prediction)
-        else:
+        elif result["task"] == "classification":
             figures["confusion"] = _confusion(result, target, prediction)
     if (result["gradients"] or {}).get("cos_next_mean") is not None:
         figures["gradient_cosines"] = _cosines(folder)

@@ -84,7 +84,7 @@ class WandbTracker:
         self.id = self.run.id
         for pattern in ("train/*", "valid/*", "test/*"):
             self.run.define_metric(pattern, step_metric="epoch")
-        for metric, best in (("roc_auc", "max"), ("rmse", "min"), ("mae", "min")):
+        for metric, best in (("roc_auc", "max"), ("rmse", "min"), ("mae", "min"), ("accuracy", "max")):
             self.run.define_metric(f"valid/{metric}", step_metric="epoch", summary=best)
 
     def _tell_again(self) -> None:

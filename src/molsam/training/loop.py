@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from molsam.config import TrainingConfig
-from molsam.data.batch import MoleculeBatch
-from molsam.data.dataset import MoleculeDataset
+from molsam.data.images import Batch, Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import NumericalError, StorageError
@@ -70,7 +69,7 @@ class Trainer:
     """Trains a model on a split, keeps the best epoch by the validation metric, resumes to the bit.
 
     The order of the molecules is a pure function of (seed, fold, epoch); every other random draw comes from
-    torch's CPU generator, whose state a checkpoint holds.
+    torch's CPU generator, whose state a checkpoint holds. `augment` changes each training batch, once a step.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Trainer:
         *,
         model: nn.Module,
         optimizer: Any,
-        dataset: MoleculeDataset,
+        dataset: Dataset,
         split: Split,
         scaler: TargetScaler,
         objective: Objective,
@@ -90,6 +89,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         diagnostics: Any | None = None,
         config: dict[str, Any] | None = None,
+        augment: Callable[[Any], Any] | None = None,
     ) -> None:
         self.model, self.optimizer, self.dataset = model, optimizer, dataset
         self.split, self.scaler, self.objective = split, scaler, objective
@@ -97,7 +97,8 @@ class Trainer:
         self.folder, self.trackers, self.callbacks = folder, trackers, callbacks
         self.diagnostics, self.config = diagnostics, config or {}
         self.metric = dataset.metric
-        self.closure = Closure(model, objective, settings.precision, self.batch)
+        self.augment = augment
+        self.closure = Closure(model, objective, settings.precision, None if augment else self.batch)
         self.steps_per_epoch = steps_per_epoch(len(split.train), settings)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
         self.clock = Clock()
@@ -132,7 +133,7 @@ class Trainer:
             self.model.load_state_dict(self.best["weights"])
         self._each("on_fit_end")
 
-    def batch(self, index: np.ndarray) -> MoleculeBatch:
+    def batch(self, index: np.ndarray) -> Batch:
         """Molecules of the dataset by row, targets scaled, on the device and in the precision of the run."""
         batch = self.dataset.batch(index, self.scaler)
         dtype = DTYPES[self.settings.precision]
@@ -185,7 +186,9 @@ class Trainer:
         for position in range(first, self.steps_per_epoch):
             started = time.perf_counter()
             rows = order[position * stride : (position + 1) * stride]
-            self.closure.batches = [self.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+            batches = [self.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+            # Once a step: all its passes see the same.
+            self.closure.batches = batches if self.augment is None else list(map(self.augment, batches))
             self._take_step()
             self.clock.add(len(rows), time.perf_counter() - started)
             self.step += 1
@@ -220,7 +223,7 @@ class Trainer:
         smiles = [self.dataset.smiles[int(row)] for batch in self.closure.batches for row in batch.index]
         saved = str(self.checkpoint_path) if self.checkpoint_path.exists() else "none yet"
         return (
-            f"Step {self.step} (epoch {self.epoch + 1}) went wrong: {str(error).rstrip('.')}. Molecules of the batch: "
+            f"Step {self.step} (epoch {self.epoch + 1}) went wrong: {str(error).rstrip('.')}. {self.dataset.noun.capitalize()}s of the batch: "
             f"{' '.join(smiles)}. Last good checkpoint: {saved}. Lower base_optimizer.lr or optimizer.rho, set "
             "training.max_grad_norm, or let such steps be skipped with training.nonfinite=skip."
         )

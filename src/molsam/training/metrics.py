@@ -1,4 +1,4 @@
-"""Test metrics, computed by scikit-learn on the labels that are there."""
+"""Test metrics, computed by scikit-learn on the labels that are there; accuracy is in per cent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from molsam.errors import ConfigError
 
-TASK_OF = {"roc_auc": "classification", "rmse": "regression", "mae": "regression"}
-DIRECTION = {"roc_auc": "max", "rmse": "min", "mae": "min"}
+TASK_OF = {"roc_auc": "classification", "rmse": "regression", "mae": "regression", "accuracy": "multiclass"}
+DIRECTION = {"roc_auc": "max", "rmse": "min", "mae": "min", "accuracy": "max"}
 
 
 class Scores(NamedTuple):
@@ -58,6 +58,8 @@ def _one(metric: str, prediction: np.ndarray, target: np.ndarray) -> float | Non
     prediction, target = prediction[known].astype(np.float64), target[known]
     if metric == "roc_auc":
         return float(metrics.roc_auc_score(target, prediction)) if len(np.unique(target)) == 2 else None
+    if metric == "accuracy":
+        return 100 * float(metrics.accuracy_score(target, prediction))
     if metric == "rmse":
         return float(metrics.root_mean_squared_error(target, prediction))
     return float(metrics.mean_absolute_error(target, prediction))

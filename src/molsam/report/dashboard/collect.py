@@ -132,7 +132,7 @@ def load(folder: Path) -> StoredRun | None:
             "seed": config.get("seed", 0),
             "fold": int(fold or 0),
             "metric": metric,
-            "direction": "max" if metric == "roc_auc" else "min",
+            "direction": "min" if metric in ("rmse", "mae") else "max",
             "test": {},
             "valid": {metric: last.get(f"valid/{metric}")},
             "graphs_per_s": last.get("graphs_per_s"),
