@@ -153,7 +153,7 @@ def _train(
     try:
         trainer.fit(interrupts)
         _save_predictions(trainer)
-        outcome = _outcome(cfg, trainer, digest, started, time.monotonic() - clock)
+        outcome = _outcome(cfg, trainer, digest, started, trainer.earlier + time.monotonic() - clock)
         _save_best(trainer)
         result.write(folder, outcome)
         for tracker in trainer.trackers:

@@ -107,7 +107,9 @@ class Trainer:
         self.totals: dict[str, float] = {}
         self.best: dict[str, Any] = {"epoch": None, "value": None, "weights": None}
         self.stop = False
-        self.saved_at = time.monotonic()
+        self.begun = self.saved_at = time.monotonic()
+        self.earlier = 0.0
+        """seconds that an interrupted process spent on the run, up to its last checkpoint"""
 
     @property
     def checkpoint_path(self) -> Path:
@@ -319,6 +321,7 @@ class Trainer:
                 "graphs": self.clock.graphs,
                 "seconds": self.clock.seconds,
             },
+            "seconds": self.earlier + time.monotonic() - self.begun,
             "torch_rng": torch.get_rng_state(),
             "trackers": [tracker.state() for tracker in self.trackers],
             "callbacks": [callback.state_dict() for callback in self.callbacks],
@@ -335,6 +338,7 @@ class Trainer:
         self.epoch, self.step, self.stop = state["epoch"], state["step"], state["stop"]
         self.closure.passes, self.steps_skipped = state["passes"], state["steps_skipped"]
         self.totals, self.best = state["totals"], state["best"]
+        self.earlier = state.get("seconds", 0.0)
         clock = state["clock"]
         self.clock.epochs = [(graphs, seconds) for graphs, seconds in clock["epochs"]]
         self.clock.graphs, self.clock.seconds = clock["graphs"], clock["seconds"]
