@@ -23,7 +23,7 @@ from typing import Any
 from torch import nn
 
 from molsam.errors import ConfigError
-from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
+from molsam.optim.base import BaseOptimizer, Closure, Gradients, check, unperturbed
 from molsam.optim.sam import SAM
 
 
@@ -71,7 +71,7 @@ class AESAM(SAM):
         self._next = mu, variance
         if square >= mu + self.threshold() * math.sqrt(variance):
             return self.ascend(closure, clean)
-        return Gradients(clean.gradient, clean.gradient, clean.norm)
+        return unperturbed(clean)
 
     def threshold(self) -> float:
         """c_t of this step."""

@@ -32,7 +32,7 @@ from molsam.errors import ConfigError
 from molsam.optim import vector
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
 from molsam.optim.graphsam import DEFAULT_SCHEDULE, GraphSAM
-from molsam.optim.release import release_displacement, release_norm
+from molsam.optim.release import loss_weighted, release_displacement, release_norm
 from molsam.optim.schedules import Constant, Release, RhoSchedule
 
 
@@ -82,24 +82,21 @@ class GraphSAMRelease(GraphSAM):
         """eps exact or averaged; omega at the released code's displacement."""
         if self.anchor != self.period:
             clean = self.evaluate(closure)
-            eps, size = clean.gradient, release_norm(clean.gradient, self.adaptive)
+            eps, norm, ours = clean.gradient, clean.norm, 1.0
+            size = release_norm(eps, self.adaptive)
         else:
-            eps = self.memory["eps"]
-            size = 0.0 if self.zeroed_norm else release_norm(eps, self.adaptive)
+            eps, norm, ours = self.memory["eps"], self.norm, self.scale
+            size = 0.0 if self.zeroed_norm else ours * release_norm(eps, self.adaptive)
         moves: vector.Vector = {}
         for group in self.param_groups[: 1 if self.first_group_only else None]:
             scale = group["rho"] / (size + 1e-12) if self.zeroed_norm or size > 0 else 0.0
             shrunk = group["rho"] / group["initial_rho"] if group["initial_rho"] > 0 else 0.0
             radius = self.radius * shrunk if self.clip_per_tensor else None
-            moves.update(release_displacement(eps, group["params"], scale, radius, self.adaptive))
+            moves.update(release_displacement(eps, group["params"], ours * scale, radius, self.adaptive))
         with self.displaced_by(moves, dict.fromkeys(moves, 1.0)):
             perturbed = self.evaluate(closure)
-        omega, norm = perturbed.gradient, perturbed.norm
-        if self.loss_weighted:
-            weight = float(perturbed.loss)
-            omega = dict(zip(omega, torch._foreach_mul(list(omega.values()), weight), strict=True))
-            norm *= abs(weight)
-        return Gradients(eps, omega, norm)
+        omega = loss_weighted(perturbed) if self.loss_weighted else perturbed
+        return Gradients(eps, norm, omega.gradient, omega.norm, ours)
 
     def remember(self, gradients: Gradients) -> None:
         """The average, of omega normalised globally or tensor by tensor."""
@@ -108,9 +105,8 @@ class GraphSAMRelease(GraphSAM):
         if not self.normalize_per_tensor:
             super().remember(gradients)
             return
-        self.anchor = self.period
         unit = {p: t / torch.linalg.vector_norm(t + 1e-8) for p, t in gradients.omega.items()}
-        self.memory["eps"] = vector.average_(gradients.eps, unit, self.beta, 1 - self.beta)
+        self.average(gradients, unit, 1 - self.beta)
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:

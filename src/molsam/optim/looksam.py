@@ -70,7 +70,7 @@ class LookSAM(SAM):
         else:
             norm = vector.norm(g_v)
             omega = vector.combine(g, g_v, self.alpha * clean.norm / norm) if norm > 0 else g
-        return Gradients(g, omega, vector.norm(omega))
+        return Gradients(g, clean.norm, omega, vector.norm(omega))
 
     def remember(self, gradients: Gradients) -> None:
         """Keep the g_v of a SAM step."""

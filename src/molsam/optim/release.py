@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from molsam.optim.passes import Pass
 from molsam.optim.vector import Vector, norms
 
 
@@ -27,3 +28,11 @@ def release_displacement(
         size = float(torch.linalg.vector_norm(move))
         result[parameter] = radius * move / size if radius is not None and size > radius else move
     return result
+
+
+def loss_weighted(perturbed: Pass) -> Pass:
+    """The pass with loss * grad as its gradient."""
+    weight = float(perturbed.loss)
+    weighted = torch._foreach_mul(list(perturbed.gradient.values()), weight)
+    gradient = dict(zip(perturbed.gradient, weighted, strict=True))
+    return perturbed._replace(gradient=gradient, norm=perturbed.norm * abs(weight))

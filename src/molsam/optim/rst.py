@@ -20,7 +20,7 @@ from torch import nn
 
 from molsam.errors import ConfigError
 from molsam.optim import vector
-from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
+from molsam.optim.base import BaseOptimizer, Closure, Gradients, check, unperturbed
 from molsam.optim.sam import SAM
 
 Shape = Literal["constant", "linear", "piecewise", "trigonometric"]
@@ -68,14 +68,14 @@ class RST(SAM):
         sharp = float(torch.rand((), generator=self.generator, dtype=torch.float64)) < self.probability()
         clean = self.evaluate(closure)
         if not sharp:
-            return Gradients(clean.gradient, clean.gradient, clean.norm)
+            return unperturbed(clean)
         ascended = self.ascend(closure, clean)
         if self.gamma == 1:
             return ascended
         # (1 - gamma) g + gamma g_s, written as g + gamma (g_s - g)
         sharpness = vector.combine(ascended.omega, clean.gradient, -1.0)
         omega = vector.combine(clean.gradient, sharpness, self.gamma)
-        return Gradients(clean.gradient, omega, vector.norm(omega))
+        return Gradients(clean.gradient, clean.norm, omega, vector.norm(omega))
 
     def probability(self) -> float:
         """p(t) of this step."""

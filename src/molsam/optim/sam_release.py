@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
 
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, Optimizer, check
 from molsam.optim.graphsam import DEFAULT_SCHEDULE
 from molsam.optim.graphsam_release import cumulative
-from molsam.optim.release import release_displacement, release_norm
+from molsam.optim.release import loss_weighted, release_displacement, release_norm
 from molsam.optim.schedules import RhoSchedule
 
 
@@ -62,9 +61,5 @@ class SAMRelease(Optimizer):
             moves.update(release_displacement(clean.gradient, group["params"], scale, radius, self.adaptive))
         with self.displaced_by(moves, dict.fromkeys(moves, 1.0)):
             perturbed = self.evaluate(closure)
-        omega, norm = perturbed.gradient, perturbed.norm
-        if self.loss_weighted:
-            weight = float(perturbed.loss)
-            omega = dict(zip(omega, torch._foreach_mul(list(omega.values()), weight), strict=True))
-            norm *= abs(weight)
-        return Gradients(clean.gradient, omega, norm)
+        omega = loss_weighted(perturbed) if self.loss_weighted else perturbed
+        return Gradients(clean.gradient, clean.norm, omega.gradient, omega.norm)

@@ -284,8 +284,11 @@ def test_vectors_over_different_parameters() -> None:
     assert vector.dot(left, {}) == 0.0
     combined = vector.combine(left, right, 2.0)
     assert {p: t.tolist() for p, t in combined.items()} == {a: [3.0, 0.0], b: [2.0, 6.0], c: [4.0, 0.0]}
-    mean = vector.average_(dict(left), right, 0.5, 2.0)
-    assert {p: t.tolist() for p, t in mean.items()} == {a: [1.5, 0.0], b: [2.0, 4.0], c: [4.0, 0.0]}
+    mean = dict(left)
+    size = vector.average_(mean, right, 0.25)
+    assert {p: t.tolist() for p, t in mean.items()} == {a: [2.25, 0.0], b: [0.25, 3.25], c: [0.5, 0.0]}
+    assert size == pytest.approx(vector.norm(mean), rel=1e-6)
+    assert vector.average_({}, {}, 0.25) == 0.0
 
 
 def test_norms_of_16_bit_vectors_are_taken_in_32() -> None:
