@@ -86,9 +86,9 @@ class Table:
         return next(e for e in self.entries if (e.row, e.dataset, e.column) == (row, dataset, column))
 
 
-def build(spec: Spec, frame: pd.DataFrame, *, smoke: bool = False) -> Table:
+def build(spec: Spec, frame: pd.DataFrame) -> Table:
     """The table of a sweep from all runs."""
-    runs = of_sweep(frame, spec.name, smoke=smoke)
+    runs = of_sweep(frame, spec.name, smoke=spec.smoke)
     wanted = {_identity(cell.values): cell.name for cell in spec.cells}
     identities = [_identity(values) for values in runs.to_dict("records")]
     runs = runs.loc[np.array([identity in wanted for identity in identities], dtype=bool)].reset_index(drop=True)
