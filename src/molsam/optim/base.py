@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from molsam.errors import ConfigError, NumericalError
+from molsam.optim import vector
 from molsam.optim.passes import Closure, NonFinite, Pass, Passes
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.state import load_base, snapshot
@@ -55,8 +56,8 @@ class Gradients(NamedTuple):
     direction: Vector
     """the perturbation gradient eps, exact or approximated, divided by `scale`; where nothing is perturbed, the gradient
     at theta"""
-    norm: float
-    """of `direction`"""
+    norm: float | None
+    """of `direction`; None if the method has no use for it"""
     omega: Vector
     """the updating gradient, which the base optimizer gets"""
     omega_norm: float
@@ -270,7 +271,9 @@ class Optimizer(Passes, torch.optim.Optimizer):
         if not self.observers:
             return
         rho = self.param_groups[0]["rho"]
-        event = StepEvent(self, closure, self.steps, self.epoch, rho, *gradients)
+        direction, norm, omega, omega_norm, scale = gradients
+        norm = vector.norm(direction) if norm is None else norm
+        event = StepEvent(self, closure, self.steps, self.epoch, rho, direction, norm, omega, omega_norm, scale)
         for observer in self.observers:
             observer(event)
 

@@ -26,14 +26,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from molsam.errors import ConfigError
 from molsam.optim import vector
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
 from molsam.optim.graphsam import DEFAULT_SCHEDULE, GraphSAM
-from molsam.optim.release import loss_weighted, release_displacement, release_norm
+from molsam.optim.release import loss_weighted, release_moves, release_norm
 from molsam.optim.schedules import Constant, Release, RhoSchedule
+from molsam.optim.vector import Vector
 
 
 class GraphSAMRelease(GraphSAM):
@@ -82,18 +83,23 @@ class GraphSAMRelease(GraphSAM):
         """eps exact or averaged; omega at the released code's displacement."""
         if self.anchor != self.period:
             clean = self.evaluate(closure)
-            eps, norm, ours = clean.gradient, clean.norm, 1.0
+            eps, ours = clean.gradient, 1.0
+            norm: float | None = clean.norm
             size = release_norm(eps, self.adaptive)
         else:
-            eps, norm, ours = self.memory["eps"], self.norm, self.scale
+            eps, ours = self.memory["eps"], self.scale
+            norm = None if self.normalize_per_tensor else self.norm
             size = 0.0 if self.zeroed_norm else ours * release_norm(eps, self.adaptive)
-        moves: vector.Vector = {}
+        moves: Vector = {}
+        factors: dict[Tensor, float] = {}
         for group in self.param_groups[: 1 if self.first_group_only else None]:
             scale = group["rho"] / (size + 1e-12) if self.zeroed_norm or size > 0 else 0.0
             shrunk = group["rho"] / group["initial_rho"] if group["initial_rho"] > 0 else 0.0
             radius = self.radius * shrunk if self.clip_per_tensor else None
-            moves.update(release_displacement(eps, group["params"], ours * scale, radius, self.adaptive))
-        with self.displaced_by(moves, dict.fromkeys(moves, 1.0)):
+            found = release_moves(eps, group["params"], ours * scale, radius, self.adaptive)
+            moves.update(found[0])
+            factors.update(found[1])
+        with self.displaced_by(moves, factors):
             perturbed = self.evaluate(closure)
         omega = loss_weighted(perturbed) if self.loss_weighted else perturbed
         return Gradients(eps, norm, omega.gradient, omega.norm, ours)
@@ -105,8 +111,12 @@ class GraphSAMRelease(GraphSAM):
         if not self.normalize_per_tensor:
             super().remember(gradients)
             return
-        unit = {p: t / torch.linalg.vector_norm(t + 1e-8) for p, t in gradients.omega.items()}
-        self.average(gradients, unit, 1 - self.beta)
+        self.anchor = self.period
+        omega = gradients.omega
+        sizes = [vector.norms(torch._foreach_add([omega[p] for p in piece], 1e-8)) for piece in vector.pieces(omega)]
+        lengths = torch.cat([part.to(sizes[0]) for part in sizes]).tolist() if sizes else []
+        factors = {p: (1 - self.beta) / length for p, length in zip(omega, lengths, strict=True)}
+        self.memory["eps"] = vector.average_each_(gradients.direction, omega, self.beta, factors)
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:

@@ -5,8 +5,9 @@ Learning (first called SS-SAM), 2022.
     G-RST: on SAM steps omega = (1 - gamma) g + gamma grad L(theta + rho g / norm(g))
 
 The mean of p over the training sets the cost; the authors keep it near 0.5. gamma sets the weight of the sharpness
-free of p: gamma = 1 is RST, gamma = 1 / p is SAM in expectation. The trial, the kinds of p(t) and the purpose of
-G-RST are confirmed by the paper's abstract and introduction; the form of G-RST's mixture is recalled.
+free of p: gamma = 1 is RST, gamma = 1 / p is SAM in expectation. Confirmed at the paper's abstract and introduction: the
+trial, a predefined p(t), half of SAM's extra cost, and that G-RST sets the weight of the sharpness for any p(t). Recalled:
+the form of G-RST's mixture.
 """
 
 from __future__ import annotations

@@ -31,4 +31,5 @@ class SAMOne(SAM):
 
     def remember(self, gradients: Gradients) -> None:
         """Keep eps."""
+        assert gradients.norm is not None
         self.memory["eps"], self.norm = gradients.direction, gradients.norm

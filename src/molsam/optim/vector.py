@@ -88,3 +88,13 @@ def average_(mean: Vector, new: Vector, weight: float) -> float:
     mean.update(added := {p: tensor * weight for p, tensor in new.items() if p not in mean})
     found += [norms(part) for part in (rest, list(added.values())) if part]
     return float(torch.linalg.vector_norm(total([torch.linalg.vector_norm(part) for part in found]))) if found else 0.0
+
+
+def average_each_(mean: Vector, new: Vector, beta: float, factors: dict[Tensor, float]) -> Vector:
+    """beta * mean + factor * new, each tensor with its own factor, in place where `mean` has the parameter."""
+    for parameter, tensor in mean.items():
+        tensor.mul_(beta)
+        if parameter in new:
+            tensor.add_(new[parameter], alpha=factors[parameter])
+    mean.update({p: tensor * factors[p] for p, tensor in new.items() if p not in mean})
+    return mean
