@@ -26,6 +26,8 @@ from molsam.models.layers.fused import replay
 
 FAR = 1e8
 """the reference's distance between atoms of different fragments"""
+KEEP = 1 << 20
+"""entries of A up to which it is kept for the backward pass; larger ones (4 MB a layer) are computed again"""
 
 
 class Bucket(NamedTuple):
@@ -164,18 +166,21 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx, p: Pairs, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
         A, mass, K = _messages(p, scores, decay, kernel)
-        v = values.reshape(len(values) * p.heads, -1).index_select(0, p.row)
         ctx.pairs, ctx.kernel = p, kernel
-        ctx.save_for_backward(scores, values, decay, A, mass, v, *K)
-        return _combine(p, A, v).view(values.shape)
+        ctx.save_for_backward(scores, values, decay, *([A, mass, *K] if len(A) <= KEEP else []))
+        return _combine(p, A, _in_slots(p, values)).view(values.shape)
 
     @staticmethod
     def backward(ctx, grad):
         p, kernel = ctx.pairs, ctx.kernel
-        scores, values, decay, A, mass, v, *K = ctx.saved_tensors
+        scores, values, decay, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():
             return None, None, *replay(lambda *x: _plain(p, kernel, *x), (scores, values, decay), grad)
-        g = grad.reshape(len(grad) * p.heads, -1).index_select(0, p.row)
+        if kept:
+            A, mass, *K = kept
+        else:
+            A, mass, K = _messages(p, scores, decay, kernel)
+        v, g = _in_slots(p, values), _in_slots(p, grad)
         by_v, by_A, by_row = torch.empty_like(v), torch.empty_like(A), v.new_empty(len(v))
         by_decay = torch.zeros_like(decay)
         slots = [_by_bucket(p, t, pairs=False) for t in (v, g, by_v, by_row)]
@@ -246,8 +251,12 @@ def _score_gradient(p: Pairs, by_A: Tensor, by_row: Tensor, mass: Tensor) -> Ten
 def _plain(p: Pairs, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
     """`attend` in differentiable steps."""
     A, _, _ = _messages(p, scores, decay, kernel)
-    v = values.reshape(len(values) * p.heads, -1).index_select(0, p.row)
-    return _combine(p, A, v).view(values.shape)
+    return _combine(p, A, _in_slots(p, values)).view(values.shape)
+
+
+def _in_slots(p: Pairs, atoms: Tensor) -> Tensor:
+    """Rows of atoms [N, width] in the slots of each head, [slots * heads, width of a head]."""
+    return atoms.reshape(len(atoms) * p.heads, -1).index_select(0, p.row)
 
 
 def _by_bucket(p: Pairs, flat: Tensor, *, pairs: bool = True) -> list[Tensor]:

@@ -116,7 +116,9 @@ class _BiGRU(torch.autograd.Function):
         carry = torch.cat([grad.new_zeros(2 * batch, d), grad.reshape(-1, d).index_select(0, p.line)])
         _run_back(p, slopes, gates, carry, U)
         by_n *= carry[2 * batch :]
-        slopes, by_n, start = (t.index_select(0, p.row).view(atoms, 2, -1) for t in (slopes, by_n, start))
+        slopes = slopes.index_select(0, p.row).view(atoms, 2, -1)  # one after the other: none is kept twice
+        start = start.index_select(0, p.row).view(atoms, 2, d)
+        by_n = by_n.index_select(0, p.row).view(atoms, 2, d)
         by_x = torch.zeros_like(x)
         found: list[Tensor] = []
         for k, W in enumerate((weights[0], weights[4])):

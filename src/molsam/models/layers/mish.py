@@ -28,13 +28,14 @@ class _Mish(torch.autograd.Function):
         w = torch.lerp(s, s.new_ones(()), s)  # s + s (1 - s), in one pass
         T = torch.div(w, 2 - w, out=w)
         y = x * T
-        ctx.save_for_backward(x, s, T, y)
+        if x.requires_grad:
+            slope = torch.addcmul(x, T, y, value=-1)
+            ctx.save_for_backward(x, torch.addcmul(T, s, slope, out=slope))
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        x, s, T, y = ctx.saved_tensors
+        x, slope = ctx.saved_tensors
         if torch.is_grad_enabled():
             return replay(F.mish, (x,), grad)
-        slope = torch.addcmul(x, T, y, value=-1)
-        return (torch.addcmul(T, s, slope, out=slope).mul_(grad),)
+        return (slope * grad,)
