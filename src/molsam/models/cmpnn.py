@@ -42,7 +42,7 @@ class CMPNN(MoleculeModel):
     Raises ConfigError for an unknown activation or padding.
     """
 
-    unused = ("encoder.encoder.W_h_atom.*",)
+    unused: tuple[str, ...] = ("encoder.encoder.W_h_atom.*",)
 
     def __init__(
         self,
