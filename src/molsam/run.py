@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import io
-import logging
 import math
 import resource
 import time
@@ -26,9 +25,9 @@ from molsam.data.dataset import load
 from molsam.data.images import Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split, make_split
-from molsam.errors import StorageError
 from molsam.files import write_atomic, write_json
-from molsam.folder import RunFolder
+from molsam.folder import RunFolder, stored
+from molsam.runlog import RunLog
 from molsam.sweeping import trial
 from molsam.sweeping.reporter import Reporter
 from molsam.tracking import console
@@ -39,10 +38,8 @@ from molsam.training import checkpoint
 from molsam.training.events import Callback
 from molsam.training.interrupt import Interrupts
 from molsam.training.loop import DTYPES, Trainer, steps_per_epoch
-from molsam.training.metrics import DIRECTION
+from molsam.training.metrics import DIRECTION, check_metric
 from molsam.training.objective import Objective
-
-log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> float:
@@ -51,7 +48,7 @@ def run(cfg: DictConfig) -> float:
     folder = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
     if cfg.resume:
-        cfg = _stored(Path(cfg.resume))
+        cfg = stored(Path(cfg.resume))
     return start(cfg, folder, overrides)
 
 
@@ -59,7 +56,7 @@ def start(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     """Train in a folder, or go on there; a finished run of the same settings is only reported."""
     OmegaConf.resolve(cfg)
     training = preflight.check(cfg)
-    with RunFolder(folder, cfg, overrides) as claimed, _logging(folder), Interrupts() as interrupts:
+    with RunFolder(folder, cfg, overrides) as claimed, RunLog(folder), Interrupts() as interrupts:
         claimed.record()
         folds = [cfg.split.fold] if cfg.split.fold is not None else list(range(cfg.split.folds))
         if len(folds) == 1:
@@ -72,23 +69,12 @@ def start(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _stored(folder: Path) -> DictConfig:
-    path = folder / ".hydra" / "config.yaml"
-    try:
-        cfg = OmegaConf.load(path)
-    except OSError as error:
-        raise StorageError(
-            f"resume={folder} is not a run folder ({path} cannot be read); give the folder that holds .hydra."
-        ) from error
-    assert isinstance(cfg, DictConfig)
-    return cfg
-
-
 def _all_folds(
     cfg: DictConfig, training: TrainingConfig, folder: Path, folds: list[int], interrupts: Interrupts
 ) -> float:
     outcomes = []
     for fold in folds:
+        interrupts.begin_fold()
         console.say(f"fold {fold + 1} of {len(folds)}")
         outcomes.append(_fold(cfg, training, folder / f"fold{fold}", fold, interrupts))
         trial.end_of_fold(outcomes[-1]["valid"][outcomes[-1]["metric"]], fold)
@@ -125,8 +111,8 @@ def _fold(cfg: DictConfig, training: TrainingConfig, folder: Path, fold: int, in
     cfg = copy.deepcopy(cfg)
     cfg.split.fold = fold
     digest = config_hash(cfg)
-    done = result.read(folder)
-    if done is not None and done["config_hash"] == digest and not cfg.overwrite:
+    done = None if cfg.overwrite else result.read(folder)
+    if done is not None and done["config_hash"] == digest:
         console.say(f"{folder} is finished already; overwrite=true trains it anew.")
         return done
     if cfg.overwrite:
@@ -146,6 +132,7 @@ def _train(
         torch.set_num_threads(training.threads)
     dataset = load_dataset(cfg)
     Objective(dataset.task, training.loss)
+    check_metric(dataset.metric, dataset.task)
     split = make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
     _describe(cfg, dataset, split)
     write_json(folder / "split.json", split.as_dict())
@@ -155,6 +142,8 @@ def _train(
         _save_predictions(trainer)
         outcome = _outcome(cfg, trainer, digest, started, trainer.earlier + time.monotonic() - clock)
         _save_best(trainer)
+        for tracker in trainer.trackers:
+            tracker.state()  # what was logged is written before the run counts as finished
         result.write(folder, outcome)
         for tracker in trainer.trackers:
             tracker.finish(outcome)
@@ -234,7 +223,7 @@ def _outcome(cfg: DictConfig, trainer: Trainer, digest: str, started: datetime, 
     valid, valid_loss = trainer.evaluate(split.valid)
     test, test_loss = trainer.evaluate(split.test)
     return {
-        "name": cfg.name or f"{cfg.choices.model}-{cfg.choices.optimizer}-{cfg.choices.dataset}",
+        "name": str(cfg.name or "") or f"{cfg.choices.model}-{cfg.choices.optimizer}-{cfg.choices.dataset}",
         "model": cfg.choices.model,
         "optimizer": cfg.choices.optimizer,
         "dataset": cfg.choices.dataset,
@@ -318,28 +307,3 @@ def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
             f"note: {split.leaked} molecules of valid or test also stand in train (equal molecules); "
             "dataset.duplicates=drop or group avoids it."
         )
-
-
-class _logging:  # noqa: N801 - reads as the statement it is
-    """run.log in the run folder, warnings on the terminal, for as long as the run lasts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        self.logger = logging.getLogger("molsam")
-        self.logger.setLevel(logging.INFO)
-        file = logging.FileHandler(self.folder / "run.log", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        terminal = logging.StreamHandler()
-        terminal.setLevel(logging.WARNING)
-        terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        self.logger.propagate = False
-        self.handlers: list[logging.Handler] = [file, terminal]
-        for handler in self.handlers:
-            self.logger.addHandler(handler)
-
-    def __exit__(self, *_: object) -> None:
-        for handler in self.handlers:
-            self.logger.removeHandler(handler)
-            handler.close()

@@ -45,7 +45,9 @@ CONF = ROOT / "conf"
         ("seed=-1", r"seed=-1"),
         ("optimizer._target_=os.system", r"_target_=os\.system is not allowed"),
         ("model._target_=subprocess.Popen", r"_target_=subprocess\.Popen is not allowed"),
-        ("lr_schedule._target_=molsam.nothing.Here", r"cannot be imported"),
+        ("lr_schedule._target_=molsam.training.Here", r"cannot be imported"),
+        ("lr_schedule._target_=molsam.training.nothing.Here", r"cannot be imported"),
+        ("lr_schedule._target_=molsam.training.lr_schedule.math", r"is no class that is defined there"),
     ],
 )
 def test_wrong_settings_are_refused(override: str, message: str) -> None:

@@ -118,11 +118,12 @@ class Trainer:
 
     def fit(self, interrupts: Interrupts | None = None) -> None:
         """Train to the end; afterwards the model holds the best epoch's weights."""
-        state = checkpoint.load(self.checkpoint_path)
-        if state is not None:
-            self.load_state_dict(state)
+        trackers = self._resume()
+        if interrupts is not None:
+            interrupts.deferred = True
         for place, tracker in enumerate(self.trackers):
-            tracker.start(self.config, state["trackers"][place] if state is not None else {})
+            # A resume may have another logger than the run it continues.
+            tracker.start(self.config, trackers[place] if place < len(trackers) else {})
         self._each("on_fit_start")
         self.saved_at = time.monotonic()
         while self.epoch < self.settings.epochs and not self.stop:
@@ -131,9 +132,25 @@ class Trainer:
             self.epoch += 1
             if not self.stop and self.epoch < self.settings.epochs:
                 self._save_if_due()
+        if self.steps_skipped:
+            log.warning("%d of %d steps were skipped: loss or gradient was not finite.", self.steps_skipped, self.step)
         if self.best["weights"] is not None:
             self.model.load_state_dict(self.best["weights"])
         self._each("on_fit_end")
+
+    def _resume(self) -> list[dict[str, Any]]:
+        """Go on from the newest checkpoint, if there is one; the states of its trackers."""
+        state = checkpoint.load(self.checkpoint_path)
+        if state is None:
+            return []
+        try:
+            self.load_state_dict(state)
+            return list(state["trackers"])
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"{self.checkpoint_path} does not fit this run ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                "start anew with overwrite=true, or with the version of molsam that wrote it."
+            ) from error
 
     def batch(self, index: np.ndarray) -> Batch:
         """Molecules of the dataset by row, targets scaled, on the device and in the precision of the run."""
@@ -178,6 +195,7 @@ class Trainer:
                 "clean_steps": 0.0,
                 "perturbed": 0.0,
                 "perturbed_steps": 0.0,
+                "not_finite": 0.0,
             }
             self.totals["passes"] = self.closure.passes
             self._each("on_train_epoch_start")
@@ -215,9 +233,12 @@ class Trainer:
             raise NumericalError(self._what_went_wrong(error)) from error
         last = self.optimizer.last
         self.steps_skipped += last.skipped
-        self.totals["loss"] += value if math.isfinite(value) else 0.0
+        if math.isfinite(value):
+            self.totals["loss"] += value
+        else:
+            self.totals["not_finite"] += 1
         for name, loss in (("clean", last.loss_clean), ("perturbed", last.loss_perturbed)):
-            if loss is not None:
+            if loss is not None and math.isfinite(float(loss)):
                 self.totals[name] += float(loss)
                 self.totals[f"{name}_steps"] += 1
 
@@ -251,7 +272,8 @@ class Trainer:
         scores, loss = self.evaluate(self.split.valid)
         totals = self.totals
         record: dict[str, Any] = {"kind": "epoch", "epoch": self.epoch, "step": self.step}
-        record["train/loss"] = totals["loss"] / self.steps_per_epoch
+        finite = self.steps_per_epoch - totals.get("not_finite", 0)
+        record["train/loss"] = totals["loss"] / finite if finite else math.nan
         for name in ("clean", "perturbed"):
             if totals[f"{name}_steps"]:
                 record[f"train/loss_{name}"] = totals[name] / totals[f"{name}_steps"]
