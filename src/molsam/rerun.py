@@ -55,7 +55,7 @@ def _again(folder: Path, place: Path) -> bool:
     assert new is not None
     worst, where = difference(old, new)
     if not worst:
-        print(f"{folder}: every number agrees to the bit ({threads} threads).")
+        print(f"{folder}: the metrics agree to the bit ({threads} threads).")
         return True
     reasons = [f"{k} {v} -> {new['versions'].get(k)}" for k, v in versions.items() if new["versions"].get(k) != v]
     reasons += [f"other {part}" for part, digest in parts if new[part]["hash"] != digest]

@@ -140,7 +140,8 @@ def _train(
     try:
         trainer.fit(interrupts)
         _save_predictions(trainer)
-        outcome = _outcome(cfg, trainer, digest, started, trainer.earlier + time.monotonic() - clock)
+        seconds = trainer.earlier + time.monotonic() - clock
+        outcome = without_secrets(_outcome(cfg, trainer, digest, started, seconds))
         _save_best(trainer)
         for tracker in trainer.trackers:
             tracker.state()  # what was logged is written before the run counts as finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -35,6 +36,11 @@ class Killed(BaseException):
 
 def settings(model: str, *more: str) -> Any:
     """The composed settings of a small run with dropout."""
+    return _composed(model, *more).copy()
+
+
+@functools.cache
+def _composed(model: str, *more: str) -> Any:
     return compose([f"model={model}", *SMALL[model], *TINY, *more])
 
 

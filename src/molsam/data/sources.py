@@ -112,6 +112,8 @@ def _own_file(settings: Mapping[str, Any]) -> tuple[Table, Layout]:
     twice = sorted({name for name in names if names.count(name) > 1 or name == smiles})
     if twice:
         raise DataError(f"{path}: column {twice[0]!r} is used twice; rename or leave out all but one of them.")
+    for name in names:
+        table.place(name)
     return table, {"smiles": smiles, "targets": names}
 
 

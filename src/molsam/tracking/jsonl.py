@@ -30,9 +30,9 @@ class JsonlTracker:
                 if length == 0:
                     path.unlink(missing_ok=True)
                     continue
-                file = open(path, "r+b")  # noqa: SIM115 - stays open for the run
-                if file.seek(0, 2) < length:
+                if path.stat().st_size < length:
                     raise StorageError(f"{path} is shorter than its checkpoint says; start anew with overwrite=true.")
+                file = open(path, "r+b")  # noqa: SIM115 - stays open for the run
                 file.truncate(length)
                 file.seek(length)
                 self.files[key] = file
