@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from molsam.bench.peak import median
 from molsam.bench.training import Bench
 
+LEARNING_RATE = 1e-5
+"""of all, so small that none diverges"""
+
 
 class Step(NamedTuple):
     """One timed step."""
@@ -36,6 +39,9 @@ def bench_optimizers(
     names = list(dict.fromkeys(["adam", "sam", *optimizers]))
     for model in models:
         benches = {name: Bench(model, dataset, [f"optimizer={name}", *overrides]) for name in names}
+        for bench in benches.values():
+            for group in bench.trainer.optimizer.param_groups:
+                group["lr"] = LEARNING_RATE
         adam = benches["adam"]
         warm = median([_timed(adam).seconds for _ in range(8)])
         steps = max(min(int(seconds / warm), adam.trainer.steps_per_epoch), 1)
