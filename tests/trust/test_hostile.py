@@ -152,6 +152,38 @@ def test_one_class_in_the_test_part_is_no_score(
     assert found["tasks_skipped"] == 1
 
 
+def test_a_constant_target_and_a_last_batch_of_one(tmp_path: Path) -> None:
+    text = "smiles,y\n" + "\n".join(f"{'C' * (i % 9 + 1)}O,2.5" for i in range(11))
+    (tmp_path / "data.csv").write_text(text)
+    for model in MODELS:
+        cfg = settings(
+            model, "dataset=csv", f"dataset.path={tmp_path / 'data.csv'}", "training.batch_size=7", "optimizer=sam"
+        )
+        train(cfg, tmp_path / model)
+        found = result.read(tmp_path / model)
+        assert found is not None
+        assert found["split"]["sizes"] == [8, 1, 2], "a batch of 7 and a batch of 1"
+        assert math.isfinite(found["test"]["rmse"])
+
+
+def test_steps_that_are_not_finite_are_told_or_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = run_csv(
+        tmp_path, CSV.encode(), "base_optimizer.lr=1e30", "lr_schedule=constant", "training.batch_size=8"
+    )
+    code, error = command(capsys, monkeypatch, *arguments)
+    assert code == 4
+    for words in ("Step 1 (epoch 1)", "Molecules of the batch: C", "Last good checkpoint: none yet", "nonfinite=skip"):
+        assert words in error
+    code, error = command(capsys, monkeypatch, *arguments, "training.nonfinite=skip", "overwrite=true")
+    assert code == 0
+    assert "2 of 3 steps were skipped" in error
+    found = result.read(tmp_path / "run")
+    assert found is not None
+    assert found["steps_skipped"] == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_molecules_of_two_thousand_atoms(tmp_path: Path, model: str) -> None:

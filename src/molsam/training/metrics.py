@@ -18,7 +18,7 @@ class Scores(NamedTuple):
     mean: float
     """unweighted mean over the tasks where it is defined; NaN if none is"""
     per_task: list[float | None]
-    """None where the metric is undefined: no label, or for ROC-AUC one class only"""
+    """None where the metric is undefined: no label, a prediction that is not finite, or for ROC-AUC one class only"""
 
     @property
     def skipped(self) -> int:
@@ -56,6 +56,8 @@ def _one(metric: str, prediction: np.ndarray, target: np.ndarray) -> float | Non
     if not known.any():
         return None
     prediction, target = prediction[known].astype(np.float64), target[known]
+    if not np.isfinite(prediction).all():
+        return None
     if metric == "roc_auc":
         return float(metrics.roc_auc_score(target, prediction)) if len(np.unique(target)) == 2 else None
     if metric == "accuracy":
