@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
-from molsam.models.grover_blocks import FeedForward, InputLayer, MTBlock, Neighbourhood
+from molsam.models.grover_blocks import FeedForward, InputLayer, MTBlock
+from molsam.models.grover_graph import Neighbourhood
 from molsam.models.layers.activation import activation
 from molsam.models.layers.segment import segment_mean
 
@@ -28,6 +29,8 @@ CHOICES = {
     "readout": ("mean", "self_attention"),
 }
 ROLES = ("q", "k", "v")
+TAIL = math.erfc(3 / math.sqrt(2)) / 2
+"""of a normal distribution, beyond three standard deviations on one side"""
 
 
 class SelfAttentiveReadout(nn.Module):
@@ -140,17 +143,16 @@ class Grover(MoleculeModel):
         """Atoms [N, hidden_size] by way of the atoms' and of the bonds' encoder."""
         padding = bool(self.reference_padding)
         graph = Neighbourhood.of(batch, padding)
-        nodes, edges, src, edge_type = batch.nodes, batch.edge_table, batch.src, batch.edge_type
+        nodes, sources, edges = batch.nodes, batch.nodes.index_select(0, batch.src), batch.edges
         if padding:
-            nodes, edges = F.pad(nodes, (0, 0, 0, 1)), F.pad(edges, (0, 0, 0, 1))
-            src, edge_type = F.pad(src, (0, 1), value=len(nodes) - 1), F.pad(edge_type, (0, 1), value=len(edges) - 1)
+            nodes, sources, edges = (F.pad(rows, (0, 0, 0, 1)) for rows in (nodes, sources, edges))
         if depths is None:
             depths = self.draw_depths()
         node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()
-        atoms = self.node_input((nodes, None))
+        atoms = self.node_input(nodes)
         for block, of_block in zip(self.node_blocks, node_depths, strict=True):
             atoms = block(atoms, graph.atoms, of_block)
-        bonds = self.edge_input((nodes, src), (edges, edge_type))
+        bonds = self.edge_input(sources, edges)
         for block, of_block in zip(self.edge_blocks, edge_depths, strict=True):
             bonds = block(bonds, graph.bonds, of_block)
         n = len(batch.nodes)
@@ -165,8 +167,7 @@ class Grover(MoleculeModel):
         count = 2 * self.n_blocks * self.n_heads * 3
         if not (self.training and self.dynamic_depth):
             return torch.full((count,), self.depth)
-        tail = torch.special.ndtr(torch.tensor(-3.0, dtype=torch.float64))
-        uniform = tail + (1 - 2 * tail) * torch.rand(count, dtype=torch.float64)
+        uniform = torch.rand(count, dtype=torch.float64).mul_(1 - 2 * TAIL).add_(TAIL)
         return (self.depth + torch.special.ndtri(uniform)).long()
 
     def read(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:

@@ -21,4 +21,5 @@ class Plain(Optimizer):
 
     def gradients(self, closure: Closure) -> Gradients:
         """The gradient at theta."""
-        return self._plain(closure)
+        gradient = self.evaluate(closure)
+        return Gradients(gradient.gradient, gradient.gradient, gradient.norm)

@@ -50,7 +50,7 @@ class Check:
     def verdict(self) -> str:
         """In words."""
         if self.holds is None:
-            return "no pair of cells"
+            return "not run"
         if self.clear:
             return "holds" if self.holds else "the opposite holds"
         return "holds in the mean" if self.holds else "does not hold"
