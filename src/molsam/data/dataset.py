@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,15 @@ class MoleculeDataset:
     def batch(self, index: np.ndarray | Sequence[int], scaler: TargetScaler | None = None) -> MoleculeBatch:
         """Molecules with their targets (scaled, 0 where missing) and the mask of labels that are there."""
         rows = np.asarray(index, dtype=np.int64)
-        batch = self.packed.batch(torch.from_numpy(rows))
-        known = ~np.isnan(self.targets[rows])
-        values = self.targets[rows] if scaler is None else scaler.transform(self.targets[rows])
-        targets = torch.from_numpy(np.where(known, values, 0.0)).float()
-        extra = None if self.descriptors is None else torch.from_numpy(self.descriptors[rows])
-        return replace(batch, targets=targets, mask=torch.from_numpy(known), descriptors=extra)
+        batch = self.packed.batch(rows)
+        labels = self.targets[rows]
+        known = ~np.isnan(labels)
+        values = labels if scaler is None else scaler.transform(labels)
+        batch.targets = torch.from_numpy(np.where(known, values, 0.0)).float()
+        batch.mask = torch.from_numpy(known)
+        if self.descriptors is not None:
+            batch.descriptors = torch.from_numpy(self.descriptors[rows])
+        return batch
 
     def split_column(self, name: str) -> list[str]:
         """The cells of a column of the file, for the molecules kept."""

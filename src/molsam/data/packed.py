@@ -77,30 +77,40 @@ class PackedMolecules:
         """int64 [M + 1], first atom pair of each molecule in `distances`."""
         return _offsets(self.node_offset.diff().square())
 
-    def batch(self, index: Tensor | Sequence[int]) -> MoleculeBatch:
-        """The molecules of `index` (int64 [B]) as one batch, in that order."""
-        index = torch.as_tensor(index, dtype=torch.int64)
-        sizes = self.node_offset[index + 1] - self.node_offset[index]
-        bonds = self.edge_offset[index + 1] - self.edge_offset[index]
-        offsets = _offsets(sizes)
-        atom_rows = _ranges(self.node_offset[index], sizes)
-        bond_rows = _ranges(self.edge_offset[index], bonds)
-        shift = offsets[:-1].repeat_interleave(bonds)
+    @cached_property
+    def _bonds(self) -> np.ndarray:
+        """int32 [3, E]: src, dst and edge_type of all bonds, to be cut in one go."""
+        return np.stack([self.src.numpy(), self.dst.numpy(), self.edge_type.numpy()])
+
+    def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
+        """The molecules of `index` (int64 [B], B > 0) as one batch, in that order.
+
+        Molecules are cut out and joined by numpy: a slice costs it a tenth of what one costs torch.
+        """
+        rows = np.asarray(index, dtype=np.int64)
+        atoms, sizes = _slices(self.node_offset, rows)
+        bonds, counts = _slices(self.edge_offset, rows)
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(sizes, out=offsets[1:])
+        columns = np.concatenate([self._bonds[:, part] for part in bonds], axis=1, dtype=np.int64)
+        columns[:2] += np.repeat(offsets[:-1], counts)
+        src, dst, edge_type = torch.from_numpy(columns)
         distances = None
         if self.distances is not None:
-            distances = self.distances[_ranges(self.pair_offset[index], sizes.square())]
+            pairs = _slices(self.pair_offset, rows)[0]
+            distances = _join(self.distances, pairs, int(sizes @ sizes))
         return MoleculeBatch(
-            nodes=self.nodes[atom_rows],
+            nodes=_join(self.nodes, atoms, int(offsets[-1])),
             edge_table=self.edge_table,
-            edge_type=self.edge_type[bond_rows].long(),
-            src=self.src[bond_rows].long() + shift,
-            dst=self.dst[bond_rows].long() + shift,
-            sizes=sizes,
-            bonds=bonds,
-            offsets=offsets,
+            edge_type=edge_type,
+            src=src,
+            dst=dst,
+            sizes=torch.from_numpy(sizes),
+            bonds=torch.from_numpy(counts),
+            offsets=torch.from_numpy(offsets),
             distances=distances,
             self_loops=self.self_loops,
-            index=index,
+            index=torch.from_numpy(rows),
         )
 
 
@@ -133,3 +143,18 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     ends = lengths.cumsum(0)
     total = int(ends[-1]) if len(ends) else 0
     return torch.arange(total) + (starts - ends + lengths).repeat_interleave(lengths)
+
+
+def _slices(offsets: Tensor, rows: np.ndarray) -> tuple[list[slice], np.ndarray]:
+    """Where the items of some molecules lie, and how many each has (int64 [B])."""
+    bounds = offsets.numpy()
+    starts, ends = bounds[rows], bounds[rows + 1]
+    return list(map(slice, starts.tolist(), ends.tolist())), ends - starts
+
+
+def _join(values: Tensor, parts: Sequence[slice], total: int) -> Tensor:
+    """The parts, `total` rows, one after the other, in memory of torch's alignment (see `__post_init__`)."""
+    array = values.numpy()
+    out = torch.empty(total, *values.shape[1:], dtype=values.dtype)
+    np.concatenate([array[part] for part in parts], out=out.numpy())
+    return out
