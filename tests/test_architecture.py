@@ -28,7 +28,7 @@ MAY_IMPORT = {
 }
 # third-party package -> where it may be imported
 ONLY_IN = {
-    "dgl": ("data/", "models/"),
+    "dgl": ("data/", "models/", "bench/peer_worker.py"),  # the peer's own DGL, in the peer's environment
     "wandb": ("tracking/wandb.py", "report/dashboard/"),
     "hydra": ("main.py", "run.py", "config.py", "preflight.py", "sweeping/"),
     "optuna": ("sweeping/",),

@@ -7,7 +7,6 @@ import csv
 import io
 import logging
 import math
-import resource
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from molsam import preflight, result
-from molsam.allocator import keep_freed_memory
+from molsam.allocator import keep_freed_memory, peak_memory_mb
 from molsam.config import TrainingConfig, config_hash, plain, without_secrets
 from molsam.data.dataset import MoleculeDataset, load
 from molsam.data.scaler import TargetScaler
@@ -254,7 +253,7 @@ def _outcome(cfg: DictConfig, trainer: Trainer, digest: str, started: datetime, 
         "gradient_passes": trainer.closure.passes,
         "passes_per_step": trainer.closure.passes / max(trainer.step, 1),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb": peak_memory_mb(),
         "gradients": trainer.diagnostics.summary() if trainer.diagnostics is not None else None,
         "split": split.summary(),
         "data": dataset.report.summary(),

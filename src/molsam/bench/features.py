@@ -12,7 +12,7 @@ from typing import Any
 from molsam.bench.peak import median, spread
 
 
-def bench_features(models: Sequence[str], dataset: str, rounds: int) -> list[dict[str, Any]]:
+def bench_features(models: Sequence[str], dataset: str, rounds: int, overrides: Sequence[str]) -> list[dict[str, Any]]:
     """Parsing and featurising the whole dataset on one core, per model's featurizer."""
     from molsam import preflight
     from molsam.chem.molecule import parse
@@ -21,7 +21,7 @@ def bench_features(models: Sequence[str], dataset: str, rounds: int) -> list[dic
 
     rows = []
     for model in models:
-        cfg = compose([f"model={model}", f"dataset={dataset}"])
+        cfg = compose([f"model={model}", f"dataset={dataset}", *overrides])
         featurizer = preflight.build("model.featurizer", cfg.model.featurizer)
         smiles = load_dataset(cfg).smiles
         rates = []

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
+from molsam.bench.process import Process
 
 BATCH = {"compt": 32, "grover": 32, "cmpnn": 50, "dmpnn": 64, "gcn": 32, "mpnn": 32}
 """The batch sizes of the published speed figures."""
+WORKER = (sys.executable, "-m", "molsam.bench.worker")
+PARTS = ("data", "forward", "backward", "optimizer", "logging")
 
 
 class Bench:
@@ -56,7 +63,10 @@ class Bench:
 
     def step(self) -> int:
         """One training step, data included; returns its molecules."""
-        rows = self.next_rows()
+        return self.train_on(self.next_rows())
+
+    def train_on(self, rows: np.ndarray) -> int:
+        """One training step on these molecules; returns how many they are."""
         self.trainer.closure.batches = [self.trainer.batch(rows)]
         float(self.trainer.optimizer.step(self.trainer.closure))
         return len(rows)
@@ -75,31 +85,43 @@ class Bench:
             graphs += self.step()
         return graphs / (time.perf_counter() - started)
 
-    def shares(self, steps: int = 10) -> dict[str, float]:
-        """Milliseconds a step of data, forward, backward and optimizer (what the rest of the step takes)."""
-        closure = self.trainer.closure
-        data = forward = backward = whole = 0.0
-        for _ in range(steps):
-            rows = self.next_rows()
-            t0 = time.perf_counter()
-            batch = self.trainer.batch(rows)
-            t1 = time.perf_counter()
-            loss = closure.loss(batch)
-            t2 = time.perf_counter()
+    def parts(self, steps: int = 30) -> dict[str, float]:
+        """Milliseconds a step of data, forward, backward, optimizer (what else its step takes) and logging; medians.
+
+        Logging is what the loop does between steps, spread over the steps from one line of metrics.jsonl to the next.
+        """
+        trainer, every = self.trainer, self.trainer.settings.log_every
+        times: dict[str, list[float]] = {part: [] for part in PARTS}
+        marks: list[float] = []
+
+        def closure() -> Tensor:
+            for parameter in trainer.closure.parameters:
+                parameter.grad = None
+            marks.append(time.perf_counter())
+            loss = trainer.closure.loss(batch)
+            marks.append(time.perf_counter())
             loss.backward()
-            t3 = time.perf_counter()
-            closure.batches = [self.trainer.batch(rows)]
-            t4 = time.perf_counter()
-            float(self.trainer.optimizer.step(closure))
-            t5 = time.perf_counter()
-            data, forward, backward, whole = data + t1 - t0, forward + t2 - t1, backward + t3 - t2, whole + t5 - t4
-        parts = {
-            "data": data,
-            "forward": forward,
-            "backward": backward,
-            "optimizer": max(whole - forward - backward, 0),
-        }
-        return {name: 1000 * value / steps for name, value in parts.items()}
+            marks.append(time.perf_counter())
+            return loss.detach()
+
+        for _ in range(steps):
+            marks.clear()
+            started = time.perf_counter()
+            batch = trainer.batch(self.next_rows())
+            fetched = time.perf_counter()
+            trainer.loss = trainer.optimizer.step(closure)
+            float(trainer.loss)
+            stepped = time.perf_counter()
+            trainer.step = every
+            trainer.log_step()
+            ended = time.perf_counter()
+            forward, backward = marks[1] - marks[0], marks[2] - marks[1]
+            rest = stepped - fetched - forward - backward
+            for part, value in zip(
+                PARTS, (fetched - started, forward, backward, rest, (ended - stepped) / every), strict=True
+            ):
+                times[part].append(1000 * value)
+        return {part: median(values) for part, values in times.items()}
 
     def flops_per_graph(self, steps: int = 8) -> float:
         """Floating-point operations of the matrix products of forward and backward, per molecule."""
@@ -129,24 +151,64 @@ def bench_training(
         for i, bench in enumerate(benches):
             peaks[i].append(matrix_peak())
             rates[i].append(bench.rate(seconds))
+    return [_row(bench, rates[i], peaks[i], overrides) for i, bench in enumerate(benches)]
+
+
+def _row(bench: Bench, rates: list[float], peaks: list[float], overrides: Sequence[str]) -> dict[str, Any]:
+    work, peak, parts = bench.flops_per_graph(), median(peaks), bench.parts()
+    return {
+        "model": bench.name,
+        "dataset": bench.dataset_name,
+        "batch": bench.size,
+        "graphs_per_s": median(rates),
+        "spread": spread(rates),
+        "floor_graphs_per_s": peak * 1e9 / work,
+        "peak_gflops": peak,
+        "fraction_of_peak": median([rate * work / (p * 1e9) for rate, p in zip(rates, peaks, strict=True)]),
+        **{f"{name}_share": value / sum(parts.values()) for name, value in parts.items()},
+        "memory_mb": peak_memory(bench.name, bench.dataset_name, overrides),
+    }
+
+
+def peak_memory(model: str, dataset: str, overrides: Sequence[str]) -> float:
+    """Peak MB of a fresh process that trains one epoch and validates."""
+    given = {"model": model, "dataset": dataset, "overrides": list(overrides), "threads": torch.get_num_threads()}
+    with Process(WORKER, given) as worker:
+        worker.ask("memory")
+        return float(worker.answer())
+
+
+def bench_variants(
+    models: Sequence[str],
+    datasets: Sequence[str],
+    variants: Sequence[str],
+    rounds: int,
+    seconds: float,
+    overrides: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Settings against each other, interleaved; `ratio` is the median of the rounds' ratios to the first one."""
     rows = []
-    for i, bench in enumerate(benches):
-        work, peak = bench.flops_per_graph(), median(peaks[i])
-        shares = bench.shares()
-        whole = sum(shares.values())
-        rows.append(
-            {
-                "model": bench.name,
-                "dataset": bench.dataset_name,
-                "batch": bench.size,
-                "graphs_per_s": median(rates[i]),
-                "spread": spread(rates[i]),
-                "floor_graphs_per_s": peak * 1e9 / work,
-                "peak_gflops": peak,
-                "fraction_of_peak": median(
-                    [rate * work / (p * 1e9) for rate, p in zip(rates[i], peaks[i], strict=True)]
-                ),
-                **{f"{name}_share": value / whole for name, value in shares.items()},
-            }
-        )
+    for model, dataset in product(models, datasets):
+        benches = [Bench(model, dataset, [*overrides, *variant.split()]) for variant in variants]
+        rates = interleaved(benches, rounds, seconds)
+        for variant, own in zip(variants, rates, strict=True):
+            ratios = [a / b for a, b in zip(own, rates[0], strict=True)]
+            rows.append(
+                {
+                    "model": model,
+                    "dataset": dataset,
+                    "settings": variant,
+                    "graphs_per_s": median(own),
+                    "spread": spread(own),
+                    "ratio": median(ratios),
+                }
+            )
     return rows
+
+
+def interleaved(benches: Sequence[Bench], rounds: int, seconds: float) -> list[list[float]]:
+    """graphs/s of each bench in each round."""
+    for bench in benches:
+        bench.rate(min(seconds, 1.0))
+    found = [[bench.rate(seconds) for bench in benches] for _ in range(rounds)]
+    return [list(column) for column in zip(*found, strict=True)]

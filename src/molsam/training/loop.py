@@ -190,7 +190,7 @@ class Trainer:
             self.clock.add(len(rows), time.perf_counter() - started)
             self.step += 1
             self._each("on_train_batch_end")
-            self._log_step()
+            self.log_step()
             if interrupts is not None and interrupts.pending:
                 self.save()
                 raise interrupts.error(self.step)
@@ -225,7 +225,8 @@ class Trainer:
             "training.max_grad_norm, or let such steps be skipped with training.nonfinite=skip."
         )
 
-    def _log_step(self) -> None:
+    def log_step(self) -> None:
+        """Hand the trackers what the last step left, if a line is due."""
         if self.diagnostics is not None:
             for record in self.diagnostics.drain():
                 for tracker in self.trackers:

@@ -1,0 +1,41 @@
+"""Trains one of our models in a process of its own; the same protocol as peer_worker's, and peak memory.
+
+Started with one argument, a JSON object: model, dataset, overrides, threads. Says "ready", then answers a number of
+seconds with graphs/s, and "memory" with the peak in MB after an epoch of training and a validation.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+
+from molsam.allocator import peak_memory_mb
+from molsam.bench.training import Bench
+
+
+def main() -> None:
+    """The rounds."""
+    given = json.loads(sys.argv[1])
+    torch.set_num_threads(given["threads"])
+    bench = Bench(given["model"], given["dataset"], given["overrides"])
+    for _ in range(3):
+        bench.step()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(memory(bench) if line.strip() == "memory" else bench.rate(float(line)), flush=True)
+
+
+def memory(bench: Bench) -> float:
+    """Peak memory of this process in MB, with every training molecule seen and the validation made."""
+    trainer = bench.trainer
+    order = trainer.order(0)
+    for start in range(0, len(order), bench.size):
+        bench.train_on(order[start : start + bench.size])
+    trainer.evaluate(trainer.split.valid)
+    return peak_memory_mb()
+
+
+if __name__ == "__main__":
+    main()
