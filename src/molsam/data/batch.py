@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class MoleculeBatch:
-    """B molecules, N atoms, E directed bonds, K distinct bond feature vectors of the dataset.
+    """B molecules, N atoms, E directed bonds, K distinct bond and J distinct atom feature vectors.
+
+    Linear layers may run over the few distinct vectors instead of over all atoms or bonds. Where hardly two atoms of
+    a dataset are alike (CoMPT numbers them), each atom of the batch has a row of its own.
 
     Atoms of a molecule are contiguous and in the file's order, bonds likewise.
     The reverse of directed bond i is i ^ 1 (see molsam.chem.arrays.MolArrays).
     """
 
-    nodes: Tensor
-    """float [N, node_dim]"""
+    node_table: Tensor
+    """float [J, node_dim]"""
+    node_type: Tensor
+    """int64 [N], row of `node_table`"""
     edge_table: Tensor
     """float [K, edge_dim]"""
     edge_type: Tensor
@@ -53,6 +58,16 @@ class MoleculeBatch:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    @property
+    def n_atoms(self) -> int:
+        """N."""
+        return len(self.node_type)
+
+    @cached_property
+    def nodes(self) -> Tensor:
+        """float [N, node_dim], the feature vector of every atom."""
+        return self.node_table.index_select(0, self.node_type)
+
     @cached_property
     def graph(self) -> dgl.DGLGraph:
         """The batched DGL graph (structure only; the features are fields of the batch)."""
@@ -60,7 +75,7 @@ class MoleculeBatch:
         os.environ.setdefault("DGLBACKEND", "pytorch")
         import dgl
 
-        graph = dgl.graph((self.src, self.dst), num_nodes=len(self.nodes))
+        graph = dgl.graph((self.src, self.dst), num_nodes=self.n_atoms)
         graph.set_batch_num_nodes(self.sizes)
         graph.set_batch_num_edges(self.bonds)
         return graph

@@ -81,22 +81,24 @@ class DMPNN(MoleculeModel):
         hidden = self.activation(first)
         for _ in range(1, self.depth):
             hidden = self.update(self.message(hidden, batch), first)
-        incoming = first.new_zeros(len(batch.nodes), first.shape[1]).index_add(0, batch.dst, hidden)
+        incoming = first.new_zeros(batch.n_atoms, first.shape[1]).index_add(0, batch.dst, hidden)
         nodes, bonds = self.W_o.weight.split([self.split[0], first.shape[1]], dim=1)
-        atoms = torch.addmm(F.linear(batch.nodes, nodes, self.W_o.bias), incoming, bonds.t())
+        own = F.linear(batch.node_table, nodes, self.W_o.bias).index_select(0, batch.node_type)
+        atoms = torch.addmm(own, incoming, bonds.t())
         return F.dropout(self.activation(atoms), self.dropout, self.training)
 
     def initialize(self, batch: MoleculeBatch) -> Tensor:
-        """h0 [E, d]: the product with W_i runs over atoms and over distinct bonds, not over directed bonds."""
+        """h0 [E, d]: the product with W_i runs over distinct atoms and distinct bonds, not over directed bonds."""
         nodes, bonds = self.W_i.weight.split(self.split, dim=1)
-        atom = F.linear(batch.nodes, nodes, self.W_i.bias).index_select(0, batch.src)
+        kind = batch.node_type.index_select(0, batch.src)
+        atom = F.linear(batch.node_table, nodes, self.W_i.bias).index_select(0, kind)
         return atom + F.linear(batch.edge_table, bonds).index_select(0, batch.edge_type)
 
     def message(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
         """M [E, d]: the bonds that enter the source, without the reverse one."""
         if self.undirected:
             hidden = (hidden + hidden.index_select(0, batch.rev)) / 2
-        return SumMinusReverse.apply(hidden, batch.src, batch.dst, len(batch.nodes))
+        return SumMinusReverse.apply(hidden, batch.src, batch.dst, batch.n_atoms)
 
     def update(self, message: Tensor, first: Tensor) -> Tensor:
         """h [E, d] from M and h0."""

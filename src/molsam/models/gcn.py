@@ -46,11 +46,21 @@ class GCNLayer(nn.Module):
         self.residual = nn.Linear(width_in, width_out) if residual else None
         self.batch_norm = BatchNorm(width_out) if batch_norm else None
 
-    def forward(self, hidden: Tensor, graph: Neighbours) -> Tensor:
-        """Atoms [N, width_in] -> [N, width_out]."""
-        out = F.relu(self.conv(self.aggregate(hidden, graph)))
+    def forward(self, hidden: Tensor, graph: Neighbours, kind: Tensor | None = None) -> Tensor:
+        """Atoms [N, width_in] -> [N, width_out].
+
+        With `kind` (int64 [N]) `hidden` holds distinct atoms only, and atom v is row kind[v] of it. The products
+        then run over these few rows, and the sum over neighbours follows.
+        """
+        if kind is None:
+            out = self.conv(self.aggregate(hidden, graph))
+        else:
+            sent = F.linear(hidden, self.conv.weight).index_select(0, kind)
+            out = self.aggregate(sent, graph) + self.conv.bias
+        out = F.relu(out)
         if self.residual is not None:
-            out = out + F.relu(self.residual(hidden))
+            own = F.relu(self.residual(hidden))
+            out = out + (own if kind is None else own.index_select(0, kind))
         out = F.dropout(out, self.dropout, self.training)
         return out if self.batch_norm is None else self.batch_norm(out)
 
@@ -113,8 +123,10 @@ class GCN(MoleculeModel):
 
     def encode(self, batch: MoleculeBatch) -> Tensor:
         """Atoms after the last layer [N, d]."""
-        hidden, graph = batch.nodes, neighbours(batch)
-        for layer in self.layers:
+        graph = neighbours(batch)
+        first, *others = self.layers
+        hidden: Tensor = first(batch.node_table, graph, batch.node_type)
+        for layer in others:
             hidden = layer(hidden, graph)
         return hidden
 

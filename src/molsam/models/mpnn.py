@@ -77,7 +77,7 @@ class MPNN(MoleculeModel):
     def encode(self, batch: MoleculeBatch) -> Tensor:
         """Atoms after the last step [N, d]."""
         bonds = typed_bonds(batch)
-        hidden = F.relu(self.project(batch.nodes))
+        hidden = F.relu(self.project(batch.node_table)).index_select(0, batch.node_type)
         matrices = self.edge_network(bonds.features).view(-1, hidden.shape[1], hidden.shape[1])
         for _ in range(self.steps):
             sent = grouped_product(hidden.index_select(0, bonds.src), matrices, bonds.counts)

@@ -38,7 +38,7 @@ class Slots(NamedTuple):
 
 def bond_slots(batch: MoleculeBatch) -> Slots:
     """The sorted order of a batch without self loops."""
-    n_atoms, n_bonds, device = len(batch.nodes), len(batch.dst), batch.dst.device
+    n_atoms, n_bonds, device = batch.n_atoms, len(batch.dst), batch.dst.device
     degree = torch.bincount(batch.dst, minlength=n_atoms)
     atom = torch.argsort(degree, descending=True, stable=True)
     place = _inverse(atom)
