@@ -14,7 +14,7 @@ from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.batchnorm import BatchNorm
 from molsam.models.layers.neighbours import Neighbours, NeighbourSum, neighbours
-from molsam.models.layers.segment import segment_max, segment_sum
+from molsam.models.layers.readout import WeightedSumAndMax
 from molsam.models.naming import from_reference_names, to_reference_names
 
 NORMS = ("none", "right", "both")
@@ -132,8 +132,9 @@ class GCN(MoleculeModel):
 
     def readout(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, d] -> molecules [B, 2d]."""
-        weighted = hidden * torch.sigmoid(self.weighting(hidden))
-        return torch.cat([segment_sum(weighted, batch.offsets), segment_max(hidden, batch.offsets)], dim=1)
+        w, b = self.weighting.weight, self.weighting.bias
+        out: Tensor = WeightedSumAndMax.apply(hidden.to(w.dtype), w, b, batch.offsets, batch.molecule)
+        return out
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits [1, B, T]."""

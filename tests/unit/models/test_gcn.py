@@ -10,6 +10,7 @@ from molsam.models.api import DataSpec
 from molsam.models.gcn import GCN
 from molsam.models.layers.batchnorm import BatchNorm
 from molsam.models.layers.neighbours import NeighbourSum, neighbours
+from molsam.models.layers.readout import WeightedSumAndMax, plain
 from tests.reference import gcn as twin
 from tests.reference.molecules import random_molecules
 
@@ -57,6 +58,37 @@ def test_neighbour_sum_is_differentiable_twice() -> None:
 
     assert torch.autograd.gradcheck(total, hidden)
     assert torch.autograd.gradgradcheck(total, hidden)
+
+
+def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
+    """Two atoms tie for the maximum, as symmetric ones do, and share its gradient."""
+    batch = random_molecules(3, SIZES, self_loops=True).batch(range(4))
+    torch.manual_seed(0)
+    h = torch.randn(batch.n_atoms, 3, dtype=torch.float64)
+    h[1] = h[0]
+    inputs = [x.double().requires_grad_() for x in (h, torch.randn(1, 3), torch.randn(1))]
+    ours = WeightedSumAndMax.apply(*inputs, batch.offsets, batch.molecule)
+    theirs = plain(*inputs, batch.offsets)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    grad = torch.randn_like(ours)
+    for found, wanted in zip(
+        torch.autograd.grad(ours, inputs, grad), torch.autograd.grad(theirs, inputs, grad), strict=True
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    inputs[0] = torch.randn_like(h).requires_grad_()
+    assert torch.autograd.gradgradcheck(
+        lambda *x: WeightedSumAndMax.apply(*x, batch.offsets, batch.molecule).square(), inputs
+    )
+
+
+def test_the_first_layer_over_distinct_atoms_equals_the_one_over_all() -> None:
+    batch = random_molecules(4, SIZES, self_loops=True).batch(range(4)).to(dtype=torch.float64)
+    kind = torch.arange(batch.n_atoms) % 3
+    for norm in ("none", "both"):
+        layer = GCN(SPEC, gnn_norm=norm).double().layers[0]
+        torch.nn.init.normal_(layer.conv.bias)
+        few, graph = batch.nodes[:3], neighbours(batch)
+        torch.testing.assert_close(layer(few, graph, kind), layer(few[kind], graph), rtol=1e-12, atol=1e-12)
 
 
 def test_batch_norm_of_one_row_uses_and_keeps_the_running_statistics() -> None:
