@@ -166,8 +166,8 @@ class Grover(MoleculeModel):
         """
         count = 2 * self.n_blocks * self.n_heads * 3
         if not (self.training and self.dynamic_depth):
-            return torch.full((count,), self.depth)
-        uniform = torch.rand(count, dtype=torch.float64).mul_(1 - 2 * TAIL).add_(TAIL)
+            return torch.full((count,), self.depth, device="cpu")
+        uniform = torch.rand(count, dtype=torch.float64, device="cpu").mul_(1 - 2 * TAIL).add_(TAIL)
         return (self.depth + torch.special.ndtri(uniform)).long()
 
     def read(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:

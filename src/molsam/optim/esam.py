@@ -58,12 +58,12 @@ class ESAM(SAM):
         self.beta = beta
         self.gamma = gamma
         super().__init__(params, base, **settings)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator("cpu").manual_seed(seed)
 
     def gradients(self, closure: Closure) -> Gradients:
         """g_S, and omega of the selected samples at the displaced weights."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        draws = torch.rand(len(trained), generator=self.generator, dtype=torch.float64).tolist()
+        draws = torch.rand(len(trained), generator=self.generator, dtype=torch.float64, device="cpu").tolist()
         rest = [p for p, draw in zip(trained, draws, strict=True) if draw >= self.beta]
         if len(rest) == len(trained):
             clean = self.evaluate(closure)

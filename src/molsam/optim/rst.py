@@ -61,11 +61,11 @@ class RST(SAM):
         self.p_schedule = p_schedule
         self.gamma = gamma
         super().__init__(params, base, **settings)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator("cpu").manual_seed(seed)
 
     def gradients(self, closure: Closure) -> Gradients:
         """g, and omega by the trial."""
-        sharp = float(torch.rand((), generator=self.generator, dtype=torch.float64)) < self.probability()
+        sharp = float(torch.rand((), generator=self.generator, dtype=torch.float64, device="cpu")) < self.probability()
         clean = self.evaluate(closure)
         if not sharp:
             return Gradients(clean.gradient, clean.gradient, clean.norm)
