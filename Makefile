@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+SWEEP ?= tune_graphsam
+STUDY ?= sqlite:///outputs/$(SWEEP)/study.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format lock clean
+.PHONY: help setup train test test-slow check format lock optuna-dashboard clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +41,10 @@ format: $(STAMP) ## format and fix what can be fixed
 
 lock: $(STAMP) ## write the installed versions to requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' > requirements.lock
+
+optuna-dashboard: $(STAMP) ## browse the study of a sweep on http://127.0.0.1:8080; SWEEP=table3, or STUDY=address
+	test -x $(BIN)/optuna-dashboard || $(BIN)/python -m pip install --quiet -c requirements.lock -e '.[dev,optuna-dashboard]'
+	$(BIN)/optuna-dashboard --host 127.0.0.1 '$(STUDY)'
 
 clean: ## remove the environment and caches (outputs stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

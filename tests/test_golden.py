@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests import golden
 from tests.goldens import common
 from tests.paths import GOLDEN, ROOT, needs_golden
+
+ILL_CONDITIONED = {("mean_relu_bias_feats", "train/gradients")}
+"""the one result of all files that may miss 1e-5 in float32: see tests/goldens/grover.py"""
 
 
 def _variants() -> list[tuple[str, str]]:
@@ -25,6 +29,8 @@ def test_equals_golden(name: str, variant: str) -> None:
     results = list(golden.comparisons(golden.open_golden(GOLDEN / name), variant))
     assert results
     assert not [r for r in results if not r.passed]
+    beyond = {(variant, r.kind) for r in results if r.error > common.MODEL_TOLERANCE[torch.float32]}
+    assert beyond <= ILL_CONDITIONED
 
 
 @needs_golden
@@ -72,6 +78,36 @@ def test_driver_refuses_what_is_not_golden(tmp_path: Path, capsys: pytest.Captur
         assert golden.main([str(tmp_path / name)]) == 2, name
         assert name in capsys.readouterr().err
     assert golden.main([]) == 2
+
+
+@needs_golden
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("canonical_selfloop/out/single", "canonical_selfloop/out/single is not a file in the archive"),
+        ("canonical_selfloop/param/gnn.gnn_layers.0.graph_conv.bias", "its weights are not those of the model"),
+        ("canonical_selfloop/grad/", "it holds no canonical_selfloop/grad/*"),
+        ("canonical_selfloop/config:gnn_norm", "no module of tests/goldens knows a config"),
+        ("canonical_selfloop/config:residual", "its config has no 'residual'"),
+    ],
+)
+def test_driver_names_what_is_missing(tmp_path: Path, capfd: pytest.CaptureFixture[str], key: str, reason: str) -> None:
+    """In one sentence, with exit code 2; the other variant is compared all the same."""
+    content = dict(golden.open_golden(GOLDEN / "gcn.npz"))
+    name, _, setting = key.partition(":")
+    if setting:
+        config = json.loads(str(content[name]))
+        del config[setting]
+        content[name] = np.array(json.dumps(config))
+    else:
+        content = {k: v for k, v in content.items() if not k.startswith(name)}
+    np.savez(tmp_path / "partial.npz", **content)
+    assert golden.main([str(tmp_path / "partial.npz")]) == 2
+    out, err = capfd.readouterr()
+    assert reason in err
+    assert len(err.splitlines()) == 1
+    assert "attentivefp_both_noloop" in out
+    assert "canonical_selfloop" not in out
 
 
 def test_relative_error_counts_what_is_missing_or_not_a_number() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ from molsam.errors import StorageError
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to a temporary name, fsync, rename. Raises StorageError that names the file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process's number: machines that share a folder have equal ones.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -21,11 +25,20 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StorageError(
             f"{path} cannot be written ({error.strerror or error}); free some space or choose a writable folder, "
             "then run the same command again: it continues."
         ) from error
+
+
+def remove_temporaries(folder: Path, older_than: float = 0.0) -> None:
+    """Remove what killed processes left of `write_atomic` in a folder, if it is older than so many seconds."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if not older_than or time.time() - path.stat().st_mtime > older_than:
+                path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -39,7 +52,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path} is damaged ({error}); remove it and run the same command again.") from error
 
 

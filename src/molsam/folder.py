@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
 import re
 import time
@@ -10,13 +12,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from molsam.config import config_hash, plain, without_secrets
 from molsam.errors import ConfigError, StorageError
-from molsam.files import write_atomic, write_json
+from molsam.files import remove_temporaries, write_atomic, write_json
 
+log = logging.getLogger(__name__)
 STATUS = "run.json"
+WRITTEN = (".", ".hydra", "last", "best", "fold*", "fold*/last", "fold*/best")
+"""Folders of a run that files are put into in one step."""
 
 
 def choose(cfg: DictConfig) -> Path:
@@ -55,11 +61,9 @@ def unfinished(folder: Path, digest: str) -> bool:
 
 def read_status(folder: Path) -> dict[str, Any]:
     """run.json, empty if it is missing or damaged."""
-    import json
-
     try:
         status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return status if isinstance(status, dict) else {}
 
@@ -76,6 +80,46 @@ def locked(folder: Path) -> bool:
     return False
 
 
+def stored(folder: Path) -> DictConfig:
+    """The settings that a run recorded. Whoever wrote the file: it holds values, and nothing that is worked out.
+
+    Raises StorageError if there is none, it is damaged, or it holds an interpolation (which could read this
+    machine's environment) or an alias (which could unfold without end).
+    """
+    path = folder / ".hydra" / "config.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"{folder} is not a run folder ({path} cannot be read); give the folder that holds .hydra."
+        ) from error
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError("it holds a YAML alias")
+        cfg = OmegaConf.create(text)
+        recorded(cfg)
+    except (yaml.YAMLError, ValueError, RecursionError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StorageError(
+            f"{path} is damaged or was not written by molsam ({reason}); take another run folder."
+        ) from error
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def recorded(cfg: Any) -> DictConfig:
+    """Recorded settings as a configuration; raises ValueError if they are none, or hold an interpolation."""
+    if not isinstance(cfg, DictConfig):
+        raise ValueError("it is no group of settings")
+    held: list[Any] = [OmegaConf.to_container(cfg, resolve=False)]
+    while held:
+        value = held.pop()
+        held += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        if isinstance(value, str) and "${" in value:
+            raise ValueError(f"it holds the interpolation {value[:60]!r}")
+    return cfg
+
+
 class RunFolder:
     """Context manager: claims a folder, records the settings, marks it complete at the end."""
 
@@ -85,12 +129,31 @@ class RunFolder:
         self.lock: IO[bytes] | None = None
 
     def __enter__(self) -> RunFolder:
+        self._claim()
+        try:
+            found = read_status(self.path).get("config_hash")
+            if found not in (None, self.digest) and not self.cfg.overwrite:
+                raise ConfigError(
+                    f"{self.path} holds a run of other settings (hash {found}, these are {self.digest}); choose another "
+                    "folder, or start anew in it with overwrite=true."
+                )
+            for place in WRITTEN:
+                for folder in self.path.glob(place) if place != "." else [self.path]:
+                    remove_temporaries(folder)
+            self._mark("running")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _claim(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.lock = open(self.path / ".lock", "wb")
-        except OSError as error:
+            self.lock = open(self.path / ".lock", "wb")  # noqa: SIM115 - held for the run
+        except (OSError, ValueError) as error:
             raise StorageError(
-                f"{self.path} cannot be written ({error.strerror}); choose another folder with paths.outputs=FOLDER."
+                f"{self.path} cannot be written ({getattr(error, 'strerror', error)}); choose another folder with "
+                "paths.outputs=FOLDER."
             ) from error
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,16 +163,8 @@ class RunFolder:
                 f"Another process is training in {self.path}; wait for it, or choose another folder with "
                 "hydra.run.dir=FOLDER."
             ) from None
-        status = read_status(self.path)
-        found = status.get("config_hash")
-        if found not in (None, self.digest) and not self.cfg.overwrite:
-            self.lock.close()
-            raise ConfigError(
-                f"{self.path} holds a run of other settings (hash {found}, these are {self.digest}); choose another "
-                "folder, or start anew in it with overwrite=true."
-            )
-        self._mark("running")
-        return self
+        except OSError as error:
+            log.warning("%s cannot be locked (%s); let no other process train in it.", self.path, error.strerror)
 
     def record(self) -> None:
         """Write the resolved settings to .hydra, once."""

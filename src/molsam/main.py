@@ -28,7 +28,8 @@ def main() -> int:
     register_resolvers()
     outcome: list[int] = []
 
-    @hydra.main(config_path=str(conf_dir()), config_name="config")
+    # What Hydra itself would call for a configuration (callbacks, logging): nothing beyond its own handlers.
+    @hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=())
     def task(cfg: DictConfig) -> Any:
         from molsam.run import run
 
@@ -50,7 +51,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("molsam: stopped by Ctrl-C.", file=sys.stderr)
         return 130
-    except Exception:
+    except Exception as error:
+        if (known := _known(error)) is not None:
+            return known
         traceback.print_exc()
         print(
             "molsam: this is a defect of molsam, not of your settings; please report the lines above.",
@@ -58,6 +61,25 @@ def main() -> int:
         )
         return 70
     return outcome[0] if outcome else 0
+
+
+def _known(error: Exception) -> int | None:
+    """Say what is wrong where a library's error has a plain cause; None if it has none."""
+    if isinstance(error, OSError):
+        place = error.filename or "A file or the terminal"
+        print(
+            f"molsam: {place} cannot be used ({error.strerror or error}); free some space, or choose another folder with "
+            "paths.outputs=FOLDER.",
+            file=sys.stderr,
+        )
+        return 5
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, HydraException):
+        cause = cause.__cause__
+    if isinstance(cause, HydraException) or str(error).startswith("Unknown plugin class"):
+        print(f"molsam: {explain(cause if isinstance(cause, HydraException) else error)}", file=sys.stderr)
+        return 2
+    return None
 
 
 def report(error: MolsamError) -> int:

@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "predict needs a run folder and a CSV file: molsam predict RUN_FOLDER molecules.csv -o out.csv."
         )
+    if args.batch_size < 1:
+        raise ConfigError(f"--batch-size={args.batch_size} is too small; it must be at least 1.")
     smiles = _read_smiles(table, args.smiles)
     runs = [_Run(folder) for root in folders for folder in _expand(root)]
     names = runs[0].task_names
@@ -58,10 +60,9 @@ class _Run:
     """A trained model read back from its folder."""
 
     def __init__(self, folder: Path) -> None:
-        from omegaconf import OmegaConf
-
         from molsam import preflight
         from molsam.data.scaler import TargetScaler
+        from molsam.folder import stored
         from molsam.models.api import DataSpec
         from molsam.training import checkpoint
         from molsam.training.objective import Objective
@@ -73,19 +74,22 @@ class _Run:
                 f"{folder} holds no finished run ({path} is missing); give the folder of a finished run."
             )
         state = checkpoint.read(path)
-        cfg: Any = (
-            OmegaConf.load(folder / ".hydra" / "config.yaml")
-            if (folder / ".hydra").exists()
-            else OmegaConf.load(folder.parent / ".hydra" / "config.yaml")
-        )
-        self.spec = DataSpec(**state["spec"])
-        self.task_names: list[str] = state["task_names"]
-        self.featurizer = preflight.build("model.featurizer", cfg.model.featurizer)
-        self.model = preflight.build("model", cfg.model, self.spec)
-        self.model.load_state_dict(state["weights"])
-        self.model.eval()
-        self.objective = Objective(state["task"], cfg.training.loss)
-        self.scaler = TargetScaler.from_state(state["scaler"])
+        cfg = stored(folder if (folder / ".hydra").exists() else folder.parent)
+        try:
+            if "featurizer" not in cfg.model:
+                raise ConfigError(f"{folder} was trained on images; predict takes molecules.")
+            self.spec = DataSpec(**state["spec"])
+            self.task_names: list[str] = list(state["task_names"])
+            self.featurizer = preflight.build("model.featurizer", cfg.model.featurizer)
+            self.model = preflight.build("model", cfg.model, self.spec)
+            self.model.load_state_dict(state["weights"])
+            self.model.eval()
+            self.objective = Objective(state["task"], cfg.training.loss)
+            self.scaler = TargetScaler.from_state(state["scaler"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise StorageError(
+                f"{path} does not fit the settings beside it ({str(error).splitlines()[0]}); give a whole run folder."
+            ) from error
 
     def predict(self, smiles: list[str], size: int) -> tuple[np.ndarray, list[str]]:
         """Values [M, T] (NaN where invalid) and the reasons (empty where valid)."""

@@ -2,38 +2,67 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import math
+import re
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal, Union
 
 import torch
-from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 
-from molsam.config import TRAINING_LIMITS, PathsConfig, TrainingConfig, plain
+from molsam.config import (
+    TRAINING_LIMITS,
+    ChoicesConfig,
+    DatasetConfig,
+    DiagnosticsConfig,
+    LoggerConfig,
+    PathsConfig,
+    RunConfig,
+    SplitConfig,
+    TrainingConfig,
+    plain,
+)
 from molsam.errors import ConfigError, MolsamError
 from molsam.models.api import DataSpec, MoleculeModel
+from molsam.models.resnet import ResNet18
+from molsam.training.events import Callback
 from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
 
-ALLOWED = ("molsam.*", "torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD")
-"""What a `_target_` may name: nothing else is ever called, so a stranger's configuration cannot run code."""
+ROOMS = ("chem", "diagnostics", "models", "optim", "training")
+"""Parts of molsam whose classes a `_target_` may name, by the address where they are defined."""
+OTHERS = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD")
+
+SECTIONS: dict[str, type[Any]] = {
+    "choices": ChoicesConfig,
+    "dataset": DatasetConfig,
+    "split": SplitConfig,
+    "diagnostics": DiagnosticsConfig,
+    "logger": LoggerConfig,
+    "paths": PathsConfig,
+}
+MOST_THREADS, MOST_FOLDS = 1024, 10_000
 
 NOT_CONSTRUCTOR = {"model": ("featurizer", "pretrained")}
 
 
-def build(section: str, node: DictConfig, *args: Any, **kwargs: Any) -> Any:
+def build(section: str, node: Any, *args: Any, **kwargs: Any) -> Any:
     """Instantiate a `_target_` node, its complaints worded as one sentence that names the section."""
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{section}={node} has no _target_; choose one of the options of its config group.")
     settings = {key: value for key, value in plain(node).items() if key not in NOT_CONSTRUCTOR.get(section, ())}
+    allowed = _allow(section, settings)
     _check_keys(section, settings)
     try:
-        return instantiate(settings, *args, **kwargs, _convert_="all", _execution_whitelist_=list(ALLOWED))
+        return instantiate(settings, *args, **kwargs, _convert_="all", _execution_whitelist_=allowed)
     except MolsamError:
         raise
     except Exception as error:
@@ -46,6 +75,7 @@ def build(section: str, node: DictConfig, *args: Any, **kwargs: Any) -> Any:
 def training_config(cfg: DictConfig) -> TrainingConfig:
     """The checked training section."""
     values = _typed("training", cfg.training, TrainingConfig)
+    assert isinstance(values, TrainingConfig)
     for key, limit in TRAINING_LIMITS.items():
         value = getattr(values, key)
         if value is None:
@@ -57,26 +87,82 @@ def training_config(cfg: DictConfig) -> TrainingConfig:
                 raise ConfigError(f"training.{key}={value} is not a choice.{hint} Use one of: {', '.join(limit)}.")
         elif not value >= limit:
             raise ConfigError(f"training.{key}={value} is too small; it must be at least {limit:g}.")
+    if values.threads is not None and values.threads > MOST_THREADS:
+        raise ConfigError(f"training.threads={values.threads} is too large; it must be at most {MOST_THREADS}.")
     return values
 
 
 def check(cfg: DictConfig) -> TrainingConfig:
     """Refuse what cannot run. Raises ConfigError naming field, value and remedy."""
+    _typed("", cfg, RunConfig)
+    for section, schema in SECTIONS.items():
+        _typed(section, cfg[section], schema)
     training = training_config(cfg)
-    _typed("paths", cfg.paths, PathsConfig)
-    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+    _check_device(training.device)
+    if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed} is not a whole number from 0 up; give one such as seed=0.")
     _check_data(cfg, training)
-    featurizer = build("model.featurizer", cfg.model.featurizer)
-    spec = DataSpec(featurizer.node_dim, featurizer.edge_dim, n_tasks=1, max_atoms=50)
-    with torch.device("meta"):
-        model = build("model", cfg.model, spec)
-    if not isinstance(model, MoleculeModel):
-        raise ConfigError(f"model._target_={cfg.model._target_} is not a molsam model; give a MoleculeModel.")
+    _check_model(cfg)
     build("lr_schedule", cfg.lr_schedule)
+    _check_observers(cfg)
     dummy = [torch.nn.Parameter(torch.zeros(1))]
     make_optimizer(cfg, dummy, steps_per_epoch=1, training=training)
     return training
+
+
+def has_images(cfg: DictConfig) -> bool:
+    """Whether the dataset is one of images."""
+    return cfg.dataset.get("reader") == "cifar"
+
+
+def _check_model(cfg: DictConfig) -> None:
+    if not isinstance(cfg.model, DictConfig):
+        raise ConfigError(f"model={cfg.model} is no group of settings; choose one of the options of its config group.")
+    images = "featurizer" not in cfg.model
+    if images != has_images(cfg):
+        kind, remedy = ("images", "dataset=cifar10 or cifar100") if images else ("molecules", "model=resnet18")
+        raise ConfigError(
+            f"model={cfg.choices.model} reads {kind}, dataset={cfg.choices.dataset} has none; use {remedy}."
+        )
+    if images:
+        spec = DataSpec(node_dim=3, edge_dim=0, n_tasks=cfg.dataset.classes, max_atoms=0)
+    else:
+        featurizer = build("model.featurizer", cfg.model.featurizer)
+        spec = DataSpec(featurizer.node_dim, featurizer.edge_dim, n_tasks=1, max_atoms=50)
+    with torch.device("meta"):
+        model = build("model", cfg.model, spec)
+    if not isinstance(model, ResNet18 if images else MoleculeModel):
+        raise ConfigError(f"model._target_={cfg.model._target_} is not a molsam model; give a MoleculeModel.")
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"training.device={name} cannot be used ({_sentence(reason)}) Use training.device=cpu."
+        ) from error
+
+
+def _check_observers(cfg: DictConfig) -> None:
+    if not isinstance(cfg.callbacks, DictConfig):
+        raise ConfigError(f"callbacks={cfg.callbacks} is no group of settings; use callbacks=none.")
+    for name, node in cfg.callbacks.items():
+        if not isinstance(build(f"callbacks.{name!s}", node), Callback):
+            raise ConfigError(
+                f"callbacks.{name!s}._target_={node._target_} is no molsam.training.events.Callback; give one."
+            )
+    for name, node in cfg.diagnostics.items():
+        if node is not None:
+            build(f"diagnostics.{name!s}", node)
+    kind, every, mode = cfg.logger.kind, cfg.logger.get("log_every", 1), cfg.logger.get("mode", "offline")
+    if kind not in ("none", "wandb"):
+        raise ConfigError(f"logger.kind={kind} is no logger; use none or wandb.")
+    if every < 1:
+        raise ConfigError(f"logger.log_every={every} is too small; it must be at least 1.")
+    if mode not in ("offline", "online", "disabled"):
+        raise ConfigError(f"logger.mode={mode} is not known; use offline, online or disabled.")
 
 
 def make_optimizer(cfg: DictConfig, params: Any, *, steps_per_epoch: int, training: TrainingConfig) -> Any:
@@ -92,14 +178,16 @@ def make_optimizer(cfg: DictConfig, params: Any, *, steps_per_epoch: int, traini
             max_grad_norm=training.max_grad_norm,
             nonfinite=training.nonfinite,
         )
-    except (ValueError, TypeError) as error:
+    except MolsamError:
+        raise
+    except Exception as error:
         raise ConfigError(f"optimizer: {_sentence(error)}") from error
 
 
 def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
     task, metric = cfg.dataset.get("task"), cfg.dataset.get("metric")
     if task is not None:
-        if task not in ("regression", "classification"):
+        if task not in ("regression", "classification") and not has_images(cfg):
             raise ConfigError(f"dataset.task={task} is not a task; use regression, classification or null (inferred).")
         Objective(task, training.loss)
         if metric is not None:
@@ -109,42 +197,80 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
             f"training.loss=rmse is not a mean over molecules, so training.accumulate={training.accumulate} would "
             "change it; use training.accumulate=1 or training.loss=mse."
         )
-    kind, folds, fold = cfg.split.kind, cfg.split.folds, cfg.split.fold
-    if not isinstance(folds, int) or folds < 1:
-        raise ConfigError(f"split.folds={folds} must be a whole number from 1 up.")
-    if fold is not None and (not isinstance(fold, int) or fold < 0):
+    kind, folds, fold = cfg.split.kind, cfg.split.get("folds", 1), cfg.split.get("fold")
+    if not 1 <= folds <= MOST_FOLDS:
+        raise ConfigError(f"split.folds={folds} must be a whole number from 1 to {MOST_FOLDS}.")
+    if fold is not None and fold < 0:
         raise ConfigError(f"split.fold={fold} must be a whole number from 0 up.")
+    if (kind in ("scaffold", "predefined")) if has_images(cfg) else (kind == "official"):
+        other = "official, random or kfold" if has_images(cfg) else "random, kfold, scaffold or predefined"
+        raise ConfigError(f"split={kind} does not fit dataset={cfg.choices.dataset}; use {other}.")
     if kind == "kfold" and folds < 2:
         raise ConfigError(f"split.folds={folds} is too small for split=kfold; give split.folds=5.")
 
 
-def _typed(section: str, node: DictConfig, schema: type[Any]) -> Any:
-    names = [field.name for field in fields(schema)]
-    for key in node:
-        if key not in names:
-            raise ConfigError(_unknown(f"{section}.{key!s}", [f"{section}.{name}" for name in names]))
+def _typed(section: str, node: Any, schema: type[Any]) -> Any:
+    """A section as its dataclass. Raises ConfigError for a key that it does not have, lacks, or has in another type."""
+    prefix = f"{section}." if section else ""
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{section}={node} is no group of settings; choose one of its options, or leave it out.")
+    values, hints = plain(node), typing.get_type_hints(schema)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(_unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in hints]))
+        if not _fits(value, hints[key]):
+            raise ConfigError(f"{prefix}{key}={value!r} has the wrong type; expected {_name(hints[key])}.")
+    for field in fields(schema):
+        if field.name not in values and field.default is MISSING:
+            raise ConfigError(f"{prefix}{field.name} is missing; choose one of the options of its config group.")
+    return schema(**values)
+
+
+def _allow(section: str, node: Any) -> list[str]:
+    """The targets of a node, at any depth: nothing else is ever called, so a stranger's settings cannot run code.
+
+    Raises ConfigError if one of them is not a class of ROOMS or OTHERS, named where it is defined.
+    """
+    if isinstance(node, list):
+        return [target for place, item in enumerate(node) for target in _allow(f"{section}[{place}]", item)]
+    if not isinstance(node, dict):
+        return []
+    found = [target for key, item in node.items() for target in _allow(f"{section}.{key!s}", item)]
+    if "_target_" in node:
+        _class(section, node["_target_"])
+        found.append(node["_target_"])
+    return found
+
+
+def _class(section: str, target: Any) -> type[Any]:
+    address = str(target)
+    room = re.match(r"molsam\.(\w+)\.", address)
+    if address not in OTHERS and (room is None or room[1] not in ROOMS):
+        raise ConfigError(
+            f"{section}._target_={address} is not allowed; use a class of molsam.{', molsam.'.join(ROOMS)}, or one of: "
+            f"{', '.join(OTHERS)}."
+        )
+    module, _, name = address.rpartition(".")
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), node))
-    except OmegaConfBaseException as error:
-        field = getattr(error, "full_key", None) or ""
-        expected = next((str(f.type) for f in fields(schema) if f.name == field), "another type")
-        raise ConfigError(f"{section}.{field}={node.get(field)!r} has the wrong type; expected {expected}.") from error
+        cls = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise ConfigError(f"{section}._target_={address} cannot be imported ({_sentence(error)})") from error
+    if not isinstance(cls, type) or (room is not None and f"{cls.__module__}.{cls.__qualname__}" != address):
+        raise ConfigError(f"{section}._target_={address} is no class that is defined there; use the name of a class.")
+    return cls
 
 
 def _check_keys(section: str, node: dict[str, Any]) -> None:
     target = node.get("_target_")
     if target is None:
         raise ConfigError(f"{section} has no _target_; choose one of the options of its config group.")
-    if not any(target == name or (name.endswith(".*") and target.startswith(name[:-1])) for name in ALLOWED):
-        raise ConfigError(f"{section}._target_={target} is not allowed; use one of: {', '.join(ALLOWED)}.")
-    try:
-        cls = get_class(target)
-    except Exception as error:
-        raise ConfigError(f"{section}._target_={target} cannot be imported ({_sentence(error)})") from error
+    cls = _class(section, target)
     signature = inspect.signature(cls)
     if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
         signature = _merged_signature(cls)
-    hints = typing.get_type_hints(getattr(cls, "__init__"))  # noqa: B009 - mypy distrusts the attribute
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        hints |= typing.get_type_hints(getattr(base, "__init__"))  # noqa: B009 - mypy distrusts the attribute
     for key, value in node.items():
         if key in ("_target_", "_partial_", "_args_", "_convert_", "_recursive_"):
             continue
@@ -155,6 +281,20 @@ def _check_keys(section: str, node: dict[str, Any]) -> None:
             _check_keys(f"{section}.{key}", value)
         elif key in hints and not _fits(value, hints[key]):
             raise ConfigError(f"{section}.{key}={value!r} has the wrong type; expected {_name(hints[key])}.")
+        _check_range(f"{section}.{key}", value)
+
+
+def _check_range(name: str, value: Any) -> None:
+    """Numbers that no constructor wants, whatever it is: not finite, a share beyond 1, nothing of something."""
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            continue
+        if not math.isfinite(number):
+            raise ConfigError(f"{name}={value} is not finite; give a number.")
+        if name.endswith("dropout") and not 0 <= number <= 1:
+            raise ConfigError(f"{name}={value} is no probability; give a number from 0 to 1.")
+        if name.startswith("model.") and name.endswith(("size", "sizes", "heads", "d_model")) and number < 1:
+            raise ConfigError(f"{name}={value} is too small; it must be at least 1.")
 
 
 def _merged_signature(cls: type[Any]) -> inspect.Signature:
@@ -184,15 +324,16 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is type(None) or hint is None:
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, str):
-        return isinstance(value, hint)
+    if hint is str:
+        return isinstance(value, str) and "\0" not in value
     if origin in (list, tuple, Sequence):
         inner = typing.get_args(hint)[:1] or (Any,)
         return isinstance(value, (list, tuple)) and all(_fits(item, inner[0]) for item in value)
-    return True
+    # What is left are things that only a node with a _target_ makes.
+    return isinstance(value, origin or hint) if isinstance(origin or hint, type) else True
 
 
 def _name(hint: Any) -> str:
@@ -207,6 +348,6 @@ def _unknown(key: str, names: list[str]) -> str:
     return f"{key} is not a setting.{hint}"
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: BaseException | str) -> str:
     text = " ".join(str(error).split())
     return text if text.endswith(".") else f"{text}."

@@ -16,10 +16,11 @@ SCHEMA = 1
 NAME = "result.json"
 SAME = "same_run_as"
 """Key of a result taken over from another folder: that folder, relative to its own."""
+DICTS = ("config", "valid", "test", "split", "data", "versions", "machine")
 REQUIRED = (
     "config", "config_hash", "model", "optimizer", "dataset", "seed", "fold", "task", "metric", "direction",
     "best_epoch", "epochs", "valid", "test", "graphs_per_s", "seconds_per_epoch", "gradient_passes", "passes_per_step",
-    "parameters", "split", "data", "versions",
+    "parameters", "split", "data", "versions", "machine", "steps", "test_per_task",
 )  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         return None
     result = read_json(path)
     missing = [key for key in REQUIRED if key not in result] if isinstance(result, dict) else list(REQUIRED)
-    if missing or result.get("schema") != SCHEMA or result.get("checksum") != checksum(result):
+    if missing or not _fits(result):
         what = f"lacks {missing[0]}" if missing else "does not fit its schema and checksum"
         raise StorageError(f"{path} is damaged (it {what}); remove it and run the same command again.")
     return result
@@ -46,6 +47,11 @@ def read(folder: Path) -> dict[str, Any] | None:
 def origin(folder: Path, result: dict[str, Any]) -> Path:
     """The folder with the curves, predictions and weights of a result: its own, but for one that was taken over."""
     return Path(os.path.normpath(folder / result[SAME])) if SAME in result else folder
+
+
+def _fits(result: dict[str, Any]) -> bool:
+    whole = result.get("schema") == SCHEMA and result.get("checksum") == checksum(result)
+    return whole and all(isinstance(result[key], dict | None) for key in DICTS)
 
 
 def checksum(result: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import io
-import logging
 import math
 import time
 from datetime import UTC, datetime
@@ -20,13 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 from molsam import preflight, result
 from molsam.allocator import keep_freed_memory, peak_memory_mb
 from molsam.config import TrainingConfig, config_hash, plain, without_secrets
-from molsam.data.dataset import MoleculeDataset, load
+from molsam.data import images
+from molsam.data.dataset import load
+from molsam.data.images import Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split, make_split
-from molsam.errors import StorageError
 from molsam.files import write_atomic, write_json
-from molsam.folder import RunFolder
-from molsam.models.api import MoleculeModel
+from molsam.folder import RunFolder, stored
+from molsam.runlog import RunLog
 from molsam.sweeping import trial
 from molsam.sweeping.reporter import Reporter
 from molsam.tracking import console
@@ -37,10 +37,8 @@ from molsam.training import checkpoint
 from molsam.training.events import Callback
 from molsam.training.interrupt import Interrupts
 from molsam.training.loop import DTYPES, Trainer, steps_per_epoch
-from molsam.training.metrics import DIRECTION
+from molsam.training.metrics import DIRECTION, check_metric
 from molsam.training.objective import Objective
-
-log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> float:
@@ -49,7 +47,7 @@ def run(cfg: DictConfig) -> float:
     folder = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
     if cfg.resume:
-        cfg = _stored(Path(cfg.resume))
+        cfg = stored(Path(cfg.resume))
     return start(cfg, folder, overrides)
 
 
@@ -57,7 +55,7 @@ def start(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     """Train in a folder, or go on there; a finished run of the same settings is only reported."""
     OmegaConf.resolve(cfg)
     training = preflight.check(cfg)
-    with RunFolder(folder, cfg, overrides) as claimed, _logging(folder), Interrupts() as interrupts:
+    with RunFolder(folder, cfg, overrides) as claimed, RunLog(folder), Interrupts() as interrupts:
         claimed.record()
         folds = [cfg.split.fold] if cfg.split.fold is not None else list(range(cfg.split.folds))
         if len(folds) == 1:
@@ -70,23 +68,12 @@ def start(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _stored(folder: Path) -> DictConfig:
-    path = folder / ".hydra" / "config.yaml"
-    try:
-        cfg = OmegaConf.load(path)
-    except OSError as error:
-        raise StorageError(
-            f"resume={folder} is not a run folder ({path} cannot be read); give the folder that holds .hydra."
-        ) from error
-    assert isinstance(cfg, DictConfig)
-    return cfg
-
-
 def _all_folds(
     cfg: DictConfig, training: TrainingConfig, folder: Path, folds: list[int], interrupts: Interrupts
 ) -> float:
     outcomes = []
     for fold in folds:
+        interrupts.begin_fold()
         console.say(f"fold {fold + 1} of {len(folds)}")
         outcomes.append(_fold(cfg, training, folder / f"fold{fold}", fold, interrupts))
         trial.end_of_fold(outcomes[-1]["valid"][outcomes[-1]["metric"]], fold)
@@ -123,8 +110,8 @@ def _fold(cfg: DictConfig, training: TrainingConfig, folder: Path, fold: int, in
     cfg = copy.deepcopy(cfg)
     cfg.split.fold = fold
     digest = config_hash(cfg)
-    done = result.read(folder)
-    if done is not None and done["config_hash"] == digest and not cfg.overwrite:
+    done = None if cfg.overwrite else result.read(folder)
+    if done is not None and done["config_hash"] == digest:
         console.say(f"{folder} is finished already; overwrite=true trains it anew.")
         return done
     if cfg.overwrite:
@@ -144,6 +131,7 @@ def _train(
         torch.set_num_threads(training.threads)
     dataset = load_dataset(cfg)
     Objective(dataset.task, training.loss)
+    check_metric(dataset.metric, dataset.task)
     split = make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
     _describe(cfg, dataset, split)
     write_json(folder / "split.json", split.as_dict())
@@ -151,8 +139,11 @@ def _train(
     try:
         trainer.fit(interrupts)
         _save_predictions(trainer)
-        outcome = _outcome(cfg, trainer, digest, started, time.monotonic() - clock)
+        seconds = trainer.earlier + time.monotonic() - clock
+        outcome = without_secrets(_outcome(cfg, trainer, digest, started, seconds))
         _save_best(trainer)
+        for tracker in trainer.trackers:
+            tracker.state()  # what was logged is written before the run counts as finished
         result.write(folder, outcome)
         for tracker in trainer.trackers:
             tracker.finish(outcome)
@@ -166,13 +157,15 @@ def _train(
     return outcome
 
 
-def load_dataset(cfg: DictConfig) -> MoleculeDataset:
-    """The dataset of the settings, featurized for their model."""
+def load_dataset(cfg: DictConfig) -> Dataset:
+    """The dataset of the settings; molecules are featurized for their model."""
+    if preflight.has_images(cfg):
+        return images.load(plain(cfg.dataset))
     featurizer = preflight.build("model.featurizer", cfg.model.featurizer)
     return load(plain(cfg.dataset), featurizer, cache_dir=cfg.paths.cache)
 
 
-def make_model(cfg: DictConfig, dataset: MoleculeDataset, fold: int) -> MoleculeModel:
+def make_model(cfg: DictConfig, dataset: Dataset, fold: int) -> torch.nn.Module:
     """A freshly initialised model; the draw depends on seed and fold alone."""
     torch.manual_seed(int(np.random.SeedSequence([cfg.seed, fold]).generate_state(1, np.uint64)[0] >> 1))
     model = preflight.build("model", cfg.model, dataset.spec)
@@ -183,9 +176,7 @@ def make_model(cfg: DictConfig, dataset: MoleculeDataset, fold: int) -> Molecule
     return model.to(cfg.training.device, DTYPES[cfg.training.precision])
 
 
-def make_trainer(
-    cfg: DictConfig, training: TrainingConfig, dataset: MoleculeDataset, split: Split, folder: Path
-) -> Trainer:
+def make_trainer(cfg: DictConfig, training: TrainingConfig, dataset: Dataset, split: Split, folder: Path) -> Trainer:
     """Everything wired together, ready to fit."""
     model = make_model(cfg, dataset, cfg.split.fold)
     steps = steps_per_epoch(len(split.train), training)
@@ -214,6 +205,7 @@ def make_trainer(
         callbacks=callbacks,
         diagnostics=diagnostics,
         config=without_secrets(plain(cfg)),
+        augment=images.augment if cfg.dataset.get("augment") else None,
     )
 
 
@@ -231,7 +223,7 @@ def _outcome(cfg: DictConfig, trainer: Trainer, digest: str, started: datetime, 
     valid, valid_loss = trainer.evaluate(split.valid)
     test, test_loss = trainer.evaluate(split.test)
     return {
-        "name": cfg.name or f"{cfg.choices.model}-{cfg.choices.optimizer}-{cfg.choices.dataset}",
+        "name": str(cfg.name or "") or f"{cfg.choices.model}-{cfg.choices.optimizer}-{cfg.choices.dataset}",
         "model": cfg.choices.model,
         "optimizer": cfg.choices.optimizer,
         "dataset": cfg.choices.dataset,
@@ -279,7 +271,9 @@ def _save_predictions(trainer: Trainer) -> None:
     values, _ = trainer.predict(rows)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["row", "smiles", "task", "target", "prediction"])
+    writer.writerow(
+        ["row", "smiles" if trainer.dataset.noun == "molecule" else "image", "task", "target", "prediction"]
+    )
     for place, row in enumerate(rows):
         for t, task in enumerate(trainer.dataset.task_names):
             target = float(trainer.dataset.targets[row, t])
@@ -301,10 +295,10 @@ def _save_best(trainer: Trainer) -> None:
     checkpoint.previous(trainer.folder / "best" / "model.safetensors").unlink(missing_ok=True)
 
 
-def _describe(cfg: DictConfig, dataset: MoleculeDataset, split: Split) -> None:
+def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     sizes = " / ".join(str(len(part)) for part in (split.train, split.valid, split.test))
     console.say(
-        f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {len(dataset)} molecules, "
+        f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {len(dataset)} {dataset.noun}s, "
         f"{len(dataset.task_names)} task(s), {dataset.task} ({dataset.metric}); "
         f"{split.kind} split {sizes} (seed {cfg.seed}, fold {cfg.split.fold})"
     )
@@ -313,28 +307,3 @@ def _describe(cfg: DictConfig, dataset: MoleculeDataset, split: Split) -> None:
             f"note: {split.leaked} molecules of valid or test also stand in train (equal molecules); "
             "dataset.duplicates=drop or group avoids it."
         )
-
-
-class _logging:  # noqa: N801 - reads as the statement it is
-    """run.log in the run folder, warnings on the terminal, for as long as the run lasts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        self.logger = logging.getLogger("molsam")
-        self.logger.setLevel(logging.INFO)
-        file = logging.FileHandler(self.folder / "run.log", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        terminal = logging.StreamHandler()
-        terminal.setLevel(logging.WARNING)
-        terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        self.logger.propagate = False
-        self.handlers: list[logging.Handler] = [file, terminal]
-        for handler in self.handlers:
-            self.logger.addHandler(handler)
-
-    def __exit__(self, *_: object) -> None:
-        for handler in self.handlers:
-            self.logger.removeHandler(handler)
-            handler.close()

@@ -1,4 +1,4 @@
-"""What every model of conf/model must do, whatever its paper: a new YAML is tested the day it exists."""
+"""What every model of molecules in conf/model must do, whatever its paper: a new YAML is tested the day it exists."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from molsam.data.packed import PackedMolecules, pack
 from molsam.models.api import DataSpec, MoleculeModel
 from tests.paths import ROOT
 
-MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if "featurizer" in path.read_text())
 READ_IN_ORDER = {"compt", "cmpnn"}
 """Models with a recurrent network over the atoms: another order of atoms is another input."""
 

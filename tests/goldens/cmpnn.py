@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from molsam.chem.chemprop import ChempropFeaturizer
@@ -37,8 +36,9 @@ def build(config: dict[str, Any], packed: PackedMolecules, **settings: Any) -> C
     )
 
 
-def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
+def compare(z: common.Golden, variant: str, dtype: torch.dtype) -> dict[str, float]:
     config = common.load_config(z, variant)
+    common.require(config, atom_messages=False, features_only=False, use_input_features=False)
     packed = common.molecules(z, ChempropFeaturizer("v1", "pairs"))
     everything = packed.batch(range(len(packed))).to(dtype=dtype)
     model = common.load_model(build(config, packed, padding="reference"), z, variant, dtype)
@@ -50,7 +50,6 @@ def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
     one_by_one = [range(i, i + 1) for i in every]
     vectors = model.molecules(model.encode(everything), everything)
     logits = model(everything).logits[0]
-    gradients = model.to_reference(common.squared_gradients(model, logits))
     ours = {
         "logits/batch": logits,
         "logits/single": run(model, *one_by_one),
@@ -64,11 +63,11 @@ def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
     if config["activation"].lower() == RELU:  # others see the padding's zeros even in a molecule alone
         exact = common.load_model(build(config, packed), z, variant, dtype)
         errors["outputs/exact"] = common.relative_error(run(exact, every), z[f"{variant}/logits/single"])
-    errors["gradients"] = common.relative_errors(gradients, common.arrays(z, f"{variant}/grad/"))
+    errors["gradients"] = common.gradient_error(z, variant, model, logits)
     return errors
 
 
-def _features(z: NpzFile, packed: PackedMolecules) -> float:
+def _features(z: common.Golden, packed: PackedMolecules) -> float:
     worst = 0.0
     for i in range(len(packed)):
         bonds, src = z[f"feat/{i}/f_bonds"], z[f"feat/{i}/b2a"]

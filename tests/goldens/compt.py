@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from molsam.chem.compt import ComptFeaturizer
@@ -17,7 +15,6 @@ from molsam.models.compt import CoMPT
 from tests.goldens import common
 
 FAR = 1e8
-Runner = Callable[..., Tensor]
 
 
 def matches(config: dict[str, Any]) -> bool:
@@ -42,37 +39,33 @@ def build(config: dict[str, Any], **settings: Any) -> CoMPT:
     )
 
 
-def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
+def compare(z: common.Golden, variant: str, dtype: torch.dtype) -> dict[str, float]:
     config = common.load_config(z, variant)
+    common.require(config, aggregation_type="gru")
     packed = common.molecules(z, ComptFeaturizer())
     everything = packed.batch(range(len(packed))).to(dtype=dtype)
-    largest = packed.max_atoms
+    largest = common.meta(z).get("Lmax", packed.max_atoms)
 
     def model(**settings: Any) -> CoMPT:
         return common.load_model(build(config, **settings), z, variant, dtype)
 
-    padded = model(padding="reference", padded_length=largest)
-    logits = padded(everything).logits[0]
-    gradients = padded.to_reference(common.squared_gradients(padded, logits))
-    exact = model()
-    errors = {
-        "features": _features(z, packed),
-        "outputs": common.relative_error(logits, z[f"{variant}/out/pad_Lmax"]),
-        "outputs/exact": common.relative_error(exact(everything).logits[0], z[f"{variant}/out/single_nopad"]),
-        "outputs/exact, single": common.relative_error(
-            _one_by_one(exact, packed, dtype), z[f"{variant}/out/single_nopad"]
-        ),
-        "outputs/padded, single": common.relative_error(
-            _one_by_one(padded, packed, dtype), z[f"{variant}/out/single_pad_Lmax"]
-        ),
-        "attention": _attention(z, f"{variant}/attn/nopad/", exact.attention(everything)),
-        "gradients": common.relative_errors(gradients, common.arrays(z, f"{variant}/grad/")),
+    padded, exact = model(padding="reference", padded_length=largest), model()
+    ours = {
+        "out/pad_Lmax": padded(everything).logits[0],
+        "out/single_pad_Lmax": _one_by_one(padded, packed, dtype),
+        "out/single_nopad": _one_by_one(exact, packed, dtype),
     }
     if f"{variant}/out/pad_Lmax_plus10" in z.files:
         longer = model(padding="reference", padded_length=largest + 10)
-        errors["outputs/10 more"] = common.relative_error(
-            longer(everything).logits[0], z[f"{variant}/out/pad_Lmax_plus10"]
-        )
+        ours["out/pad_Lmax_plus10"] = longer(everything).logits[0]
+    errors = {"features": _features(z, packed)}
+    errors |= {f"outputs/{name}": common.relative_error(v, z[f"{variant}/{name}"]) for name, v in ours.items()}
+    errors["outputs/exact, batch"] = common.relative_error(
+        exact(everything).logits[0], z[f"{variant}/out/single_nopad"]
+    )
+    errors["attention"] = _attention(z, f"{variant}/attn/", exact.attention(everything))
+    for kind, name in [("gradients", "out/pad_Lmax"), ("gradients/single", "out/single_pad_Lmax")]:
+        errors[kind] = common.gradient_error(z, variant, padded, ours[name])
     return errors
 
 
@@ -80,16 +73,18 @@ def _one_by_one(model: CoMPT, packed: PackedMolecules, dtype: torch.dtype) -> Te
     return torch.cat([model(packed.batch([i]).to(dtype=dtype)).logits[0] for i in range(len(packed))])
 
 
-def _attention(z: NpzFile, prefix: str, ours: list[list[Tensor]]) -> float:
+def _attention(z: common.Golden, prefix: str, ours: list[list[Tensor]]) -> float:
+    """Of the molecules that are stored; a molecule's own atoms, without the padding around them."""
     worst = 0.0
-    for name, value in common.arrays(z, prefix).items():
-        molecule, layer = name.split("/")
+    for name in (name for name in z.files if name.startswith(prefix)):
+        _, molecule, layer = name.removeprefix(prefix).split("/")
         own = ours[int(layer.removeprefix("layer"))][int(molecule.removeprefix("mol"))]
-        worst = common.max_error(worst, common.relative_error(own, value))
+        n = own.shape[-1]
+        worst = common.max_error(worst, common.relative_error(own, z[name][..., :n, :n]))
     return worst
 
 
-def _features(z: NpzFile, packed: PackedMolecules) -> float:
+def _features(z: common.Golden, packed: PackedMolecules) -> float:
     worst = 0.0
     for i in range(len(packed)):
         batch = packed.batch([i])

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from molsam.chem.chemprop import ChempropFeaturizer
@@ -39,7 +38,7 @@ def build(config: dict[str, Any], node_dim: int, edge_dim: int, max_atoms: int) 
     )
 
 
-def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
+def compare(z: common.Golden, variant: str, dtype: torch.dtype) -> dict[str, float]:
     config = common.load_config(z, variant)
     atoms = "v1" if z["feat/0/V"].shape[1] == V1_WIDTH else "v2"
     packed = common.molecules(z, ChempropFeaturizer(atoms=atoms))
@@ -54,23 +53,23 @@ def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
     everything = batch(range(len(packed)))
     hidden = model.encode(everything)
     logits = model(everything).logits[0]
-    gradients = model.to_reference(common.squared_gradients(model, logits))
-    single = [model(batch([i])).logits[0] for i in range(len(packed))]
+    single = torch.cat([model(batch([i])).logits[0] for i in range(len(packed))])
     expected = {name: z[f"{variant}/{name}"] for name in ("logits/batch", "logits/single", "fingerprint/batch")}
     errors = {
         "features": _features(z, packed),
         "hidden": common.relative_error(hidden, z[f"{variant}/atom_hidden/batch"]),
         "molecule vectors": common.relative_error(model.aggregate(hidden, everything), expected["fingerprint/batch"]),
         "outputs": common.relative_error(logits, expected["logits/batch"]),
-        "outputs/single": common.relative_error(torch.cat(single), expected["logits/single"]),
-        "gradients": common.relative_errors(gradients, common.arrays(z, f"{variant}/grad/")),
+        "outputs/single": common.relative_error(single, expected["logits/single"]),
+        "gradients": common.gradient_error(z, variant, model, logits),
+        "gradients/single": common.gradient_error(z, variant, model, single),
     }
     if config["batch_norm"]:
         errors |= _train(z, variant, model, model.train()(everything).logits[0])
     return errors
 
 
-def _train(z: NpzFile, variant: str, model: DMPNN, logits: Tensor) -> dict[str, float]:
+def _train(z: common.Golden, variant: str, model: DMPNN, logits: Tensor) -> dict[str, float]:
     """Logits with batch statistics, and the running statistics after one such pass."""
     names = ("running_mean", "running_var")
     buffers = [common.relative_error(getattr(model.batch_norm, n), z[f"{variant}/train/bn_{n}_after"]) for n in names]
@@ -80,7 +79,7 @@ def _train(z: NpzFile, variant: str, model: DMPNN, logits: Tensor) -> dict[str, 
     }
 
 
-def _features(z: NpzFile, packed: common.PackedMolecules) -> float:
+def _features(z: common.Golden, packed: common.PackedMolecules) -> float:
     """Largest difference of the atoms (both versions), bonds and their ends."""
     worst = []
     for i in range(len(packed)):

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 
 from molsam.chem.dgllife import DgllifeFeaturizer
 from molsam.models.api import DataSpec
@@ -29,7 +28,7 @@ def build(config: dict[str, Any], max_atoms: int) -> GCN:
     )
 
 
-def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
+def compare(z: common.Golden, variant: str, dtype: torch.dtype) -> dict[str, float]:
     config = common.load_config(z, variant)
     rows = z[f"{variant}/valid_index"].tolist()
     packed = common.molecules(z, DgllifeFeaturizer(config["featurizer"], self_loop=config["self_loop"]), rows)
@@ -37,15 +36,15 @@ def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
     batch = packed.batch(range(len(rows))).to(dtype=dtype)
     hidden = model.encode(batch)
     logits = model(batch).logits[0]
-    gradients = model.to_reference(common.squared_gradients(model, logits))
-    single = [model(packed.batch([i]).to(dtype=dtype)).logits[0] for i in range(len(rows))]
+    single = torch.cat([model(packed.batch([i]).to(dtype=dtype)).logits[0] for i in range(len(rows))])
     errors = {
         "features": dgllife_features(z, variant, packed, rows),
         "hidden": common.relative_error(hidden, z[f"{variant}/node_hidden/batch"]),
         "molecule vectors": common.relative_error(model.readout(hidden, batch), z[f"{variant}/molvec/batch"]),
         "outputs": common.relative_error(logits, z[f"{variant}/out/batch"]),
-        "outputs/single": common.relative_error(torch.cat(single), z[f"{variant}/out/single"]),
-        "gradients": common.relative_errors(gradients, common.arrays(z, f"{variant}/grad/")),
+        "outputs/single": common.relative_error(single, z[f"{variant}/out/single"]),
+        "gradients": common.gradient_error(z, variant, model, logits),
+        "gradients/single": common.gradient_error(z, variant, model, single),
     }
     model.train()
     errors["train/outputs"] = common.relative_error(model(batch).logits[0], z[f"{variant}/train/out_batch"])
@@ -55,7 +54,7 @@ def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
     return errors
 
 
-def dgllife_features(z: NpzFile, variant: str, packed: common.PackedMolecules, rows: list[int]) -> float:
+def dgllife_features(z: common.Golden, variant: str, packed: common.PackedMolecules, rows: list[int]) -> float:
     """Largest difference of nodes, bonds and their ends; `rows` of the file are those packed."""
     names = {"nodes": "h", "edges": "e", "src": "src", "dst": "dst"}
     expected = [{ours: z[f"{variant}/feat/{i}/{theirs}"] for ours, theirs in names.items()} for i in rows]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from numpy.lib.npyio import NpzFile
 
 from molsam.chem.dgllife import DgllifeFeaturizer
 from molsam.models.api import DataSpec
@@ -29,7 +28,7 @@ def build(config: dict[str, Any], max_atoms: int) -> MPNN:
     )
 
 
-def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
+def compare(z: common.Golden, variant: str, dtype: torch.dtype) -> dict[str, float]:
     config = common.load_config(z, variant)
     rows = z[f"{variant}/valid_index"].tolist()
     packed = common.molecules(z, DgllifeFeaturizer(config["featurizer"], self_loop=config["self_loop"]), rows)
@@ -37,13 +36,13 @@ def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
     batch = packed.batch(range(len(rows))).to(dtype=dtype)
     hidden = model.encode(batch)
     logits = model(batch).logits[0]
-    gradients = model.to_reference(common.squared_gradients(model, logits))
-    single = [model(packed.batch([i]).to(dtype=dtype)).logits[0] for i in range(len(rows))]
+    single = torch.cat([model(packed.batch([i]).to(dtype=dtype)).logits[0] for i in range(len(rows))])
     return {
         "features": dgllife_features(z, variant, packed, rows),
         "hidden": common.relative_error(hidden, z[f"{variant}/node_hidden/batch"]),
         "molecule vectors": common.relative_error(model.readout(hidden, batch), z[f"{variant}/molvec/batch"]),
         "outputs": common.relative_error(logits, z[f"{variant}/out/batch"]),
-        "outputs/single": common.relative_error(torch.cat(single), z[f"{variant}/out/single"]),
-        "gradients": common.relative_errors(gradients, common.arrays(z, f"{variant}/grad/")),
+        "outputs/single": common.relative_error(single, z[f"{variant}/out/single"]),
+        "gradients": common.gradient_error(z, variant, model, logits),
+        "gradients/single": common.gradient_error(z, variant, model, single),
     }

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from molsam import optim
 from molsam.diagnostics.gradients import GradientDiagnostics
 from molsam.optim.schedules import Constant, Staircase
-from tests.goldens.common import FormatError, load_config, relative_error
+from tests.goldens.common import FormatError, Golden, load_config, relative_error
 
 BASES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 ASAM_RHO = 0.05
@@ -44,7 +43,7 @@ def is_release(config: dict[str, Any]) -> bool:
     return {"radius", "alpha", "epoch_steps"} <= config.keys()
 
 
-def compare(z: NpzFile, variant: str, dtype: torch.dtype) -> dict[str, float]:
+def compare(z: Golden, variant: str, dtype: torch.dtype) -> dict[str, float]:
     """Run `method/base` again and compare all that the file holds of it."""
     config = load_config(z, variant)
     method, base = variant.split("/")
@@ -112,7 +111,7 @@ def release_maker(config: dict[str, Any], method: str) -> Make:
     return functools.partial(optim.GraphSAMRelease, beta=config["alpha"], cpu_aliasing=True, **common)
 
 
-def weights(z: NpzFile, variant: str) -> np.ndarray:
+def weights(z: Golden, variant: str) -> np.ndarray:
     return z[next(name for name in z.files if name.startswith(f"{variant}/weights/"))]
 
 
@@ -134,7 +133,7 @@ class Trace:
         self.scalars.setdefault(name, []).append(float(value))
 
 
-def run(z: NpzFile, make: Make, base: Any, steps: int, dtype: torch.dtype) -> Trace:
+def run(z: Golden, make: Make, base: Any, steps: int, dtype: torch.dtype) -> Trace:
     """Train the network of the file and note everything."""
     X, Y = torch.tensor(z["data/X"], dtype=dtype), torch.tensor(z["data/Y"], dtype=dtype)
     batches = list(zip(X, Y, strict=True)) if X.ndim == 3 else [(X, Y)]
@@ -196,7 +195,7 @@ def whole(vectors: Mapping[str, Any], names: Iterable[str]) -> np.ndarray:
     return np.concatenate([np.array(vectors[name]).reshape(len(vectors[name]), -1) for name in names], axis=1)
 
 
-def errors(z: NpzFile, variant: str, trace: Trace) -> dict[str, float]:
+def errors(z: Golden, variant: str, trace: Trace) -> dict[str, float]:
     """Largest relative error of each kind of array that the file holds; pass counts must be equal."""
     vectors = {"weights": "weights", "eps": "eps", "omega": "omega"}
     vectors |= {"eps_hat": "displacement", "perturbation": "displacement"}

@@ -42,18 +42,6 @@ def test_a_seventh_model_costs_one_file_and_one_yaml(tmp_path: Path, monkeypatch
     assert outcome["model"] == "deepsets"
 
 
-def test_every_named_file_exists() -> None:
-    for name in re.findall(r"\]\(([\w./-]+)\)", README):
-        assert (ROOT / name).exists(), name
-
-
-def test_the_commands_compose() -> None:
-    for line in re.findall(r"^python train\.py (.*)$", README, re.M):
-        words = line.split("#")[0].split()
-        if words and not words[0].startswith("-"):
-            compose(words)
-
-
 def test_settings_may_follow_options(capsys: pytest.CaptureFixture[str]) -> None:
     from molsam import cli
 

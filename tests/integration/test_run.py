@@ -28,7 +28,7 @@ SMALL = {
     "gcn": ["model.hidden_sizes=[8,8]", "model.head_size=8", "model.dropout=0.2"],
     "compt": ["model.d_model=16", "model.n_layers=1", "model.n_heads=2", "model.dropout=0.1"],
     "grover": ["model.hidden_size=8", "model.n_heads=2", "model.dropout=0.1"],
-    "mpnn": ["model.node_size=8", "model.edge_hidden_size=8"],
+    "mpnn": ["model.hidden_size=8", "model.edge_hidden_size=8", "model.dropout=0.1"],
     "dmpnn": ["model.hidden_size=8", "model.dropout=0.2"],
     "cmpnn": ["model.hidden_size=8", "model.dropout=0.2"],
 }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
-import shutil
 import signal
-import socket
 import subprocess
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,35 +111,18 @@ def share(app: App, *arguments: str) -> None:
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[str]:
-    """The address of a PostgreSQL server of its own, on loopback."""
-    found = shutil.which("pg_ctl") or next(iter(map(str, Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))), None)
-    if found is None:
-        pytest.skip("PostgreSQL's server is not installed")
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed (pip install 'molsam[postgresql]')")
-    binaries, data = Path(found).resolve().parent, tmp_path / "pg"
-    data.mkdir()
-    # The server refuses to run as root.
-    account: dict[str, str] = {}
-    if os.geteuid() == 0:
-        account = {"user": "nobody"}
-        shutil.chown(data, "nobody")
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={data} -c fsync=off"
-    initdb = [str(binaries / "initdb"), "-D", str(data / "db"), "-U", "molsam", "--auth=trust", "-N"]
-    start = [found, "-D", str(data / "db"), "-o", options, "-l", str(data / "log"), "-w", "start"]
-    for command in (initdb, start):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=data, check=False, **account)  # type: ignore[call-overload]
-        if done.returncode:
-            pytest.skip(f"PostgreSQL does not start here: {done.stderr.strip()[-300:]}")
-    yield f"postgresql://molsam@127.0.0.1:{port}/postgres"
-    stop = [found, "-D", str(data / "db"), "-m", "immediate", "stop"]
-    subprocess.run(stop, capture_output=True, cwd=data, check=False, **account)  # type: ignore[call-overload]
+def postgresql() -> Iterator[str]:
+    """The address of a new database on the server that $MOLSAM_TEST_POSTGRESQL names; .ci/run starts one."""
+    server = os.environ.get("MOLSAM_TEST_POSTGRESQL")
+    if server is None:
+        pytest.skip("MOLSAM_TEST_POSTGRESQL names no PostgreSQL server (.ci/run starts one)")
+    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (molsam[postgresql])")
+    name = f"molsam_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield f"{server.rpartition('/')[0]}/{name}"
+        storages.close()
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_two_sweeps_share_one_postgresql_study(app: App, postgresql: str) -> None:

@@ -6,6 +6,7 @@ Symbols as in the paper and its release; weights under the release's names.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,16 @@ from molsam.data.batch import MoleculeBatch
 from molsam.data.packed import PackedMolecules
 
 Weights = dict[str, Tensor]
+SLOPE = 0.3
+"""of the leaky ReLU"""
+DENSE: dict[str, Callable[[Tensor], Tensor]] = {
+    "mish": lambda x: x * torch.tanh(torch.log1p(x.exp())),
+    "relu": lambda x: torch.where(x > 0, x, SLOPE * x),
+    "tanh": torch.tanh,
+    "gelu": lambda x: x * torch.special.ndtr(x),
+    "swish": lambda x: x * torch.sigmoid(x),
+    "none": lambda x: x,
+}
 
 
 def with_pairs(packed: PackedMolecules) -> PackedMolecules:
@@ -37,7 +48,9 @@ def with_pairs(packed: PackedMolecules) -> PackedMolecules:
     return replace(packed, nodes=nodes, distances=torch.cat(distances))
 
 
-def compt(w: Weights, batch: MoleculeBatch, L: int, *, h: int, kernel: str, norm: str) -> tuple[Tensor, Tensor]:
+def compt(
+    w: Weights, batch: MoleculeBatch, L: int, *, h: int, kernel: str, norm: str, dense: str = "mish"
+) -> tuple[Tensor, Tensor]:
     """(outputs [B, T], messages [layers, B, h, L, L]) of molecules padded to L atoms."""
     nodes, bonds, D, mask = _padded(batch, L)
     d = w["pos_embed.pe.weight"].shape[1]
@@ -46,13 +59,13 @@ def compt(w: Weights, batch: MoleculeBatch, L: int, *, h: int, kernel: str, norm
     e = math.sqrt(d) * _lin(w, "edge_embed.lut", bonds)
     messages = []
     for layer in range(_count(w, "encoder.layers")):
-        x, message = _layer(w, f"encoder.layers.{layer}", x, e, D, mask, h=h, kernel=kernel, norm=norm)
+        x, message = _layer(w, f"encoder.layers.{layer}", x, e, D, mask, h=h, kernel=kernel, norm=norm, dense=dense)
         messages.append(message)
     return _generator(w, _norm(w, "encoder.norm", norm, x), mask, norm), torch.stack(messages)
 
 
 def _layer(
-    w: Weights, name: str, x: Tensor, e: Tensor, D: Tensor, mask: Tensor, *, h: int, kernel: str, norm: str
+    w: Weights, name: str, x: Tensor, e: Tensor, D: Tensor, mask: Tensor, *, h: int, kernel: str, norm: str, dense: str
 ) -> tuple[Tensor, Tensor]:
     x = _norm(w, f"{name}.norm", norm, x)
     q, v = (_lin(w, f"{name}.self_attn.linears.{i}", x).unflatten(-1, (h, -1)) for i in (0, 2))
@@ -69,8 +82,9 @@ def _layer(
     o = torch.einsum("bhmn,bnhc->bmhc", message, v).flatten(2)
     y = x + _norm(w, f"{name}.norm", norm, F.mish(_lin(w, f"{name}.self_attn.linears.3", o)))
     f = y
-    for i in range(_count(w, f"{name}.feed_forward.linears")):
-        f = F.mish(_lin(w, f"{name}.feed_forward.linears.{i}", f))
+    n_dense = _count(w, f"{name}.feed_forward.linears")
+    for i in range(n_dense):
+        f = DENSE[dense if i == n_dense - 1 else "mish"](_lin(w, f"{name}.feed_forward.linears.{i}", f))
     return x + y + _norm(w, f"{name}.norm", norm, f), message
 
 
@@ -119,4 +133,5 @@ def _norm(w: Weights, name: str, norm: str, x: Tensor) -> Tensor:
 
 
 def _count(w: Weights, prefix: str) -> int:
-    return 1 + max(int(name[len(prefix) + 1 :].split(".")[0]) for name in w if name.startswith(f"{prefix}."))
+    numbers = [int(name[len(prefix) + 1 :].split(".")[0]) for name in w if name.startswith(f"{prefix}.")]
+    return 1 + max(numbers, default=-1)

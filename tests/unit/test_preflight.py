@@ -45,7 +45,9 @@ CONF = ROOT / "conf"
         ("seed=-1", r"seed=-1"),
         ("optimizer._target_=os.system", r"_target_=os\.system is not allowed"),
         ("model._target_=subprocess.Popen", r"_target_=subprocess\.Popen is not allowed"),
-        ("lr_schedule._target_=molsam.nothing.Here", r"cannot be imported"),
+        ("lr_schedule._target_=molsam.training.Here", r"cannot be imported"),
+        ("lr_schedule._target_=molsam.training.nothing.Here", r"cannot be imported"),
+        ("lr_schedule._target_=molsam.training.lr_schedule.math", r"is no class that is defined there"),
     ],
 )
 def test_wrong_settings_are_refused(override: str, message: str) -> None:
@@ -56,7 +58,7 @@ def test_wrong_settings_are_refused(override: str, message: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 def test_every_model_passes(name: str) -> None:
-    preflight.check(compose([f"model={name}"]))
+    preflight.check(compose([f"model={name}", *(["dataset=cifar10"] if name == "resnet18" else [])]))
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml")))
@@ -76,7 +78,26 @@ def test_every_optimizer_passes_with_every_schedule_and_base(name: str) -> None:
 def test_every_option_of_the_other_groups_composes(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
         extra = ["dataset.path=x.csv"] if path.stem == "csv" else []
-        preflight.check(compose(["model=gcn", f"{group}={path.stem}", *extra]))
+        if path.stem in ("cifar10", "cifar100", "official"):
+            extra = ["dataset=cifar100", "model=resnet18"]
+        preflight.check(compose(["model=gcn", *extra, f"{group}={path.stem}"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=gcn", "dataset=cifar10"], "model=gcn reads molecules, dataset=cifar10 has none; use model=resnet18"),
+        (["model=resnet18"], "model=resnet18 reads images, dataset=esol has none; use dataset=cifar10 or cifar100"),
+        (["model=gcn", "split=official"], "split=official does not fit dataset=esol; use random, kfold"),
+        (["model=resnet18", "dataset=cifar10", "split=scaffold"], "split=scaffold does not fit dataset=cifar10"),
+        (["model=resnet18", "dataset=cifar10", "training.loss=bce"], "does not fit a multiclass dataset"),
+        (["model=resnet18", "dataset=cifar10", "dataset.metric=rmse"], "use one of: accuracy"),
+        (["model=gcn", "dataset.task=multiclass"], "dataset.task=multiclass is not a task"),
+    ],
+)
+def test_images_and_molecules_are_not_mixed(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        preflight.check(compose(overrides))
 
 
 def test_every_key_is_documented_in_place() -> None:

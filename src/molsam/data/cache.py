@@ -19,11 +19,14 @@ from torch import Tensor
 
 from molsam.chem.arrays import Featurizer
 from molsam.errors import StorageError
-from molsam.files import write_atomic
+from molsam.files import remove_temporaries, write_atomic
 
 log = logging.getLogger(__name__)
 PACKING = 3
 """Version of PackedMolecules, of the order of directed bonds and of this file."""
+
+DAY = 86_400.0
+"""Seconds after which a half-written entry is a killed process's."""
 
 Entry = tuple[dict[str, Tensor], dict[str, Any]]
 """What an entry holds: tensors, and a record of plain values."""
@@ -64,6 +67,7 @@ def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:
 
 
 def _store(path: Path, tensors: Mapping[str, Tensor], record: dict[str, Any]) -> None:
+    remove_temporaries(path.parent, older_than=DAY)
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     text = json.dumps(record)
     write_atomic(path, save(whole, metadata={"state": f"{_checksum(whole, text)} {text}"}))

@@ -108,15 +108,15 @@ class _Sizes:
 
 
 def dataset_settings(root: str | None = None) -> dict[str, dict[str, Any]]:
-    """The dataset section of every YAML but csv, by name."""
+    """The dataset section of every YAML of molecules with a file of its own, by name."""
     import yaml
 
     from molsam.config import conf_dir
 
     found = {}
     for path in sorted((conf_dir() / "dataset").glob("*.yaml")):
-        if path.stem != "csv":
-            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "layouts" in settings:
             found[path.stem] = {**settings, "root": root or settings.get("root")}
     return found
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 class MoleculeDataset:
     """M molecules, T tasks."""
 
+    noun: ClassVar[str] = "molecule"
     packed: PackedMolecules
     smiles: list[str]
     canonical: list[str]

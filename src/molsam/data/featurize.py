@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -68,7 +71,7 @@ def _each(smiles: Sequence[str], work: Work) -> Iterator[Featurized]:
     if len(smiles) >= WORTH_A_POOL and cores > 1:
         chunks = [(work, list(smiles[i : i + CHUNK])) for i in range(0, len(smiles), CHUNK)]
         try:
-            with ProcessPoolExecutor(cores) as pool:
+            with ProcessPoolExecutor(cores, initializer=_begin_worker) as pool:
                 for results in pool.map(_many, chunks):
                     yield from results
                     done += len(results)
@@ -76,6 +79,20 @@ def _each(smiles: Sequence[str], work: Work) -> Iterator[Featurized]:
             # A worker was killed (memory, say), or this process may not have children: go on here.
             pass
     yield from (_one(work, text) for text in smiles[done:])
+
+
+def _begin_worker() -> None:
+    """Leave signals to the parent, and end with it, however it ends: an orphan would keep its run folder locked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _many(chunk: tuple[Work, list[str]]) -> list[Featurized]:

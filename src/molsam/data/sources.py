@@ -58,7 +58,7 @@ def find(settings: Mapping[str, Any], cache: Path) -> Path | None:
             if os.path.isfile(root / name):
                 return root / name
     if settings.get("embedded"):
-        return EMBEDDED / settings["embedded"]
+        return EMBEDDED / Path(settings["embedded"]).name
     for name in _names(settings):
         if os.path.isfile(_downloads(cache) / name) and _intact(_downloads(cache) / name):
             return _downloads(cache) / name
@@ -104,12 +104,16 @@ def _own_file(settings: Mapping[str, Any]) -> tuple[Table, Layout]:
     table.place(smiles)
     if isinstance(targets, str):
         targets = [targets]
+    if targets is not None and not isinstance(targets, (list, tuple)):
+        raise ConfigError(f"dataset.targets={targets} must be a list of label columns, as in dataset.targets=[pIC50].")
     names = [str(name) for name in targets] if targets else [name for name in table.columns if name != smiles]
     if not names:
         raise DataError(f"{path} has no column beside {smiles!r}; add a label column.")
     twice = sorted({name for name in names if names.count(name) > 1 or name == smiles})
     if twice:
         raise DataError(f"{path}: column {twice[0]!r} is used twice; rename or leave out all but one of them.")
+    for name in names:
+        table.place(name)
     return table, {"smiles": smiles, "targets": names}
 
 

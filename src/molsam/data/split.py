@@ -44,7 +44,7 @@ class Split(NamedTuple):
 
 
 def make_split(dataset: Any, settings: Mapping[str, Any], seed: int, fold: int) -> Split:
-    """The split of a MoleculeDataset by the settings of conf/split.
+    """The split of a dataset by the settings of conf/split.
 
     Raises:
         ConfigError: a setting does not fit.
@@ -62,13 +62,15 @@ def make_split(dataset: Any, settings: Mapping[str, Any], seed: int, fold: int) 
     elif kind == "predefined":
         cells = dataset.split_column(settings["column"])
         parts = predefined_split(cells, settings["column"], [dataset.table.lines[row] for row in dataset.kept])
+    elif kind == "official":
+        parts = official_split(len(dataset) - dataset.tests, dataset.tests, settings["valid"], seed, fold)
     else:
-        raise ConfigError(f"split.kind={kind} is not a split; use random, kfold, scaffold or predefined.")
+        raise ConfigError(f"split.kind={kind} is not a split; use random, kfold, scaffold, predefined or official.")
     for part, rows in zip(PARTS, parts, strict=True):
         if not len(rows):
             raise DataError(
-                f"The {part} part of the {kind} split is empty ({len(dataset)} molecules); give more molecules or "
-                "other fractions."
+                f"The {part} part of the {kind} split is empty ({len(dataset)} {dataset.noun}s); give more of "
+                "them or other fractions."
             )
     train, valid, test = (np.sort(rows) for rows in parts)
     return Split(kind, train, valid, test, leaked(dataset.canonical, parts))
@@ -143,6 +145,15 @@ def scaffold_split(
         if place < 2:
             filled[place] += len(rows)
     return [np.concatenate(part) if part else np.array([], dtype=np.int64) for part in parts]
+
+
+def official_split(trains: int, tests: int, share: float, seed: int, fold: int) -> list[np.ndarray]:
+    """The last rows are the test part; floor(share n) of the n before them, at random, are for validation."""
+    if not 0 < share < 1:
+        raise ConfigError(f"split.valid={share} must be a share of the training files, between 0 and 1.")
+    order = np.random.default_rng([seed, fold, 3]).permutation(trains)
+    count = int(share * trains + 1e-9)
+    return [order[count:], order[:count], np.arange(trains, trains + tests)]
 
 
 def predefined_split(names: Sequence[str], column: str, lines: Sequence[int]) -> list[np.ndarray]:

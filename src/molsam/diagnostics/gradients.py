@@ -35,7 +35,9 @@ from molsam.optim.vector import HALF, Vector, total
 
 Row = dict[str, Any]
 Products = dict[str, Tensor]
-"""inner products by name, each a tensor [parameters]"""
+"""inner products by name, each a tensor [parts]"""
+SMALL = 8192
+"""elements of a small tensor"""
 
 
 class GradientDiagnostics:
@@ -55,33 +57,37 @@ class GradientDiagnostics:
         self.per_layer = per_layer
         self._rows: list[Row] = []
         self._last: dict[str, list[Tensor]] = {}
-        """copies of the previous step's eps and omega, and omega's squared norms"""
+        """copies of the previous step's eps (but for its scale) and omega"""
+        self._last_numbers: dict[str, Any] = {"scale": 1.0, "omega_norm": 0.0, "squares": []}
+        """the previous step's scale of eps, norm of omega and, by parameter, its square"""
         names = ("pairs", "consistent", "cos_next", "probes", "true_pairs", "cos_true", "probe_seconds")
         self._totals = dict.fromkeys(names, 0.0)
 
     def __call__(self, event: StepEvent) -> None:
         """Measure one step."""
-        eps, omega = parts(event, event.eps), parts(event, event.omega)
+        eps, omega = self._parts(event.direction, event), self._parts(event.omega, event)
         first = not self._last
         if first:
             self._last = {"eps": [torch.zeros_like(e) for e in eps], "omega": [torch.zeros_like(w) for w in omega]}
-        found: dict[str, list[Tensor]] = {name: [] for name in ("eps", "omega", "next", "eps_change", "omega_change")}
+        found: dict[str, list[Tensor]] = {name: [] for name in ("next", "eps_change", "omega_change")}
         # All about a parameter at once, while it is in the processor's cache.
         for e, w, last_e, last_w in zip(eps, omega, self._last["eps"], self._last["omega"], strict=True):
-            found["eps"].append(torch.dot(e, e))
-            found["omega"].append(torch.dot(w, w))
             found["next"].append(torch.dot(e, last_w))
-            found["eps_change"].append(torch.dot(last_e.sub_(e), last_e))
+            found["eps_change"].append(
+                torch.dot(last_e.sub_(e, alpha=event.scale / self._last_numbers["scale"]), last_e)
+            )
             found["omega_change"].append(torch.dot(last_w.sub_(w), last_w))
             last_e.copy_(e)
             last_w.copy_(w)
-        products = {name: total(dots) for name, dots in found.items() if not first or name in ("eps", "omega")}
-        if not first:
-            products["last"] = self._last["square"][0]
-        self._last["square"] = [products["omega"]]
+        if self.per_layer:
+            found |= {"eps": [torch.dot(e, e) for e in eps], "omega": [torch.dot(w, w) for w in omega]}
+        products = {name: total(dots) for name, dots in found.items()}
         if self.probe_every and event.step % self.probe_every == 0:
             products |= self._probe(event, eps, omega)
-        self._rows.append(self._row(event, products))
+        self._rows.append(self._row(event, products, first))
+
+    def _parts(self, vector: Vector, event: StepEvent) -> list[Tensor]:
+        return parts(vector, event.optimizer.parameters(), merge=not self.per_layer)
 
     def _probe(self, event: StepEvent, eps: list[Tensor], omega: list[Tensor]) -> Products:
         start = time.perf_counter()
@@ -90,7 +96,7 @@ class GradientDiagnostics:
         self._totals["probe_seconds"] += time.perf_counter() - start
         if truth is None:
             return {}
-        true_eps, true_omega = parts(event, truth.eps), parts(event, truth.omega)
+        true_eps, true_omega = self._parts(truth.eps, event), self._parts(truth.omega, event)
         pairs = {
             "true": (true_eps, true_eps),
             "sam": (true_omega, true_omega),
@@ -100,24 +106,30 @@ class GradientDiagnostics:
         }
         return {name: total([torch.dot(*pair) for pair in zip(a, b, strict=True)]) for name, (a, b) in pairs.items()}
 
-    def _row(self, event: StepEvent, products: Products) -> Row:
+    def _row(self, event: StepEvent, products: Products, first: bool) -> Row:
         """The row of a step; all products come to the host at once."""
         table = torch.stack(list(products.values()))
         columns = (table if self.per_layer else table.sum(1, keepdim=True)).tolist()
-        by_name = dict(zip(products, columns, strict=True))
+        last, scale = self._last_numbers, event.scale
+        factors = {
+            "next": scale,
+            "eps": scale**2,
+            "eps_true": scale,
+            "eps_sam": scale,
+            "eps_change": last["scale"] ** 2,
+        }
+        by_name = {
+            name: [factors.get(name, 1.0) * value for value in column]
+            for name, column in zip(products, columns, strict=True)
+            if not first or name not in ("next", "eps_change", "omega_change")
+        }
+        by_name["last"] = last["squares"]
         row: Row = {"step": event.step, "epoch": event.epoch, "rho": event.rho}
-        row |= measures({name: sum(column) for name, column in by_name.items()})
+        whole = {"eps": (scale * event.norm) ** 2, "omega": event.omega_norm**2, "last": last["omega_norm"] ** 2}
+        row |= measures({name: sum(column) for name, column in by_name.items()} | whole)
         if self.per_layer:
-            owners = [layer_of(name) for name in event.optimizer.names]
-            row["layers"] = {
-                layer: measures(
-                    {
-                        key: sum(v for v, o in zip(column, owners, strict=True) if o == layer)
-                        for key, column in by_name.items()
-                    }
-                )
-                for layer in dict.fromkeys(owners)
-            }
+            row["layers"] = layers([layer_of(name) for name in event.optimizer.names], by_name)
+        self._last_numbers = {"scale": scale, "omega_norm": event.omega_norm, "squares": by_name.get("omega", [])}
         for name, count in (("cos_next", "pairs"), ("cos_true", "true_pairs")):
             if row.get(name) is not None:
                 self._totals[name] += row[name]
@@ -144,19 +156,39 @@ class GradientDiagnostics:
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs to go on with the same rows: tensors and JSON-able values."""
         last = {name: [tensor.clone() for tensor in tensors] for name, tensors in self._last.items()}
-        return {"last": last, "totals": dict(self._totals)}
+        return {"last": last, "numbers": dict(self._last_numbers), "totals": dict(self._totals)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self._last = {name: [tensor.clone() for tensor in tensors] for name, tensors in state["last"].items()}
+        self._last_numbers = dict(state["numbers"])
         self._totals = dict(state["totals"])
         self._rows = []
 
 
-def parts(event: StepEvent, vector: Vector) -> list[Tensor]:
-    """The vector by parameter, each as 1-d tensor (16-bit ones as float32), with zeros for absent ones."""
-    found = [vector[p] if p in vector else torch.zeros_like(p) for p in event.optimizer.parameters()]
-    return [tensor.float().flatten() if tensor.dtype in HALF else tensor.flatten() for tensor in found]
+def parts(vector: Vector, parameters: list[Tensor], merge: bool) -> list[Tensor]:
+    """The vector by parameter, each as 1-d tensor (16-bit ones as float32), with zeros for absent ones.
+
+    With `merge` all small ones of a kind are one tensor: an operation on each of them costs more than their contents.
+    """
+    found = [(vector[p] if p in vector else torch.zeros_like(p)).flatten() for p in parameters]
+    found = [tensor.float() if tensor.dtype in HALF else tensor for tensor in found]
+    if not merge:
+        return found
+    small: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for tensor in found:
+        if tensor.numel() <= SMALL:
+            small.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+    return [*(tensor for tensor in found if tensor.numel() > SMALL), *map(torch.cat, small.values())]
+
+
+def layers(owners: list[str], by_name: dict[str, list[float]]) -> dict[str, Row]:
+    """The measures of each layer, from the inner products by parameter and the parameters' layers."""
+    found = {}
+    for layer in dict.fromkeys(owners):
+        places = [i for i, owner in enumerate(owners) if owner == layer]
+        found[layer] = measures({name: sum(column[i] for i in places) for name, column in by_name.items() if column})
+    return found
 
 
 def layer_of(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from molsam.data.batch import MoleculeBatch
+from molsam.data.images import Batch
 from molsam.diagnostics.landscape import landscape_1d, landscape_2d
 from molsam.diagnostics.sharpness import ball_sharpness, top_eigenvalues, trace
 from molsam.diagnostics.surface import Surface
@@ -85,7 +85,7 @@ class SharpnessDiagnostics(Callback):
         parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         batches = [trainer.batch(part).to(dtype=torch.float64) for part in parts]
 
-        def loss(model: nn.Module, batch: MoleculeBatch) -> tuple[Tensor, float]:
+        def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, float]:
             assert batch.targets is not None
             assert batch.mask is not None
             return trainer.objective(model(batch), batch.targets, batch.mask), float(batch.mask.sum())

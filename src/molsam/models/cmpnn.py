@@ -42,7 +42,7 @@ class CMPNN(MoleculeModel):
     Raises ConfigError for an unknown activation or padding.
     """
 
-    unused = ("encoder.encoder.W_h_atom.*",)
+    unused: tuple[str, ...] = ("encoder.encoder.W_h_atom.*",)
 
     def __init__(
         self,
@@ -73,7 +73,9 @@ class CMPNN(MoleculeModel):
         self.dropout = nn.Dropout(dropout)
         widths = [hidden_size + spec.descriptor_dim, *[ffn_hidden_size] * (ffn_layers - 1), spec.n_tasks]
         self.head = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
-        self.head_activation = make_activation(activation)
+        self.head_activation = make_activation(activation) if ffn_layers > 1 else nn.Identity()
+        # The release's head has one activation; a state dict repeats a PReLU's slope after every layer.
+        self.unused = (*CMPNN.unused, *(f"ffn.{3 * i + 2}.weight" for i in range(1, ffn_layers - 1)))
         for parameter in self.parameters():
             nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.xavier_normal_(parameter)
 

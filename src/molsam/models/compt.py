@@ -91,7 +91,7 @@ class CoMPT(MoleculeModel):
         self.layers = nn.ModuleList()
         for _ in range(n_layers):
             dense = [_dense_activation("mish", 0.0) for _ in range(n_dense - 1)]
-            dense.append(_dense_activation(dense_activation, leaky_relu_slope))
+            dense += [_dense_activation(dense_activation, leaky_relu_slope)] if n_dense else []
             self.layers.append(Layer(d_model, n_heads, distance_kernel, norm, dense, decay, dropout))
         self.last_norm = norm_layer(norm, d_model)
         self.readout = Readout(d_model, self.padded_length)

@@ -9,9 +9,10 @@ A SAM step is taken only where the squared norm of the stochastic gradient is la
     SAM if x_t >= mu_t + c_t sigma_t, else a base step with g_t
 
 mu and sigma2 start from x_0 and 0, so that the first step is a SAM step. With lambda_1 < lambda_2 the threshold
-falls during training and SAM gets likelier, about half of all steps in the whole. The policy (an average of the
-squared norm, its variance, a linear threshold) is confirmed by public descriptions of the paper; delta 0.9,
-lambda_1 -1 and lambda_2 1 are recalled, and the authors' code was not found.
+falls during training and SAM gets likelier. Confirmed at the paper's abstract and introduction and at another
+implementation's documentation (junaidaliop/zij): running mean and variance of the squared norm with one forgetting rate,
+a threshold that is linear in t / T between lambda_2 and lambda_1. Recalled, confirmed nowhere: delta 0.9, lambda_1 -1,
+lambda_2 1 and the start values; the authors' code was not found.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from torch import nn
 
 from molsam.errors import ConfigError
-from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
+from molsam.optim.base import BaseOptimizer, Closure, Gradients, check, unperturbed
 from molsam.optim.sam import SAM
 
 
@@ -71,7 +72,7 @@ class AESAM(SAM):
         self._next = mu, variance
         if square >= mu + self.threshold() * math.sqrt(variance):
             return self.ascend(closure, clean)
-        return Gradients(clean.gradient, clean.gradient, clean.norm)
+        return unperturbed(clean)
 
     def threshold(self) -> float:
         """c_t of this step."""

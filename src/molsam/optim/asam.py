@@ -47,7 +47,8 @@ class ASAM(Optimizer):
 
     def gradients(self, closure: Closure) -> Gradients:
         """eps at theta, omega at theta + rho T^2 eps / norm(T eps)."""
-        eps = self.evaluate(closure).gradient
+        clean = self.evaluate(closure)
+        eps = clean.gradient
         scaled = [p for p in eps if p.ndim >= 2 or not self.weights_only]
         scales = torch._foreach_abs(scaled) if scaled else ()
         if self.eta and scaled:
@@ -56,7 +57,7 @@ class ASAM(Optimizer):
         twice = {**once, **self._times(once, scaled, scales)}
         with self.perturbed(twice, vector.norm(once)):
             omega = self.evaluate(closure)
-        return Gradients(eps, omega.gradient, omega.norm)
+        return Gradients(eps, clean.norm, omega.gradient, omega.norm)
 
     @staticmethod
     def _times(vec: vector.Vector, parameters: list[torch.Tensor], scales: Iterable[torch.Tensor]) -> vector.Vector:

@@ -29,12 +29,23 @@ import torch
 from torch import Tensor, nn
 
 from molsam.errors import ConfigError, NumericalError
+from molsam.optim import vector
 from molsam.optim.passes import Closure, NonFinite, Pass, Passes
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.state import load_base, snapshot
 from molsam.optim.vector import Vector
 
-__all__ = ["BaseOptimizer", "Closure", "Gradients", "Optimizer", "Pass", "StepEvent", "StepRecord", "check"]
+__all__ = [
+    "BaseOptimizer",
+    "Closure",
+    "Gradients",
+    "Optimizer",
+    "Pass",
+    "StepEvent",
+    "StepRecord",
+    "check",
+    "unperturbed",
+]
 
 BaseOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
@@ -42,11 +53,20 @@ BaseOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 class Gradients(NamedTuple):
     """The paper's two gradients of one step, both un-normalised."""
 
-    eps: Vector
-    """the perturbation gradient, exact or approximated; the gradient at theta where nothing is perturbed"""
+    direction: Vector
+    """the perturbation gradient eps, exact or approximated, divided by `scale`; where nothing is perturbed, the gradient
+    at theta"""
+    norm: float | None
+    """of `direction`; None if the method has no use for it"""
     omega: Vector
     """the updating gradient, which the base optimizer gets"""
     omega_norm: float
+    scale: float = 1.0
+
+
+def unperturbed(clean: Pass) -> Gradients:
+    """The gradient at theta as both eps and omega."""
+    return Gradients(clean.gradient, clean.norm, clean.gradient, clean.norm)
 
 
 class StepEvent(NamedTuple):
@@ -59,8 +79,21 @@ class StepEvent(NamedTuple):
     epoch: int
     rho: float
     """of the first parameter group"""
-    eps: Vector
+    direction: Vector
+    """eps but for a factor, `scale`: what the optimizer holds"""
+    norm: float
+    """of `direction`"""
     omega: Vector
+    omega_norm: float
+    scale: float
+
+    @property
+    def eps(self) -> Vector:
+        """The perturbation gradient, un-normalised."""
+        if self.scale == 1:
+            return self.direction
+        scaled = torch._foreach_mul(list(self.direction.values()), self.scale)
+        return dict(zip(self.direction, scaled, strict=True))
 
 
 class StepRecord(NamedTuple):
@@ -231,21 +264,22 @@ class Optimizer(Passes, torch.optim.Optimizer):
 
     def _plain(self, closure: Closure) -> Gradients:
         """The gradient at theta as both eps and omega."""
-        clean = self.evaluate(closure)
-        return Gradients(clean.gradient, clean.gradient, clean.norm)
+        return unperturbed(self.evaluate(closure))
 
     def _notify(self, closure: Closure, gradients: Gradients) -> None:
         """Show the gradients to the observers."""
         if not self.observers:
             return
         rho = self.param_groups[0]["rho"]
-        event = StepEvent(self, closure, self.steps, self.epoch, rho, gradients.eps, gradients.omega)
+        direction, norm, omega, omega_norm, scale = gradients
+        norm = vector.norm(direction) if norm is None else norm
+        event = StepEvent(self, closure, self.steps, self.epoch, rho, direction, norm, omega, omega_norm, scale)
         for observer in self.observers:
             observer(event)
 
     def _descend(self, gradients: Gradients) -> None:
         """Let the base optimizer step with the (clipped) updating gradient."""
-        _, omega, norm = gradients
+        omega, norm = gradients.omega, gradients.omega_norm
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
             clipped = torch._foreach_mul(list(omega.values()), self.max_grad_norm / norm)
             omega = dict(zip(omega, clipped, strict=True))

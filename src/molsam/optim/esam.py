@@ -28,8 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from molsam.errors import ConfigError
-from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
+from molsam.optim import vector
+from molsam.optim.base import BaseOptimizer, Closure, Gradients, Pass, check, unperturbed
 from molsam.optim.sam import SAM
+from molsam.optim.vector import Vector
 
 Losses = Callable[..., Tensor]
 
@@ -42,6 +44,8 @@ class ESAM(SAM):
         gamma: share of the samples in the second pass, 0 < gamma <= 1; 0.5 in the authors' runs, 1 is no selection.
         seed: of the choice of tensors, which has a generator of its own; its state is part of the optimizer's.
     """
+
+    carried = ("reached",)
 
     def __init__(
         self,
@@ -59,33 +63,51 @@ class ESAM(SAM):
         self.gamma = gamma
         super().__init__(params, base, **settings)
         self.generator = torch.Generator("cpu").manual_seed(seed)
+        self.reached: list[int] | None = None
+        """places of the parameters that had a gradient in each second pass so far"""
 
     def gradients(self, closure: Closure) -> Gradients:
         """g_S, and omega of the selected samples at the displaced weights."""
         trained = [p for p in self.parameters() if p.requires_grad]
         draws = torch.rand(len(trained), generator=self.generator, dtype=torch.float64, device="cpu").tolist()
-        rest = [p for p, draw in zip(trained, draws, strict=True) if draw >= self.beta]
-        if len(rest) == len(trained):
-            clean = self.evaluate(closure)
-            return Gradients(clean.gradient, clean.gradient, clean.norm)
+        chosen = {p for p, draw in zip(trained, draws, strict=True) if draw < self.beta}
+        if not chosen:
+            return unperturbed(self.evaluate(closure))
         losses = self._losses(closure) if self.gamma < 1 else None
         before: list[Tensor] = []
-        for parameter in rest:
+        frozen = [p for p in trained if p not in chosen] if self._is_reached(chosen) else []
+        for parameter in frozen:
             parameter.requires_grad_(False)
         try:
             clean = self.evaluate(closure if losses is None else lambda: mean(losses(), before))
         finally:
-            for parameter in rest:
+            for parameter in frozen:
                 parameter.requires_grad_(True)
-        with self.perturbed(clean.gradient, clean.norm * self.beta):
-            if losses is None:
-                omega = self.evaluate(closure)
-            else:
-                with self.frozen_statistics():
-                    rise = losses() - before[0]
-                chosen = rise.topk(max(int(self.gamma * len(rise)), 1)).indices
-                omega = self.evaluate(lambda: mean(losses(chosen)))
-        return Gradients(clean.gradient, omega.gradient, omega.norm)
+        part = {p: g for p, g in clean.gradient.items() if p in chosen}
+        if not part:
+            return unperturbed(clean)
+        norm = clean.norm if len(part) == len(clean.gradient) else vector.norm(part)
+        with self.perturbed(part, norm * self.beta):
+            omega = self._second(closure, losses, before)
+        self._remember_reached(omega.gradient)
+        return Gradients(part, norm, omega.gradient, omega.norm)
+
+    def _second(self, closure: Closure, losses: Losses | None, before: list[Tensor]) -> Pass:
+        if losses is None:
+            return self.evaluate(closure)
+        with self.frozen_statistics():
+            rise = losses() - before[0]
+        chosen = rise.topk(max(int(self.gamma * len(rise)), 1)).indices
+        return self.evaluate(lambda: mean(losses(chosen)))
+
+    def _is_reached(self, chosen: set[Tensor]) -> bool:
+        """Whether the loss surely depends on one of them: a backward pass to none would fail."""
+        parameters = self.parameters()
+        return any(parameters[i] in chosen for i in self.reached or ())
+
+    def _remember_reached(self, gradient: Vector) -> None:
+        reached = {i for i, parameter in enumerate(self.parameters()) if parameter in gradient}
+        self.reached = sorted(reached if self.reached is None else reached.intersection(self.reached))
 
     @staticmethod
     def _losses(closure: Closure) -> Losses:

@@ -26,6 +26,7 @@ from torch import nn
 from molsam.optim import vector
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, Optimizer, check
 from molsam.optim.schedules import RhoSchedule, Staircase
+from molsam.optim.vector import Vector
 
 DEFAULT_SCHEDULE = Staircase(gamma=0.5, lam=1)
 
@@ -39,7 +40,7 @@ class GraphSAM(Optimizer):
             every K-th epoch; None takes it once, at the first step of the training.
     """
 
-    carried = ("anchor",)
+    carried = ("anchor", "norm", "scale")
 
     def __init__(
         self,
@@ -65,18 +66,19 @@ class GraphSAM(Optimizer):
         super().__init__(params, base, rho_schedule=rho_schedule, **settings)
         self.anchor: int | None = None
         """number of the period of K epochs in which eps was last exact"""
+        self.norm, self.scale = 0.0, 1.0
+        """eps is `scale` times the vector in memory, which has this norm"""
 
     def gradients(self, closure: Closure) -> Gradients:
         """eps exact or averaged, omega at theta + rho eps / norm(eps)."""
         if self.anchor != self.period:
             clean = self.evaluate(closure)
-            eps, norm = clean.gradient, clean.norm
+            eps, norm, scale = clean.gradient, clean.norm, 1.0
         else:
-            eps = self.memory["eps"]
-            norm = vector.norm(eps)
+            eps, norm, scale = self.memory["eps"], self.norm, self.scale
         with self.perturbed(eps, norm):
             omega = self.evaluate(closure)
-        return Gradients(eps, omega.gradient, omega.norm)
+        return Gradients(eps, norm, omega.gradient, omega.norm, scale)
 
     @property
     def period(self) -> int:
@@ -85,6 +87,13 @@ class GraphSAM(Optimizer):
 
     def remember(self, gradients: Gradients) -> None:
         """eps_t+1 = beta eps_t + (1 - beta) omega_t / norm(omega_t)."""
-        self.anchor = self.period
         factor = (1 - self.beta) / gradients.omega_norm if gradients.omega_norm > 0 else 0.0
-        self.memory["eps"] = vector.average_(gradients.eps, gradients.omega, self.beta, factor)
+        self.average(gradients, gradients.omega, factor)
+
+    def average(self, gradients: Gradients, new: Vector, factor: float) -> None:
+        """eps <- beta eps + factor new, as scale (beta scale / scale' E + factor / scale' new): one pass over memory."""
+        self.anchor = self.period
+        eps, scale = gradients.direction, self.beta * gradients.scale + factor
+        if scale == 0:  # beta = 0 and omega = 0
+            new, factor, scale = {}, 1.0, 1.0
+        self.memory["eps"], self.norm, self.scale = eps, vector.average_(eps, new, factor / scale), scale

@@ -26,14 +26,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from molsam.errors import ConfigError
 from molsam.optim import vector
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
 from molsam.optim.graphsam import DEFAULT_SCHEDULE, GraphSAM
-from molsam.optim.release import release_displacement, release_norm
+from molsam.optim.release import loss_weighted, release_moves, release_norm
 from molsam.optim.schedules import Constant, Release, RhoSchedule
+from molsam.optim.vector import Vector
 
 
 class GraphSAMRelease(GraphSAM):
@@ -82,24 +83,26 @@ class GraphSAMRelease(GraphSAM):
         """eps exact or averaged; omega at the released code's displacement."""
         if self.anchor != self.period:
             clean = self.evaluate(closure)
-            eps, size = clean.gradient, release_norm(clean.gradient, self.adaptive)
+            eps, ours = clean.gradient, 1.0
+            norm: float | None = clean.norm
+            size = release_norm(eps, self.adaptive)
         else:
-            eps = self.memory["eps"]
-            size = 0.0 if self.zeroed_norm else release_norm(eps, self.adaptive)
-        moves: vector.Vector = {}
+            eps, ours = self.memory["eps"], self.scale
+            norm = None if self.normalize_per_tensor else self.norm
+            size = 0.0 if self.zeroed_norm else ours * release_norm(eps, self.adaptive)
+        moves: Vector = {}
+        factors: dict[Tensor, float] = {}
         for group in self.param_groups[: 1 if self.first_group_only else None]:
             scale = group["rho"] / (size + 1e-12) if self.zeroed_norm or size > 0 else 0.0
             shrunk = group["rho"] / group["initial_rho"] if group["initial_rho"] > 0 else 0.0
             radius = self.radius * shrunk if self.clip_per_tensor else None
-            moves.update(release_displacement(eps, group["params"], scale, radius, self.adaptive))
-        with self.displaced_by(moves, dict.fromkeys(moves, 1.0)):
+            found = release_moves(eps, group["params"], ours * scale, radius, self.adaptive)
+            moves.update(found[0])
+            factors.update(found[1])
+        with self.displaced_by(moves, factors):
             perturbed = self.evaluate(closure)
-        omega, norm = perturbed.gradient, perturbed.norm
-        if self.loss_weighted:
-            weight = float(perturbed.loss)
-            omega = dict(zip(omega, torch._foreach_mul(list(omega.values()), weight), strict=True))
-            norm *= abs(weight)
-        return Gradients(eps, omega, norm)
+        omega = loss_weighted(perturbed) if self.loss_weighted else perturbed
+        return Gradients(eps, norm, omega.gradient, omega.norm, ours)
 
     def remember(self, gradients: Gradients) -> None:
         """The average, of omega normalised globally or tensor by tensor."""
@@ -109,8 +112,11 @@ class GraphSAMRelease(GraphSAM):
             super().remember(gradients)
             return
         self.anchor = self.period
-        unit = {p: t / torch.linalg.vector_norm(t + 1e-8) for p, t in gradients.omega.items()}
-        self.memory["eps"] = vector.average_(gradients.eps, unit, self.beta, 1 - self.beta)
+        omega = gradients.omega
+        sizes = [vector.norms(torch._foreach_add([omega[p] for p in piece], 1e-8)) for piece in vector.pieces(omega)]
+        lengths = torch.cat([part.to(sizes[0]) for part in sizes]).tolist() if sizes else []
+        factors = {p: (1 - self.beta) / length for p, length in zip(omega, lengths, strict=True)}
+        self.memory["eps"] = vector.average_each_(gradients.direction, omega, self.beta, factors)
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:

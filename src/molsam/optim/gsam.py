@@ -71,6 +71,6 @@ class GSAM(SAM):
 
     def gradients(self, closure: Closure) -> Gradients:
         """g, and g_p - alpha g_perp."""
-        g, g_p, _ = super().gradients(closure)
+        g, norm, g_p, *_ = super().gradients(closure)
         omega = vector.combine(g_p, orthogonal(g, g_p), -self.alpha)
-        return Gradients(g, omega, vector.norm(omega))
+        return Gradients(g, norm, omega, vector.norm(omega))

@@ -5,9 +5,10 @@
                  omega = g_s
     otherwise:   omega = g + alpha (norm(g) / norm(g_v)) g_v   one pass
 
-The paper projects the whole gradient; public code (and the class in the GraphSAM release) projects each tensor
-by itself. `per_tensor` does the latter, with the 1e-8 that such code adds to norm(g_v).
-The defaults are those of the GraphSAM paper's comparison (section A.4), not the authors' own.
+The paper projects the whole gradient; public code (rollovd/LookSAM, and the class in the GraphSAM release) projects each
+tensor by itself. `per_tensor` does the latter, with the 1e-8 that such code adds to norm(g_v).
+The defaults are those of the GraphSAM paper's comparison (section A.4), not the authors' own, who published no code.
+Confirmed at ports: alpha 0.7 and rho 0.1 in both rollovd/LookSAM (k 10) and Leminhbinh0209/LookSAM (k 5).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class LookSAM(SAM):
 
     Args:
         rho: radius of the displacement; 1e-4 in the GraphSAM paper.
-        k: steps between two SAM steps; 8 in the GraphSAM paper, 5 in the authors' own.
-        alpha: weight of g_v relative to g; 0.2 in the GraphSAM paper, 0.7 in the authors' own.
+        k: steps between two SAM steps; 8 in the GraphSAM paper, 5 or 10 in ports.
+        alpha: weight of g_v relative to g; 0.2 in the GraphSAM paper, 0.7 in ports.
         per_tensor: take products and norms of each parameter tensor by itself.
     """
 
@@ -70,7 +71,7 @@ class LookSAM(SAM):
         else:
             norm = vector.norm(g_v)
             omega = vector.combine(g, g_v, self.alpha * clean.norm / norm) if norm > 0 else g
-        return Gradients(g, omega, vector.norm(omega))
+        return Gradients(g, clean.norm, omega, vector.norm(omega))
 
     def remember(self, gradients: Gradients) -> None:
         """Keep the g_v of a SAM step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -100,11 +100,14 @@ class Passes:
         originals = {parameter: parameter.data for parameter in factors}
         self._displaced = True
         try:
-            for factor in dict.fromkeys(factors.values()):
-                group = [p for p in factors if factors[p] == factor]
-                copies = torch._foreach_add(group, [direction[p] for p in group], alpha=factor)
-                for parameter, displaced in zip(group, copies, strict=True):
-                    parameter.data = displaced
+            different = set(factors.values())
+            copies: Sequence[Tensor]
+            if len(different) == 1:
+                copies = torch._foreach_add(list(factors), [direction[p] for p in factors], alpha=different.pop())
+            else:
+                copies = [torch.add(p, direction[p], alpha=factor) for p, factor in factors.items()]
+            for parameter, displaced in zip(factors, copies, strict=True):
+                parameter.data = displaced
             yield
         finally:
             self._displaced = False

@@ -21,5 +21,4 @@ class Plain(Optimizer):
 
     def gradients(self, closure: Closure) -> Gradients:
         """The gradient at theta."""
-        gradient = self.evaluate(closure)
-        return Gradients(gradient.gradient, gradient.gradient, gradient.norm)
+        return self._plain(closure)

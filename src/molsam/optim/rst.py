@@ -5,8 +5,9 @@ Learning (first called SS-SAM), 2022.
     G-RST: on SAM steps omega = (1 - gamma) g + gamma grad L(theta + rho g / norm(g))
 
 The mean of p over the training sets the cost; the authors keep it near 0.5. gamma sets the weight of the sharpness
-free of p: gamma = 1 is RST, gamma = 1 / p is SAM in expectation. The trial, the kinds of p(t) and the purpose of
-G-RST are confirmed by the paper's abstract and introduction; the form of G-RST's mixture is recalled.
+free of p: gamma = 1 is RST, gamma = 1 / p is SAM in expectation. Confirmed at the paper's abstract and introduction: the
+trial, a predefined p(t), half of SAM's extra cost, and that G-RST sets the weight of the sharpness for any p(t). Recalled:
+the form of G-RST's mixture.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import nn
 
 from molsam.errors import ConfigError
 from molsam.optim import vector
-from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
+from molsam.optim.base import BaseOptimizer, Closure, Gradients, check, unperturbed
 from molsam.optim.sam import SAM
 
 Shape = Literal["constant", "linear", "piecewise", "trigonometric"]
@@ -68,14 +69,14 @@ class RST(SAM):
         sharp = float(torch.rand((), generator=self.generator, dtype=torch.float64, device="cpu")) < self.probability()
         clean = self.evaluate(closure)
         if not sharp:
-            return Gradients(clean.gradient, clean.gradient, clean.norm)
+            return unperturbed(clean)
         ascended = self.ascend(closure, clean)
         if self.gamma == 1:
             return ascended
         # (1 - gamma) g + gamma g_s, written as g + gamma (g_s - g)
         sharpness = vector.combine(ascended.omega, clean.gradient, -1.0)
         omega = vector.combine(clean.gradient, sharpness, self.gamma)
-        return Gradients(clean.gradient, omega, vector.norm(omega))
+        return Gradients(clean.gradient, clean.norm, omega, vector.norm(omega))
 
     def probability(self) -> float:
         """p(t) of this step."""

@@ -24,4 +24,4 @@ class SAM(Optimizer):
         """The second pass, given the first: omega = grad L(theta + rho eps / norm(eps))."""
         with self.perturbed(clean.gradient, clean.norm):
             omega = self.evaluate(closure)
-        return Gradients(clean.gradient, omega.gradient, omega.norm)
+        return Gradients(clean.gradient, clean.norm, omega.gradient, omega.norm)

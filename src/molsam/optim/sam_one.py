@@ -5,7 +5,6 @@ A control: how much of SAM's gain does a perturbation keep that is never renewed
 
 from __future__ import annotations
 
-from molsam.optim import vector
 from molsam.optim.base import Closure, Gradients
 from molsam.optim.sam import SAM
 
@@ -13,14 +12,18 @@ from molsam.optim.sam import SAM
 class SAMOne(SAM):
     """SAM with the first step's eps for ever; one pass a step, and one more in the first."""
 
+    carried = ("norm",)
+    norm = 0.0
+    """of eps"""
+
     def gradients(self, closure: Closure) -> Gradients:
         """eps of the first step; omega at theta + rho eps / norm(eps)."""
         if self.is_due():
             return super().gradients(closure)
         eps = self.memory["eps"]
-        with self.perturbed(eps, vector.norm(eps)):
+        with self.perturbed(eps, self.norm):
             omega = self.evaluate(closure)
-        return Gradients(eps, omega.gradient, omega.norm)
+        return Gradients(eps, self.norm, omega.gradient, omega.norm)
 
     def is_due(self) -> bool:
         """Whether eps must be computed in this step."""
@@ -28,4 +31,5 @@ class SAMOne(SAM):
 
     def remember(self, gradients: Gradients) -> None:
         """Keep eps."""
-        self.memory["eps"] = gradients.eps
+        assert gradients.norm is not None
+        self.memory["eps"], self.norm = gradients.direction, gradients.norm

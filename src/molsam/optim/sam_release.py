@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, Optimizer, check
 from molsam.optim.graphsam import DEFAULT_SCHEDULE
 from molsam.optim.graphsam_release import cumulative
-from molsam.optim.release import release_displacement, release_norm
+from molsam.optim.release import loss_weighted, release_moves, release_norm
 from molsam.optim.schedules import RhoSchedule
+from molsam.optim.vector import Vector
 
 
 class SAMRelease(Optimizer):
@@ -54,17 +54,16 @@ class SAMRelease(Optimizer):
         """eps at theta, omega at the released code's displacement."""
         clean = self.evaluate(closure)
         size = release_norm(clean.gradient, self.adaptive) + 1e-12
-        moves = {}
+        moves: Vector = {}
+        factors: dict[Tensor, float] = {}
         for group in self.param_groups:
             initial = group["initial_rho"]
             radius = self.radius * group["rho"] / initial if initial > 0 else 0.0
             scale = initial / size
-            moves.update(release_displacement(clean.gradient, group["params"], scale, radius, self.adaptive))
-        with self.displaced_by(moves, dict.fromkeys(moves, 1.0)):
+            found = release_moves(clean.gradient, group["params"], scale, radius, self.adaptive)
+            moves.update(found[0])
+            factors.update(found[1])
+        with self.displaced_by(moves, factors):
             perturbed = self.evaluate(closure)
-        omega, norm = perturbed.gradient, perturbed.norm
-        if self.loss_weighted:
-            weight = float(perturbed.loss)
-            omega = dict(zip(omega, torch._foreach_mul(list(omega.values()), weight), strict=True))
-            norm *= abs(weight)
-        return Gradients(clean.gradient, omega, norm)
+        omega = loss_weighted(perturbed) if self.loss_weighted else perturbed
+        return Gradients(clean.gradient, clean.norm, omega.gradient, omega.norm)

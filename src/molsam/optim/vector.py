@@ -8,7 +8,7 @@ synchronisation however many parameters there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch import Tensor
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
 
+CACHE = 1 << 20
+"""bytes that a processor's cache holds easily"""
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -49,6 +51,21 @@ def dot(left: Vector, right: Vector) -> float:
     return float(total([torch.dot(a.flatten(), b.flatten()) for a, b in pairs]).sum())
 
 
+def pieces(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The parameters in pieces that stay in a processor's cache from one operation to the next; on other devices all
+    at once."""
+    piece: list[Tensor] = []
+    size = 0
+    for parameter in parameters:
+        piece.append(parameter)
+        size += parameter.nbytes if parameter.device.type == "cpu" else 0
+        if size >= CACHE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
 def combine(left: Vector, right: Vector, factor: float) -> Vector:
     """left + factor * right, as new tensors; a parameter needs to be in only one of them."""
     shared = [parameter for parameter in left if parameter in right]
@@ -58,12 +75,26 @@ def combine(left: Vector, right: Vector, factor: float) -> Vector:
     return result
 
 
-def average_(mean: Vector, new: Vector, beta: float, factor: float) -> Vector:
-    """beta * mean + factor * new, in place where `mean` has the parameter."""
-    if mean:
-        torch._foreach_mul_(list(mean.values()), beta)
-    shared = [parameter for parameter in mean if parameter in new]
-    if shared:
-        torch._foreach_add_([mean[p] for p in shared], [new[p] for p in shared], alpha=factor)
-    mean.update({p: tensor * factor for p, tensor in new.items() if p not in mean})
+def average_(mean: Vector, new: Vector, weight: float) -> float:
+    """(1 - weight) * mean + weight * new, in place where `mean` has the parameter; returns its norm."""
+    found: list[Tensor] = []
+    for piece in pieces([parameter for parameter in mean if parameter in new]):
+        tensors = [mean[p] for p in piece]
+        torch._foreach_lerp_(tensors, [new[p] for p in piece], weight)
+        found.append(norms(tensors))
+    rest = [tensor for parameter, tensor in mean.items() if parameter not in new]
+    if rest:
+        torch._foreach_mul_(rest, 1 - weight)
+    mean.update(added := {p: tensor * weight for p, tensor in new.items() if p not in mean})
+    found += [norms(part) for part in (rest, list(added.values())) if part]
+    return float(torch.linalg.vector_norm(total([torch.linalg.vector_norm(part) for part in found]))) if found else 0.0
+
+
+def average_each_(mean: Vector, new: Vector, beta: float, factors: dict[Tensor, float]) -> Vector:
+    """beta * mean + factor * new, each tensor with its own factor, in place where `mean` has the parameter."""
+    for parameter, tensor in mean.items():
+        tensor.mul_(beta)
+        if parameter in new:
+            tensor.add_(new[parameter], alpha=factors[parameter])
+    mean.update({p: tensor * factors[p] for p, tensor in new.items() if p not in mean})
     return mean

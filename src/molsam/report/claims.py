@@ -50,7 +50,7 @@ class Check:
     def verdict(self) -> str:
         """In words."""
         if self.holds is None:
-            return "not run"
+            return "no pair of cells"
         if self.clear:
             return "holds" if self.holds else "the opposite holds"
         return "holds in the mean" if self.holds else "does not hold"

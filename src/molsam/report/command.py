@@ -43,13 +43,13 @@ def _table(args: argparse.Namespace, runs: object) -> int:
 
     from molsam.report import claims, picture, render, specs, table
 
-    spec = specs.load(args.table, tuple(args.changes))
+    spec = specs.load(args.table, tuple(args.changes), smoke=args.smoke)
     if spec.trials is not None:
         raise ConfigError(f"{spec.file} is a search, not a table; its folder has optimization_results.yaml and plots/.")
-    built = table.build(spec, runs, smoke=args.smoke)  # type: ignore[arg-type]
+    built = table.build(spec, runs)  # type: ignore[arg-type]
     checks = claims.check(built)
     console = Console(highlight=False)
-    for part in render.terminal(built, checks):
+    for part in render.terminal(built, checks, console.width):
         console.print(part, soft_wrap=not hasattr(part, "columns"))
     stem = args.to / spec.name
     write_atomic(stem.with_name(f"{spec.name}.md"), render.markdown(built, checks).encode())
@@ -65,7 +65,7 @@ def _overview(args: argparse.Namespace, runs: object) -> int:
 
     from molsam.report import overview
 
-    found = overview.states(runs, args.outputs, args.figures)  # type: ignore[arg-type]
+    found = overview.states(runs, args.outputs, args.figures, smoke=args.smoke)  # type: ignore[arg-type]
     console = Console(highlight=False)
     for part in overview.terminal(found):
         console.print(part)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "sweep", "row", "dataset", "fold", "seed", "smoke", "model", "optimizer", "metric", "direction", "score", "valid",
     "graphs_per_s", "seconds_per_epoch", "seconds", "epochs", "steps", "gradient_passes", "passes_per_step",
-    "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash", "finished", "path", "same_run_as",
+    "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash", "finished", "path", "same_run_as", "verified",
 )  # fmt: skip
 """What a run is (sweep to optimizer), what it reached (score is the test metric), what it cost, and where it is."""
 
@@ -56,6 +56,7 @@ def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
         "n_molecules": sum(outcome["split"]["sizes"]),
         "n_tasks": len(outcome.get("test_per_task") or {}),
         "consistent_percent": None if share is None else 100 * share,
+        "verified": bool((outcome.get("data") or {}).get("verified")),
         "settings": shared_settings(config),
         "finished": str(outcome.get("finished", "")),
         "path": str(path.parent),

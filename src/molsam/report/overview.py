@@ -51,9 +51,9 @@ class State:
         ]
 
 
-def states(frame: pd.DataFrame, roots: Iterable[Path], figures: Path) -> list[State]:
+def states(frame: pd.DataFrame, roots: Iterable[Path], figures: Path, *, smoke: bool = False) -> list[State]:
     """Every sweep file, and the figures that have none."""
-    found = [_of_sweep(specs.load(name), frame, list(roots)) for name in specs.names()]
+    found = [_of_sweep(specs.load(name, smoke=smoke), frame, list(roots)) for name in specs.names()]
     return sorted(found + _other_figures(figures), key=_order)
 
 

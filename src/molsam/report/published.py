@@ -32,7 +32,7 @@ def find(keys: dict[str, str], dataset: str, column: str) -> Published | None:
     """The paper's number of a row (table, model, optimizer, variant), dataset and column; None if there is none."""
     for metric in METRICS.get(column, ()):
         key = (keys.get("table", ""), keys.get("model", ""), keys.get("optimizer", ""), keys.get("variant", ""))
-        found = _numbers().get((*key, dataset.lower(), metric))
+        found = _numbers().get((*key, _dataset(dataset), metric))
         if found is not None:
             return found
     return None
@@ -40,12 +40,17 @@ def find(keys: dict[str, str], dataset: str, column: str) -> Published | None:
 
 def is_error(dataset: str) -> bool:
     """Whether the paper measures a dataset by an error, where less is better."""
-    return any(key[4] == dataset.lower() and key[5] in ("rmse", "mae") for key in _numbers())
+    return any(key[4] == _dataset(dataset) and key[5] in ("rmse", "mae") for key in _numbers())
 
 
 def decimals(column: str, published: Published | None) -> int:
     """Digits to show: the paper's where it has the number."""
     return published.decimals if published is not None else DECIMALS.get(column, 3)
+
+
+def _dataset(name: str) -> str:
+    """CIFAR-10 of the paper is cifar10 of conf/dataset."""
+    return name.lower().replace("-", "")
 
 
 @cache
@@ -59,7 +64,7 @@ def rows() -> list[dict[str, str]]:
 def _numbers() -> dict[tuple[str, ...], Published]:
     found: dict[tuple[str, ...], Published] = {}
     for row in rows():
-        key = (row["table"], row["model"], row["optimizer"], row["variant"], row["dataset"].lower(), row["metric"])
+        key = (row["table"], row["model"], row["optimizer"], row["variant"], _dataset(row["dataset"]), row["metric"])
         std = float(row["std"]) if row["std"] else None
         found[key] = Published(float(row["mean"]), std, len(row["mean"].partition(".")[2]))
     return found

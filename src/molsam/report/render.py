@@ -19,20 +19,17 @@ SHOWN_MISSING = 12
 """Names of missing cells in the terminal; the files name all."""
 
 
-def terminal(table: Table, checks: Sequence[Check]) -> list[RenderableType]:
-    """What a person sees."""
-    from rich.table import Table as RichTable
+def terminal(table: Table, checks: Sequence[Check], width: int = 80) -> list[RenderableType]:
+    """What a person sees; a table too wide for the terminal comes in parts."""
     from rich.text import Text
 
-    grid = RichTable(show_lines=True)
-    grid.add_column("")
-    for dataset, column in _columns(table):
-        grid.add_column(Text(words.column(table, dataset, column)), justify="right", no_wrap=True)
-    for row, entries in _rows(table):
-        cells = [Text("\n".join([words.ours(e), words.paper(e), words.difference(e)])) for e in entries]
-        grid.add_row(Text(row), *cells)
     title = Text(f"{table.spec.label}: {table.spec.title}", style="bold")
-    found: list[RenderableType] = [title, grid, Text(words.CELL_NOTE, style="dim"), Text(words.state(table))]
+    found: list[RenderableType] = [
+        title,
+        *_grids(table, width),
+        Text(words.CELL_NOTE, style="dim"),
+        Text(words.state(table)),
+    ]
     found += [Text(f"Note: {remark}") for remark in table.remarks]
     for text, group in groupby(checks, key=lambda check: check.claim.text):
         found += [Text(f"Claim: {text}"), *(Text(f"  {words.claim(check)}") for check in group)]
@@ -42,6 +39,36 @@ def terminal(table: Table, checks: Sequence[Check]) -> list[RenderableType]:
         found += [Text("Missing: " + ", ".join(shown)), *(Text(sentence) for sentence in table.spec.needs)]
         found.append(Text(f"  {table.spec.command}"))
     return found
+
+
+def _grids(table: Table, width: int) -> list[RenderableType]:
+    """The table as one or several of at most `width` characters, each with all rows."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    lines = {row: ["\n".join([words.ours(e), words.paper(e), words.difference(e)]) for e in own]
+             for row, own in _rows(table)}  # fmt: skip
+    heads = [words.column(table, dataset, column).replace(" ", "\n", 1) for dataset, column in _columns(table)]
+    sizes = [max(map(len, "\n".join([head, *(cells[i] for cells in lines.values())]).split("\n")))
+             for i, head in enumerate(heads)]  # fmt: skip
+    parts: list[list[int]] = []
+    room = 0
+    for place, size in enumerate(sizes):
+        if size + 3 > room:
+            parts.append([])
+            room = width - max(map(len, lines)) - 4
+        parts[-1].append(place)
+        room -= size + 3
+    grids: list[RenderableType] = []
+    for part in parts:
+        grid = RichTable(show_lines=True)
+        grid.add_column("", no_wrap=True)
+        for place in part:
+            grid.add_column(Text(heads[place]), justify="right", no_wrap=True)
+        for row, cells in lines.items():
+            grid.add_row(Text(row), *(Text(cells[place]) for place in part))
+        grids.append(grid)
+    return grids
 
 
 def markdown(table: Table, checks: Sequence[Check]) -> str:

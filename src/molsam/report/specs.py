@@ -13,7 +13,7 @@ import yaml
 
 from molsam.config import conf_dir
 from molsam.errors import ConfigError
-from molsam.sweeping.cells import Cell, rows, table_cells
+from molsam.sweeping.cells import Cell, rows, shrunk, table_cells
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Spec:
         section: its `sweeps:` section with the changes of the command line.
         changes: those changes, as given.
         trials: trials of a search; None for a table.
+        smoke: whether its cells are those of smoke=true.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Spec:
     changes: tuple[str, ...] = ()
     trials: int | None = None
     cells: tuple[Cell, ...] = field(default=())
+    smoke: bool = False
 
     @property
     def name(self) -> str:
@@ -107,7 +109,8 @@ class Spec:
     @property
     def command(self) -> str:
         """What runs the missing cells."""
-        return shlex.join(["python", "train.py", "--multirun", f"sweeps={self.file}", *self.changes])
+        smoke = ["smoke=true"] if self.smoke else []
+        return shlex.join(["python", "train.py", "--multirun", f"sweeps={self.file}", *self.changes, *smoke])
 
 
 def sweeps_dir() -> Path:
@@ -121,7 +124,7 @@ def names() -> list[str]:
     return sorted(found, key=lambda name: (not name.startswith("table"), not name.startswith("fig"), len(name), name))
 
 
-def load(name: str, changes: tuple[str, ...] = ()) -> Spec:
+def load(name: str, changes: tuple[str, ...] = (), *, smoke: bool = False) -> Spec:
     """A sweep file by its name, or by a table's number. Raises ConfigError if there is none or it is wrong."""
     file = f"table{name}" if name.isdigit() else name
     path = sweeps_dir() / f"{file}.yaml"
@@ -139,8 +142,9 @@ def load(name: str, changes: tuple[str, ...] = ()) -> Spec:
     section = {**section, **_changed(changes)}
     trials = None if section.get("variants") else int(content.get("hydra", {}).get("sweeper", {}).get("n_trials", 20))
     try:
+        section = shrunk(section) if smoke else section
         cells = tuple(table_cells(section)) if trials is None else ()
-        spec = Spec(file, section, changes, trials, cells)
+        spec = Spec(file, section, changes, trials, cells, smoke)
         assert spec.claims is not None
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path}: its sweeps section cannot be understood ({error}).") from error

@@ -86,9 +86,9 @@ class Table:
         return next(e for e in self.entries if (e.row, e.dataset, e.column) == (row, dataset, column))
 
 
-def build(spec: Spec, frame: pd.DataFrame, *, smoke: bool = False) -> Table:
+def build(spec: Spec, frame: pd.DataFrame) -> Table:
     """The table of a sweep from all runs."""
-    runs = of_sweep(frame, spec.name, smoke=smoke)
+    runs = of_sweep(frame, spec.name, smoke=spec.smoke)
     wanted = {_identity(cell.values): cell.name for cell in spec.cells}
     identities = [_identity(values) for values in runs.to_dict("records")]
     runs = runs.loc[np.array([identity in wanted for identity in identities], dtype=bool)].reset_index(drop=True)
@@ -101,7 +101,7 @@ def build(spec: Spec, frame: pd.DataFrame, *, smoke: bool = False) -> Table:
         for column in spec.columns
     )
     missing = tuple(name for identity, name in wanted.items() if identity not in present)
-    return Table(spec, entries, missing, tuple(_remarks(runs)), runs)
+    return Table(spec, entries, missing, tuple(_remarks(spec, runs)), runs)
 
 
 def stat(values: Iterable[float | None]) -> Stat | None:
@@ -139,8 +139,10 @@ def _entry(spec: Spec, runs: pd.DataFrame, row: str, dataset: str, column: str) 
     return Entry(row, dataset, column, metric, ours, published.find(spec.rows[row], dataset, column), expected)
 
 
-def _remarks(runs: pd.DataFrame) -> list[str]:
-    return [*_taken(runs), *_unlike(runs)]
+def _remarks(spec: Spec, runs: pd.DataFrame) -> list[str]:
+    sentence = spec.report.get("unverified")
+    unverified = [str(sentence)] if sentence and not (len(runs) and runs["verified"].all()) else []
+    return [*unverified, *_taken(runs), *_unlike(runs)]
 
 
 def _taken(runs: pd.DataFrame) -> list[str]:

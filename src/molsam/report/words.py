@@ -9,6 +9,7 @@ from molsam.report.table import Entry, Stat, Table
 NAMES = {
     "bbbp": "BBBP", "tox21": "Tox21", "sider": "Sider", "clintox": "ClinTox", "esol": "ESOL", "freesolv": "FreeSolv",
     "lipophilicity": "Lipophilicity", "qm7": "QM7", "qm8": "QM8", "bace": "BACE", "huuskonen": "Huuskonen",
+    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "accuracy": "accuracy, %",
     "roc_auc": "ROC-AUC", "rmse": "RMSE", "mae": "MAE", "graphs_per_s": "graphs/s", "percent_of_sam": "% of SAM",
     "n_molecules": "molecules", "n_tasks": "tasks", "seconds_per_epoch": "s/epoch",
     "consistent_percent": "% consistent",

@@ -53,6 +53,12 @@ def table_cells(sweeps: Mapping[str, Any]) -> list[Cell]:
     return found
 
 
+def shrunk(sweeps: Mapping[str, Any]) -> dict[str, Any]:
+    """The section under smoke=true: one fold and the first seed; rows and datasets stay."""
+    seeds = sweeps.get("seeds")
+    return {**sweeps, "folds": 1, "seeds": list(seeds)[:1] if isinstance(seeds, (list, tuple)) else [0]}
+
+
 def rows(sweeps: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The chosen rows (`sweeps.rows`, all by default), each as {"overrides": [...], "paper": {...}}.
 

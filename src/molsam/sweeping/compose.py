@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from molsam.config import NEUTRAL, config_hash
 from molsam.errors import ConfigError
-from molsam.sweeping.cells import Cell, key_of, quote, slug, table_cells
+from molsam.sweeping.cells import Cell, key_of, quote, shrunk, slug, table_cells
 
 if TYPE_CHECKING:
     from molsam.sweeping.sweeper import ResumableSweeper
@@ -102,7 +102,7 @@ def _table(
                 f"for each value, under a name of its own: sweeps.name={sweeper.sweep_name}-{slug(key)}."
             )
     if sweeper.smoke:
-        sweeps |= {"folds": 1, "seeds": list(sweeps.get("seeds") or [0])[:1]}
+        sweeps = shrunk(sweeps)
     cells = table_cells(sweeps)
     rows = {key_of(text) for cell in cells for text in cell.overrides}
     for text in base:

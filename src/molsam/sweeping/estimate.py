@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from molsam.sweeping.compose import Planned
     from molsam.sweeping.sweeper import ResumableSweeper
 
-LEVELS = (("model", "optimizer"), ("model",), ())
-"""Whose speed counts for a cell on its dataset: the same work if it was measured, else ever more different work."""
+CHOICES = ("model", "optimizer", "dataset")
 
 EVALUATION = 1.15
 """An epoch's time over its training steps' time: the validation set, checkpoints."""
+
+UNKNOWN_PASSES = 2.0
+"""Gradient passes a step of an optimizer that no finished run has used; few take more."""
+
+
+class Guess(NamedTuple):
+    """Seconds of a cell, and whether runs of just its model, optimizer and dataset say so."""
+
+    seconds: float
+    measured: bool
 
 
 def dry_run(sweeper: ResumableSweeper, plan: list[Planned], done: set[str], same: dict[str, Path]) -> str:
@@ -33,71 +42,95 @@ def dry_run(sweeper: ResumableSweeper, plan: list[Planned], done: set[str], same
         state = "done   " if name in done else "same   " if name in same else "missing"
         lines.append(f"{state}  {name}" + (f"  is {same[name].parent.name}/{same[name].name}" if name in same else ""))
     missing = [p for p in plan if p.cell.name not in done and p.cell.name not in same]
-    seconds = total_seconds(missing, measured(sweeper.outputs))
-    workers = sweeper.workers()
     taken = f"{len(same)} are runs of equal settings elsewhere, " if same else ""
     lines.append(f"{sweeper.sweep_name}: {len(done)} of {len(plan)} cells are done, {taken}{len(missing)} would run.")
-    if missing and seconds is None:
-        lines.append("The time cannot be estimated: no finished run tells the speed and the size of its data.")
-    elif missing and seconds is not None:
-        lines.append(f"About {duration(seconds / workers)} with {workers} at a time, by the speed of finished runs.")
+    runs = finished(sweeper.outputs) if missing else []
+    lines += describe([guess(planned, runs) for planned in missing], sweeper.workers()) if missing else []
     return "\n".join(lines)
 
 
-def measured(outputs: Path) -> list[dict[str, Any]]:
-    """Model, optimizer, dataset, training molecules and graphs/s of every finished run under a folder."""
+def describe(guesses: Sequence[Guess | None], workers: int) -> list[str]:
+    """The time of some cells in a sentence or two, and how far it can be trusted."""
+    known = [g for g in guesses if g is not None]
+    lines = []
+    if known:
+        time = duration(sum(g.seconds for g in known) / workers)
+        rough = sum(not g.measured for g in known)
+        by = "finished runs of the same model, optimizer and dataset"
+        if rough:
+            by = f"finished runs of their model; {rough} of {len(known)} cells only roughly, scaled by gradient passes"
+        lines.append(f"{'Roughly' if rough else 'About'} {time} with {workers} at a time, by {by}.")
+    if len(known) < len(guesses):
+        lines.append(
+            f"The time of {len(guesses) - len(known)} cells cannot be estimated: no finished run tells the speed of "
+            "their model and the size of their data."
+        )
+    return lines
+
+
+def finished(outputs: Path) -> list[dict[str, Any]]:
+    """What each finished run under a folder says about speed; runs that were taken over say it only once."""
     found = []
     for path in outputs.rglob("result.json"):
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
             record = {key: run[key] for key in ("model", "optimizer", "dataset")}
             record |= {"speed": float(run["graphs_per_s"]), "size": int(run["split"]["sizes"][0])}
-            record["limit"] = run["config"].get("dataset", {}).get("limit")
+            record |= {
+                "passes": float(run["passes_per_step"]),
+                "limit": (run["config"].get("dataset") or {}).get("limit"),
+            }
+            record["settings"] = _flat(run["config"].get("model") or {})
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             continue
-        if record["speed"] > 0:
+        if record["speed"] > 0 and record["passes"] > 0 and "same_run_as" not in run:
             found.append(record)
     return found
 
 
-def total_seconds(plan: Iterable[Planned], runs: list[dict[str, Any]]) -> float | None:
-    """Seconds of work of some cells, one after another; None if the speed or the size of one is not known."""
-    total = 0.0
-    for planned in plan:
-        seconds = _seconds(planned, runs)
-        if seconds is None:
-            return None
-        total += seconds
-    return total
+def guess(planned: Planned, runs: list[dict[str, Any]]) -> Guess | None:
+    """Seconds of a cell; None if no run has trained its model, or the size of its data is not known.
 
-
-def _seconds(planned: Planned, runs: list[dict[str, Any]]) -> float | None:
+    Runs of its model, optimizer and dataset say it best; else those of its model, whose passes count.
+    """
     config = planned.config
-    chosen = {key: OmegaConf.select(config, f"choices.{key}", throw_on_resolution_failure=False) for key in LEVELS[0]}
+    chosen = {key: OmegaConf.select(config, f"choices.{key}", throw_on_resolution_failure=False) for key in CHOICES}
     chosen |= dict(text.split("=", 1) for text in planned.overrides if text.startswith(("model=", "optimizer=")))
-    dataset = planned.cell.values.get("dataset") or OmegaConf.select(config, "dataset.name")
-    epochs = int(OmegaConf.select(config, "training.epochs") or 1)
-    limit = OmegaConf.select(config, "dataset.limit")
-    here = [run for run in runs if run["dataset"] == dataset]
-    size = next((run["size"] for run in here if run["limit"] == limit), limit or _published_size(str(dataset)))
-    if size is None:
+    chosen["dataset"] = planned.cell.values.get("dataset") or chosen["dataset"]
+    limit, epochs = OmegaConf.select(config, "dataset.limit"), int(OmegaConf.select(config, "training.epochs") or 1)
+    size = _size([run for run in runs if run["dataset"] == chosen["dataset"]], limit, str(chosen["dataset"]))
+    alike = [run for run in runs if run["model"] == chosen["model"] and _same_model(run, planned)]
+    if size is None or not alike:
         return None
+    work = epochs * size * EVALUATION
+    exact = [run for run in alike if run["limit"] == limit and all(run[key] == chosen[key] for key in CHOICES)]
+    if exact:
+        return Guess(work / median(run["speed"] for run in exact), True)
     # A run of a few molecules is mostly start-up: it counts only if there is nothing else.
-    for pool in ([run for run in here if run["limit"] is None], [run for run in runs if run["limit"] is None], runs):
-        for level in LEVELS:
-            speeds = [run["speed"] for run in pool if all(run[key] == chosen[key] for key in level)]
-            if speeds:
-                return epochs * size / float(median(speeds)) * EVALUATION
-    return None
+    alike = [run for run in alike if run["limit"] is None] or alike
+    here = [run for run in alike if run["dataset"] == chosen["dataset"]] or alike
+    passes = [run["passes"] for run in runs if run["optimizer"] == chosen["optimizer"]] or [UNKNOWN_PASSES]
+    return Guess(work * median(passes) / median(run["speed"] * run["passes"] for run in here), False)
 
 
-def _published_size(dataset: str) -> float | None:
-    """Training molecules of a dataset of the paper, by its Tables 4 and 5."""
+def _size(here: list[dict[str, Any]], limit: int | None, dataset: str) -> float | None:
+    """Training molecules: as a run had them, or four fifths of the paper's Tables 4 and 5."""
+    measured = [run["size"] for run in here if run["limit"] == limit]
+    if measured:
+        return float(measured[0])
+    if limit is not None:
+        return float(limit)
     with resources.files("molsam.report").joinpath("paper.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["table"] in ("4", "5") and row["metric"] == "n_molecules" and row["dataset"].lower() == dataset:
                 return 0.8 * float(row["mean"])
     return None
+
+
+def _same_model(run: dict[str, Any], planned: Planned) -> bool:
+    """Whether a run's model has the settings of a cell's, as far as they are not taken from the dataset."""
+    own = _flat(OmegaConf.to_container(planned.config.get("model") or OmegaConf.create(), resolve=False))
+    return all(str(run["settings"].get(key)) == str(value) for key, value in own.items() if "${" not in str(value))
 
 
 def difference(old: dict[str, Any] | None, new: DictConfig) -> str:

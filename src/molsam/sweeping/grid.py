@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from molsam import result
 from molsam.errors import ConfigError, MolsamError, StorageError
 from molsam.folder import read_status
-from molsam.sweeping import compose, estimate, reuse
+from molsam.sweeping import compose, estimate, reuse, summary
 from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Planned
 from molsam.sweeping.heartbeat import host
@@ -225,6 +225,8 @@ class Grid:
     def conclude(self, states: dict[str, str]) -> None:
         """Say how it ended. Raises SweepIncomplete."""
         name, folder = self.sweeper.sweep_name, self.sweeper.sweep_dir
+        if len(self.before) < len(self.plan):
+            summary.publish(self.sweeper, *summary.of_cells(self.plan))
         failed = {cell: state.removeprefix("failed: ") for cell, state in states.items() if state.startswith("failed")}
         running = sum(state == "running" for state in states.values())
         for cell, reason in failed.items():

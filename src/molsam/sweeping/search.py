@@ -12,7 +12,7 @@ from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_
 from omegaconf import DictConfig, OmegaConf
 
 from molsam.config import plain
-from molsam.sweeping import compose, plots
+from molsam.sweeping import compose, plots, summary
 from molsam.sweeping.cells import key_of
 from molsam.sweeping.grid import POLL, SweepIncomplete
 from molsam.sweeping.heartbeat import SWEEPER, Heartbeat
@@ -200,6 +200,8 @@ class Search:
         """Save what was found and say how it ended. Raises SweepIncomplete."""
         self._save_best()
         plots.save(self.study.study, self.sweeper.sweep_dir)
+        if self.over() > self.before:
+            summary.publish(self.sweeper, *summary.of_trials(self.study.trials()))
         failed = self.failures()
         for number, reason in failed.items():
             print(f"failed: trial {number}: {reason}", file=sys.stderr)

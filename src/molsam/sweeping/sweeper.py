@@ -119,8 +119,14 @@ class ResumableSweeper(OptunaSweeperImpl):
         """The study's directions; `auto` follows the dataset's task."""
         if self.settings.direction != "auto":
             return self._get_directions()
-        task = OmegaConf.select(self.config, "dataset.task")
-        return ["maximize" if task == "classification" else "minimize"]
+        dataset = self.config.get("dataset") or {}
+        task = dataset.get("task", "regression")
+        if task is None and not self.is_grid:
+            raise ConfigError(
+                "hydra.sweeper.direction=auto cannot tell whether more is better, because dataset.task is left open; "
+                "give dataset.task=regression or classification."
+            )
+        return ["minimize" if task == "regression" else "maximize"]
 
     def name_of_study(self) -> str:
         """The study's name, that of the sweep if the settings give none."""

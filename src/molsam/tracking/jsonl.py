@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,9 +30,9 @@ class JsonlTracker:
                 if length == 0:
                     path.unlink(missing_ok=True)
                     continue
-                file = open(path, "r+b")  # noqa: SIM115 - stays open for the run
-                if file.seek(0, 2) < length:
+                if path.stat().st_size < length:
                     raise StorageError(f"{path} is shorter than its checkpoint says; start anew with overwrite=true.")
+                file = open(path, "r+b")  # noqa: SIM115 - stays open for the run
                 file.truncate(length)
                 file.seek(length)
                 self.files[key] = file
@@ -45,24 +48,33 @@ class JsonlTracker:
         self._write("gradients", record)
 
     def state(self) -> dict[str, Any]:
-        """Lengths of the files, after what was written has reached them."""
-        for file in self.files.values():
-            file.flush()
+        """Lengths of the files, after what was written is on the disk: no checkpoint knows more than they hold."""
+        for key, file in self.files.items():
+            with self._written(key):
+                file.flush()
+                os.fsync(file.fileno())
         return {key: file.tell() for key, file in self.files.items()}
 
     def finish(self, result: dict[str, Any] | None) -> None:
         """Close the files."""
         for file in self.files.values():
-            file.close()
+            # Of a finished run everything is written; another one's last lines come again after its checkpoint.
+            with suppress(OSError):
+                file.close()
         self.files.clear()
 
     def _write(self, key: str, record: dict[str, Any]) -> None:
-        try:
+        with self._written(key):
             if key not in self.files:
                 self.files[key] = open(self.folder / FILES[key], "wb")  # noqa: SIM115
             self.files[key].write((json.dumps(record) + "\n").encode())
             if record.get("kind") == "epoch":
                 self.files[key].flush()
+
+    @contextmanager
+    def _written(self, key: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StorageError(
                 f"{self.folder / FILES[key]} cannot be written ({error.strerror}); free some space, then run the same "

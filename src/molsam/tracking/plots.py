@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 PREDICTIONS = "test_predictions.csv"
+# Its first start tells of the fonts it has found, in the middle of a run's lines.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
 
 
 def result_plots(folder: Path, result: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
@@ -19,7 +22,7 @@ def result_plots(folder: Path, result: dict[str, Any], curve: list[dict[str, Any
     if len(target):
         if result["task"] == "regression":
             figures["parity"] = _parity(result, target, prediction)
-        else:
+        elif result["task"] == "classification":
             figures["confusion"] = _confusion(result, target, prediction)
     if (result["gradients"] or {}).get("cos_next_mean") is not None:
         figures["gradient_cosines"] = _cosines(folder)

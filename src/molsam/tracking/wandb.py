@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import socket
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from molsam.config import without_secrets
+from molsam.tracking.jsonl import FILES
 from molsam.tracking.plots import pixels, result_plots
 
 log = logging.getLogger(__name__)
@@ -25,21 +30,17 @@ class WandbTracker:
         self.run: Any = None
         self.failed = False
         self.id: str | None = None
-        self.curve: list[dict[str, Any]] = []
 
     def start(self, config: dict[str, Any], state: dict[str, Any]) -> None:
         """Begin a run, or go on with the id of the interrupted one."""
         self.id = state.get("id")
-        self.curve = list(state.get("curve", []))
         self._safely(lambda: self._init(config))
+        if "id" in state:
+            self._safely(self._tell_again)
 
     def log(self, record: dict[str, Any]) -> None:
         """Epoch records all, step records every `log_every` steps."""
-        if record["kind"] == "epoch":
-            self.curve.append(
-                {k: record[k] for k in record if k == "epoch" or k.endswith("/loss") or k.startswith("valid/")}
-            )
-        elif record["step"] % self.settings.log_every:
+        if record["kind"] == "step" and record["step"] % self.settings.log_every:
             return
         prefix = "" if record["kind"] == "epoch" else "step/"
         values = {f"{prefix}{key}": value for key, value in record.items() if key not in ("kind", "step", "epoch")}
@@ -58,7 +59,7 @@ class WandbTracker:
 
     def state(self) -> dict[str, Any]:
         """The run id, so that a resume continues it."""
-        return {"id": self.id, "curve": self.curve}
+        return {"id": self.id}
 
     def finish(self, result: dict[str, Any] | None) -> None:
         """Summary, plots and result.json, then close the run so that the next job starts its own."""
@@ -83,8 +84,26 @@ class WandbTracker:
         self.id = self.run.id
         for pattern in ("train/*", "valid/*", "test/*"):
             self.run.define_metric(pattern, step_metric="epoch")
-        for metric, best in (("roc_auc", "max"), ("rmse", "min"), ("mae", "min")):
+        for metric, best in (("roc_auc", "max"), ("rmse", "min"), ("mae", "min"), ("accuracy", "max")):
             self.run.define_metric(f"valid/{metric}", step_metric="epoch", summary=best)
+
+    def _tell_again(self) -> None:
+        """Give a resumed run its beginning, unless a server has it already.
+
+        What W&B had of a killed run is lost or goes beyond the checkpoint; metrics.jsonl and gradients.jsonl have been
+        cut back to it. So one offline folder holds the whole run, each step once.
+        """
+        if self.run.resumed:
+            return
+        # A record of gradients counts the steps before its own.
+        told = [(row["step"], self.log, row) for row in _records(self.folder, "metrics")]
+        told += [(row["step"] + 0.5, self.gradients, row) for row in _records(self.folder, "gradients")]
+        for _, tell, row in sorted(told, key=lambda one: one[0]):
+            tell(row)
+        mine = Path(self.run.dir).parent
+        for old in self.folder.glob(f"wandb/offline-run-*-{self.id}"):
+            if old.resolve() != mine.resolve():
+                shutil.rmtree(old)
 
     def _summarise(self, result: dict[str, Any]) -> None:
         import wandb
@@ -105,11 +124,12 @@ class WandbTracker:
         summary |= {f"result/{part}_hash": result[part]["hash"] for part in ("split", "data")}
         summary |= {f"result/{k}": v for k, v in (result["gradients"] or {}).items() if isinstance(v, (int, float))}
         self.run.summary.update(summary)
-        for name, figure in result_plots(self.folder, result, self.curve).items():
+        curve = [row for row in _records(self.folder, "metrics") if row["kind"] == "epoch"]
+        for name, figure in result_plots(self.folder, result, curve).items():
             self.run.log({f"plots/{name}": wandb.Image(pixels(figure))}, step=result["steps"])
         artifact = wandb.Artifact(f"result-{self.run.id}", type="result")
-        with artifact.new_file("result.json", mode="w") as file:
-            json.dump(result, file, indent=1, default=str)
+        # Immutable: read where it lies when it is uploaded, not copied to the home directory.
+        artifact.add_file(str(self.folder / "result.json"), policy="immutable")
         self.run.log_artifact(artifact)
 
     def _safely(self, action: Callable[[], object]) -> None:
@@ -120,6 +140,14 @@ class WandbTracker:
         except Exception as error:
             self.failed = True
             log.warning("W&B is switched off for this run (%s); training goes on.", _reason(error))
+
+
+def _records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl or gradients.jsonl; none if there is no such file."""
+    try:
+        return [json.loads(line) for line in (folder / FILES[kind]).read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return []
 
 
 def log_table(
@@ -145,6 +173,8 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
     """A W&B run in `folder`; an offline one, after a warning, where an online one cannot be had."""
     import wandb
 
+    # On a full disk W&B's own log file would fill the terminal with tracebacks.
+    logging.raiseExceptions = False
     facts |= {"dir": str(folder), "project": settings.project, "entity": settings.entity, "id": id}
     quiet = wandb.Settings(
         silent=True,
@@ -159,6 +189,7 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
         try:
             if not wandb.login(prompt=False, verify=False):
                 raise ConnectionError("there is no key: use wandb login, or set WANDB_API_KEY")
+            _reach(wandb.setup().settings.base_url)
             return wandb.init(mode="online", resume="allow" if id else None, settings=quiet, **facts)
         except Exception as error:
             log.warning(
@@ -166,6 +197,17 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
                 _reason(error),
             )
     return wandb.init(mode="offline" if settings.mode == "online" else settings.mode, settings=quiet, **facts)
+
+
+def _reach(address: str) -> None:
+    """Raises ConnectionError at once where W&B would try for long; a proxy is trusted to know the way."""
+    url = urlsplit(address)
+    if url.hostname is None or url.scheme in urllib.request.getproxies():
+        return
+    try:
+        socket.create_connection((url.hostname, url.port or (80 if url.scheme == "http" else 443)), timeout=5).close()
+    except OSError as error:
+        raise ConnectionError(f"{url.hostname} cannot be reached: {error.strerror or error}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -45,11 +45,11 @@ def decode(data: bytes, source: str) -> Any:
         state = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["state"])
         if state["format"] != FORMAT:
             raise KeyError("format")
-    except (SafetensorError, KeyError, ValueError) as error:
+        return _join(state["tree"], tensors)
+    except (SafetensorError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise StorageError(
             f"{source} is not a checkpoint of this version of molsam; remove it to start anew."
         ) from error
-    return _join(state["tree"], tensors)
 
 
 def save(path: Path, tree: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from molsam.data.batch import MoleculeBatch
+from molsam.data.images import Batch
 from molsam.errors import ConfigError
 from molsam.models.api import ModelOutput
 from molsam.training.objective import Objective
@@ -27,11 +27,11 @@ class Closure:
         model: nn.Module,
         objective: Objective,
         precision: str = "fp32",
-        fetch: Callable[[np.ndarray], MoleculeBatch] | None = None,
+        fetch: Callable[[np.ndarray], Batch] | None = None,
     ) -> None:
         self.model, self.objective, self.fetch = model, objective, fetch
         self.bf16 = precision == "bf16"
-        self.batches: Sequence[MoleculeBatch] = ()
+        self.batches: Sequence[Batch] = ()
         self.passes = 0
         self.parameters = list(model.parameters())
 
@@ -63,24 +63,25 @@ class Closure:
             raise ConfigError("optimizer.gamma below 1 selects within one batch; use training.accumulate=1.")
         batch = self.batches[0]
         if select is not None:
-            assert self.fetch is not None
+            if self.fetch is None:
+                raise ConfigError("optimizer.gamma below 1 selects molecules; use it without dataset.augment.")
             batch = self.fetch(batch.index[select.cpu()].numpy())
         if torch.is_grad_enabled():
             self.passes += 1
         output, target, mask = self.forward(batch)
         return self.objective.per_molecule(output, target, mask)
 
-    def loss(self, batch: MoleculeBatch) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         """Scalar loss of one batch, with its graph."""
         return self.objective(*self.forward(batch))
 
-    def forward(self, batch: MoleculeBatch) -> tuple[ModelOutput, Tensor, Tensor]:
+    def forward(self, batch: Batch) -> tuple[ModelOutput, Tensor, Tensor]:
         """Output, targets and mask of one batch."""
         assert batch.targets is not None
         assert batch.mask is not None
         context: AbstractContextManager[object] = nullcontext()
         if self.bf16:
-            context = torch.autocast(batch.nodes.device.type, dtype=torch.bfloat16)
+            context = torch.autocast(batch.targets.device.type, dtype=torch.bfloat16)
         with context:
             output = self.model(batch)
         logits = output.logits.to(batch.targets.dtype)

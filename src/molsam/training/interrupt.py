@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run at the next step, after a checkpoint."""
+"""SIGTERM and Ctrl-C end a run at the next step, after a checkpoint; where there is none to make, at once."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from molsam.errors import MolsamError
 class Interrupted(MolsamError):  # noqa: N818 - it is not the user's error
     """A signal asked the run to stop; exit code 128 + signal."""
 
-    def __init__(self, signum: int, step: int) -> None:
+    def __init__(self, signum: int, where: str) -> None:
         name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
-        super().__init__(
-            f"Stopped by {name} after step {step}; a checkpoint is saved, the same command continues from it."
-        )
+        super().__init__(f"Stopped by {name} {where}.")
         self.exit_code = 128 + signum
 
 
 class Interrupts:
-    """Context manager: remembers the first signal, gives way to the second."""
+    """Context manager: remembers the first signal once `deferred` is set, gives way to the second."""
 
     def __init__(self) -> None:
         self.pending: int | None = None
+        self.deferred = False
+        """whether somebody looks at `pending`; a signal before that stops at once"""
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -41,11 +41,21 @@ class Interrupts:
             signal.signal(signum, handler)
 
     def error(self, step: int) -> Interrupted:
-        """The exception that ends the run."""
+        """The exception that ends the run after a checkpoint."""
         assert self.pending is not None
-        return Interrupted(self.pending, step)
+        return Interrupted(
+            self.pending, f"after step {step}; a checkpoint is saved, the same command continues from it"
+        )
+
+    def begin_fold(self) -> None:
+        """Raise Interrupted if a signal came while the last fold was written; from here on one stops at once."""
+        self.deferred = False
+        if self.pending is not None:
+            raise Interrupted(self.pending, "between two folds; the same command continues with the next")
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         self.pending = signum
         # A second signal means now.
         signal.signal(signum, self.old[signum])
+        if not self.deferred:
+            raise Interrupted(signum, "before the first step; the same command starts again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from molsam.config import TrainingConfig
-from molsam.data.batch import MoleculeBatch
-from molsam.data.dataset import MoleculeDataset
+from molsam.data.images import Batch, Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import NumericalError, StorageError
@@ -70,7 +69,7 @@ class Trainer:
     """Trains a model on a split, keeps the best epoch by the validation metric, resumes to the bit.
 
     The order of the molecules is a pure function of (seed, fold, epoch); every other random draw comes from
-    torch's CPU generator, whose state a checkpoint holds.
+    torch's CPU generator, whose state a checkpoint holds. `augment` changes each training batch, once a step.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Trainer:
         *,
         model: nn.Module,
         optimizer: Any,
-        dataset: MoleculeDataset,
+        dataset: Dataset,
         split: Split,
         scaler: TargetScaler,
         objective: Objective,
@@ -90,6 +89,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         diagnostics: Any | None = None,
         config: dict[str, Any] | None = None,
+        augment: Callable[[Any], Any] | None = None,
     ) -> None:
         self.model, self.optimizer, self.dataset = model, optimizer, dataset
         self.split, self.scaler, self.objective = split, scaler, objective
@@ -97,7 +97,8 @@ class Trainer:
         self.folder, self.trackers, self.callbacks = folder, trackers, callbacks
         self.diagnostics, self.config = diagnostics, config or {}
         self.metric = dataset.metric
-        self.closure = Closure(model, objective, settings.precision, self.batch)
+        self.augment = augment
+        self.closure = Closure(model, objective, settings.precision, None if augment else self.batch)
         self.steps_per_epoch = steps_per_epoch(len(split.train), settings)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
         self.clock = Clock()
@@ -106,7 +107,9 @@ class Trainer:
         self.totals: dict[str, float] = {}
         self.best: dict[str, Any] = {"epoch": None, "value": None, "weights": None}
         self.stop = False
-        self.saved_at = time.monotonic()
+        self.begun = self.saved_at = time.monotonic()
+        self.earlier = 0.0
+        """seconds that an interrupted process spent on the run, up to its last checkpoint"""
 
     @property
     def checkpoint_path(self) -> Path:
@@ -115,11 +118,12 @@ class Trainer:
 
     def fit(self, interrupts: Interrupts | None = None) -> None:
         """Train to the end; afterwards the model holds the best epoch's weights."""
-        state = checkpoint.load(self.checkpoint_path)
-        if state is not None:
-            self.load_state_dict(state)
+        trackers = self._resume()
+        if interrupts is not None:
+            interrupts.deferred = True
         for place, tracker in enumerate(self.trackers):
-            tracker.start(self.config, state["trackers"][place] if state is not None else {})
+            # A resume may have another logger than the run it continues.
+            tracker.start(self.config, trackers[place] if place < len(trackers) else {})
         self._each("on_fit_start")
         self.saved_at = time.monotonic()
         while self.epoch < self.settings.epochs and not self.stop:
@@ -128,11 +132,27 @@ class Trainer:
             self.epoch += 1
             if not self.stop and self.epoch < self.settings.epochs:
                 self._save_if_due()
+        if self.steps_skipped:
+            log.warning("%d of %d steps were skipped: loss or gradient was not finite.", self.steps_skipped, self.step)
         if self.best["weights"] is not None:
             self.model.load_state_dict(self.best["weights"])
         self._each("on_fit_end")
 
-    def batch(self, index: np.ndarray) -> MoleculeBatch:
+    def _resume(self) -> list[dict[str, Any]]:
+        """Go on from the newest checkpoint, if there is one; the states of its trackers."""
+        state = checkpoint.load(self.checkpoint_path)
+        if state is None:
+            return []
+        try:
+            self.load_state_dict(state)
+            return list(state["trackers"])
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"{self.checkpoint_path} does not fit this run ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                "start anew with overwrite=true, or with the version of molsam that wrote it."
+            ) from error
+
+    def batch(self, index: np.ndarray) -> Batch:
         """Molecules of the dataset by row, targets scaled, on the device and in the precision of the run."""
         batch = self.dataset.batch(index, self.scaler)
         dtype = DTYPES[self.settings.precision]
@@ -175,6 +195,7 @@ class Trainer:
                 "clean_steps": 0.0,
                 "perturbed": 0.0,
                 "perturbed_steps": 0.0,
+                "not_finite": 0.0,
             }
             self.totals["passes"] = self.closure.passes
             self._each("on_train_epoch_start")
@@ -185,7 +206,9 @@ class Trainer:
         for position in range(first, self.steps_per_epoch):
             started = time.perf_counter()
             rows = order[position * stride : (position + 1) * stride]
-            self.closure.batches = [self.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+            batches = [self.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+            # Once a step: all its passes see the same.
+            self.closure.batches = batches if self.augment is None else list(map(self.augment, batches))
             self._take_step()
             self.clock.add(len(rows), time.perf_counter() - started)
             self.step += 1
@@ -210,9 +233,12 @@ class Trainer:
             raise NumericalError(self._what_went_wrong(error)) from error
         last = self.optimizer.last
         self.steps_skipped += last.skipped
-        self.totals["loss"] += value if math.isfinite(value) else 0.0
+        if math.isfinite(value):
+            self.totals["loss"] += value
+        else:
+            self.totals["not_finite"] += 1
         for name, loss in (("clean", last.loss_clean), ("perturbed", last.loss_perturbed)):
-            if loss is not None:
+            if loss is not None and math.isfinite(float(loss)):
                 self.totals[name] += float(loss)
                 self.totals[f"{name}_steps"] += 1
 
@@ -220,7 +246,7 @@ class Trainer:
         smiles = [self.dataset.smiles[int(row)] for batch in self.closure.batches for row in batch.index]
         saved = str(self.checkpoint_path) if self.checkpoint_path.exists() else "none yet"
         return (
-            f"Step {self.step} (epoch {self.epoch + 1}) went wrong: {str(error).rstrip('.')}. Molecules of the batch: "
+            f"Step {self.step} (epoch {self.epoch + 1}) went wrong: {str(error).rstrip('.')}. {self.dataset.noun.capitalize()}s of the batch: "
             f"{' '.join(smiles)}. Last good checkpoint: {saved}. Lower base_optimizer.lr or optimizer.rho, set "
             "training.max_grad_norm, or let such steps be skipped with training.nonfinite=skip."
         )
@@ -247,7 +273,8 @@ class Trainer:
         scores, loss = self.evaluate(self.split.valid)
         totals = self.totals
         record: dict[str, Any] = {"kind": "epoch", "epoch": self.epoch, "step": self.step}
-        record["train/loss"] = totals["loss"] / self.steps_per_epoch
+        finite = self.steps_per_epoch - totals.get("not_finite", 0)
+        record["train/loss"] = totals["loss"] / finite if finite else math.nan
         for name in ("clean", "perturbed"):
             if totals[f"{name}_steps"]:
                 record[f"train/loss_{name}"] = totals[name] / totals[f"{name}_steps"]
@@ -317,6 +344,7 @@ class Trainer:
                 "graphs": self.clock.graphs,
                 "seconds": self.clock.seconds,
             },
+            "seconds": self.earlier + time.monotonic() - self.begun,
             "torch_rng": torch.get_rng_state(),
             "trackers": [tracker.state() for tracker in self.trackers],
             "callbacks": [callback.state_dict() for callback in self.callbacks],
@@ -333,6 +361,7 @@ class Trainer:
         self.epoch, self.step, self.stop = state["epoch"], state["step"], state["stop"]
         self.closure.passes, self.steps_skipped = state["passes"], state["steps_skipped"]
         self.totals, self.best = state["totals"], state["best"]
+        self.earlier = state.get("seconds", 0.0)
         clock = state["clock"]
         self.clock.epochs = [(graphs, seconds) for graphs, seconds in clock["epochs"]]
         self.clock.graphs, self.clock.seconds = clock["graphs"], clock["seconds"]

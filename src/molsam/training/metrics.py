@@ -1,4 +1,4 @@
-"""Test metrics, computed by scikit-learn on the labels that are there."""
+"""Test metrics, computed by scikit-learn on the labels that are there; accuracy is in per cent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from molsam.errors import ConfigError
 
-TASK_OF = {"roc_auc": "classification", "rmse": "regression", "mae": "regression"}
-DIRECTION = {"roc_auc": "max", "rmse": "min", "mae": "min"}
+TASK_OF = {"roc_auc": "classification", "rmse": "regression", "mae": "regression", "accuracy": "multiclass"}
+DIRECTION = {"roc_auc": "max", "rmse": "min", "mae": "min", "accuracy": "max"}
 
 
 class Scores(NamedTuple):
@@ -18,7 +18,7 @@ class Scores(NamedTuple):
     mean: float
     """unweighted mean over the tasks where it is defined; NaN if none is"""
     per_task: list[float | None]
-    """None where the metric is undefined: no label, or for ROC-AUC one class only"""
+    """None where the metric is undefined: no label, a prediction that is not finite, or for ROC-AUC one class only"""
 
     @property
     def skipped(self) -> int:
@@ -56,8 +56,12 @@ def _one(metric: str, prediction: np.ndarray, target: np.ndarray) -> float | Non
     if not known.any():
         return None
     prediction, target = prediction[known].astype(np.float64), target[known]
+    if not np.isfinite(prediction).all():
+        return None
     if metric == "roc_auc":
         return float(metrics.roc_auc_score(target, prediction)) if len(np.unique(target)) == 2 else None
+    if metric == "accuracy":
+        return 100 * float(metrics.accuracy_score(target, prediction))
     if metric == "rmse":
         return float(metrics.root_mean_squared_error(target, prediction))
     return float(metrics.mean_absolute_error(target, prediction))

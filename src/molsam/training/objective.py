@@ -9,14 +9,15 @@ from torch.nn import functional as F
 from molsam.errors import ConfigError
 from molsam.models.api import ModelOutput
 
-LOSSES = {"regression": ("mse", "rmse", "mae"), "classification": ("bce",)}
+LOSSES = {"regression": ("mse", "rmse", "mae"), "classification": ("bce",), "multiclass": ("cross_entropy",)}
 
 
 class Objective:
     """Mean over the labels that are there of: sum over heads of loss(logits, target) + the model's auxiliary term.
 
-    `loss`: mse, mae, rmse (the square root of the batch's mean, as CoMPT's release has it) or bce
-    (binary cross-entropy on logits); auto picks mse or bce by the task.
+    `loss`: mse, mae, rmse (the square root of the batch's mean, as CoMPT's release has it), bce (binary
+    cross-entropy on logits) or cross_entropy (one class of many: T is 1, and the logits have a last axis of
+    classes instead); auto picks mse, bce or cross_entropy by the task.
     """
 
     def __init__(self, task: str, loss: str = "auto") -> None:
@@ -42,6 +43,9 @@ class Objective:
     def elements(self, output: ModelOutput, target: Tensor) -> Tensor:
         """[B, T]: sum over heads of the loss of each label, plus the auxiliary term."""
         logits = output.logits
+        if self.name == "cross_entropy":
+            classes = target.long().expand(len(logits), -1, 1)
+            return -F.log_softmax(logits, dim=2).gather(2, classes).sum(0)
         expanded = target.expand_as(logits)
         if self.name == "bce":
             element = F.binary_cross_entropy_with_logits(logits, expanded, reduction="none")
@@ -53,6 +57,8 @@ class Objective:
         return total if output.auxiliary is None else total + output.auxiliary
 
     def predict(self, output: ModelOutput) -> Tensor:
-        """[B, T]: mean over heads of probabilities (classification) or of scaled values (regression)."""
+        """[B, T]: mean over heads of probabilities or of scaled values (regression); multiclass: the likeliest class."""
+        if self.task == "multiclass":
+            return output.logits.softmax(2).mean(0).argmax(1, keepdim=True)
         values = output.logits.sigmoid() if self.task == "classification" else output.logits
         return values.mean(0)

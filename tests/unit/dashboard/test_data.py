@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from molsam import result
 from molsam.errors import MolsamError
 from molsam.report.dashboard import collect, command, page
 from tests.unit.figures.synthetic import write_run
@@ -117,6 +119,19 @@ def test_runs_under_way_are_shown_and_read_again_only_when_they_change(
         file.write(json.dumps({"kind": "epoch", "epoch": 4, "valid/roc_auc": 0.9, "train/loss": 0.1}) + "\n")
     (later,) = collector.collect()["runs"]
     assert (later["epochs"], later["valid"], reads) == (5, 0.9, [folder])
+
+
+def test_a_run_that_a_sweep_took_over_is_shown_once(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "table1", "gcn", "adam")
+    outcome = json.loads((folder / "result.json").read_text())
+    taken = tmp_path / "table3" / "cell"
+    taken.mkdir(parents=True)
+    result.write(taken, {**outcome, result.SAME: os.path.relpath(folder, taken)})
+    (alone,) = collected(tmp_path / "table3")["runs"]
+    (both,) = collected(tmp_path)["runs"]
+    assert alone["curves"] == both["curves"]
+    assert alone["curves"]["valid/loss"]
+    assert (tmp_path / both["folder"] / "metrics.jsonl").exists()
 
 
 def test_damaged_runs_are_left_out(tmp_path: Path) -> None:

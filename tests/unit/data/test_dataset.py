@@ -195,7 +195,7 @@ def test_a_pool_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_pool_that_breaks_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
-        def __init__(self, *_: object) -> None:
+        def __init__(self, *_: object, **__: object) -> None:
             raise OSError("no more processes")
 
     monkeypatch.setattr(featurize, "WORTH_A_POOL", 1)
@@ -207,7 +207,7 @@ def test_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """What the pool has given is kept, the rest is done here."""
 
     class Killed:
-        def __init__(self, _: int) -> None:
+        def __init__(self, _: int, **__: object) -> None:
             pass
 
         def __enter__(self) -> Killed:

@@ -140,6 +140,19 @@ def test_parameter_count_is_the_releases_without_the_dead_linear() -> None:
     assert model.from_reference(named | dead).keys() == model.state_dict().keys()
 
 
+@pytest.mark.parametrize("ffn_layers", [1, 2, 4])
+def test_the_head_has_one_slope_if_it_has_a_hidden_layer(ffn_layers: int) -> None:
+    """The release repeats it after every layer in its state dict, and has none without one."""
+    packed = random_molecules(0, SIZES)
+    model = _model(packed, ffn_layers=ffn_layers, activation="prelu")
+    model(_batch(packed)).logits.square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    named = {k: v.detach() for k, v in model.to_reference(dict(model.named_parameters())).items()}
+    assert ("ffn.2.weight" in named) == (ffn_layers > 1)
+    repeated = {f"ffn.{3 * i + 2}.weight": torch.zeros(1) for i in range(1, ffn_layers - 1)}
+    model.load_state_dict(model.from_reference(named | repeated))
+
+
 def test_every_parameter_is_reached_and_starts_as_published() -> None:
     packed = random_molecules(6, SIZES)
     model = _model(packed)

@@ -15,7 +15,7 @@ from molsam.data.packed import PackedMolecules
 from molsam.errors import ConfigError, DataError
 from molsam.models.api import DataSpec
 from molsam.models.compt import CoMPT
-from tests.reference.compt import compt, with_pairs
+from tests.reference.compt import DENSE, SLOPE, compt, with_pairs
 from tests.reference.molecules import random_molecules
 
 SIZES = [3, 1, 12, 5, 20, 2]
@@ -49,7 +49,8 @@ def _batch(packed: PackedMolecules, rows: Any = None) -> Any:
     sizes=st.lists(st.integers(1, 14), min_size=1, max_size=5),
     kind=st.sampled_from(KINDS),
     heads=st.sampled_from([1, 2, 4]),
-    layers=st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 3)),
+    layers=st.tuples(st.integers(1, 2), st.integers(0, 2), st.integers(1, 3)),
+    dense=st.sampled_from(sorted(DENSE)),
     longer=st.integers(0, 3),
 )
 def test_equals_the_literal_form(
@@ -58,6 +59,7 @@ def test_equals_the_literal_form(
     kind: tuple[str, str],
     heads: int,
     layers: tuple[int, int, int],
+    dense: str,
     longer: int,
 ) -> None:
     packed = _packed(seed, sizes)
@@ -69,6 +71,8 @@ def test_equals_the_literal_form(
         n_heads=heads,
         distance_kernel=kind[0],
         norm=kind[1],
+        dense_activation=dense,
+        leaky_relu_slope=SLOPE,
         padding="reference",
         padded_length=L,
         **dict(zip(names, layers, strict=True)),
@@ -76,7 +80,7 @@ def test_equals_the_literal_form(
     batch = _batch(packed)
     ours = model(batch).logits[0]
     weights = model.to_reference(dict(model.named_parameters()))
-    theirs, messages = compt(weights, batch, L, h=heads, kernel=kind[0], norm=kind[1])
+    theirs, messages = compt(weights, batch, L, h=heads, kernel=kind[0], norm=kind[1], dense=dense)
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
     for layer, ours_of_layer in enumerate(model.attention(batch)):
         for m, own in enumerate(ours_of_layer):

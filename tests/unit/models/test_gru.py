@@ -80,9 +80,11 @@ def test_molecules_do_not_touch_each_other() -> None:
 def test_steps_shrink_as_molecules_end() -> None:
     """No padding: as many packed rows as atoms, and each step has only the molecules that reach it."""
     p = packing(torch.tensor([2, 4, 1]))
-    assert p.steps == [(0, 3), (3, 2), (5, 1), (6, 1)]
-    assert p.atom[0].tolist() == [2, 0, 6, 3, 1, 4, 5]
-    assert p.atom[1].tolist() == [5, 1, 6, 4, 0, 3, 2]
+    assert p.active == [3, 2, 1, 1]
+    atoms = [[row.tolist() for row in block] for block in p.blocks(p.line.unsqueeze(1) // 2)]
+    forward = [[2], [0], [6]], [[3], [1]], [[4]], [[5]]
+    backward = [[5], [1], [6]], [[4], [0]], [[3]], [[2]]
+    assert atoms == [[f, b] for f, b in zip(forward, backward, strict=True)]
 
 
 def test_parameters_are_torchs() -> None:

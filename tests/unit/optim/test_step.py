@@ -133,6 +133,76 @@ def test_esam_selects_without_touching_batch_norm() -> None:
     assert norm.num_batches_tracked == 3
 
 
+def test_esam_may_choose_only_what_the_loss_does_not_reach() -> None:
+    """A backward pass to unused parameters alone would fail; such a step is a plain one."""
+    used, unused = nn.Parameter(torch.ones(2)), [nn.Parameter(torch.ones(1)) for _ in range(6)]
+    optimizer = optim.ESAM([used, *unused], SGD, beta=0.4)
+    passes = []
+    for _ in range(30):
+        optimizer.step(lambda: scalar(used))
+        assert optimizer.last is not None
+        passes.append(optimizer.last.passes)
+    assert 5 < sum(p == 1 for p in passes) < 25
+    assert all(torch.equal(p, torch.ones(1)) for p in unused)
+
+
+def scalar(weight: nn.Parameter) -> Tensor:
+    loss = weight.square().sum()
+    loss.backward()
+    return loss.detach()
+
+
+def test_esam_spares_the_gradients_of_tensors_it_does_not_choose() -> None:
+    problem = Problem()
+    optimizer = small(problem, optim.ESAM, beta=0.5, seed=1)
+    counts: list[int] = []
+
+    def closure() -> Tensor:
+        loss = problem()
+        counts.append(sum(p.grad is not None for p in problem.params.values()))
+        return loss
+
+    for _ in range(8):
+        optimizer.step(closure)
+        problem.step += 1
+    assert counts[:2] == [4, 4]
+    assert min(counts) < 4
+
+
+def test_an_observer_sees_eps_whatever_its_scale() -> None:
+    """GraphSAM holds eps as a multiple of a vector; its norm is known without a pass over memory."""
+    problem = Problem()
+    optimizer = small(problem, optim.GraphSAM, beta=0.5)
+    scales: list[float] = []
+
+    def observe(event: optim.StepEvent) -> None:
+        scales.append(event.scale)
+        assert event.norm == pytest.approx(vector.norm(event.direction), rel=1e-12)
+        assert event.omega_norm == pytest.approx(vector.norm(event.omega), rel=1e-12)
+        assert vector.norm(event.eps) == pytest.approx(event.scale * event.norm, rel=1e-12)
+
+    optimizer.observers.append(observe)
+    problem.run(optimizer, 7)
+    assert scales[0] == scales[5] == 1.0
+    assert all(scale != 1.0 for scale in scales[1:5])
+
+
+def test_an_average_may_vanish() -> None:
+    """beta = 0 and a gradient of zero leave no direction: the next step is not displaced."""
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = optim.GraphSAM([weight], SGD, beta=0.0, steps_per_epoch=9)
+    points: list[Tensor] = []
+    for factor in (1.0, 0.0, 1.0):
+
+        def closure(factor: float = factor) -> Tensor:
+            points.append(weight.detach().clone())
+            return scalar(weight) if factor else scalar(weight) + (weight.grad.zero_() * 0).sum()  # type: ignore[union-attr]
+
+        start = weight.detach().clone()
+        optimizer.step(closure)
+    assert torch.equal(points[-1], start)
+
+
 def test_sparse_gradients_are_refused() -> None:
     embedding = nn.Embedding(5, 2, sparse=True)
     optimizer = optim.SAM(embedding, SGD)
@@ -284,8 +354,11 @@ def test_vectors_over_different_parameters() -> None:
     assert vector.dot(left, {}) == 0.0
     combined = vector.combine(left, right, 2.0)
     assert {p: t.tolist() for p, t in combined.items()} == {a: [3.0, 0.0], b: [2.0, 6.0], c: [4.0, 0.0]}
-    mean = vector.average_(dict(left), right, 0.5, 2.0)
-    assert {p: t.tolist() for p, t in mean.items()} == {a: [1.5, 0.0], b: [2.0, 4.0], c: [4.0, 0.0]}
+    mean = dict(left)
+    size = vector.average_(mean, right, 0.25)
+    assert {p: t.tolist() for p, t in mean.items()} == {a: [2.25, 0.0], b: [0.25, 3.25], c: [0.5, 0.0]}
+    assert size == pytest.approx(vector.norm(mean), rel=1e-6)
+    assert vector.average_({}, {}, 0.25) == 0.0
 
 
 def test_norms_of_16_bit_vectors_are_taken_in_32() -> None:

@@ -117,7 +117,7 @@ def verdict(values: list[float]) -> str:
 
 
 def test_verdicts() -> None:
-    assert verdict([]) == "not run"
+    assert verdict([]) == "no pair of cells"
     assert verdict([0.1]) == "holds in the mean"
     assert verdict([0.1, 0.11, 0.12]) == "holds"
     assert verdict([0.1, -0.05, 0.1]) == "holds in the mean"
@@ -259,3 +259,32 @@ def test_the_report_needs_no_torch_and_starts_fast() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "/dev/null/x"], capture_output=True, text=True, check=False)
     assert "cannot be written" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["table4", "table7"])
+def test_a_terminal_shows_every_column_in_full(name: str, fill: Fill, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    fill(name, keep=lambda cell: cell.values["fold"] < 2)
+    found = built(tmp_path / "outputs", name)
+    out = io.StringIO()
+    for part in render.terminal(found, [], 80)[1:-2]:
+        Console(file=out, width=80).print(part)
+    assert "…" not in out.getvalue()
+    lines = out.getvalue().splitlines()
+    for entry in found.entries:
+        assert entry.ours is not None
+        assert any(f" {entry.ours.mean:.{entry.decimals}f} " in line for line in lines)
+
+
+def test_smoke_cells_are_a_table_of_their_own(fill: Fill, tmp_path: Path) -> None:
+    """One fold and one seed, and complete with those."""
+    small = specs.load("table3", smoke=True)
+    assert (len(small.cells), len(specs.load("table3").cells)) == (12, 60)
+    assert small.command.endswith("sweeps=table3 smoke=true")
+    fill("table3", keep=lambda cell: cell.values["fold"] == 0)
+    (tmp_path / "outputs" / "table3").rename(tmp_path / "outputs" / "table3-smoke")
+    assert main(["report", "--table", "3", "--outputs", str(tmp_path / "outputs"), "--to", str(tmp_path)]) == 1
+    assert (
+        main(["report", "--table", "3", "--smoke", "--outputs", str(tmp_path / "outputs"), "--to", str(tmp_path)]) == 0
+    )

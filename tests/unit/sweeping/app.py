@@ -67,6 +67,7 @@ def write(cfg: DictConfig, folder: Path, value: float) -> None:
         "epochs": cfg.training.epochs,
         "seconds": 60.0,
         "graphs_per_s": 2.0,
+        "passes_per_step": 1.0,
         "split": {"sizes": [240, 30, 30]},
         "valid": {"rmse": value},
         "test": {"rmse": value},

@@ -26,6 +26,7 @@ CONFIG = {
         {"override hydra/job_logging": "none"},
         {"override hydra/hydra_logging": "none"},
     ],
+    "choices": {"model": "m", "optimizer": "o", "dataset": "${dataset.name}"},
     "x": 0.0,
     "seed": 0,
     "work": 0.0,

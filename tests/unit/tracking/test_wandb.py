@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from molsam.tracking.jsonl import JsonlTracker
 from molsam.tracking.wandb import WandbTracker, log_table
+from tests.paths import ROOT
 
 SETTINGS = SimpleNamespace(mode="offline", project="molsam-test", entity=None, tags=["table1"], log_every=5)
 CONFIG = {
@@ -44,9 +47,9 @@ def result() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def train(tracker: WandbTracker, first: int, last: int, die: int | None = None) -> dict[str, Any]:
+def train(tracker: Any, first: int, last: int, die: int | None = None) -> Any:
     """What the loop does at steps first + 1 ... last of two epochs of ten steps; the state after step `die`."""
-    state: dict[str, Any] = {}
+    state: Any = {}
     for step in range(first + 1, last + 1):
         epoch = (step - 1) // 10
         tracker.gradients(
@@ -73,6 +76,7 @@ def train(tracker: WandbTracker, first: int, last: int, die: int | None = None) 
 
 def files(folder: Path) -> None:
     (folder / "test_predictions.csv").write_text("row,smiles,task,target,prediction\n0,C,t,1.0,1.5\n1,CC,t,,0.5\n")
+    (folder / "result.json").write_text(json.dumps(result()))
     (folder / "gradients.jsonl").write_text('{"cos_next": null}\n{"cos_next": 0.5}\n')
 
 
@@ -136,25 +140,47 @@ def test_no_secret_reaches_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not found
 
 
+class Both:
+    """The two trackers of a run, as the loop drives them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.jsonl, self.wandb = JsonlTracker(folder), WandbTracker(folder, SETTINGS)
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            return [getattr(tracker, name)(*arguments) for tracker in (self.jsonl, self.wandb)]
+
+        return call
+
+    def start(self, config: dict[str, Any], state: Any) -> None:
+        for tracker, own in zip((self.jsonl, self.wandb), state or ({}, {}), strict=True):
+            tracker.start(config, own)
+
+
 def test_a_killed_run_goes_on_with_its_id_and_steps(tmp_path: Path) -> None:
     files(tmp_path)
-    killed = WandbTracker(tmp_path, SETTINGS)
-    killed.start(CONFIG, {})
-    state = train(killed, 0, 13, die=12)
-    killed.finish(None)
+    (tmp_path / "gradients.jsonl").unlink()
+    script = (
+        "import json, os; from pathlib import Path\n"
+        "from tests.unit.tracking.test_wandb import CONFIG, Both, train\n"
+        f"folder = Path({str(tmp_path)!r}); run = Both(folder); run.start(CONFIG, None)\n"
+        "state = train(run, 0, 17, die=12); run.jsonl.state()\n"
+        "(folder / 'state').write_text(json.dumps(state)); os.kill(os.getpid(), 9)\n"
+    )
+    killed = run_script(script)
+    assert killed.returncode == -9, killed.stderr
+    state = json.loads((tmp_path / "state").read_text())
     time.sleep(1.1)
-    resumed = WandbTracker(tmp_path, SETTINGS)
+    resumed = Both(tmp_path)
     resumed.start(CONFIG, state)
     train(resumed, 12, 20)
     resumed.finish(result())
-    runs = sorted((tmp_path / "wandb").glob("offline-run-*"))
-    assert len(runs) == 2
-    assert killed.id is not None
-    assert killed.id == resumed.id
-    assert all(killed.id in run.name for run in runs)
-    assert max(history(runs[0])) == 11
-    assert sorted(history(runs[1])) == [15, 16, 20]
-    assert [row["epoch"] for row in resumed.curve] == [0, 1], "the learning curve covers the whole run"
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert run.name.endswith(state[1]["id"])
+    rows = history(run)
+    assert sorted(rows) == [1, 5, 6, 10, 11, 15, 16, 20], "as if nothing had happened, each step once"
+    assert [rows[step]["epoch"] for step in (5, 10, 15, 20)] == [0, 0, 1, 1]
+    assert rows[6]["gradients/eps_norm"] == 6
 
 
 @pytest.mark.parametrize("key", [None, "a" * 40])
@@ -164,22 +190,20 @@ def test_online_without_a_key_or_a_network_is_one_warning_and_an_offline_run(
     import wandb
 
     if key is not None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
         monkeypatch.setenv("WANDB_API_KEY", key)
-        init = wandb.init
-
-        def unreachable(**facts: Any) -> Any:
-            if facts["mode"] == "online":
-                raise wandb.errors.CommError(f"no route to host for {key}")
-            return init(**facts)
-
-        monkeypatch.setattr(wandb, "init", unreachable)
-        monkeypatch.setattr(wandb, "login", lambda **_: True)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    wandb.teardown()
     tracker = WandbTracker(tmp_path, SimpleNamespace(**{**vars(SETTINGS), "mode": "online"}))
+    started = time.monotonic()
     tracker.start(CONFIG, {})
     tracker.finish(None)
+    wandb.teardown()
+    assert time.monotonic() - started < 12, "the start is not held up by W&B's own patience (15 s and more)"
     (record,) = [record for record in caplog.records if record.name.startswith("molsam")]
     assert record.levelno == logging.WARNING
-    assert ("there is no key" if key is None else "no route to host") in record.getMessage()
+    assert ("there is no key" if key is None else "127.0.0.1 cannot be reached") in record.getMessage()
     assert "a" * 40 not in record.getMessage()
     assert list((tmp_path / "wandb").glob("offline-run-*"))
 
@@ -225,18 +249,22 @@ def test_a_killed_service_does_not_stop_training(tmp_path: Path) -> None:
         "os.kill(service(), signal.SIGKILL); time.sleep(0.3)\n"
         "train(tracker, 5, 20); tracker.finish(result()); print('trained')\n"
     )
-    root = Path(__file__).resolve().parents[3]
-    done = subprocess.run(
+    done = run_script(script)
+    assert "trained" in done.stdout, done.stderr
+    assert done.returncode == 0
+
+
+def run_script(script: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own."""
+    return subprocess.run(
         [sys.executable, "-c", script],
-        cwd=root,
+        cwd=ROOT,
         env={k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert "trained" in done.stdout, done.stderr
-    assert done.returncode == 0
 
 
 def service() -> int:

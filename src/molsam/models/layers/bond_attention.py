@@ -13,6 +13,7 @@ products with v run in buckets of molecules of similar size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,118 +26,124 @@ from molsam.models.layers.fused import replay
 
 FAR = 1e8
 """the reference's distance between atoms of different fragments"""
+KEEP = 1 << 20
+"""entries of A up to which it is kept for the backward pass; larger ones (4 MB a layer) are computed again"""
 
 
 class Bucket(NamedTuple):
     """b molecules of at most n atoms, padded to n."""
 
-    molecules: Tensor
-    """int64 [b]"""
-    n: int
     distance: Tensor
     """float [b, n, n], 0 at padding"""
-    real: Tensor
-    """float [b, n, n], 1 for pairs of atoms, 0 at padding"""
+    outside: Tensor
+    """float [b, 1, n], -inf at padding, else 0"""
 
 
 @dataclass
 class Pairs:
-    """The atom pairs of a batch. Slots are the buckets' padded atoms; places are entries of A, [b, heads, n, n]
-    bucket by bucket."""
+    """The atom pairs of a batch. Slots are the buckets' padded atoms [b, n]; places are entries of A,
+    [b, heads, n, n] bucket by bucket; the same without heads are pairs."""
 
     buckets: list[Bucket]
+    order: Tensor
+    """int64 [B], the molecules in the order of the buckets"""
+    sizes: Tensor
+    """int64 [B], their numbers of atoms"""
     heads: int
-    counts: Tensor
-    """float [N, 1, T], how often an atom has each bond type; type 0 is no bond, type t + 1 row t of the table"""
     log_counts: Tensor
-    """its logarithm"""
+    """float [N, 1, T], logarithm of how often an atom has each bond type; type 0 is no bond, type t + 1 row t of
+    the table"""
+    weight: Tensor
+    """float [N, 1, T], 2 / that number, 2 where it is 0"""
     row: Tensor
     """int64 [slots * heads], row of [N * heads, ...] in each slot of a head; row 0 at padding"""
+    real: Tensor
+    """float [slots * heads], 0 at padding, else 1"""
     slot: Tensor
-    """int64 [N * heads], the inverse"""
-    bond_place: Tensor
-    """int64 [E * heads], place of (dst, src) of each bond"""
-    bond_score: Tensor
-    """int64 [E * heads], its entry in [N, heads, T]"""
+    """int64 [N * heads], the inverse of `row`"""
+    place: Tensor
+    """int64 [(E + N) * heads], place of (dst, src) of each bond, then of (m, m) of each atom"""
+    pair: Tensor
+    """int64 [(E + N) * heads], its pair"""
+    score: Tensor
+    """int64 [(E + N) * heads], its entry in [N, heads, T]"""
     bond_row: Tensor
-    """int64 [E * heads], its row in [N * heads]"""
-    diagonal: Tensor
-    """int64 [N * heads], place of (m, m) of each atom"""
+    """int64 [E * heads], the row in [N * heads] of each bond"""
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:
         """(b, heads, n) of each bucket."""
-        return [(len(bucket.molecules), self.heads, bucket.n) for bucket in self.buckets]
+        return [(len(bucket.distance), self.heads, bucket.distance.shape[2]) for bucket in self.buckets]
 
 
 def pairs(batch: MoleculeBatch, heads: int) -> Pairs:
     """The pairs of a batch whose featurizer gave distances."""
-    N, T, device = len(batch.nodes), len(batch.edge_table) + 1, batch.nodes.device
-    buckets = _buckets(batch)
+    N, T, device, real = len(batch.nodes), len(batch.edge_table) + 1, batch.nodes.device, batch.nodes.dtype
+    order = torch.argsort(batch.sizes, descending=True, stable=True)
+    sizes = batch.sizes.index_select(0, order)
+    groups = _groups(sizes.tolist())
+    padded = torch.tensor([n for b, n in groups for _ in range(b)], device=device)
+    starts = torch.stack([padded, padded.cumsum(0) - padded, padded.square().cumsum(0) - padded.square()])
+    starts = torch.empty_like(starts).index_copy_(1, order, starts)
+    # Per atom: n of its bucket, first slot and first pair of its molecule, its number in it, and its own slot.
+    n, slot, pair = starts.index_select(1, batch.molecule)
+    local = torch.arange(N, device=device) - batch.offsets.index_select(0, batch.molecule)
     head = torch.arange(heads, device=device)
-    local = torch.arange(N, device=device) - batch.offsets[batch.molecule]
-    # Per molecule: its first slot times heads, the bucket's n, its first place.
-    first = torch.empty(3, len(batch), dtype=torch.int64, device=device)
-    rows, slots, places = [], 0, 0
-    for bucket in buckets:
-        b, n = len(bucket.molecules), bucket.n
-        each = torch.arange(b, device=device)
-        first[0, bucket.molecules] = slots + each * heads * n
-        first[1, bucket.molecules] = n
-        first[2, bucket.molecules] = places + each * heads * n * n
-        atom = batch.offsets[bucket.molecules, None] + torch.arange(n, device=device)
-        atom = atom.where(bucket.real[:, :, 0] > 0, 0)
-        rows.append((atom[:, None, :] * heads + head[:, None]).view(-1))
-        slots, places = slots + b * heads * n, places + b * heads * n * n
-    start, width, place = first[:, batch.molecule]
-    atom_place = place[:, None] + (head * width[:, None] + local[:, None]) * width[:, None]
-    degree = torch.zeros(N, dtype=torch.int64, device=device)
-    counts = batch.nodes.new_zeros(N * T)
-    score = batch.dst * T + batch.edge_type + 1
-    counts.index_add_(0, score, counts.new_ones(len(score)))
-    degree.index_add_(0, batch.dst, torch.ones_like(batch.dst))
-    counts.view(N, T)[:, 0] = (batch.sizes[batch.molecule] - degree).to(counts.dtype)
-    bond_row = batch.dst[:, None] * heads + head
+    row = pair.unsqueeze(1) * heads + (head * n.unsqueeze(1) + local.unsqueeze(1)) * n.unsqueeze(1)
+    slots = (slot.unsqueeze(1) * heads + head * n.unsqueeze(1) + local.unsqueeze(1)).view(-1)
+    other = local.index_select(0, batch.src)
+    pair = pair + local * n
+    at = torch.cat([pair.index_select(0, batch.dst) + other, pair + local])
+    place = torch.cat([row.index_select(0, batch.dst) + other.unsqueeze(1), row + local.unsqueeze(1)])
+    kind = torch.cat([batch.edge_type + 1, torch.zeros_like(local)])
+    rows = (torch.cat([batch.dst, torch.arange(N, device=device)]).unsqueeze(1) * heads + head).view(-1)
+    size = batch.sizes.index_select(0, batch.molecule)
+    counts = torch.bincount(batch.dst * T + batch.edge_type + 1, minlength=N * T).view(N, T)
+    counts[:, 0] = size - counts.sum(1)
+    counts = counts.to(real).unsqueeze(1)
+    total = int(padded.sum()) * heads
     return Pairs(
-        buckets=buckets,
+        buckets=_buckets(batch, groups, pair, size, slot + local),
+        order=order,
+        sizes=sizes,
         heads=heads,
-        counts=counts.view(N, 1, T),
-        log_counts=counts.view(N, 1, T).log(),
-        row=torch.cat(rows),
-        slot=(start[:, None] + head * width[:, None] + local[:, None]).view(-1),
-        bond_place=(atom_place[batch.dst] + local[batch.src][:, None]).view(-1),
-        bond_score=(bond_row * T + batch.edge_type[:, None] + 1).view(-1),
-        bond_row=bond_row.view(-1),
-        diagonal=(atom_place + local[:, None]).view(-1),
+        log_counts=counts.log(),
+        weight=2 / counts.clamp(min=1),
+        row=slots.new_zeros(total).index_copy_(0, slots, torch.arange(N * heads, device=device)),
+        real=counts.new_zeros(total).index_fill_(0, slots, 1),
+        slot=slots,
+        place=place.view(-1),
+        pair=at.repeat_interleave(heads),
+        score=rows * T + kind.repeat_interleave(heads),
+        bond_row=rows[: len(batch.dst) * heads],
     )
 
 
-def _buckets(batch: MoleculeBatch) -> list[Bucket]:
-    """Molecules by decreasing size; a new bucket where padding would cost more than a further call."""
+def _groups(sizes: list[int]) -> list[tuple[int, int]]:
+    """(molecules, largest size) of each bucket of decreasing sizes; a new one where padding would cost more than a
+    further call."""
+    found: list[tuple[int, int]] = []
+    for size in sizes:
+        if not found or size < 0.75 * found[-1][1] - 4:
+            found.append((0, size))
+        found[-1] = (found[-1][0] + 1, found[-1][1])
+    return found
+
+
+def _buckets(
+    batch: MoleculeBatch, groups: list[tuple[int, int]], pair: Tensor, size: Tensor, slot: Tensor
+) -> list[Bucket]:
+    """The buckets; per atom: its first pair, the atoms of its molecule, and its slot."""
     if batch.distances is None:
         raise ValueError("the batch has no distances; its featurizer must have pairs=True")
-    order = torch.argsort(batch.sizes, descending=True, stable=True)
-    groups: list[list[int]] = []
-    largest = 0
-    for rank, size in enumerate(batch.sizes[order].tolist()):
-        if not groups or size < 0.75 * largest - 4:
-            groups.append([])
-            largest = size
-        groups[-1].append(rank)
-    squares = batch.sizes.square()
-    offset = squares.cumsum(0) - squares
-    found = []
-    for group in groups:
-        molecules = order[group[0] : group[-1] + 1]
-        size = batch.sizes[molecules].view(-1, 1, 1)
-        n = int(size[0])
-        i = torch.arange(n, device=size.device)
-        real = (i[:, None] < size) & (i < size)
-        place = (offset[molecules].view(-1, 1, 1) + i[:, None] * size + i).where(real, 0)
-        distance = batch.distances[place].to(batch.nodes.dtype)
-        distance = torch.where(distance == DISCONNECTED, FAR, distance).where(real, 0)
-        found.append(Bucket(molecules, n, distance, real.to(distance.dtype)))
-    return found
+    known = batch.distances.to(batch.nodes.dtype)
+    known.masked_fill_(batch.distances == DISCONNECTED, FAR)
+    places = (pair - size.cumsum(0) + size).repeat_interleave(size) + torch.arange(len(known), device=known.device)
+    shapes = [(b, n, n) for b, n in groups]
+    distance = known.new_zeros(sum(b * n * n for b, n in groups)).index_copy_(0, places, known)
+    outside = known.new_full((sum(b * n for b, n in groups),), -torch.inf).index_fill_(0, slot, 0)
+    parts = zip(distance.split([b * n * n for b, n in groups]), outside.split([b * n for b, n in groups]), strict=True)
+    return [Bucket(d.view(shape), o.view(shape[0], 1, -1)) for (d, o), shape in zip(parts, shapes, strict=True)]
 
 
 def messages(p: Pairs, scores: Tensor, decay: Tensor, kernel: str) -> list[Tensor]:
@@ -144,12 +151,9 @@ def messages(p: Pairs, scores: Tensor, decay: Tensor, kernel: str) -> list[Tenso
 
     scores: float [N, heads, T]; decay: lambda, a scalar; kernel: softmax or exp.
     """
-    found = {}
-    for bucket, A in zip(p.buckets, _by_bucket(p, _messages(p, scores, decay, kernel)[0]), strict=True):
-        sizes = bucket.real[:, 0].sum(1).long().tolist()
-        for molecule, a, n in zip(bucket.molecules.tolist(), A, sizes, strict=True):
-            found[molecule] = a[:, :n, :n]
-    return [found[molecule] for molecule in range(len(found))]
+    padded = [a for A in _by_bucket(p, _messages(p, scores, decay, kernel)[0]) for a in A]
+    found = zip(p.order.tolist(), padded, p.sizes.tolist(), strict=True)
+    return [a[:, :n, :n] for _, a, n in sorted(found, key=lambda each: each[0])]
 
 
 def attend(p: Pairs, scores: Tensor, values: Tensor, decay: Tensor, kernel: str) -> Tensor:
@@ -162,53 +166,59 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx, p: Pairs, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
         A, mass, K = _messages(p, scores, decay, kernel)
-        v = values.reshape(len(values) * p.heads, -1).index_select(0, p.row)
         ctx.pairs, ctx.kernel = p, kernel
-        ctx.save_for_backward(scores, values, decay, A, mass, v, *K)
-        return _combine(p, A, v).view(values.shape)
+        ctx.save_for_backward(scores, values, decay, *([A, mass, *K] if len(A) <= KEEP else []))
+        return _combine(p, A, _in_slots(p, values)).view(values.shape)
 
     @staticmethod
     def backward(ctx, grad):
         p, kernel = ctx.pairs, ctx.kernel
-        scores, values, decay, A, mass, v, *K = ctx.saved_tensors
+        scores, values, decay, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():
             return None, None, *replay(lambda *x: _plain(p, kernel, *x), (scores, values, decay), grad)
-        g = grad.reshape(len(grad) * p.heads, -1).index_select(0, p.row)
-        by_v, by_A = torch.empty_like(v), torch.empty_like(A)
-        slots = [_by_bucket(p, t, pairs=False) for t in (v, g, by_v)]
-        for a, b, x, y, z in zip(_by_bucket(p, A), _by_bucket(p, by_A), *slots, strict=True):
+        if kept:
+            A, mass, *K = kept
+        else:
+            A, mass, K = _messages(p, scores, decay, kernel)
+        v, g = _in_slots(p, values), _in_slots(p, grad)
+        by_v, by_A, by_row = torch.empty_like(v), torch.empty_like(A), v.new_empty(len(v))
+        by_decay = torch.zeros_like(decay)
+        slots = [_by_bucket(p, t, pairs=False) for t in (v, g, by_v, by_row)]
+        for bucket, k, a, b, x, y, z, s in zip(
+            p.buckets, K, _by_bucket(p, A), _by_bucket(p, by_A), *slots, strict=True
+        ):
             torch.bmm(a.flatten(0, 1).mT, y.flatten(0, 1), out=z.flatten(0, 1))
             torch.bmm(y.flatten(0, 1), x.flatten(0, 1).mT, out=b.flatten(0, 1))
-        by_decay = _decay_gradient(p, A, by_A, decay, K, kernel) if ctx.needs_input_grad[4] else None
-        by_scores = _score_gradient(p, by_A, mass, K)
+            if ctx.needs_input_grad[4]:
+                by_decay -= torch.dot((a * b).sum(1).view(-1), _slope(bucket, decay, k, kernel).view(-1))
+            torch.sum(b.mul_(k.unsqueeze(1)), -1, out=s)
         by_values = by_v.index_select(0, p.slot).view(values.shape)
-        return None, None, by_scores, by_values, by_decay
+        return None, None, _score_gradient(p, by_A, by_row, mass), by_values, by_decay
 
 
 def _messages(p: Pairs, scores: Tensor, decay: Tensor, kernel: str) -> tuple[Tensor, Tensor, list[Tensor]]:
     """All of A (flat), the softmax's mass per type [N, heads, T], and K [b, n, n] of each bucket."""
     mass = torch.softmax(scores + p.log_counts, dim=-1)
-    share = mass / p.counts.clamp(min=1)
-    none = share[..., 0].reshape(-1)
-    # Every pair as if not bonded, then what bonds have more and the diagonal less.
-    rows = (2 * none).index_select(0, p.row)
-    every = zip(_by_bucket(p, rows, pairs=False), p.shapes, strict=True)
-    full = torch.cat([x.unsqueeze(-1).expand(*shape, shape[-1]).reshape(-1) for x, shape in every])
-    bonds = share.view(-1).index_select(0, p.bond_score) - none.index_select(0, p.bond_row)
-    full = full.index_add(0, p.bond_place, 2 * bonds).index_add(0, p.diagonal, -none)
+    share = (mass * p.weight).view(-1)
     K = [_kernel(bucket, decay, kernel) for bucket in p.buckets]
-    A = [(x * k.unsqueeze(1)).view(-1) for x, k in zip(_by_bucket(p, full), K, strict=True)]
-    return torch.cat(A), mass, K
+    # Every pair as if not bonded, then the bonds and, with half the weight, the diagonal.
+    rows = share.view(-1, mass.shape[2])[:, 0].index_select(0, p.row) * p.real
+    every = zip(_by_bucket(p, rows, pairs=False), K, strict=True)
+    A = torch.cat([(x.unsqueeze(-1) * k.unsqueeze(1)).view(-1) for x, k in every])
+    special = share.index_select(0, p.score) * torch.cat([k.view(-1) for k in K]).index_select(0, p.pair)
+    special[len(p.bond_row) :] *= 0.5
+    return A.index_copy_(0, p.place, special), mass, K
 
 
 def _kernel(bucket: Bucket, decay: Tensor, kernel: str) -> Tensor:
-    """K of a bucket, 0 at padding."""
-    exponent = -decay * bucket.distance
+    """K of a bucket, 0 for padding's columns."""
+    exponent = torch.addcmul(bucket.outside, bucket.distance, decay, value=-1)
     if kernel == "exp":
-        # The reference overflows for fragments once lambda < 0; the bound changes nothing before that.
-        exponent = torch.where(bucket.distance == FAR, exponent.clamp(max=0), exponent)
-        return exponent.exp() * bucket.real
-    return exponent.masked_fill(bucket.real[:, :1] == 0, -torch.inf).softmax(-1) * bucket.real
+        if decay < 0:
+            # The reference overflows for fragments there; the bound changes nothing else.
+            exponent = torch.where(bucket.distance == FAR, exponent.clamp(max=0), exponent)
+        return exponent.exp()
+    return exponent.softmax(-1)
 
 
 def _combine(p: Pairs, A: Tensor, v: Tensor) -> Tensor:
@@ -218,42 +228,39 @@ def _combine(p: Pairs, A: Tensor, v: Tensor) -> Tensor:
     return torch.cat(o).index_select(0, p.slot)
 
 
-def _decay_gradient(p: Pairs, A: Tensor, by_A: Tensor, decay: Tensor, K: list[Tensor], kernel: str) -> Tensor:
-    total = torch.zeros_like(decay)
-    for a, grad, k, bucket in zip(_by_bucket(p, A), _by_bucket(p, by_A), K, p.buckets, strict=True):
-        slope = bucket.distance
-        if kernel == "softmax":
-            slope = slope - (k * slope).sum(-1, keepdim=True)
-        elif decay < 0:
-            slope = slope.where(slope != FAR, 0)
-        total -= (a * grad).sum(1).mul_(slope).sum()
-    return total
+def _slope(bucket: Bucket, decay: Tensor, k: Tensor, kernel: str) -> Tensor:
+    """-d log K / d lambda of a bucket, [b, n, n]."""
+    distance = bucket.distance
+    if kernel == "softmax":
+        return distance - (k * distance).sum(-1, keepdim=True)
+    return distance.where(distance != FAR, 0) if decay < 0 else distance
 
 
-def _score_gradient(p: Pairs, by_A: Tensor, mass: Tensor, K: list[Tensor]) -> Tensor:
-    """Overwrites by_A."""
-    rows = []
-    for grad, k in zip(_by_bucket(p, by_A), K, strict=True):
-        rows.append(grad.mul_(k.unsqueeze(1)).sum(-1).view(-1))
-    by_bonds = 2 * by_A.index_select(0, p.bond_place)
-    by_none = 2 * torch.cat(rows).index_select(0, p.slot) - by_A.index_select(0, p.diagonal)
-    by_none.index_add_(0, p.bond_row, by_bonds, alpha=-1)
-    by_mass = torch.zeros_like(mass)
-    by_mass.view(-1).index_add_(0, p.bond_score, by_bonds)
-    by_mass[..., 0] = by_none.view(mass.shape[:2])
-    by_mass /= p.counts.clamp(min=1)
-    return mass * (by_mass - (by_mass * mass).sum(-1, keepdim=True))
+def _score_gradient(p: Pairs, by_A: Tensor, by_row: Tensor, mass: Tensor) -> Tensor:
+    """by_A: times K; by_row: its sum over the partners of each slot."""
+    bonds = len(p.bond_row)
+    by_bond, by_self = by_A.index_select(0, p.place).split([bonds, len(p.place) - bonds])
+    by_none = by_row.index_select(0, p.slot).sub_(by_self, alpha=0.5).index_add_(0, p.bond_row, by_bond, alpha=-1)
+    by_share = torch.zeros_like(mass)
+    by_share.view(-1).index_add_(0, p.score[:bonds], by_bond)
+    by_share[..., 0] = by_none.view(mass.shape[:2])
+    by_mass = by_share.mul_(p.weight)
+    return (by_mass - (by_mass * mass).sum(-1, keepdim=True)).mul_(mass)
 
 
 def _plain(p: Pairs, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
     """`attend` in differentiable steps."""
     A, _, _ = _messages(p, scores, decay, kernel)
-    v = values.reshape(len(values) * p.heads, -1).index_select(0, p.row)
-    return _combine(p, A, v).view(values.shape)
+    return _combine(p, A, _in_slots(p, values)).view(values.shape)
+
+
+def _in_slots(p: Pairs, atoms: Tensor) -> Tensor:
+    """Rows of atoms [N, width] in the slots of each head, [slots * heads, width of a head]."""
+    return atoms.reshape(len(atoms) * p.heads, -1).index_select(0, p.row)
 
 
 def _by_bucket(p: Pairs, flat: Tensor, *, pairs: bool = True) -> list[Tensor]:
     """Views [b, heads, n, n] of places, or [b, heads, n, ...] of slots, one per bucket."""
     shapes = [(*shape, shape[-1]) if pairs else shape for shape in p.shapes]
-    parts = flat.split([torch.Size(shape).numel() for shape in shapes])
+    parts = flat.split([math.prod(shape) for shape in shapes])
     return [part.view(*shape, *flat.shape[1:]) for part, shape in zip(parts, shapes, strict=True)]

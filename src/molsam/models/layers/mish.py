@@ -12,8 +12,8 @@ from molsam.models.layers.fused import replay
 class Mish(nn.Module):
     """Element-wise x tanh(softplus(x)).
 
-    With s = sigmoid(x) and w = s (2 - s), tanh(softplus(x)) = w / (2 - w): one sigmoid and a few products, no
-    exponential that could overflow.
+    With s = sigmoid(x) and w = s (2 - s), T = tanh(softplus(x)) = w / (2 - w): one sigmoid and a few products, no
+    exponential that could overflow. The slope is T + x s (1 - T^2) = T + s (x - T y) for y = x T.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,18 +25,17 @@ class _Mish(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         s = x.sigmoid()
-        w = (2 - s).mul_(s)
-        ctx.save_for_backward(x, s)
-        return (2 - w).reciprocal_().mul_(w).mul_(x)
+        w = torch.lerp(s, s.new_ones(()), s)  # s + s (1 - s), in one pass
+        T = torch.div(w, 2 - w, out=w)
+        y = x * T
+        if x.requires_grad:
+            slope = torch.addcmul(x, T, y, value=-1)
+            ctx.save_for_backward(x, torch.addcmul(T, s, slope, out=slope))
+        return y
 
     @staticmethod
     def backward(ctx, grad):
-        x, s = ctx.saved_tensors
+        x, slope = ctx.saved_tensors
         if torch.is_grad_enabled():
             return replay(F.mish, (x,), grad)
-        # d/dx = w / (2 - w) + 4 x s (1 - s)^2 / (2 - w)^2
-        t = 1 - s
-        q = (t * t).add_(1).reciprocal_()  # 1 / (2 - w)
-        slope = t.mul_(t).mul_(s).mul_(x).mul_(q).mul_(4)
-        slope.add_(s).addcmul_(s, 1 - s)  # w = s + s (1 - s)
-        return (slope.mul_(q).mul_(grad),)
+        return (slope * grad,)

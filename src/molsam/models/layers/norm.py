@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from molsam.errors import ConfigError
 from molsam.models.layers.fused import replay
@@ -52,19 +53,21 @@ class _ScaleNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gain: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        ctx.save_for_backward(x, gain, length)
-        return x * (gain / length.clamp(min=SCALE_EPS))
+        bound = length.clamp(min=SCALE_EPS)
+        factor = gain / bound
+        ctx.save_for_backward(x, gain, length, bound, factor)
+        return x * factor
 
     @staticmethod
     def backward(ctx, grad):
-        x, gain, length = ctx.saved_tensors
+        x, gain, length, bound, factor = ctx.saved_tensors
         if torch.is_grad_enabled():
             return replay(_plain_scale_norm, (x, gain), grad)
-        inverse = length.clamp(min=SCALE_EPS).reciprocal()
-        along = torch.linalg.vecdot(x, grad).unsqueeze(-1) * inverse
-        # Below the bound the denominator is constant.
-        turn = torch.where(length > SCALE_EPS, -along * inverse * inverse * gain, 0)
-        return torch.addcmul(x * turn, grad, gain * inverse), along.sum()
+        along = (x * grad).sum(-1, keepdim=True).div_(bound)
+        by_gain = along.sum()
+        # At the bound the denominator is constant: divided by infinity, its part of the gradient is 0.
+        turn = along.mul_(factor).div_(F.threshold(length, SCALE_EPS, math.inf))
+        return (grad * factor).addcmul_(x, turn, value=-1), by_gain
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -81,11 +84,11 @@ class _LayerNorm(torch.autograd.Function):
         x, gain, bias, unit, std = ctx.saved_tensors
         if torch.is_grad_enabled():
             return replay(_plain_layer_norm, (x, gain, bias), grad)
-        by_unit = grad * gain
-        along = torch.linalg.vecdot(by_unit, unit).unsqueeze(-1)
-        turn = torch.where(std > 0, along / (std * (x.shape[-1] - 1)), 0)
-        by_x = (by_unit - by_unit.mean(-1, keepdim=True)).div_(std + LAYER_EPS)
-        return by_x.addcmul_(unit, turn, value=-1), (grad * unit).sum(0), grad.sum(0)
+        width = x.shape[-1]
+        by_gains = grad * unit
+        turn = torch.mv(by_gains, gain).unsqueeze(-1).div_(F.threshold(std * (width - 1), 0, math.inf))
+        by_x = (grad * gain).sub_(torch.mv(grad, gain / width).unsqueeze(-1)).div_(std + LAYER_EPS)
+        return by_x.addcmul_(unit, turn, value=-1), by_gains.sum(0), grad.sum(0)
 
 
 def _plain_scale_norm(x: Tensor, gain: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 from urllib.parse import quote
 
@@ -40,9 +42,12 @@ class Collector:
 
     def collect(self) -> dict[str, Any]:
         """What the page shows: {"made", "base", "groups", "runs"}."""
-        folders = sorted({path.parent for root in self.roots for path in root.rglob("metrics.jsonl")})
-        found = [one for folder in folders if (one := self._one(folder)) is not None]
+        names = ("metrics.jsonl", result.NAME)
+        folders = {path.parent for root in self.roots for name in names for path in root.rglob(name)}
+        found = [one for folder in sorted(folders) if (one := self._one(folder)) is not None]
         self._known = {run.folder: self._known[run.folder] for run, _ in found}
+        # A run that a sweep took over from another folder is shown once.
+        found = [(run, facts) for run, facts in found if run.files == run.folder or run.files not in folders]
         keys = [group_key(run) for run, _ in found]
         order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
         members = {key: run for key, (run, _) in zip(reversed(keys), reversed(found), strict=True)}
@@ -132,7 +137,7 @@ def load(folder: Path) -> StoredRun | None:
             "seed": config.get("seed", 0),
             "fold": int(fold or 0),
             "metric": metric,
-            "direction": "max" if metric == "roc_auc" else "min",
+            "direction": "min" if metric in ("rmse", "mae") else "max",
             "test": {},
             "valid": {metric: last.get(f"valid/{metric}")},
             "graphs_per_s": last.get("graphs_per_s"),
@@ -166,13 +171,13 @@ def _stamp(folder: Path) -> tuple[Any, ...]:
 
 def bins(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
     """Gradient records in at most POINTS equal parts: the middle step, mean cosines, median norms."""
-    parts = np.array_split(np.arange(len(rows)), min(POINTS, len(rows)))
-    found: dict[str, list[float | None]] = {"step": [float(rows[int(p[len(p) // 2])]["step"]) for p in parts]}
-    for keys, middle in ((COSINES, np.mean), (NORMS, np.median)):
+    parts = [part.tolist() for part in np.array_split(np.arange(len(rows)), min(POINTS, len(rows)))]
+    found: dict[str, list[float | None]] = {"step": [float(rows[part[len(part) // 2]]["step"]) for part in parts]}
+    for keys, middle in ((COSINES, fmean), (NORMS, median)):
         for key in keys:
             values = [[rows[i][key] for i in part if rows[i].get(key) is not None] for part in parts]
             if any(values):
-                found[key] = [_digits(float(middle(value))) if value else None for value in values]
+                found[key] = [_digits(middle(value)) if value else None for value in values]
     return found
 
 
@@ -214,7 +219,7 @@ def _kept(n: int) -> list[int]:
 
 
 def _digits(value: Any, digits: int = 4) -> float | None:
-    if not isinstance(value, (int, float)) or not np.isfinite(value):
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
     return int(short) if short.is_integer() else short

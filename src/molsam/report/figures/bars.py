@@ -42,7 +42,11 @@ def _draw(request: Request, names: tuple[str, ...], pairs: list[tuple[str, str]]
     note = "" if not pretrained or any(PRETRAINED in n["bars"] for n in numbers.values()) else (
         " The pre-trained bar needs a GROVER checkpoint (model.pretrained=FILE)."
     )  # fmt: skip
-    return Drawing(figure, numbers, "Test metric, mean and standard deviation over runs; dashes: the paper." + note)
+    return Drawing(
+        figure,
+        numbers,
+        "Test metric, mean and standard deviation over runs; dashes: the paper. The axis does not start at 0." + note,
+    )
 
 
 def _groups(runs: list[StoredRun], names: tuple[str, ...], model: str, dataset: str) -> dict[str, list[StoredRun]]:

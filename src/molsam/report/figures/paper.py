@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from molsam.report.published import rows
 
 FIELDS = ("table", "model", "optimizer", "variant", "dataset", "metric")
 
 
+@cache
 def plain_name(name: str) -> str:
     """SAM-One, sam_one -> samone: the paper's names and ours become equal."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
@@ -25,6 +27,7 @@ def stated(**wanted: str) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
+@cache
 def stated_score(model: str, optimizer: str, dataset: str) -> float | None:
     """The test metric of a model and optimizer with the paper's default settings (Tables 1, 2, 6 and 7)."""
     for table in ("1", "2", "6", "7"):

@@ -2,21 +2,36 @@
 
 const MOST_GROUPS = 12, MOST_RUNS = 80, MOST_NAMES = 6;
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"], SYMBOLS = ["diamond", "square", "circle", "triangle-up", "cross", "star"];
+const STROKES = ["", "7 4", "2 3", "7 3 2 3", "11 4"], SIGNS = ["◆", "■", "●", "▲", "✚", "★"];
 const CONFIG = { displaylogo: false, responsive: true, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 // Plotly reads a few tags in its texts: what a user wrote must stay text.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const rgba = (hex, alpha) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)).join(",")},${alpha})`;
 
+const modelPlace = (model) => [...new Set(data.groups.map((g) => g.model))].indexOf(model);
+
+function modelKey(model) {
+  // The dash and the symbol by which the charts tell a model.
+  const m = modelPlace(model), make = (tag, attributes, text) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.append(...(text ? [text] : []));
+    return node;
+  };
+  const key = make("svg", { width: 46, height: 14, class: "key", "aria-hidden": "true" });
+  key.append(make("line", { x1: 0, x2: 28, y1: 7, y2: 7, "stroke-dasharray": STROKES[m % STROKES.length] }), make("text", { x: 33, y: 11 }, SIGNS[m % SIGNS.length]));
+  return key;
+}
+
 function looks(rows) {
   // One colour per optimizer; several groups of it differ in lightness, models in dash and symbol.
-  const models = [...new Set(data.groups.map((g) => g.model))];
   const seen = {};
   return new Map(rows.map((row) => {
     const key = `${row.g.model}/${row.g.optimizer}`, place = (seen[key] = (seen[key] ?? -1) + 1);
     const total = rows.filter((r) => `${r.g.model}/${r.g.optimizer}` === key).length;
     const base = colour(row.g.optimizer), t = total > 1 ? 0.65 * place / (total - 1) : 0;
     const mixed = "#" + [1, 3, 5].map((i) => Math.round(parseInt(base.slice(i, i + 2), 16) * (1 - t) + 235 * t).toString(16).padStart(2, "0")).join("");
-    const m = models.indexOf(row.g.model);
+    const m = modelPlace(row.g.model);
     return [row.id, { color: mixed, dash: DASHES[m % DASHES.length], symbol: SYMBOLS[m % SYMBOLS.length], name: plain(groupName(row.g, true)) }];
   }));
 }
@@ -44,12 +59,13 @@ function draw(id, traces, x, y, extra) {
 
 function references(rows, look) {
   // The paper's value of each group as a dotted line; groups of equal value share one.
-  const values = new Map();
-  for (const row of rows) if (row.g.paper !== null) values.set(`${row.g.model}/${row.g.optimizer}`, [row.g.paper, look.get(row.id).color, `paper, ${label(row.g.optimizer)}`]);
-  const lines = [...values.values()].slice(0, MOST_NAMES);
+  const values = new Map(), several = new Set(rows.map((row) => row.g.model)).size > 1;
+  const whose = (g) => (several ? `${label(g.model)} · ` : "") + label(g.optimizer);
+  for (const row of rows) if (row.g.paper !== null) values.set(`${row.g.model}/${row.g.optimizer}`, [row.g.paper, look.get(row.id).color, `paper, ${whose(row.g)}`]);
+  const lines = [...values.values()].slice(0, MOST_NAMES).sort((a, b) => a[0] - b[0]);
   return {
     shapes: lines.map(([y, color]) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color, width: 1.2, dash: "2px 4px" } })),
-    annotations: (lines.length > 4 ? [] : lines).map(([y, color, text]) => ({ xref: "paper", x: 1, xanchor: "right", y, yanchor: "bottom", showarrow: false, text: plain(text), font: { size: 9, color } })),
+    annotations: (lines.length > 4 ? [] : lines).map(([y, color, text], i) => ({ xref: "paper", x: 1 - 0.33 * (i % 3), xanchor: "right", y, yanchor: "bottom", showarrow: false, text: plain(text), font: { size: 9, color } })),
   };
 }
 

@@ -56,7 +56,8 @@ function filter(kind, name, count) {
   } });
   input.checked = single ? chosen.dataset === name : chosen[kind].has(name);
   const dot = kind === "optimizer" ? element("span", { class: "dot", style: { background: colour(name) } }) : null;
-  return element("label", {}, input, dot, label(name), element("span", { class: "count" }, String(count)));
+  const key = kind === "model" && new Set(data.groups.map((g) => g.model)).size > 1 ? modelKey(name) : null;
+  return element("label", {}, input, dot, label(name), key, element("span", { class: "count" }, String(count)));
 }
 
 function chooseAll() {

@@ -1,0 +1,58 @@
+"""A sweep as one table, given to W&B as the parent of its runs (logger=wandb)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from molsam import result
+from molsam.errors import StorageError
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from molsam.sweeping.compose import Planned
+    from molsam.sweeping.sweeper import ResumableSweeper
+
+COLUMNS = ("metric", "valid", "test", "best_epoch", "graphs_per_s", "passes_per_step", "seconds")
+
+
+def of_cells(plan: Iterable[Planned]) -> tuple[list[str], list[list[Any]]]:
+    """Heads and lines: what each cell is, and what it reached; None where it is missing."""
+    lines = [{"cell": p.cell.name, **p.cell.values, **_reached(p.folder)} for p in plan]
+    heads = list(dict.fromkeys(key for line in lines for key in line))
+    return heads, [[line.get(head) for head in heads] for line in lines]
+
+
+def of_trials(trials: Iterable[FrozenTrial]) -> tuple[list[str], list[list[Any]]]:
+    """Heads and lines: each trial, its end, its value (that of the first objective) and its parameters."""
+    lines: list[dict[str, Any]] = [
+        {"trial": t.number, "state": t.state.name, "value": t.values[0] if t.values else None, **t.params}
+        for t in trials
+    ]
+    heads = list(dict.fromkeys(key for line in lines for key in line))
+    return heads, [[line.get(head) for head in heads] for line in lines]
+
+
+def publish(sweeper: ResumableSweeper, heads: list[str], lines: list[list[Any]]) -> None:
+    """Give the table to W&B if that is the logger."""
+    logger = OmegaConf.select(sweeper.config, "logger")
+    if logger is None or logger.get("kind") != "wandb":
+        return
+    from molsam.tracking.wandb import log_table
+
+    log_table(Path(sweeper.sweep_dir), logger, name=sweeper.sweep_name, columns=heads, rows=lines)
+
+
+def _reached(folder: Path) -> dict[str, Any]:
+    try:
+        found = result.read(folder)
+    except StorageError:
+        found = None
+    if found is None:
+        return dict.fromkeys(COLUMNS)
+    scores = {part: (found[part] or {}).get(found["metric"]) for part in ("valid", "test")}
+    return {key: scores.get(key, found.get(key)) for key in COLUMNS}

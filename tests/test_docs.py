@@ -1,0 +1,169 @@
+"""Every command of the documentation is a command; the marked ones are run, and the examples work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+import molsam.optim
+from molsam import result
+from molsam.cli import COMMANDS
+from molsam.config import compose, plain
+from molsam.report.figures.recipes import RECIPES
+from molsam.run import start
+from molsam.sweeping.cells import table_cells
+from molsam.sweeping.compose import values_of
+from tests.paths import ROOT
+
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *DOCS]
+STANDS_FOR = {"MODEL": "gcn", "DATASET": "esol", "N": "5", "NAME": "esol", "deepsets": "gcn"}
+ELSEWHERE = {"cd", "git", "source", "wandb"}
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, the word behind it (a file's name, `run`, `extended`), its text."""
+
+    language: str
+    word: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page."""
+    found = re.findall(r"^```(\w+) ?([^\n]*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    return [Block(*parts) for parts in found]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command in bash blocks, and of those for train.py in the text; placeholders are filled in."""
+    text = page.read_text(encoding="utf-8")
+    lines = [
+        line
+        for block in blocks(page)
+        if block.language == "bash" and block.word != "extended"
+        for line in block.text.splitlines()
+    ]
+    lines += re.findall(r"`(python train\.py [^`\n]+)`", text)
+    split = [shlex.split(line, comments=True) for line in lines]
+    names = "|".join(STANDS_FOR)
+    return [[re.sub(rf"\b({names})\b", lambda m: STANDS_FOR[m[1]], w) for w in words] for words in split if words]
+
+
+LINES = [pytest.param(words, id=f"{page.name}: {' '.join(words)}"[:90]) for page in PAGES for words in commands(page)]
+
+
+@pytest.mark.parametrize("words", LINES)
+def test_a_command_is_understood(words: list[str]) -> None:
+    if words[:2] == ["python", "train.py"]:
+        hydra_understands([word for word in words[2:] if word not in ("--multirun", "...")])
+    elif words[0] == "molsam":
+        molsam_understands(words[1:])
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
+    elif words[:2] == ["pip", "install"]:
+        extra = re.fullmatch(r"molsam\[(.+)\]", words[2])
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert extra is not None
+        assert extra[1] in extras
+    else:
+        assert words[0] in ELSEWHERE, f"nothing here knows the command {words[0]}"
+
+
+def molsam_understands(words: list[str]) -> None:
+    """Raises ArgumentError for options that there are not."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    importlib.import_module(COMMANDS[words[0]][0]).configure(parser)
+    args, rest = parser.parse_known_args(words[1:])
+    assert not [word for word in rest if word.startswith("-")]
+    if words[0] == "figure":
+        from molsam.report.figures.command import _wanted
+
+        assert _wanted(args.figures)
+
+
+def hydra_understands(words: list[str]) -> None:
+    """Composes the settings of every choice in a command line, and the cells of its sweep."""
+    if "--help" in words:
+        return
+    if any(word.startswith("hydra/launcher=ray") for word in words):
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="the extra ray is not installed")
+    overrides = OverridesParser.create().parse_overrides(words)
+    fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
+    for choice in _choices(overrides):
+        cfg = compose([*fixed, *choice])
+        assert cfg.model
+        if cfg.get("sweeps") and cfg.sweeps.get("variants"):
+            assert table_cells(plain(cfg.sweeps))
+
+
+def _choices(overrides: list[Override]) -> list[list[str]]:
+    """Each name of each list once, with the first of the other lists (one number is as good as another)."""
+    swept = {o.get_key_element(): values_of(o) for o in overrides if o.is_sweep_override() and o.is_choice_sweep()}
+    first = {key: values[0] for key, values in swept.items()}
+    each = [{**first, key: value} for key, values in swept.items() for value in values[1:] if value.isidentifier()]
+    return [[f"{key}={value}" for key, value in choice.items()] for choice in [first, *each]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_named_file_exists(page: Path) -> None:
+    for name in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / name).exists(), name
+
+
+def test_the_table_names_each_figures_runs() -> None:
+    text = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    for name, recipe in RECIPES.items():
+        assert recipe.sweep is None or f"sweeps={recipe.sweep}" in text
+        for setting in recipe.make:
+            assert setting in text or setting.startswith("diagnostics.sharpness."), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if any(b.word == "run" for b in blocks(p))], ids=lambda p: p.name)
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").symlink_to(ROOT / "train.py")
+    write_files(page, tmp_path)
+    script = "".join(block.text for block in blocks(page) if block.language == "bash" and block.word == "run")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_examples_extend_molsam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "extend.md"
+    write_files(page, tmp_path)
+    write_files(ROOT / "docs" / "own-data.md", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(molsam.optim, "__path__", [*molsam.optim.__path__, str(tmp_path / "src" / "molsam" / "optim")])
+    search = f"hydra.searchpath=[file://{ROOT},file://{tmp_path / 'conf'}]"
+    lines = [line for block in blocks(page) if block.word == "extended" for line in block.text.splitlines()]
+    assert len(lines) == 2
+    for place, line in enumerate(lines):
+        settings = [*shlex.split(line)[2:], "training.threads=1", "training.epochs=1"]
+        start(compose([search, *settings]), tmp_path / str(place), settings)
+        outcome = result.read(tmp_path / str(place))
+        assert outcome is not None
+        assert f"={outcome['optimizer']} " in line or f"={outcome['dataset']} " in line
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """The blocks of a page that are files."""
+    for block in blocks(page):
+        if "." in block.word:
+            (folder / block.word).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.word).write_text(block.text)

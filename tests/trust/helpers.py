@@ -1,0 +1,142 @@
+"""Small runs, what of them must be equal to the bit, and a process that dies at a chosen moment."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from molsam import result
+from molsam.config import compose
+from molsam.main import main
+from molsam.run import start
+from molsam.training import checkpoint
+from molsam.training.loop import Trainer
+from tests.integration.test_run import METRICS, SMALL
+from tests.paths import ROOT
+
+TINY = ["dataset.limit=30", "training.epochs=2", "training.batch_size=8", "training.threads=1"]
+"""24 training molecules, 3 steps an epoch, 6 in all."""
+TIMES = {"graphs_per_s", "seconds"}
+MODELS = sorted(SMALL)
+OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml"))
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the program expects it."""
+
+
+def settings(model: str, *more: str) -> Any:
+    """The composed settings of a small run with dropout."""
+    return _composed(model, *more).copy()
+
+
+@functools.cache
+def _composed(model: str, *more: str) -> Any:
+    return compose([f"model={model}", *SMALL[model], *TINY, *more])
+
+
+def train(cfg: Any, folder: Path) -> None:
+    """Run, or go on, in this process."""
+    start(cfg.copy(), folder, [])
+
+
+def die_after_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let training end as by a kill once so many steps were made and logged."""
+    whole = Trainer._log_step
+
+    def log_step(self: Trainer) -> None:
+        whole(self)
+        if self.step == step:
+            raise Killed
+
+    monkeypatch.setattr(Trainer, "_log_step", log_step)
+
+
+def last_weights(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
+    """Filled during training: epoch -> digest of the weights after it (those that `best/` does not show)."""
+    seen: dict[int, str] = {}
+    whole = Trainer._keep_best
+
+    def keep_best(self: Trainer, value: float) -> None:
+        seen[self.epoch] = hashlib.sha256(checkpoint.encode(dict(self.model.state_dict()))).hexdigest()
+        whole(self, value)
+
+    monkeypatch.setattr(Trainer, "_keep_best", keep_best)
+    return seen
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Everything of a finished run that a kill must not change, times left out."""
+    found = result.read(folder)
+    assert found is not None, f"{folder} is not finished"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    whole = {key: found[key] for key in METRICS}
+    whole["metrics.jsonl"] = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+    for name in ("gradients.jsonl", "test_predictions.csv", "best/model.safetensors"):
+        whole[name] = (folder / name).read_bytes() if (folder / name).exists() else None
+    return whole
+
+
+def left_over(folder: Path) -> list[str]:
+    """Half-written files and checkpoints of a run that is finished."""
+    return [str(path) for path in folder.rglob("*") if path.name.endswith(".tmp") or path.parent.name == "last"]
+
+
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
+    """`python train.py arguments` in this process: (exit code, what stands on stderr)."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    capsys.readouterr()
+    code = main()
+    return code, capsys.readouterr().err
+
+
+KILL = """
+import os, signal, sys
+call, place, script, *arguments = sys.argv[1:]
+module = {'fsync': os, 'replace': os}[call]
+real, count = getattr(module, call), 0
+def counted(*a):
+    global count
+    count += 1
+    if count == int(place):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*a)
+setattr(module, call, counted)
+import atexit
+atexit.register(lambda: print('calls', count, file=sys.stderr))
+sys.argv = [script, *arguments]
+sys.path.insert(0, os.path.dirname(script))
+import runpy
+runpy.run_path(script, run_name='__main__')
+"""
+
+
+def run_train(*arguments: str, cache: Path, kill_at: tuple[str, int] | None = None) -> subprocess.CompletedProcess[str]:
+    """`python train.py arguments`, which kill_at=("fsync" or "replace", n) ends by SIGKILL at the n-th such call (0: never)."""
+    script = [str(ROOT / "train.py"), *arguments]
+    wanted = [] if kill_at is None else ["-c", KILL, kill_at[0], str(kill_at[1])]
+    env = {**os.environ, "MOLSAM_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *wanted, *script], capture_output=True, text=True, env=env, check=False)
+
+
+def nth(n: int, error: BaseException, real: Callable[..., Any]) -> Callable[..., Any]:
+    """`real`, whose n-th call (from 1) and all later ones raise."""
+    calls = 0
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls >= n:
+            raise error
+        return real(*args, **kwargs)
+
+    return call

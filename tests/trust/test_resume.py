@@ -1,0 +1,193 @@
+"""A run that is killed and started again ends in the bits of one that was left alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from molsam.errors import StorageError
+from molsam.training.interrupt import Interrupted
+from molsam.training.loop import Trainer
+from tests.integration.test_run import SMALL
+from tests.paths import ROOT
+from tests.trust.helpers import (
+    MODELS,
+    OPTIMIZERS,
+    TINY,
+    Killed,
+    die_after_step,
+    last_weights,
+    left_over,
+    outcome,
+    run_train,
+    settings,
+    train,
+)
+
+PAIRS = [(MODELS[i % len(MODELS)], name) for i, name in enumerate(OPTIMIZERS)]
+"""Every optimizer, and every model at least once."""
+KILL_POINTS = 30
+
+
+def kill_and_resume(model: str, optimizer: str, step: int, folder: Path, *more: str) -> None:
+    cfg = settings(model, f"optimizer={optimizer}", "training.checkpoint_steps=2", *more)
+    with pytest.MonkeyPatch.context() as patch:
+        weights = last_weights(patch)
+        train(cfg, folder / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        die_after_step(patch, step)
+        with pytest.raises(Killed):
+            train(cfg, folder / "killed")
+    with pytest.MonkeyPatch.context() as patch:
+        again = last_weights(patch)
+        train(cfg, folder / "killed")
+    assert again
+    assert again.items() <= weights.items()
+    assert outcome(folder / "killed") == outcome(folder / "whole")
+    assert left_over(folder / "killed") == []
+
+
+@pytest.mark.parametrize(("model", "optimizer"), PAIRS)
+def test_every_optimizer_goes_on_to_the_bit(tmp_path: Path, model: str, optimizer: str) -> None:
+    kill_and_resume(model, optimizer, 5, tmp_path, "diagnostics=gradients")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "optimizer"), [p for p in itertools.product(MODELS, OPTIMIZERS) if p not in PAIRS])
+def test_every_model_with_every_optimizer_goes_on_to_the_bit(tmp_path: Path, model: str, optimizer: str) -> None:
+    kill_and_resume(model, optimizer, 5, tmp_path, "diagnostics=gradients")
+
+
+def test_accumulation_early_stopping_sharpness_and_probes_go_on_to_the_bit(tmp_path: Path) -> None:
+    more = ["training.accumulate=2", "training.patience=1", "training.epochs=6", "base_optimizer.lr=0.3"]
+    more += ["diagnostics=sharpness", "diagnostics.sharpness.every=1", "diagnostics.sharpness.molecules=8"]
+    more += ["diagnostics.sharpness.points=3", "diagnostics.sharpness.directions=1"]
+    kill_and_resume("gcn", "graphsam", 3, tmp_path, *more)
+    whole, killed = (
+        [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in (tmp_path / name / "sharpness.jsonl").open()
+        ]
+        for name in ("whole", "killed")
+    )
+    assert whole == killed
+    assert len(whole) > 2
+
+
+def test_folds_go_on_where_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = settings("dmpnn", "split.folds=2", "training.checkpoint_steps=2")
+    train(cfg, tmp_path / "whole")
+    for step in (4, 5, 3):  # in the first fold, in the first again, then in the second
+        with monkeypatch.context() as patch:
+            die_after_step(patch, step)
+            with pytest.raises(Killed):
+                train(cfg, tmp_path / "killed")
+    train(cfg, tmp_path / "killed")
+    for fold in ("fold0", "fold1"):
+        assert outcome(tmp_path / "killed" / fold) == outcome(tmp_path / "whole" / fold)
+
+
+def test_another_logger_may_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logger changes no number, so a run that began without W&B can continue with it, and the other way."""
+    cfg = settings("gcn", "training.checkpoint_steps=2")
+    train(cfg, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        die_after_step(patch, 5)
+        with pytest.raises(Killed):
+            train(cfg, tmp_path / "killed")
+    cfg.logger = {"kind": "wandb", "mode": "disabled", "project": "p", "entity": None, "tags": [], "log_every": 10}
+    train(cfg, tmp_path / "killed")
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_another_model_is_named_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        die_after_step(patch, 5)
+        with pytest.raises(Killed):
+            train(settings("gcn", "training.checkpoint_steps=2"), tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors does not fit this run .*overwrite=true"):
+        train(settings("mpnn"), tmp_path)
+
+
+@pytest.mark.parametrize("where", ["loading", "training"])
+def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    cfg = settings("gcn")
+    train(cfg, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        if where == "loading":
+            patch.setattr("molsam.run.load_dataset", lambda cfg: os.kill(os.getpid(), signal.SIGINT))
+        else:
+            patch.setattr(Trainer, "_log_step", lambda self: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(Interrupted, match=r"Stopped by Ctrl-C .* the same command") as caught:
+            train(cfg, tmp_path / "stopped")
+    assert caught.value.exit_code == 130
+    assert (tmp_path / "stopped" / "last").exists() == (where == "training")
+    train(cfg, tmp_path / "stopped")
+    assert outcome(tmp_path / "stopped")["valid"] == outcome(tmp_path / "whole")["valid"]
+
+
+@pytest.mark.slow
+def test_kill_9_at_thirty_points(tmp_path: Path) -> None:
+    """Inside every kind of write (each file is fsynced, then renamed) and at random times between them.
+
+    The cache is cold in every third run, so that its build is hit too; after each kill the same command must end
+    in the bits of the run that was left alone.
+    """
+    draw = random.Random(0)
+    model = ["model=gcn", *SMALL["gcn"], *TINY, "training.epochs=4", "training.checkpoint_steps=1"]
+    model += ["diagnostics=gradients", "optimizer=looksam"]
+    calls = {}
+    for call in ("fsync", "replace"):
+        # The first run fills the cache, the second finds it: most of the killed ones find it too.
+        done = run_train(*model, f"hydra.run.dir={tmp_path / call}", cache=tmp_path / "cache", kill_at=(call, 0))
+        assert done.returncode == 0, done.stderr
+        calls[call] = int(re.findall(r"^calls (\d+)$", done.stderr, re.M)[-1]) - (call == "fsync")
+    whole = outcome(tmp_path / "replace")
+    points = [("fsync", calls["fsync"] - k) for k in range(6)]  # predictions, best/, result.json, run.json
+    points += [("replace", calls["replace"] - k) for k in range(5)]
+    points += [("fsync", n) for n in (1, 2, 3, 4, 5)] + [("replace", n) for n in (1, 2, 4, 5)]
+    while len(points) < KILL_POINTS:
+        call = draw.choice(("fsync", "replace"))
+        points.append((call, draw.randrange(6, calls[call])))
+    for number, point in enumerate(points):
+        folder = tmp_path / f"killed{number}"
+        cache = tmp_path / (f"cache{number}" if number % 3 == 0 or point[1] < 6 else "cache")
+        killed = run_train(*model, f"hydra.run.dir={folder}", cache=cache, kill_at=point)
+        assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
+        again = run_train(*model, f"hydra.run.dir={folder}", cache=cache)
+        assert again.returncode == 0, (point, again.stderr)
+        assert outcome(folder) == whole, point
+        assert left_over(folder) == [], point
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_parallel_build_of_the_cache(tmp_path: Path) -> None:
+    """The processes that featurize end with the killed one, so that the folder is free at once."""
+    import psutil
+
+    settings_ = ["model=gcn", *SMALL["gcn"], "dataset=lipophilicity", "training.epochs=1", "training.threads=1"]
+    command = [sys.executable, str(ROOT / "train.py"), *settings_, f"hydra.run.dir={tmp_path / 'run'}"]
+    env = {**os.environ, "MOLSAM_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children: list[psutil.Process] = []
+    while process.poll() is None and not children:
+        children = psutil.Process(process.pid).children()
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert children
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+    done = run_train(*settings_, f"hydra.run.dir={tmp_path / 'run'}", cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
