@@ -6,14 +6,21 @@ import argparse
 import csv
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from molsam import result
-from molsam.errors import ConfigError, InvalidMolecule, StorageError
+from molsam.data.descriptors import read_descriptors
+from molsam.errors import ConfigError, DataError, InvalidMolecule, MolsamError, StorageError
 from molsam.files import write_atomic
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+    from molsam.chem.arrays import MolArrays
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="one or more run folders (several make an ensemble), then the CSV file")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the CSV file to write (default: standard output)")
     parser.add_argument("--smiles", default=None, help="the SMILES column (default: smiles, or the only column)")
+    parser.add_argument("--descriptors", type=Path, metavar="FILE",
+                        help="molecule descriptors, one row per row of the CSV, if the runs were trained with a file of them")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=256, help="molecules a forward pass")
 
 
@@ -36,14 +45,15 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--batch-size={args.batch_size} is too small; it must be at least 1.")
     smiles = _read_smiles(table, args.smiles)
     runs = [_Run(folder) for root in folders for folder in _expand(root)]
-    names = runs[0].task_names
     for other in runs[1:]:
-        if other.task_names != names:
+        if other.predicts != runs[0].predicts:
             raise ConfigError(
-                f"{other.folder} predicts {other.task_names}, {runs[0].folder} predicts {names}; give runs of one dataset."
+                f"{other.folder} predicts {other.predicts}, {runs[0].folder} predicts {runs[0].predicts}; "
+                "give runs of one dataset."
             )
-    outcomes = [run.predict(smiles, args.batch_size) for run in runs]
-    text = _render(smiles, names, outcomes)
+    given = None if args.descriptors is None else read_descriptors(args.descriptors, len(smiles), "--descriptors")
+    outcomes = [run.predict(smiles, args.batch_size, given) for run in runs]
+    text = _render(smiles, runs[0].task_names, outcomes)
     if args.output is None:
         sys.stdout.write(text)
     else:
@@ -54,6 +64,14 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+class _Member(NamedTuple):
+    """A molecule of a batch."""
+
+    row: int
+    arrays: MolArrays
+    descriptors: np.ndarray | None
 
 
 class _Run:
@@ -80,6 +98,7 @@ class _Run:
                 raise ConfigError(f"{folder} was trained on images; predict takes molecules.")
             self.spec = DataSpec(**state["spec"])
             self.task_names: list[str] = list(state["task_names"])
+            self.descriptors = cfg.dataset.get("descriptors")
             self.featurizer = preflight.build("model.featurizer", cfg.model.featurizer)
             self.model = preflight.build("model", cfg.model, self.spec)
             self.model.load_state_dict(state["weights"])
@@ -91,56 +110,78 @@ class _Run:
                 f"{path} does not fit the settings beside it ({str(error).splitlines()[0]}); give a whole run folder."
             ) from error
 
-    def predict(self, smiles: list[str], size: int) -> tuple[np.ndarray, list[str]]:
-        """Values [M, T] (NaN where invalid) and the reasons (empty where valid)."""
-        import torch
+    @property
+    def predicts(self) -> str:
+        """What and how, in words."""
+        return f"{', '.join(self.task_names)} ({self.objective.task})"
 
+    def predict(self, smiles: list[str], size: int, given: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
+        """Values [M, T] (NaN where invalid) and the reasons (empty where valid); given: descriptors [M, width]."""
         from molsam.chem.molecule import parse
-        from molsam.data.packed import pack
 
         values = np.full((len(smiles), len(self.task_names)), np.nan)
         reasons = [""] * len(smiles)
-        arrays, places = [], []
-        for place, text in enumerate(smiles):
-            try:
-                arrays.append(self.featurizer(parse(text)))
-                places.append(place)
-            except InvalidMolecule as error:
-                reasons[place] = str(error)
-        if self.spec.descriptor_dim:
-            raise ConfigError(
-                f"{self.folder} was trained with molecule descriptors, which predict cannot compute for new molecules."
-            )
-        for start in range(0, len(arrays), size):
-            chunk = slice(start, start + size)
-            packed = pack(arrays[chunk], self_loops=self.featurizer.self_loops)
-            dtype = next(self.model.parameters()).dtype
-            for place, row in self._safely(packed, dtype, places[chunk], reasons, torch):
-                values[place] = row
+        extra = self._extra(given)
+        for start in range(0, len(smiles), size):
+            members = []
+            for row in range(start, min(start + size, len(smiles))):
+                try:
+                    mol = parse(smiles[row])
+                    members.append(_Member(row, self.featurizer(mol), extra(row, mol)))
+                except InvalidMolecule as error:
+                    reasons[row] = str(error)
+            self._fill(members, values, reasons)
         return values, reasons
 
-    def _safely(
-        self, packed: Any, dtype: Any, places: list[int], reasons: list[str], torch: Any
-    ) -> list[tuple[int, np.ndarray]]:
-        """Predict a batch; if the model refuses a molecule (too large, say), one by one, with its reason."""
+    def _extra(self, given: np.ndarray | None) -> Callable[[int, Mol], np.ndarray | None]:
+        """The descriptors of a row's molecule."""
+        width = self.spec.descriptor_dim
+        if not width:
+            return lambda row, mol: None
+        if self.descriptors == "rdkit_2d":
+            from molsam.chem.descriptors import rdkit_2d
+
+            return lambda row, mol: rdkit_2d(mol)
+        if given is None or given.shape[1] != width:
+            have = "not given" if given is None else f"{given.shape[1]} columns wide"
+            raise ConfigError(
+                f"{self.folder} was trained with dataset.descriptors={self.descriptors}, {width} columns; --descriptors "
+                f"is {have}; give a file with the same columns for these molecules."
+            )
+        return lambda row, mol: given[row]
+
+    def _fill(self, members: list[_Member], values: np.ndarray, reasons: list[str]) -> None:
+        """Predict a batch; if the model refuses one of it (too large, say), each alone, so that the reason is its own."""
+        if not members:
+            return
         try:
-            with torch.no_grad():
-                output = self.model(packed.batch(list(range(len(places)))).to(dtype=dtype))
-            rows = self.scaler.inverse(self.objective.predict(output).double().numpy())
-            return list(zip(places, rows, strict=True))
-        except ConfigError as error:
-            if len(places) == 1:
-                reasons[places[0]] = str(error)
-                return []
-        found = []
-        for i, place in enumerate(places):
-            try:
-                with torch.no_grad():
-                    output = self.model(packed.batch([i]).to(dtype=dtype))
-                found.append((place, self.scaler.inverse(self.objective.predict(output).double().numpy())[0]))
-            except ConfigError as error:
-                reasons[place] = str(error)
-        return found
+            predicted = self._values(members)
+        except MolsamError as error:
+            if len(members) == 1:
+                reasons[members[0].row] = str(error)
+            else:
+                for member in members:
+                    self._fill([member], values, reasons)
+            return
+        for member, value in zip(members, predicted, strict=True):
+            values[member.row] = value
+
+    def _values(self, members: list[_Member]) -> np.ndarray:
+        """float64 [B, T], in the targets' own unit, or probabilities."""
+        import torch
+
+        from molsam.data.packed import pack
+
+        dtype = next(self.model.parameters()).dtype
+        packed = pack([member.arrays for member in members], self_loops=self.featurizer.self_loops)
+        batch = packed.batch(range(len(members)))
+        if self.spec.descriptor_dim:
+            batch.descriptors = torch.from_numpy(
+                np.stack([m.descriptors for m in members if m.descriptors is not None])
+            )
+        with torch.no_grad():
+            output = self.model(batch.to(dtype=dtype))
+        return self.scaler.inverse(self.objective.predict(output).double().numpy())
 
 
 def _expand(folder: Path) -> list[Path]:
@@ -155,10 +196,27 @@ def _expand(folder: Path) -> list[Path]:
 def _read_smiles(path: Path, column: str | None) -> list[str]:
     from molsam.data.table import read_table
 
-    table = read_table(path)
-    if column is None and len(table.columns) == 1:
-        column = table.columns[0]
-    return table.column(column or "smiles")
+    table = read_table(path, keep_empty=True)
+    if column is None:
+        column = _only(table.columns) or "smiles"
+        if column.lower() != "smiles" and _is_molecule(column):
+            raise DataError(f"{path} has no header: its first line is the molecule {column!r}; add a header line.")
+    return table.column(column)
+
+
+def _is_molecule(text: str) -> bool:
+    from molsam.chem.molecule import parse
+
+    try:
+        return parse(text) is not None
+    except InvalidMolecule:
+        return False
+
+
+def _only(columns: list[str]) -> str | None:
+    """The one column that is called smiles in whatever case, or the only column there is."""
+    named = [name for name in columns if name.lower() == "smiles"]
+    return next((only[0] for only in (named, columns) if len(only) == 1), None)
 
 
 def _render(smiles: list[str], names: list[str], outcomes: list[tuple[np.ndarray, list[str]]]) -> str:

@@ -72,12 +72,102 @@ def test_a_folder_of_folds_is_an_ensemble(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "smiles"),
+    [
+        ("\ufeffid;SMILES\r\n1;CCO\r\n;\r\n3;C1CC\r\n\r\n4;[2H]O\r\n", ["CCO", "", "C1CC", "[2H]O"]),
+        ('mol\n"CCO"\n""\n \nC|C\nCCO\n', ["CCO", "", " ", "C|C", "CCO"]),
+        ('note,smiles\n"a,\nb",C\n,\n"é","日本"\n', ["C", "", "日本"]),
+    ],
+)
+def test_every_row_of_a_strange_file_has_its_line(runs: Path, tmp_path: Path, text: str, smiles: list[str]) -> None:
+    (tmp_path / "new.csv").write_text(text, encoding="utf-8", newline="")
+    assert cli.main(["predict", str(runs / "s0"), str(tmp_path / "new.csv"), "-o", str(tmp_path / "out.csv")]) == 0
+    out = read(tmp_path / "out.csv")
+    assert [row["smiles"] for row in out] == smiles
+    assert all((row["error"] == "") == (row["log_solubility"] != "") for row in out)
+    assert [row["error"] == "" for row in out] == [s in ("CCO", "C", "[2H]O") for s in smiles]
+
+
+def test_without_a_file_the_table_goes_to_standard_output(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new.csv").write_text("smiles\nCCO\nx\n")
+    assert cli.main(["predict", str(runs / "s0"), str(tmp_path / "new.csv")]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split(",")[0] for line in out.splitlines()] == ["smiles", "CCO", "x"]
+    assert not err
+
+
+@pytest.fixture(scope="module")
+def other_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs whose predictions need more than a SMILES, or mean something else."""
+    root = tmp_path_factory.mktemp("other")
+    rng = np.random.default_rng(0)
+    np.save(root / "features.npy", rng.normal(size=(1128, 3)).astype(np.float32))
+    common = ["model.hidden_size=8", "training.epochs=1", "training.threads=1"]
+    for name, more in {
+        "rdkit": ["model=dmpnn", "dataset.limit=40", "dataset.descriptors=rdkit_2d"],
+        "file": ["model=dmpnn", "dataset.limit=40", f"dataset.descriptors={root / 'features.npy'}"],
+        "classes": ["model=dmpnn", "dataset=csv", f"dataset.path={root / 'classes.csv'}", "dataset.targets=[log_solubility]"],
+        "small": ["model=compt", "model.d_model=8", "model.n_layers=1", "dataset.limit=40"],
+    }.items():  # fmt: skip
+        text = "smiles,log_solubility\n" + "".join(f"{'C' * (i + 1)},{i % 2}\n" for i in range(40))
+        (root / "classes.csv").write_text(text)
+        start(compose([*(c for c in common if "hidden" not in c or name != "small"), *more]), root / name, [])
+    return root
+
+
+def test_descriptors_are_computed_or_asked_for(
+    other_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = read(other_runs / "rdkit" / "test_predictions.csv")
+    (tmp_path / "new.csv").write_text("smiles\n" + "\n".join(row["smiles"] for row in stored) + "\n")
+    arguments = [str(tmp_path / "new.csv"), "-o", str(tmp_path / "out.csv")]
+    assert cli.main(["predict", str(other_runs / "rdkit"), *arguments]) == 0
+    ours = [float(row["log_solubility"]) for row in read(tmp_path / "out.csv")]
+    assert ours == pytest.approx([float(row["prediction"]) for row in stored], rel=1e-5)
+
+    assert cli.main(["predict", str(other_runs / "file"), *arguments]) == 2
+    assert "3 columns; --descriptors is not given" in capsys.readouterr().err
+    stored = read(other_runs / "file" / "test_predictions.csv")
+    features = np.load(other_runs / "features.npy")[[int(row["row"]) for row in stored]]
+    np.save(tmp_path / "new.npy", features)
+    given = ["--descriptors", str(tmp_path / "new.npy")]
+    assert cli.main(["predict", str(other_runs / "file"), *arguments, *given]) == 0
+    ours = [float(row["log_solubility"]) for row in read(tmp_path / "out.csv")]
+    assert ours == pytest.approx([float(row["prediction"]) for row in stored], rel=1e-5)
+    np.save(tmp_path / "new.npy", features[1:])
+    assert cli.main(["predict", str(other_runs / "file"), *arguments, *given]) == 3
+
+
+def test_values_and_probabilities_make_no_ensemble(
+    runs: Path, other_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new.csv").write_text("smiles\nCCO\n")
+    assert cli.main(["predict", str(runs / "s0"), str(other_runs / "classes"), str(tmp_path / "new.csv")]) == 2
+    assert "log_solubility (classification)" in capsys.readouterr().err
+    assert cli.main(["predict", str(other_runs / "classes"), str(tmp_path / "new.csv"), "-o", str(tmp_path / "o")]) == 0
+    assert 0 < float(read(tmp_path / "o")[0]["log_solubility"]) < 1
+
+
+def test_a_molecule_too_large_for_the_model_says_so_alone(other_runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text(f"smiles\nCCO\n{'C' * 90}\nCCC\n")
+    assert cli.main(["predict", str(other_runs / "small"), str(tmp_path / "new.csv"), "-o", str(tmp_path / "o")]) == 0
+    out = read(tmp_path / "o")
+    assert [bool(row["error"]) for row in out] == [False, True, False]
+    assert "90 atoms" in out[1]["error"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["new.csv"], 2, "needs a run folder"),
         (["nowhere", "new.csv"], 5, "holds no finished run"),
         (["s0", "missing.csv"], 3, "missing.csv cannot be read"),
         (["s0", "new.csv", "--smiles", "SMILES"], 3, "no column 'SMILES'"),
+        (["s0", "bare.csv"], 3, "bare.csv has no header: its first line is the molecule 'CCO'"),
+        (["s0", "new.csv", "--batch-size", "0"], 2, "--batch-size=0"),
+        (["weights", "new.csv"], 5, ".hydra"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -86,7 +176,10 @@ def test_mistakes_are_one_sentence(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new.csv").write_text("smiles\nCCO\n")
+    (tmp_path / "bare.csv").write_text("CCO\nCC\n")
     (tmp_path / "s0").symlink_to(runs / "s0")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "best").symlink_to(runs / "s0" / "best")
     assert cli.main(["predict", *arguments]) == code
     error = capsys.readouterr().err
     assert message in error

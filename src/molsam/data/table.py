@@ -56,15 +56,16 @@ class Table(NamedTuple):
         raise DataError(f"{self.path} has no column {name!r}; {hint}")
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, *, keep_empty: bool = False) -> Table:
     """Read a CSV file: plain or gzip, with or without BOM, LF or CRLF, comma, semicolon, tab or bar.
 
+    Blank lines are left out; so are rows of empty cells, unless `keep_empty`.
     Raises DataError naming the file (and line) if it is missing, empty, not text, or has a ragged row.
     """
-    return parse_table(path, _content(path))
+    return parse_table(path, _content(path), keep_empty=keep_empty)
 
 
-def parse_table(path: Path, packed: bytes) -> Table:
+def parse_table(path: Path, packed: bytes, *, keep_empty: bool = False) -> Table:
     """The table in the bytes of a file; raises DataError as `read_table` does."""
     content = _unpacked(path, packed)
     try:
@@ -76,7 +77,7 @@ def parse_table(path: Path, packed: bytes) -> Table:
         raise DataError(f"{path} is empty; give a CSV file with a header line.")
     if "\0" in text:
         raise DataError(f"{path} holds NUL characters, so it is not a CSV text file; save it as UTF-8 text.")
-    columns, rows, lines = _split(path, text)
+    columns, rows, lines = _split(path, text, keep_empty)
     return Table(path, columns, rows, lines, content)
 
 
@@ -139,14 +140,15 @@ def _delimiter(text: str) -> str:
     return max(DELIMITERS, key=bare.count)
 
 
-def _split(path: Path, text: str) -> tuple[list[str], list[list[str]], list[int]]:
+def _split(path: Path, text: str, keep_empty: bool) -> tuple[list[str], list[list[str]], list[int]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
     columns: list[str] | None = None
     try:
         for row in reader:
-            if not any(cell.strip() for cell in row):
+            empty = not any(cell.strip() for cell in row)
+            if empty and not (keep_empty and columns is not None and row and len(row) == len(columns)):
                 continue
             if columns is None:
                 columns = [cell.strip() for cell in row]
