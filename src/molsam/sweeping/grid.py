@@ -17,6 +17,7 @@ from molsam.sweeping import compose, estimate, reuse, summary
 from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Planned
 from molsam.sweeping.heartbeat import host
+from molsam.sweeping.job import make_pruner
 from molsam.sweeping.progress import Count, ProgressLine
 from molsam.sweeping.study import SharedStudy
 
@@ -49,8 +50,9 @@ def sweep(sweeper: ResumableSweeper, arguments: list[str]) -> None:
         return
     plan = _settle_foreign(plan, overwrite=bool(sweeper.config.get("overwrite")))
     _take_over(sweeper, plan, same)
+    pruner = make_pruner(sweeper.job.pruner)
     study = SharedStudy(
-        sweeper.storage_node(), sweeper.name_of_study(), sweeper.directions(), None, None, sweeper.job.heartbeat
+        sweeper.storage_node(), sweeper.name_of_study(), sweeper.directions(), None, pruner, sweeper.job.heartbeat
     )
     sweeper.job.storage, sweeper.job.study_name = study.node, study.study.study_name
     Grid(sweeper, study, plan).run()

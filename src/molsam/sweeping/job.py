@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from molsam.errors import MolsamError
+from molsam.errors import ConfigError, MolsamError
 from molsam.sweeping import storage as storages
 from molsam.sweeping import trial as reporting
 from molsam.sweeping.heartbeat import WORKER, Heartbeat, host
@@ -166,7 +166,14 @@ def conclude(
 
 
 def make_pruner(node: dict[str, Any]) -> Any:
-    """The pruner of a node of conf/hydra/sweeper/pruner."""
+    """The pruner of a node of conf/hydra/sweeper/pruner. Raises ConfigError if it cannot be built."""
     from hydra.utils import instantiate
 
-    return instantiate(node, _convert_="all", _execution_whitelist_=["optuna.pruners.*"])
+    try:
+        return instantiate(node, _convert_="all", _execution_whitelist_=["optuna.pruners.*"])
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(
+            f"hydra.sweeper.pruner={node} cannot be built ({reason}); choose hydra/sweeper/pruner=median, hyperband, "
+            "wilcoxon or none."
+        ) from error

@@ -61,6 +61,8 @@ class ResumableSweeper(OptunaSweeperImpl):
         """Hydra's call before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
         self.sweep_name = str(OmegaConf.select(config, "sweeps.name") or "multirun")
+        if Path(self.sweep_name).name != self.sweep_name:
+            raise ConfigError(f"sweeps.name={self.sweep_name} is no folder's name; use letters, digits, - and _.")
         self.smoke = bool(config.get("smoke"))
         # Cells of a few molecules must never be taken for cells of the table.
         suffix = "-smoke" if self.smoke else ""
@@ -101,8 +103,9 @@ class ResumableSweeper(OptunaSweeperImpl):
             storages.close()
 
     def launch(self, overrides: list[list[str]], numbers: list[int]) -> None:
-        """Run a batch of jobs; job i is trial `numbers[i]`."""
-        self.launcher.launch(overrides, initial_job_idx=JobNumbers(numbers))
+        """Run a batch of jobs; job i is trial `numbers[i]`. Raises what kept a job from taking its trial."""
+        for job in self.launcher.launch(overrides, initial_job_idx=JobNumbers(numbers)):
+            _ = job.return_value
 
     def workers(self) -> int:
         """How many jobs the launcher runs at a time."""

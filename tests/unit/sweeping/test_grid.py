@@ -160,3 +160,23 @@ def test_killed_and_continued(app: App) -> None:
     states = Counter(trial.state.name for trial in study(app).trials)
     assert states == {"COMPLETE": 4, "FAIL": 1}
     assert len(app.numbers()) == len(set(app.numbers()))
+
+
+def test_a_pruner_that_cannot_be_built_is_refused(app: App) -> None:
+    out = app.run(*SMALL, "++hydra.sweeper.pruner={_target_: os.system, command: 'true'}", code=2)
+    assert "hydra.sweeper.pruner={'_target_': 'os.system', 'command': 'true'} cannot be built" in out
+    assert not app.events("start")
+
+
+def test_jobs_that_cannot_take_their_trial_end_the_sweep(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bool:
+        raise OSError("no storage here")
+
+    monkeypatch.setattr("molsam.sweeping.job.take", refuse)
+    with pytest.raises(OSError, match="no storage here"):
+        app.run(*SMALL, "hydra/launcher=basic")
+
+
+def test_a_sweep_stays_in_its_folder(app: App) -> None:
+    assert "sweeps.name=../../x" in app.run(*SMALL, "sweeps.name=../../x", code=2)
+    assert not (app.outputs / "../../x").exists()
