@@ -113,6 +113,23 @@ def test_a_state_of_something_else_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_state_of_another_version_is_refused(name: str) -> None:
+    """A value the method carries and the state lacks would go unseen: GraphSAM without its norm displaces nothing."""
+    training = Training(name)
+    training.run(3)
+    optimizer = training.optimizer
+    state = optimizer.state_dict()
+    for key in state["own"]:
+        old = {**state, "own": {k: value for k, value in state["own"].items() if k != key}}
+        with pytest.raises(ConfigError, match=rf"does not fit .*lacks {key}.*version of molsam"):
+            optimizer.load_state_dict(old)
+    for part in ("own", "memory"):
+        with pytest.raises(ConfigError, match=r"does not fit .*drift is unknown"):
+            optimizer.load_state_dict({**state, part: {**state[part], "drift": {}}})
+    optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_step_needs_a_closure_with_a_loss(name: str) -> None:
     training = Training(name)
     with pytest.raises(TypeError, match="closure"):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from molsam.errors import StorageError
+from molsam.optim import GraphSAM
 from molsam.training.interrupt import Interrupted
 from molsam.training.loop import Trainer
 from tests.integration.test_run import SMALL
@@ -118,6 +119,17 @@ def test_a_checkpoint_of_another_model_is_named_and_refused(tmp_path: Path, monk
     (tmp_path / "run.json").unlink()
     with pytest.raises(StorageError, match=r"checkpoint\.safetensors does not fit this run .*overwrite=true"):
         train(settings("mpnn"), tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_named_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = settings("gcn", "optimizer=graphsam", "training.checkpoint_steps=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(GraphSAM, "carried", ("anchor",))
+        die_after_step(patch, 5)
+        with pytest.raises(Killed):
+            train(cfg, tmp_path)
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors.*lacks norm, it lacks scale.*overwrite=true"):
+        train(cfg, tmp_path)
 
 
 @pytest.mark.parametrize("where", ["loading", "training"])

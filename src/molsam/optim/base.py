@@ -132,6 +132,8 @@ class Optimizer(Passes, torch.optim.Optimizer):
     """whether the method cannot work without steps_per_epoch"""
     carried: tuple[str, ...] = ()
     """attributes (JSON-able) that a resume must restore, besides the vectors in `memory`"""
+    remembered: tuple[str, ...] = ()
+    """names that vectors in `memory` may have"""
 
     def __init__(
         self,
@@ -305,12 +307,14 @@ class Optimizer(Passes, torch.optim.Optimizer):
         """Continue from a state made by `state_dict`.
 
         Raises:
-            ConfigError: it was made by another optimizer, or for other parameters.
+            ConfigError: it was made by another optimizer, by another version of this one, or for other parameters;
+                nothing was changed.
         """
         assert self.base is not None
         maker = state_dict.get("optimizer")
         if maker != type(self).__name__:
             raise ConfigError(f"The saved state is of {maker}, the optimizer is {type(self).__name__}; use {maker}.")
+        self._check_names(state_dict["own"], state_dict["memory"])
         state = snapshot(state_dict)
         load_base(self.base, state["base"])
         self.param_groups = self.base.param_groups
@@ -321,6 +325,18 @@ class Optimizer(Passes, torch.optim.Optimizer):
         }
         for name, value in state["own"].items():
             setattr(self, name, value)
+
+    def _check_names(self, own: dict[str, Any], memory: dict[str, Any]) -> None:
+        """Refuse a state that lacks a value or has one that is not known: a default in its place would go unseen."""
+        expected = {"steps", "passes", *self.carried}
+        lacking = sorted(expected - own.keys())
+        unknown = sorted((own.keys() - expected) | (memory.keys() - set(self.remembered)))
+        if lacking or unknown:
+            found = [f"it lacks {name}" for name in lacking] + [f"{name} is unknown" for name in unknown]
+            raise ConfigError(
+                f"The saved state does not fit this {type(self).__name__} ({', '.join(found)}); load it with the "
+                "version of molsam that saved it."
+            )
 
 
 def check(fits: bool, name: str, value: object, expected: str) -> None:

@@ -31,6 +31,8 @@ class FriendlySAM(SAM):
         lam: weight of the old estimate in its moving average, 0 <= lam <= 1.
     """
 
+    remembered = ("m",)
+
     def __init__(
         self,
         params: nn.Module | Iterable[Any],

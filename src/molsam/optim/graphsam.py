@@ -41,6 +41,7 @@ class GraphSAM(Optimizer):
     """
 
     carried = ("anchor", "norm", "scale")
+    remembered = ("eps",)
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class LookSAM(SAM):
         per_tensor: take products and norms of each parameter tensor by itself.
     """
 
+    remembered = ("g_v",)
+
     def __init__(
         self,
         params: nn.Module | Iterable[Any],

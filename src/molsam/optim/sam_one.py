@@ -13,6 +13,7 @@ class SAMOne(SAM):
     """SAM with the first step's eps for ever; one pass a step, and one more in the first."""
 
     carried = ("norm",)
+    remembered = ("eps",)
     norm = 0.0
     """of eps"""
 

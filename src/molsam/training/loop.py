@@ -17,7 +17,7 @@ from molsam.config import TrainingConfig
 from molsam.data.images import Batch, Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
-from molsam.errors import NumericalError, StorageError
+from molsam.errors import ConfigError, NumericalError, StorageError
 from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint
 from molsam.training.closure import Closure
@@ -146,6 +146,8 @@ class Trainer:
         try:
             self.load_state_dict(state)
             return list(state["trackers"])
+        except ConfigError as error:
+            raise StorageError(f"{self.checkpoint_path}: {error} Or start anew with overwrite=true.") from error
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise StorageError(
                 f"{self.checkpoint_path} does not fit this run ({type(error).__name__}: {str(error).splitlines()[0]}); "
