@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from molsam.report.figures import paper, select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
@@ -77,6 +78,7 @@ def _figure(request: Request) -> tuple[Figure, list[tuple[Axes, tuple[str, str]]
     for ax, (model, dataset) in zip(axes[:, 0], pairs, strict=True):
         ax.set_title(f"{style.label(model)}, {style.label(dataset)}", loc="left")
         ax.set_yscale("log")
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_ylabel("norm")
         ax.grid(axis="y")
     axes[-1, 0].set_xlabel("training step")

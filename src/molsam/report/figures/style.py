@@ -50,6 +50,7 @@ LABELS = {
     "esol": "ESOL",
     "lipophilicity": "Lipophilicity",
     "freesolv": "FreeSolv",
+    "huuskonen": "Huuskonen",
     "bace": "BACE",
     "qm7": "QM7",
     "qm8": "QM8",

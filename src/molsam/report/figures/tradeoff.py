@@ -64,17 +64,18 @@ def _panel(ax: Axes, points: dict[str, dict[str, Any]]) -> None:
         optimizer = "graphsam" if name.startswith("K=") else name
         x, y = point["seconds"]["mean"], point["score"]["mean"]
         k = name.removeprefix("K=") if optimizer == "graphsam" else None
+        text = "GraphSAM-K" if k == "1" else None if k else style.label(name)
         ax.errorbar(x, y, xerr=point["seconds"]["std"], yerr=point["score"]["std"], elinewidth=0.5,
-                    fmt="o" if k else style.MARKERS[optimizer], color=style.colour(optimizer),
+                    fmt="o" if k else style.MARKERS[optimizer], color=style.colour(optimizer), label=text,
                     markersize=8.5 if k else 5, markeredgecolor="black", markeredgewidth=0.4)  # fmt: skip
         if k:
             ax.text(
                 x, y, k, color="white", fontsize=5.5, fontweight="bold", ha="center", va="center_baseline", zorder=5
             )
-        else:
-            ax.annotate(style.label(name), (x, y), xytext=(5, 4), fontsize=6.5, textcoords="offset points")
         if point.get("paper") is not None:
             ax.plot([0, 0.04], [point["paper"]] * 2, transform=ax.get_yaxis_transform(), linewidth=2,
                     color=style.colour(optimizer), solid_capstyle="butt")  # fmt: skip
+    # Names beside the points would cover the circles of K, which lie close to Adam.
+    ax.legend(markerscale=0.8)
     ax.margins(0.14)
     ax.grid()
