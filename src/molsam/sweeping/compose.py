@@ -123,7 +123,8 @@ def _products(overrides: list[Override], base: list[str]) -> list[Cell]:
     cells = []
     for combination in itertools.product(*(values for _, values in swept)):
         chosen = [f"{key}={value}" for (key, _), value in zip(swept, combination, strict=True)]
-        name = ",".join(slug(text) for text in [*fixed, *chosen])[:NAME_LENGTH] or "default"
+        # What differs between the folders comes first: a name may be cut.
+        name = ",".join(slug(text) for text in [*chosen, *fixed])[:NAME_LENGTH] or "default"
         attrs = tuple((key, value) for (key, _), value in zip(swept, combination, strict=True))
         cells.append(Cell(name, attrs, tuple(chosen)))
     names = [cell.name for cell in cells]

@@ -162,7 +162,8 @@ class Grid:
             if trial.state == TrialState.COMPLETE:
                 return f"failed: it ended without a complete {result.NAME} of its settings"
             if "error" in trial.user_attrs:
-                return f"failed: {trial.user_attrs['error']}"
+                # A study takes no value such as the ROC-AUC of a single class, but its cell has a result.
+                return "done" if is_done(planned) else f"failed: {trial.user_attrs['error']}"
         return "missing"
 
     def launch(self, todo: list[Planned]) -> None:

@@ -129,7 +129,7 @@ def test_axes_may_be_given_by_their_own_names(app: App) -> None:
 
 def test_choices_on_the_command_line_make_a_grid(app: App) -> None:
     app.run("x=0.1,0.2", "seed=0,1", "work=0.01")
-    names = {f"work=0.01,x=0.{n},seed={s}" for n in (1, 2) for s in (0, 1)}
+    names = {f"x=0.{n},seed={s},work=0.01" for n in (1, 2) for s in (0, 1)}
     assert app.results("multirun") == names
     app.run("x=0.1,0.2", "seed=0,1,2", "work=0.01")
     assert sum(app.events("start").values()) == 6
