@@ -138,10 +138,10 @@ class _Run:
         width = self.spec.descriptor_dim
         if not width:
             return lambda row, mol: None
-        if self.descriptors == "rdkit_2d":
-            from molsam.chem.descriptors import rdkit_2d
+        from molsam.chem.descriptors import NAMES, compute
 
-            return lambda row, mol: rdkit_2d(mol)
+        if self.descriptors in NAMES:
+            return lambda row, mol: compute(self.descriptors, mol)
         if given is None or given.shape[1] != width:
             have = "not given" if given is None else f"{given.shape[1]} columns wide"
             raise ConfigError(

@@ -51,14 +51,14 @@ def train(cfg: Any, folder: Path) -> None:
 
 def die_after_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let training end as by a kill once so many steps were made and logged."""
-    whole = Trainer._log_step
+    whole = Trainer.log_step
 
     def log_step(self: Trainer) -> None:
         whole(self)
         if self.step == step:
             raise Killed
 
-    monkeypatch.setattr(Trainer, "_log_step", log_step)
+    monkeypatch.setattr(Trainer, "log_step", log_step)
 
 
 def last_weights(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:

@@ -140,7 +140,7 @@ def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         if where == "loading":
             patch.setattr("molsam.run.load_dataset", lambda cfg: os.kill(os.getpid(), signal.SIGINT))
         else:
-            patch.setattr(Trainer, "_log_step", lambda self: os.kill(os.getpid(), signal.SIGINT))
+            patch.setattr(Trainer, "log_step", lambda self: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(Interrupted, match=r"Stopped by Ctrl-C .* the same command") as caught:
             train(cfg, tmp_path / "stopped")
     assert caught.value.exit_code == 130

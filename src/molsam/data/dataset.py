@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from molsam.chem import descriptors as descriptors_of
 from molsam.chem.arrays import Featurizer
-from molsam.chem.descriptors import VERSION as DESCRIPTOR_VERSION
 from molsam.data.batch import MoleculeBatch
 from molsam.data.cache import cached, key
 from molsam.data.descriptors import read_descriptors
@@ -102,9 +102,10 @@ def load(settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | N
     targets = labels(table, layout["targets"], first=True)[:limit]
     smiles = [cell.strip() for cell in table.column(layout["smiles"])[:limit]]
     depends: dict[str, Any] = {"smiles": layout["smiles"], "limit": limit}
-    if choice == "rdkit_2d":
-        depends["descriptors"] = [choice, DESCRIPTOR_VERSION]
-    work = Work(featurizer, choice == "rdkit_2d")
+    computed = choice if choice in descriptors_of.NAMES else None
+    if computed:
+        depends["descriptors"] = descriptors_of.provenance(computed)
+    work = Work(featurizer, computed)
     try:
         tensors, record = cached(folder, key(table.content, featurizer, depends), lambda: featurize(smiles, work))
     except DataError as error:
@@ -114,7 +115,7 @@ def load(settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | N
     report.refuse_or_tell(settings.get("on_invalid", "drop"))
     valid = np.array(record["valid"], dtype=np.int64)
     descriptors = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
-    if choice not in (None, "rdkit_2d"):
+    if choice and not computed:
         descriptors = read_descriptors(Path(choice), len(table.rows))[valid]
     packed = PackedMolecules(**tensors, self_loops=record["self_loops"])
     keep = _kept(settings, packed, record["canonical"], report)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from molsam.chem.arrays import Featurizer, MolArrays
-from molsam.chem.descriptors import rdkit_2d
+from molsam.chem.descriptors import compute
 from molsam.chem.molecule import canonical_smiles, parse
 from molsam.data.packed import pack
 from molsam.errors import DataError, InvalidMolecule
@@ -31,8 +31,8 @@ class Work(NamedTuple):
     """What every molecule goes through."""
 
     featurizer: Featurizer
-    descriptors: bool
-    """whether to compute RDKit's molecule descriptors too"""
+    descriptors: str | None
+    """the molecule descriptors to compute too (chem.descriptors.NAMES)"""
 
 
 class Featurized(NamedTuple):
@@ -106,7 +106,7 @@ def _one(work: Work, smiles: str) -> Featurized:
         arrays = work.featurizer(mol)
     except InvalidMolecule as error:
         return Featurized(None, reason=str(error))
-    return Featurized(arrays, canonical_smiles(mol), rdkit_2d(mol) if work.descriptors else None)
+    return Featurized(arrays, canonical_smiles(mol), compute(work.descriptors, mol) if work.descriptors else None)
 
 
 def _progress(items: Iterable[Featurized], total: int) -> Iterable[Featurized]:

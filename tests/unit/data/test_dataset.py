@@ -255,7 +255,7 @@ def test_descriptors_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("smiles")
     for name, message in {
         "short.npy": r"has the shape \(5, 2\); it needs 6 rows",
-        "words.npy": "cannot be read .* give rdkit_2d, or an .npy",
+        "words.npy": "cannot be read .* give rdkit_2d, rdkit_2d_normalized, or an .npy",
         "objects.npy": "cannot be read",
         "text.npy": "cannot be read",
         "absent.npy": "cannot be read .*No such file",
