@@ -77,7 +77,7 @@ def test_accumulation_early_stopping_sharpness_and_probes_go_on_to_the_bit(tmp_p
     whole, killed = (
         [
             {k: v for k, v in json.loads(line).items() if k != "seconds"}
-            for line in (tmp_path / name / "sharpness.jsonl").open()
+            for line in (tmp_path / name / "sharpness.jsonl").read_text().splitlines()
         ]
         for name in ("whole", "killed")
     )
