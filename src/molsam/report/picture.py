@@ -35,7 +35,7 @@ def draw(table: Table) -> Figure:
         _panel(ax, [table.entry(row, datasets[place], column) for row in rows])
         ax.set_title(words.column(table, datasets[place], column), loc="left", parse_math=False)
     axes[0, 0].set_yticks(range(len(rows)), [row.replace("$", r"\$") for row in rows])
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower right", ncols=2)
