@@ -102,7 +102,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
 
 
 def _allowed() -> list[Any]:
-    reconstruct, scalar = np._core.multiarray._reconstruct, np._core.multiarray.scalar  # type: ignore[attr-defined]
+    untyped: Any = np
+    reconstruct, scalar = untyped._core.multiarray._reconstruct, untyped._core.multiarray.scalar
     # numpy 1 wrote these two under another module name.
     old = [(reconstruct, "numpy.core.multiarray._reconstruct"), (scalar, "numpy.core.multiarray.scalar")]
     dtypes = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
