@@ -11,7 +11,7 @@ from molsam.report.figures import select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
 from molsam.report.stored import StoredRun
 
-OPTIMIZERS = ("adam", "sam", "graphsam")
+DASHES = {"adam": "--", "sam": "-", "graphsam": "-."}
 
 
 def one_dimensional(request: Request) -> Drawing:
@@ -23,7 +23,7 @@ def one_dimensional(request: Request) -> Drawing:
         runs = [run for run in request.runs if run.sharpness().get("landscape")]
         runs = select.panel(runs, model, dataset)
         entry = {}
-        for name in OPTIMIZERS:
+        for name in DASHES:
             group = select.series(runs, name)
             if not group:
                 raise MissingRuns(
@@ -52,7 +52,7 @@ def _curve(ax: Axes, name: str, group: list[StoredRun]) -> dict[str, Any]:
     losses = np.concatenate([np.array(one["landscape"], dtype=float) for one in stored])
     lines = losses - np.array([np.interp(0.0, phi, line) for line in losses])[:, None]
     mean, std = lines.mean(axis=0), lines.std(axis=0)
-    ax.plot(phi, mean, color=style.colour(name), label=style.label(name))
+    ax.plot(phi, mean, color=style.colour(name), linestyle=DASHES[name], label=style.label(name))
     ax.fill_between(phi, mean - std, mean + std, color=style.colour(name), alpha=0.15, linewidth=0)
     edge = np.isclose(np.abs(phi), np.abs(phi).max())
     return {
