@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -68,7 +69,7 @@ def _panel(ax: Axes, entry: dict[str, Any], grid: tuple[float, ...], default: in
         if schedule not in entry:
             continue
         points = [entry[schedule][str(value)] for value in grid]
-        ax.errorbar(range(len(grid)), [p["mean"] for p in points], yerr=[p["std"] or 0 for p in points], fmt=marker + dash,
+        ax.errorbar(range(len(grid)), [p["mean"] for p in points], yerr=[p["std"] or math.nan for p in points], fmt=marker + dash,
                     color=style.colour("graphsam" if schedule == "staircase" else "sam_k"), capsize=2.5, markersize=4,
                     label=text if "continuous" in entry else None)  # fmt: skip
     if entry["paper"] is not None:
