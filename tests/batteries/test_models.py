@@ -22,6 +22,7 @@ from molsam import preflight
 from molsam.chem.arrays import Featurizer
 from molsam.chem.molecule import parse
 from molsam.data.batch import MoleculeBatch
+from molsam.data.graph import from_dgl
 from molsam.data.packed import PackedMolecules, pack
 from molsam.models.api import DataSpec, MoleculeModel
 from tests.paths import ROOT
@@ -128,6 +129,21 @@ def test_hard_molecules_alone_and_together(name: str) -> None:
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             assert loss.isfinite()
             assert all(g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_dgl_graph_goes_through_every_model(name: str) -> None:
+    """Built elsewhere, batched by DGL: the same logits and gradients."""
+    import dgl
+
+    own = subject(name)
+    model = own.build().double().eval()
+    graph = dgl.batch([own.molecules.batch([i]).graph for i in range(len(SMALL))])
+    found = []
+    for batch in (own.molecules.batch(range(len(SMALL))), from_dgl(graph, distances=own.featurizer.pairs)):
+        logits = model(batch.to(dtype=torch.float64)).logits
+        found.append([logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", MODELS)

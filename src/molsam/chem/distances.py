@@ -27,5 +27,14 @@ def topological_distances(mol: Mol) -> np.ndarray:
         # `force`: RDKit would otherwise keep the matrix with the molecule, which takes longer than to compute it.
         found = rdmolops.GetDistanceMatrix(mol, force=True)
         return np.where(found < n, found, DISCONNECTED).astype(np.int16)
-    found = shortest_path(csr_matrix(rdmolops.GetAdjacencyMatrix(mol)), method="D", directed=False, unweighted=True)
+    return shortest_paths(n, *rdmolops.GetAdjacencyMatrix(mol).nonzero())
+
+
+def shortest_paths(n: int, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
+    """int16 [n, n], edges on the shortest path between two of n nodes, DISCONNECTED where there is none.
+
+    src, dst: int [e], both directions of every edge; self loops do not count.
+    """
+    adjacency = csr_matrix((np.ones(len(src)), (src, dst)), shape=(n, n))
+    found = shortest_path(adjacency, method="D", directed=False, unweighted=True)
     return np.where(np.isfinite(found), found, DISCONNECTED).astype(np.int16)

@@ -70,7 +70,7 @@ class MoleculeBatch:
 
     @cached_property
     def graph(self) -> dgl.DGLGraph:
-        """The batched DGL graph (structure only; the features are fields of the batch)."""
+        """The batched DGL graph, atoms' features in ndata["x"], bonds' in edata["e"] (molsam.data.graph.from_dgl)."""
         # Imported on first use: it takes a second, and without the variable it writes into the user's home.
         os.environ.setdefault("DGLBACKEND", "pytorch")
         import dgl
@@ -78,6 +78,7 @@ class MoleculeBatch:
         graph = dgl.graph((self.src, self.dst), num_nodes=self.n_atoms)
         graph.set_batch_num_nodes(self.sizes)
         graph.set_batch_num_edges(self.bonds)
+        graph.ndata["x"], graph.edata["e"] = self.nodes, self.edges
         return graph
 
     @cached_property

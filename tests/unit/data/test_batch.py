@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
+
+import networkx as nx
 import pytest
 import torch
 
+from molsam.data.graph import from_dgl
+from molsam.errors import DataError
 from tests.reference.molecules import random_molecules
 
 
@@ -23,12 +28,48 @@ def test_the_graph_is_dgls_batch_of_the_single_graphs(self_loops: bool) -> None:
         assert torch.equal(ours, theirs)
     for part, row in zip(dgl.unbatch(batch.graph), rows, strict=True):
         assert part.num_nodes() == packed.node_offset.diff()[row]
-    # Features live in the batch; a user's own message passing reads both.
+    assert torch.equal(batch.graph.ndata["x"], expected.ndata["x"])
+    assert torch.equal(batch.graph.edata["e"], expected.edata["e"])
     with batch.graph.local_scope():
-        batch.graph.ndata["x"] = batch.nodes
         batch.graph.update_all(dgl.function.copy_u("x", "m"), dgl.function.sum("m", "y"))
         summed = torch.zeros_like(batch.nodes).index_add(0, batch.dst, batch.nodes[batch.src])
         torch.testing.assert_close(batch.graph.ndata["y"], summed)
         torch.testing.assert_close(
             dgl.readout_nodes(batch.graph, "x")[1], batch.nodes[batch.offsets[1] : batch.offsets[2]].sum(0)
         )
+
+
+@pytest.mark.parametrize("self_loops", [False, True])
+def test_a_dgl_graph_made_elsewhere_is_a_batch(self_loops: bool) -> None:
+    import dgl
+
+    sizes = [5, 1, 9, 2]
+    packed = random_molecules(3, sizes, self_loops=self_loops)
+    graph = dgl.batch([packed.batch([row]).graph for row in range(len(sizes))])
+    ours, batch = from_dgl(graph, distances=True), packed.batch(range(len(sizes)))
+    for name in ("nodes", "edges", "src", "dst", "sizes", "bonds", "offsets", "molecule"):
+        assert torch.equal(getattr(ours, name), getattr(batch, name)), name
+    assert ours.self_loops == self_loops
+    assert ours.distances is not None
+    assert len(ours.distances) == sum(n * n for n in sizes)
+    path = nx.Graph(list(zip(batch.src.tolist(), batch.dst.tolist(), strict=True)))
+    lengths = dict(nx.all_pairs_shortest_path_length(path))
+    first = iter(ours.distances.tolist())
+    for start, end in pairwise(batch.offsets.tolist()):
+        for a, b in product(range(start, end), repeat=2):
+            assert next(first) == (0 if a == b else lengths.get(a, {}).get(b, -1))
+
+
+def test_a_graph_without_features_or_one_way_bonds_is_refused() -> None:
+    import dgl
+
+    graph = dgl.graph(([0, 1, 0, 1], [1, 0, 2, 2]), num_nodes=3)
+    with pytest.raises(DataError, match=r"no ndata\['x'\]"):
+        from_dgl(graph)
+    graph.ndata["x"], graph.edata["e"] = torch.ones(3, 2), torch.ones(4, 2)
+    with pytest.raises(DataError, match="pairs a -> b, b -> a"):
+        from_dgl(graph)
+    graph = dgl.graph(([0, 1], [1, 0]))
+    graph.ndata["x"], graph.edata["e"] = torch.ones(2, 2), torch.tensor([[0.0], [1.0]])
+    with pytest.raises(DataError, match="equal features"):
+        from_dgl(graph)

@@ -1,0 +1,70 @@
+"""Batched DGL graphs of molecules, made anywhere, as the models read them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from molsam.chem.distances import shortest_paths
+from molsam.data.batch import MoleculeBatch
+from molsam.errors import DataError
+
+if TYPE_CHECKING:
+    import dgl
+
+NODES, EDGES = "x", "e"
+"""The fields of a graph that hold the features of atoms and of directed bonds."""
+
+
+def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
+    """The batch of a DGL graph (`dgl.batch` of molecules) with ndata["x"] [N, node_dim] and edata["e"] [E, edge_dim].
+
+    The inverse of `MoleculeBatch.graph`. Edges that are no self loops must come in pairs, a -> b and then b -> a,
+    with equal features, as `dgl.batch` of dgllife's `smiles_to_bigraph` has them. distances: find those between all
+    atoms of a molecule, which CoMPT reads. Raises DataError if a field is missing or the edges are in another order.
+    """
+    for field, data, where in [(NODES, graph.ndata, "ndata"), (EDGES, graph.edata, "edata")]:
+        if field not in data:
+            raise DataError(f"the DGL graph has no {where}[{field!r}]; store the features there as floats.")
+    src, dst = (ends.long() for ends in graph.edges(order="eid"))
+    table, edge_type = torch.unique(graph.edata[EDGES], dim=0, return_inverse=True)
+    loop = src == dst
+    _check_pairs(src[~loop], dst[~loop], edge_type[~loop])
+    sizes, bonds = graph.batch_num_nodes().long(), graph.batch_num_edges().long()
+    offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    return MoleculeBatch(
+        node_table=graph.ndata[NODES],
+        node_type=torch.arange(graph.num_nodes(), device=src.device),
+        edge_table=table,
+        edge_type=edge_type,
+        src=src,
+        dst=dst,
+        sizes=sizes,
+        bonds=bonds,
+        offsets=offsets,
+        distances=_distances(src, dst, bonds, offsets) if distances else None,
+        self_loops=bool(loop.any()),
+        index=torch.arange(len(sizes), device=src.device),
+    )
+
+
+def _check_pairs(src: Tensor, dst: Tensor, edge_type: Tensor) -> None:
+    there = torch.stack([src, dst, edge_type])
+    back = torch.stack([dst, src, edge_type])
+    if len(src) % 2 or not torch.equal(there[:, ::2], back[:, 1::2]):
+        raise DataError(
+            "the edges of the DGL graph do not come in pairs a -> b, b -> a with equal features; "
+            "add both directions of each bond one after the other."
+        )
+
+
+def _distances(src: Tensor, dst: Tensor, bonds: Tensor, offsets: Tensor) -> Tensor:
+    ends = torch.cat([bonds.new_zeros(1), bonds.cumsum(0)]).tolist()
+    ranges = zip(pairwise(offsets.tolist()), pairwise(ends), strict=True)
+    found = [
+        shortest_paths(b - a, (src[s:e] - a).cpu().numpy(), (dst[s:e] - a).cpu().numpy()) for (a, b), (s, e) in ranges
+    ]
+    return torch.cat([torch.from_numpy(matrix).view(-1) for matrix in found]).to(src.device)
