@@ -21,6 +21,7 @@ from molsam.config import compose
 from molsam.errors import ConfigError
 from molsam.run import start
 from molsam.training import checkpoint
+from tests.forked import Forked, train_py
 from tests.paths import ROOT
 
 TINY = ["dataset.limit=60", "training.epochs=2", "training.batch_size=16", "training.threads=1"]
@@ -136,37 +137,35 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     assert (tmp_path / "result.json").read_bytes() == before
 
 
-def run_and_kill(command: list[str], folder: Path, env: dict[str, str]) -> int:
+def run_and_kill(arguments: list[str], folder: Path) -> int:
     """Kill -9 again and again, each time a little after a new checkpoint, until the run gets through."""
     kills = 0
     marker = folder / "last" / "checkpoint.safetensors"
+    out = folder.with_suffix(".out")
     while True:
         seen = marker.stat().st_mtime_ns if marker.exists() else 0
-        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = Forked(train_py, arguments, folder.parent, out)
         while process.poll() is None:
             if kills < 3 and marker.exists() and marker.stat().st_mtime_ns != seen:
                 time.sleep(0.05)
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 kills += 1
                 break
             time.sleep(0.01)
-        error = process.communicate()[1]
-        if process.returncode == 0:
+        code = process.wait()
+        if code == 0:
             return kills
-        assert process.returncode == -signal.SIGKILL, error.decode()
+        assert code == -signal.SIGKILL, out.read_text()
 
 
 @pytest.mark.parametrize(("model", "optimizer"), [("gcn", "graphsam"), ("compt", "sam"), ("grover", "aesam")])
-def test_kill_9_and_the_same_command_end_in_the_same_bits(
-    tmp_path: Path, cache: Path, model: str, optimizer: str
-) -> None:
+def test_kill_9_and_the_same_command_end_in_the_same_bits(tmp_path: Path, model: str, optimizer: str) -> None:
     settings = [*SMALL[model], *TINY, f"model={model}", f"optimizer={optimizer}", "diagnostics=gradients"]
     settings += ["dataset.limit=120", "training.epochs=4", "training.checkpoint_steps=2"]
     reference = compose(settings)
     start(reference, tmp_path / "whole", settings)
     folder = tmp_path / "killed"
-    command = [sys.executable, str(ROOT / "train.py"), *settings, f"hydra.run.dir={folder}"]
-    kills = run_and_kill(command, folder, {**os.environ, "MOLSAM_CACHE": str(cache)})
+    kills = run_and_kill([*settings, f"hydra.run.dir={folder}"], folder)
     assert kills >= 2
     whole, killed = result.read(tmp_path / "whole"), result.read(folder)
     assert whole is not None

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import random
 import signal
-import subprocess
 import time
 import uuid
 from collections import Counter
@@ -18,6 +17,7 @@ import psutil
 import pytest
 
 from molsam.sweeping import storage as storages
+from tests.forked import Forked
 from tests.unit.sweeping.conftest import App
 
 TABLE = ("sweeps=table", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -51,7 +51,7 @@ def kill_at_random(app: App, draw: random.Random, times: int, *overrides: str) -
         sweep.wait()
 
 
-def kill_group(sweep: subprocess.Popen[bytes]) -> None:
+def kill_group(sweep: Forked) -> None:
     try:
         os.killpg(sweep.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
-import sys
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.forked import Forked
 from tests.paths import ROOT
 from tests.unit.sweeping import app as app_module
 
@@ -75,17 +74,15 @@ class App:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(header + yaml.safe_dump(content, sort_keys=False))
 
-    def start(self, *overrides: str) -> subprocess.Popen[bytes]:
-        """The application in a process (group) of its own."""
-        command = [sys.executable, str(Path(__file__).with_name("app.py")), str(self.conf), "--multirun", *overrides]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    def start(self, *overrides: str) -> Forked:
+        """The application in a process (and session) of its own."""
         # A file, not a pipe: workers that outlive their sweeper would keep a pipe open.
-        with open(self.folder / f"out-{len(list(self.folder.glob('out-*')))}", "w") as out:
-            return subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        out = self.folder / f"out-{len(list(self.folder.glob('out-*')))}"
+        out.touch()
+        arguments = [str(self.conf), "--multirun", *overrides]
+        return Forked(app_module.run, arguments, self.folder, out, PYTHONPATH=str(ROOT))
 
-    def join(self, *processes: subprocess.Popen[bytes]) -> None:
+    def join(self, *processes: Forked) -> None:
         """Wait for processes that must succeed."""
         codes = [process.wait(timeout=180) for process in processes]
         said = [path.read_text() for path in sorted(self.folder.glob("out-*"))]
