@@ -18,6 +18,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from molsam import inputs
 from molsam.config import (
     TRAINING_LIMITS,
     ChoicesConfig,
@@ -93,7 +94,7 @@ def training_config(cfg: DictConfig) -> TrainingConfig:
 
 
 def check(cfg: DictConfig) -> TrainingConfig:
-    """Refuse what cannot run. Raises ConfigError naming field, value and remedy."""
+    """Refuse what cannot run. Raises ConfigError, or as `inputs.check` does, naming field, value and remedy."""
     _typed("", cfg, RunConfig)
     for section, schema in SECTIONS.items():
         _typed(section, cfg[section], schema)
@@ -102,6 +103,7 @@ def check(cfg: DictConfig) -> TrainingConfig:
     if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed} is not a whole number from 0 up; give one such as seed=0.")
     _check_data(cfg, training)
+    inputs.check(cfg)
     _check_model(cfg)
     build("lr_schedule", cfg.lr_schedule)
     _check_observers(cfg)

@@ -6,11 +6,13 @@ import functools
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -99,33 +101,69 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return code, capsys.readouterr().err
 
 
-KILL = """
-import os, signal, sys
-call, place, script, *arguments = sys.argv[1:]
-module = {'fsync': os, 'replace': os}[call]
-real, count = getattr(module, call), 0
-def counted(*a):
-    global count
-    count += 1
-    if count == int(place):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*a)
-setattr(module, call, counted)
-import atexit
-atexit.register(lambda: print('calls', count, file=sys.stderr))
-sys.argv = [script, *arguments]
-sys.path.insert(0, os.path.dirname(script))
-import runpy
-runpy.run_path(script, run_name='__main__')
-"""
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    returncode: int
+    stderr: str
 
 
-def run_train(*arguments: str, cache: Path, kill_at: tuple[str, int] | None = None) -> subprocess.CompletedProcess[str]:
-    """`python train.py arguments`, which kill_at=("fsync" or "replace", n) ends by SIGKILL at the n-th such call (0: never)."""
-    script = [str(ROOT / "train.py"), *arguments]
-    wanted = [] if kill_at is None else ["-c", KILL, kill_at[0], str(kill_at[1])]
+def run_train(*arguments: str, cache: Path) -> Ended:
+    """`python train.py arguments` as a user starts it."""
     env = {**os.environ, "MOLSAM_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *wanted, *script], capture_output=True, text=True, env=env, check=False)
+    script = [sys.executable, str(ROOT / "train.py"), *arguments]
+    done = subprocess.run(script, capture_output=True, text=True, env=env, check=False)
+    return Ended(done.returncode, done.stderr)
+
+
+def fork_train(*arguments: str, cache: Path, kill_at: tuple[str, int] | None = None) -> Ended:
+    """`python train.py arguments` in a fork of this process, which has imported everything already.
+
+    kill_at=(event, n) ends it by SIGKILL at the n-th event (never if n is 0, then stderr ends in "events N"): the
+    call of os.fsync, os.replace or os.open, or of any function of molsam ("call").
+    """
+    with tempfile.TemporaryFile() as output:
+        if (pid := os.fork()) == 0:
+            code = 70
+            try:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1, closefd=False) for fd in (1, 2))
+                os.environ["MOLSAM_CACHE"] = str(cache)
+                sys.argv = ["train.py", *arguments]
+                count = _counter(kill_at)
+                code = main()
+                sys.setprofile(None)
+                print("events", count[0], file=sys.stderr, flush=True)
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        output.seek(0)
+        return Ended(os.waitstatus_to_exitcode(status), output.read().decode())
+
+
+def _counter(kill_at: tuple[str, int] | None) -> list[int]:
+    """Counts the events of a kind from here on, and ends the process at one of them."""
+    count = [0]
+    if kill_at is None:
+        return count
+    event, place = kill_at
+
+    def tick() -> None:
+        count[0] += 1
+        if count[0] == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def profile(frame: Any, kind: str, _: Any) -> None:
+        if kind == "call" and "/molsam/" in frame.f_code.co_filename:
+            tick()
+
+    if event == "call":
+        sys.setprofile(profile)
+    else:
+        real = getattr(os, event)
+        setattr(os, event, lambda *args, **kwargs: (tick(), real(*args, **kwargs))[1])
+    return count
 
 
 def nth(n: int, error: BaseException, real: Callable[..., Any]) -> Callable[..., Any]:

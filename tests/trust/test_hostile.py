@@ -74,25 +74,36 @@ def run_csv(folder: Path, content: bytes, *more: str) -> tuple[Any, ...]:
     return (*data, *SMALL["gcn"], "training.epochs=1", f"hydra.run.dir={folder / 'run'}", *more)
 
 
+@pytest.fixture(scope="module")
+def own_file() -> Any:
+    """The settings of a run on data.csv of the working directory."""
+    data = ["dataset=csv", "dataset.path=data.csv", "dataset.targets=[y]", "training.epochs=1", "dataset.limit=null"]
+    return settings("gcn", *data)
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_file_that_cannot_be_used(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, own_file: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content, code, message = BAD[name]
-    found, error = command(capsys, monkeypatch, *run_csv(tmp_path, content))
+    (tmp_path / "data.csv").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MolsamError) as caught:
+        train(own_file, tmp_path / "run")
+    error = str(caught.value)
     assert message in error
-    assert found == code
-    assert len(error.strip().splitlines()) == 1
+    assert caught.value.exit_code == code
+    assert "\n" not in error
     assert "data.csv" in error or "split" in error
     assert result.read(tmp_path / "run") is None
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_file_that_only_looks_odd(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, error = command(capsys, monkeypatch, *run_csv(tmp_path, GOOD[name]))
-    assert code == 0, error
+def test_a_file_that_only_looks_odd(tmp_path: Path, name: str, own_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data.csv").write_bytes(GOOD[name])
+    monkeypatch.chdir(tmp_path)
+    train(own_file, tmp_path / "run")
     found = result.read(tmp_path / "run")
     assert found is not None
     invalid = {"invalid SMILES": 3, "a formula": 1}.get(name, 0)
@@ -100,14 +111,66 @@ def test_a_file_that_only_looks_odd(
     assert math.isfinite(found["test"]["rmse"])
 
 
-@pytest.mark.parametrize("place", [".", "/dev/null", "no/such/file.csv"])
-def test_what_is_no_file(
-    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_bad_file_and_a_good_one_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["model=gcn", "dataset=csv", f"dataset.path={place}", f"hydra.run.dir={tmp_path / 'run'}"]
+    content, expected, message = BAD["text label"]
+    code, error = command(capsys, monkeypatch, *run_csv(tmp_path, content))
+    assert code == expected
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    code, error = command(capsys, monkeypatch, *run_csv(tmp_path, GOOD["gzip"]))
+    assert code == 0, error
+
+
+INPUTS = {
+    "a folder": ("gcn", "dataset.path", ".", 3, "it is not a file"),
+    "a device": ("gcn", "dataset.path", "/dev/null", 3, "it is not a file"),
+    "no file": ("gcn", "dataset.path", "no/such/file.csv", 3, "No such file"),
+    "no folder": ("gcn", "dataset.root", "no/such", 3, "is not a folder"),
+    "no descriptors": ("gcn", "dataset.descriptors", "rdkit_3d", 3, "No such file"),
+    "no checkpoint": ("grover", "model.pretrained", "/nope", 5, "No such file"),
+    "a checkpoint of another model": ("gcn", "model.pretrained", "/dev/null", 5, "it is not a file"),
+    "a long name": ("grover", "model.pretrained", "n" * 300, 5, "File name too long"),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_an_input_that_is_not_there_is_refused_before_anything_is_read(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, key, value, code, reason = INPUTS[kind]
+    monkeypatch.setattr("molsam.run.load_dataset", lambda cfg: pytest.fail("data were read"))
+    cfg = settings(model)
+    OmegaConf.update(cfg, key, value, force_add=True)
+    with pytest.raises(MolsamError) as caught:
+        train(cfg, tmp_path / "run")
+    assert str(caught.value).startswith(f"{key}={value} ")
+    assert reason in str(caught.value)
+    assert caught.value.exit_code == code
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_grover_has_checkpoints_to_start_from(tmp_path: Path) -> None:
+    cfg = settings("gcn")
+    (tmp_path / "grover.pt").write_bytes(b"")
+    OmegaConf.update(cfg, "model.pretrained", str(tmp_path / "grover.pt"), force_add=True)
+    with pytest.raises(ConfigError, match=r"model\.pretrained=.*does not fit this model.*use model=grover"):
+        preflight.check(cfg)
+
+
+@pytest.mark.parametrize("sampler", ["grid", "tpe"])
+def test_a_sweep_launches_nothing_without_its_inputs(
+    tmp_path: Path, sampler: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = [] if sampler == "grid" else ["hydra/sweeper/sampler=tpe"]
+    swept = "seed=0,1" if sampler == "grid" else "optimizer.rho=interval(0.01,0.1)"
+    arguments = ["--multirun", "model=grover", "model.pretrained=/nope", swept, f"paths.outputs={tmp_path}", *search]
     code, error = command(capsys, monkeypatch, *arguments)
-    assert code == 3
-    assert "Traceback" not in error
+    assert code == 5
+    assert "model.pretrained=/nope cannot be read (No such file or directory)" in error
+    assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.rglob("run.json")) == []
 
 
 FIT = {

@@ -13,8 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from molsam.data.split import Split
 from molsam.errors import StorageError
 from molsam.optim import GraphSAM
 from molsam.training.interrupt import Interrupted
@@ -27,6 +29,7 @@ from tests.trust.helpers import (
     TINY,
     Killed,
     die_after_step,
+    fork_train,
     last_weights,
     left_over,
     outcome,
@@ -37,7 +40,7 @@ from tests.trust.helpers import (
 
 PAIRS = [(MODELS[i % len(MODELS)], name) for i, name in enumerate(OPTIMIZERS)]
 """Every optimizer, and every model at least once."""
-KILL_POINTS = 30
+KILL_POINTS = 90
 
 
 def kill_and_resume(model: str, optimizer: str, step: int, folder: Path, *more: str) -> None:
@@ -70,7 +73,7 @@ def test_every_model_with_every_optimizer_goes_on_to_the_bit(tmp_path: Path, mod
 
 
 def test_accumulation_early_stopping_sharpness_and_probes_go_on_to_the_bit(tmp_path: Path) -> None:
-    more = ["training.accumulate=2", "training.patience=1", "training.epochs=6", "base_optimizer.lr=0.3"]
+    more = ["training.accumulate=2", "training.patience=1", "training.epochs=5", "base_optimizer.lr=0.3"]
     more += ["diagnostics=sharpness", "diagnostics.sharpness.every=1", "diagnostics.sharpness.molecules=8"]
     more += ["diagnostics.sharpness.points=3", "diagnostics.sharpness.directions=1"]
     kill_and_resume("gcn", "graphsam", 3, tmp_path, *more)
@@ -132,6 +135,28 @@ def test_a_checkpoint_of_another_version_is_named_and_refused(tmp_path: Path, mo
         train(cfg, tmp_path)
 
 
+def test_other_data_under_a_checkpoint_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label, or what RDKit reads, may change while a run is interrupted."""
+    path = tmp_path / "data.csv"
+    rows = "".join(f"{'C' * (i % 9 + 1)}O,{i / 10}\n" for i in range(30))
+    path.write_text(f"smiles,y\n{rows}")
+    cfg = settings("gcn", "dataset=csv", f"dataset.path={path}", "training.checkpoint_steps=2")
+    with monkeypatch.context() as patch:
+        die_after_step(patch, 5)
+        with pytest.raises(Killed):
+            train(cfg, tmp_path / "run")
+    whole = path.read_text()
+    path.write_text(whole.replace(",0.7\n", ",0.8\n"))
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors: it was made with another data file .*put back"):
+        train(cfg, tmp_path / "run")
+    path.write_text(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr("molsam.run.make_split", lambda *_, **__: Split("x", *map(np.array, ([0, 1], [2], [3])), 0))
+        with pytest.raises(StorageError, match="it was made with another split"):
+            train(cfg, tmp_path / "run")
+    train(cfg, tmp_path / "run")
+
+
 @pytest.mark.parametrize("where", ["loading", "training"])
 def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     cfg = settings("gcn")
@@ -149,38 +174,52 @@ def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert outcome(tmp_path / "stopped")["valid"] == outcome(tmp_path / "whole")["valid"]
 
 
-@pytest.mark.slow
-def test_kill_9_at_thirty_points(tmp_path: Path) -> None:
-    """Inside every kind of write (each file is fsynced, then renamed) and at random times between them.
+WRITE, CALL = ("fsync", "replace"), "call"
 
-    The cache is cold in every third run, so that its build is hit too; after each kill the same command must end
-    in the bits of the run that was left alone.
-    """
-    draw = random.Random(0)
-    model = ["model=gcn", *SMALL["gcn"], *TINY, "training.epochs=4", "training.checkpoint_steps=1"]
-    model += ["diagnostics=gradients", "optimizer=looksam"]
-    calls = {}
-    for call in ("fsync", "replace"):
-        # The first run fills the cache, the second finds it: most of the killed ones find it too.
-        done = run_train(*model, f"hydra.run.dir={tmp_path / call}", cache=tmp_path / "cache", kill_at=(call, 0))
+
+def kill_points(
+    cache: Path, folder: Path, command: list[str], draw: random.Random, count: int
+) -> list[tuple[str, int]]:
+    """Moments of a run: the last ten writes (predictions, best/, result.json, run.json), then half of them random
+    writes and half random calls of any function of molsam."""
+    events = {}
+    for event in (*WRITE, CALL):
+        done = fork_train(*command, f"hydra.run.dir={folder / event}", cache=cache, kill_at=(event, 0))
         assert done.returncode == 0, done.stderr
-        calls[call] = int(re.findall(r"^calls (\d+)$", done.stderr, re.M)[-1]) - (call == "fsync")
-    whole = outcome(tmp_path / "replace")
-    points = [("fsync", calls["fsync"] - k) for k in range(6)]  # predictions, best/, result.json, run.json
-    points += [("replace", calls["replace"] - k) for k in range(5)]
-    points += [("fsync", n) for n in (1, 2, 3, 4, 5)] + [("replace", n) for n in (1, 2, 4, 5)]
-    while len(points) < KILL_POINTS:
-        call = draw.choice(("fsync", "replace"))
-        points.append((call, draw.randrange(6, calls[call])))
+        events[event] = int(re.findall(r"^events (\d+)$", done.stderr, re.M)[-1])
+    points = [(event, events[event] - k) for event in WRITE for k in range(5)][:count]
+    while len(points) < count:
+        event = draw.choice(WRITE) if len(points) % 2 else CALL
+        points.append((event, draw.randrange(1, events[event])))
+    return points
+
+
+def kill_at_points(tmp_path: Path, cache: Path, model: str, count: int, seed: int, *more: str) -> None:
+    """The cache is cold in every third run, so that its build is hit too; after each kill the same command must end in
+    the bits of the run that was left alone."""
+    command = [f"model={model}", *SMALL[model], *TINY, "training.checkpoint_steps=1", *more]
+    # In this process: what is imported and cached now, every fork has.
+    train(settings(model, *more), tmp_path / "whole")
+    points = kill_points(cache, tmp_path, command, random.Random(seed), count)
+    whole = outcome(tmp_path / "whole")
+    assert all(outcome(tmp_path / event) == whole for event in (*WRITE, CALL))
     for number, point in enumerate(points):
         folder = tmp_path / f"killed{number}"
-        cache = tmp_path / (f"cache{number}" if number % 3 == 0 or point[1] < 6 else "cache")
-        killed = run_train(*model, f"hydra.run.dir={folder}", cache=cache, kill_at=point)
+        own = tmp_path / f"cache{number}" if number % 3 == 0 else cache
+        killed = fork_train(*command, f"hydra.run.dir={folder}", cache=own, kill_at=point)
         assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
-        again = run_train(*model, f"hydra.run.dir={folder}", cache=cache)
+        again = fork_train(*command, f"hydra.run.dir={folder}", cache=own)
         assert again.returncode == 0, (point, again.stderr)
         assert outcome(folder) == whole, point
         assert left_over(folder) == [], point
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(KILL_POINTS // 30))
+def test_kill_9_at_random_points(tmp_path: Path, cache: Path, seed: int) -> None:
+    """Inside every kind of write (each file is fsynced, then renamed) and anywhere between them."""
+    model, optimizer = [("dmpnn", "looksam"), ("compt", "graphsam"), ("grover", "esam")][seed]
+    kill_at_points(tmp_path, cache, model, 30, seed + 1, "diagnostics=gradients", f"optimizer={optimizer}")
 
 
 @pytest.mark.slow

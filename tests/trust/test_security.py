@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from molsam import cli, preflight, result
 from molsam.config import compose
 from molsam.errors import ConfigError, StorageError
 from molsam.folder import stored
 from molsam.models.grover_checkpoint import read_checkpoint
+from molsam.run import start
 from molsam.training import checkpoint
 from tests.paths import ROOT
 from tests.trust.helpers import command, settings, train
@@ -44,31 +48,36 @@ def test_no_secret_is_written(whole: Path) -> None:
         assert SECRET[::-1].encode() not in content, path
 
 
-EVIL = {"_target_": "molsam.files.write_json", "_args_": ["PROOF", 1]}
 PLACES = ["model", "model.featurizer", "model.hidden_sizes.0", "optimizer", "optimizer.base", "optimizer.base.betas.0"]
 PLACES += ["optimizer.rho_schedule", "lr_schedule", "callbacks.mine", "callbacks.mine.atoms", "diagnostics.gradients"]
 TARGETS = ["os.system", "subprocess.Popen", "builtins.eval", "molsam.files.os.system", "molsam.files.write_json"]
 TARGETS += ["molsam.training.checkpoint.os.replace", "molsam.training.checkpoint.Path", "molsam.cli.main", "torch.load"]
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("target", TARGETS)
-def test_a_target_names_a_class_of_molsam_or_nothing(tmp_path: Path, place: str, target: str) -> None:
+@pytest.fixture(scope="module")
+def shared_settings() -> str:
+    """Resolved settings with observers, as JSON."""
     cfg = settings("gcn", "callbacks=attention", "diagnostics=gradients")
     cfg.callbacks.mine = cfg.callbacks.attention
-    plain: Any = yaml.safe_load(json.dumps(preflight.plain(cfg)))
+    return json.dumps(preflight.plain(cfg))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_names_a_class_of_molsam_or_nothing(
+    tmp_path: Path, place: str, target: str, shared_settings: str
+) -> None:
+    plain: Any = json.loads(shared_settings)
     node, *inner = plain, *place.split(".")
     for key in inner[:-1]:
         node = node[int(key)] if isinstance(node, list) else node[key]
     evil = {"_target_": target, "_args_": [str(tmp_path / "proof"), 1]}
     last = int(inner[-1]) if isinstance(node, list) else inner[-1]
     node[last] = evil if place.count(".") or place == "lr_schedule" else {**node[last], **evil}
-    from omegaconf import OmegaConf
-
     with pytest.raises(
         ConfigError, match=r"is not allowed; use a class of molsam|is no class that is defined there|cannot be imported"
     ):
-        train(OmegaConf.create(plain), tmp_path / "run")
+        start(OmegaConf.create(plain), tmp_path / "run", [])
     assert not (tmp_path / "proof").exists()
 
 
@@ -102,7 +111,11 @@ def test_hydras_own_section_calls_nothing(
     text = yaml.safe_dump(HYDRA[kind]).replace("PROOF", str(proof))
     (tmp_path / "experiment" / "shared.yaml").write_text(f"# @package _global_\n{text}")
     arguments = ["--config-dir", str(tmp_path), "experiment=shared", "model=gcn", f"hydra.run.dir={tmp_path / 'run'}"]
-    code, error = command(capsys, monkeypatch, *arguments)
+    with warnings.catch_warnings():
+        # Of handlers that Hydra made before it came to the one that is refused.
+        warnings.simplefilter("ignore", ResourceWarning)
+        code, error = command(capsys, monkeypatch, *arguments)
+        gc.collect()
     assert code == 2, error
     assert "whitelist" in error
     assert "Traceback" not in error

@@ -75,9 +75,10 @@ def test_every_optimizer_passes_with_every_schedule_and_base(name: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["dataset", "split", "lr_schedule", "logger", "diagnostics", "experiment", "debug"])
-def test_every_option_of_the_other_groups_composes(group: str) -> None:
+def test_every_option_of_the_other_groups_composes(group: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("smiles,y\nC,1\n")
     for path in (CONF / group).glob("*.yaml"):
-        extra = ["dataset.path=x.csv"] if path.stem == "csv" else []
+        extra = [f"dataset.path={tmp_path / 'x.csv'}"] if path.stem == "csv" else []
         if path.stem in ("cifar10", "cifar100", "official"):
             extra = ["dataset=cifar100", "model=resnet18"]
         preflight.check(compose(["model=gcn", *extra, f"{group}={path.stem}"]))

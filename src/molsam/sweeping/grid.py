@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsam import result
+from molsam import inputs, result
 from molsam.errors import ConfigError, MolsamError, StorageError
 from molsam.folder import read_status
 from molsam.sweeping import compose, estimate, reuse, summary
@@ -119,8 +119,11 @@ class Grid:
         self.shared = not storages.is_file(study.node)
 
     def run(self) -> None:
-        """Until every cell is done or failed. Raises SweepIncomplete."""
+        """Until every cell is done or failed. Raises SweepIncomplete, or as `inputs.check` does before the first cell."""
         name, total = self.sweeper.sweep_name, len(self.plan)
+        for planned in self.plan:
+            if planned.cell.name not in self.before:
+                inputs.check(planned.config)
         print(f"{name}: {len(self.before)} of {total} cells are done already", file=sys.stderr)
         with ProgressLine(name, self.count, in_place=not self.sweeper.in_process()):
             while True:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from omegaconf import DictConfig, OmegaConf
 
+from molsam import inputs
 from molsam.config import plain
 from molsam.sweeping import compose, plots, summary
 from molsam.sweeping.cells import key_of
@@ -103,6 +104,7 @@ class Search:
     def run(self) -> None:
         """Until the study has its trials. Raises SweepIncomplete."""
         name = self.sweeper.sweep_name
+        inputs.check(self.sweeper.config)
         print(f"{name}: {self.before} of {self.total} trials are over already", file=sys.stderr)
         with ProgressLine(name, self.count, in_place=not self.sweeper.in_process()):
             while True:

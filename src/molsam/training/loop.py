@@ -347,6 +347,7 @@ class Trainer:
                 "seconds": self.clock.seconds,
             },
             "seconds": self.earlier + time.monotonic() - self.begun,
+            "made_from": self._made_from(),
             "torch_rng": torch.get_rng_state(),
             "trackers": [tracker.state() for tracker in self.trackers],
             "callbacks": [callback.state_dict() for callback in self.callbacks],
@@ -356,8 +357,21 @@ class Trainer:
             state["cuda_rng"] = torch.cuda.get_rng_state_all()
         return state
 
+    def _made_from(self) -> dict[str, str]:
+        """Hashes of what must not change between a checkpoint and its continuation."""
+        return {"data file": self.dataset.report.hash, "split": self.split.hash}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`; the trackers are told theirs when they start."""
+        """Go on from `state_dict`; the trackers are told theirs when they start.
+
+        Raises ConfigError if the data or the split are no longer those of the checkpoint.
+        """
+        for name, digest in self._made_from().items():
+            if state["made_from"][name] != digest:
+                raise ConfigError(
+                    f"it was made with another {name} (hash {state['made_from'][name]}, now {digest}), so going on "
+                    "would mix the two; put back what was there."
+                )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.stop = state["epoch"], state["step"], state["stop"]
