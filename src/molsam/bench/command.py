@@ -47,6 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=None, help="torch threads (default: one a core)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians are reported")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="of `training`: spare the epoch that finds peak memory"
+    )
     parser.add_argument("--picture", type=Path, default=None, help="of `size`: draw it into this PNG file")
     parser.add_argument("--json", type=Path, default=None, help="also write the rows to this file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for train.py")
@@ -81,7 +84,7 @@ def measure(kind: str, args: argparse.Namespace) -> Rows:
     if kind == "training":
         from molsam.bench.training import bench_training
 
-        return bench_training(models, both, *how)
+        return bench_training(models, both, *how, memory=not args.no_memory)
     if kind == "against":
         from molsam.bench.peers import bench_against
 

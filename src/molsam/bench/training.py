@@ -139,7 +139,13 @@ class Bench:
 
 
 def bench_training(
-    models: Sequence[str], datasets: Sequence[str], rounds: int, seconds: float, overrides: Sequence[str]
+    models: Sequence[str],
+    datasets: Sequence[str],
+    rounds: int,
+    seconds: float,
+    overrides: Sequence[str],
+    *,
+    memory: bool = True,
 ) -> list[dict[str, Any]]:
     """Interleaved rounds over all models and datasets; the machine's peak is measured in every round."""
     benches = [Bench(model, dataset, overrides) for dataset in datasets for model in models]
@@ -151,10 +157,14 @@ def bench_training(
         for i, bench in enumerate(benches):
             peaks[i].append(matrix_peak())
             rates[i].append(bench.rate(seconds))
-    return [_row(bench, rates[i], peaks[i], overrides) for i, bench in enumerate(benches)]
+    rows = [_row(bench, rates[i], peaks[i]) for i, bench in enumerate(benches)]
+    if memory:
+        for row, bench in zip(rows, benches, strict=True):
+            row["memory_mb"] = peak_memory(bench.name, bench.dataset_name, overrides)
+    return rows
 
 
-def _row(bench: Bench, rates: list[float], peaks: list[float], overrides: Sequence[str]) -> dict[str, Any]:
+def _row(bench: Bench, rates: list[float], peaks: list[float]) -> dict[str, Any]:
     work, peak, parts = bench.flops_per_graph(), median(peaks), bench.parts()
     return {
         "model": bench.name,
@@ -166,7 +176,6 @@ def _row(bench: Bench, rates: list[float], peaks: list[float], overrides: Sequen
         "peak_gflops": peak,
         "fraction_of_peak": median([rate * work / (p * 1e9) for rate, p in zip(rates, peaks, strict=True)]),
         **{f"{name}_share": value / sum(parts.values()) for name, value in parts.items()},
-        "memory_mb": peak_memory(bench.name, bench.dataset_name, overrides),
     }
 
 

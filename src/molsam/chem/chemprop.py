@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from rdkit.Chem import Atom, BondType, Mol
+from rdkit.Chem import BondType, Mol
 from rdkit.Chem.rdchem import HybridizationType
 
 from molsam.chem.arrays import MolArrays
-from molsam.chem.reading import OneHot, atoms_of, bonds_of, columns, directed, with_other, without_other
+from molsam.chem.reading import Atoms, Bonds, Kinds, OneHot, atoms_of, bonds_of, with_other, without_other
 
 _H = HybridizationType
 _TAIL = (with_other(range(6)), with_other([-1, -2, 1, 2, 0]), with_other(range(4)), with_other(range(5)))
@@ -23,16 +25,37 @@ _ATOMS = {
     ),
 }
 _TYPES = without_other([BondType.SINGLE, BondType.DOUBLE, BondType.TRIPLE, BondType.AROMATIC])
-_BONDS = OneHot(1, _TYPES, 2, with_other(range(6)))
+_BOND = OneHot(1, _TYPES, 2, with_other(range(6)))
 
-ATOM_PROPERTIES = (
-    Atom.GetAtomicNum,
-    Atom.GetTotalDegree,
-    Atom.GetFormalCharge,
-    Atom.GetChiralTag,
-    Atom.GetTotalNumHs,
-    Atom.GetHybridization,
-)
+
+def _bond(properties: tuple[Any, ...]) -> np.ndarray:
+    """[14]: no bond (always 0), type (4), conjugated, in a ring, stereo 0-5 or other."""
+    features = _BOND.write(properties[:2])
+    features[5:7] = properties[2:]
+    return features
+
+
+def with_aromatic_and_mass(one_hot: OneHot, first: int) -> Kinds:
+    """Atoms by the properties of `one_hot`, aromatic (0 or 1, to column `first`) and mass (a hundredth, the next)."""
+
+    def encode(properties: tuple[Any, ...]) -> np.ndarray:
+        *codes, aromatic, mass = properties
+        features = one_hot.write(codes)
+        features[first : first + 2] = aromatic, 0.01 * mass
+        return features
+
+    return Kinds(one_hot.width, encode)
+
+
+BONDS = Kinds(_BOND.width, _bond)
+_KINDS = {name: with_aromatic_and_mass(one_hot, one_hot.width - 2) for name, one_hot in _ATOMS.items()}
+
+
+def atom_properties(atoms: Atoms, bonds: Bonds) -> list[Sequence[Any]]:
+    """Of every atom: element, degree with hydrogens, charge, chiral tag, hydrogens, hybridisation, aromatic, mass."""
+    degree, aromatic, _ = bonds.around(len(atoms.items))
+    degree = list(map(operator.add, degree, atoms.hydrogens))
+    return [atoms.elements, degree, atoms.charges, atoms.tags, atoms.hydrogens, atoms.hybrids, aromatic, atoms.masses]
 
 
 class ChempropFeaturizer:
@@ -55,30 +78,12 @@ class ChempropFeaturizer:
         self.node_dim = _ATOMS[atoms].width
 
     def __call__(self, mol: Mol) -> MolArrays:
-        atoms = atoms_of(mol)
-        nodes = _ATOMS[self.atoms].write(columns(atoms, ATOM_PROPERTIES))
-        nodes[:, -2:] = aromatic_and_mass(atoms)
-        bonds = bonds_of(mol, self.bond_order)
-        return MolArrays(nodes, *directed(bonds, bond_features(bonds)))
+        atoms, bonds = atoms_of(mol), bonds_of(mol, self.bond_order)
+        properties = zip(*atom_properties(atoms, bonds), strict=True)
+        return MolArrays(_KINDS[self.atoms].features(properties), *bonds.directed(BONDS))
 
     def settings(self) -> dict[str, Any]:
         return {"atoms": self.atoms, "bond_order": self.bond_order}
-
-
-def aromatic_and_mass(atoms: list[Atom]) -> np.ndarray:
-    """float64 [n, 2]: aromatic, 0.01 * atomic mass."""
-    out = np.empty((len(atoms), 2))
-    out[:, 0] = list(map(Atom.GetIsAromatic, atoms))
-    out[:, 1] = list(map(Atom.GetMass, atoms))
-    out[:, 1] *= 0.01
-    return out
-
-
-def bond_features(bonds: np.ndarray) -> np.ndarray:
-    """float32 [m, 14]: no bond (always 0), type (4), conjugated, in a ring, stereo 0-5 or other."""
-    features = _BONDS.write(bonds[2:4])
-    features[:, 5:7] = bonds[4:6].T
-    return features
 
 
 def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,7 @@ from rdkit.Chem.rdPartialCharges import ComputeGasteigerCharges
 
 from molsam.chem.arrays import MolArrays
 from molsam.chem.distances import topological_distances
-from molsam.chem.reading import (
-    CONJUGATED,
-    RING,
-    TYPE,
-    OneHot,
-    atoms_of,
-    bonds_of,
-    choices,
-    columns,
-    directed,
-    with_other,
-)
+from molsam.chem.reading import Bonds, Kinds, OneHot, atoms_of, bonds_of, choices, with_other
 
 _H = HybridizationType
 _S = BondStereo
@@ -38,12 +28,25 @@ _BONDS = OneHot(
     3,
 )
 _CHARGES = ("_GasteigerCharge", "_GasteigerHCharge")
-
-
-_ONE_HOT = (Atom.GetAtomicNum, Atom.GetHybridization)
-_NUMBERS = (Atom.GetTotalNumHs, Atom.GetFormalCharge, Atom.GetTotalValence)
-_FLAGS = (Atom.GetIsAromatic, Atom.IsInRing)
 _HYDROGEN = 1
+
+
+def _atom(properties: tuple[Any, ...]) -> np.ndarray:
+    element, hybridisation, hydrogens, degree, charge, valence, aromatic, ring = properties
+    features = _ATOMS.write((element, hybridisation))
+    features[107:111] = hydrogens / 8, degree / 4, charge / 8, valence / 8
+    features[113:115] = aromatic, ring
+    return features
+
+
+def _bond(properties: tuple[Any, ...]) -> np.ndarray:
+    kind, stereo, conjugated, ring = properties
+    features = _BONDS.write((kind, stereo))
+    features[10:] = conjugated, kind == BondType.AROMATIC, ring
+    return features
+
+
+_ATOM_KINDS, _BOND_KINDS = Kinds(_ATOMS.width, _atom), Kinds(_BONDS.width, _bond)
 
 
 class ComptFeaturizer:
@@ -60,34 +63,27 @@ class ComptFeaturizer:
     self_loops = False
 
     def __call__(self, mol: Mol) -> MolArrays:
-        atoms = atoms_of(mol)
         bonds = bonds_of(mol)
-        return MolArrays(_nodes(mol, atoms, bonds), *directed(bonds, _edges(bonds)), topological_distances(mol))
+        return MolArrays(_nodes(mol, bonds), *bonds.directed(_BOND_KINDS), topological_distances(mol))
 
     def settings(self) -> dict[str, Any]:
         return {}
 
 
-def _nodes(mol: Mol, atoms: list[Atom], bonds: np.ndarray) -> np.ndarray:
+def _nodes(mol: Mol, bonds: Bonds) -> np.ndarray:
+    atoms = atoms_of(mol)
+    degree, aromatic, ring = bonds.around(len(atoms.items))
+    hydrogens = atoms.hydrogens
+    if _HYDROGEN in atoms.elements:  # those that are atoms of the graph count as hydrogens too
+        for a, b in bonds.ends:
+            hydrogens[a] += atoms.elements[b] == _HYDROGEN
+            hydrogens[b] += atoms.elements[a] == _HYDROGEN
+    valences = map(Atom.GetTotalValence, atoms.items)
+    nodes = _ATOM_KINDS.features(
+        zip(atoms.elements, atoms.hybrids, hydrogens, degree, atoms.charges, valences, aromatic, ring, strict=True)
+    )
     ComputeGasteigerCharges(mol)
-    kinds = columns(atoms, _ONE_HOT)
-    hydrogens, charge, valence = columns(atoms, _NUMBERS)
-    src, dst = np.concatenate([bonds[:2], bonds[1::-1]], axis=1)
-    degree = np.bincount(src, minlength=len(atoms))
-    # Hydrogens that are atoms of the graph count as hydrogens too.
-    hydrogens += np.bincount(src[kinds[0, dst] == _HYDROGEN], minlength=len(atoms))
-    nodes = _ATOMS.write(kinds)
-    nodes[:, 107], nodes[:, 108], nodes[:, 109], nodes[:, 110] = hydrogens / 8, degree / 4, charge / 8, valence / 8
-    gasteiger = np.array([[atom.GetDoubleProp(name) for atom in atoms] for name in _CHARGES])
-    nodes[:, 111:113] = np.where(np.isfinite(gasteiger), gasteiger, 0.0).T
-    nodes[:, 113:115] = columns(atoms, _FLAGS).T
-    nodes[:, 115] = np.arange(1, len(atoms) + 1)
+    gasteiger = [atom.GetDoubleProp(name) for atom in atoms.items for name in _CHARGES]
+    nodes[:, 111:113] = np.array([x if isfinite(x) else 0.0 for x in gasteiger]).reshape(-1, 2)
+    nodes[:, 115] = np.arange(1, len(nodes) + 1)
     return nodes
-
-
-def _edges(bonds: np.ndarray) -> np.ndarray:
-    edges = _BONDS.write(bonds[2:4])
-    edges[:, 10] = bonds[CONJUGATED]
-    edges[:, 11] = bonds[TYPE] == int(BondType.AROMATIC)
-    edges[:, 12] = bonds[RING]
-    return edges

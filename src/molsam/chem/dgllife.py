@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +11,7 @@ from rdkit.Chem import Atom, BondType, GetPeriodicTable, Mol
 from rdkit.Chem.rdchem import HybridizationType
 
 from molsam.chem.arrays import MolArrays
-from molsam.chem.reading import OneHot, atoms_of, bonds_of, columns, directed, with_other, without_other
+from molsam.chem.reading import Atoms, Bonds, Kinds, OneHot, atoms_of, bonds_of, with_other, without_other
 
 _H = HybridizationType
 _HYBRIDS = [_H.SP, _H.SP2, _H.SP3, _H.SP3D, _H.SP3D2]
@@ -46,23 +48,36 @@ _ATOMS = {
         3,
     ),
 }
-_PROPERTIES = {
-    "canonical": (
-        Atom.GetAtomicNum,
-        Atom.GetDegree,
-        Atom.GetNumImplicitHs,
-        Atom.GetHybridization,
-        Atom.GetTotalNumHs,
-    ),
-    "attentivefp": (Atom.GetAtomicNum, Atom.GetDegree, Atom.GetHybridization, Atom.GetTotalNumHs),
-}
 _GAPS = {"canonical": [61, 62, 68], "attentivefp": [22, 23, 30]}
-_NUMBERS = (Atom.GetFormalCharge, Atom.GetNumRadicalElectrons, Atom.GetIsAromatic)
 _TYPES = without_other([BondType.SINGLE, BondType.DOUBLE, BondType.TRIPLE, BondType.AROMATIC])
 # RDKit's numbers 0-5 are NONE, ANY, Z, E, CIS, TRANS.
 _BONDS = {
     "canonical": OneHot(_TYPES, 2, without_other(range(6))),
     "attentivefp": OneHot(_TYPES, 2, without_other(range(4))),
+}
+
+
+def _atom(name: str, properties: tuple[Any, ...]) -> np.ndarray:
+    *codes, charge, radicals, aromatic, possible, cip = properties
+    features = _ATOMS[name].write(codes)
+    features[_GAPS[name]] = charge, radicals, aromatic
+    if name == "attentivefp":
+        features[36:] = possible, cip == "R", cip == "S"
+    return features
+
+
+def _bond(name: str, self_loop: bool, properties: tuple[Any, ...]) -> np.ndarray:
+    features = np.zeros(_BONDS[name].width + self_loop, dtype=np.float32)
+    features[: _BONDS[name].width] = _BONDS[name].write(properties[:2])
+    features[4:6] = properties[2:]
+    return features
+
+
+_ATOM_KINDS = {name: Kinds(one_hot.width, partial(_atom, name)) for name, one_hot in _ATOMS.items()}
+_BOND_KINDS = {
+    (name, loop): Kinds(one_hot.width + loop, partial(_bond, name, loop))
+    for name, one_hot in _BONDS.items()
+    for loop in (False, True)
 }
 
 
@@ -87,35 +102,42 @@ class DgllifeFeaturizer:
         self.edge_dim = _BONDS[atoms].width + int(self_loop)
 
     def __call__(self, mol: Mol) -> MolArrays:
-        atoms = atoms_of(mol)
-        bonds = bonds_of(mol)
-        edges, src, dst = directed(bonds, self._bond_features(bonds))
+        atoms, bonds = atoms_of(mol), bonds_of(mol)
+        edges, src, dst = bonds.directed(_BOND_KINDS[self.atoms, self.self_loops])
         if self.self_loops:
-            n = len(atoms)
+            n = mol.GetNumAtoms()
             loops = np.zeros((n, self.edge_dim), dtype=np.float32)
             loops[:, -1] = 1
             own = np.arange(n, dtype=np.int32)
             edges, src, dst = np.concatenate([edges, loops]), np.concatenate([src, own]), np.concatenate([dst, own])
-        return MolArrays(self._nodes(atoms), edges, src, dst)
+        return MolArrays(self._nodes(atoms, bonds), edges, src, dst)
 
     def settings(self) -> dict[str, Any]:
         return {"atoms": self.atoms, "self_loop": self.self_loops}
 
-    def _nodes(self, atoms: list[Atom]) -> np.ndarray:
-        nodes = _ATOMS[self.atoms].write(columns(atoms, _PROPERTIES[self.atoms]))
-        nodes[:, _GAPS[self.atoms]] = columns(atoms, _NUMBERS).T
-        if self.atoms == "attentivefp":
-            nodes[:, 36:] = [_chirality(atom) for atom in atoms]
-        return nodes
+    def _nodes(self, atoms: Atoms, bonds: Bonds) -> np.ndarray:
+        items, n = atoms.items, len(atoms.items)
+        degree, aromatic, _ = bonds.around(n)
+        canonical = self.atoms == "canonical"
+        properties = zip(
+            atoms.elements,
+            degree,
+            *([map(Atom.GetNumImplicitHs, items)] if canonical else []),
+            atoms.hybrids,
+            atoms.hydrogens,
+            atoms.charges,
+            map(Atom.GetNumRadicalElectrons, items),
+            aromatic,
+            repeat(False, n) if canonical else map(_may_be_chiral, items),
+            repeat("", n) if canonical else map(_cip, items),
+            strict=True,
+        )
+        return _ATOM_KINDS[self.atoms].features(properties)
 
-    def _bond_features(self, bonds: np.ndarray) -> np.ndarray:
-        features = np.zeros((bonds.shape[1], self.edge_dim), dtype=np.float32)
-        block = _BONDS[self.atoms]
-        features[:, : block.width] = block.write(bonds[2:4])
-        features[:, 4:6] = bonds[4:6].T
-        return features
+
+def _may_be_chiral(atom: Atom) -> bool:
+    return bool(atom.HasProp("_ChiralityPossible"))
 
 
-def _chirality(atom: Atom) -> tuple[bool, bool, bool]:
-    code = atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else None
-    return bool(atom.HasProp("_ChiralityPossible")), code == "R", code == "S"
+def _cip(atom: Atom) -> str:
+    return str(atom.GetProp("_CIPCode")) if atom.HasProp("_CIPCode") else ""

@@ -26,7 +26,9 @@ def topological_distances(mol: Mol) -> np.ndarray:
     if n <= LARGE:
         # `force`: RDKit would otherwise keep the matrix with the molecule, which takes longer than to compute it.
         found = rdmolops.GetDistanceMatrix(mol, force=True)
-        return np.where(found < n, found, DISCONNECTED).astype(np.int16)
+        if found.max() >= n:
+            found = np.where(found < n, found, DISCONNECTED)
+        return found.astype(np.int16)
     return shortest_paths(n, *rdmolops.GetAdjacencyMatrix(mol).nonzero())
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-import numpy as np
 from rdkit import Chem
 from rdkit.Chem import Atom, Mol
 from rdkit.Chem.rdchem import HybridizationType
 
 from molsam.chem.arrays import MolArrays
-from molsam.chem.chemprop import ATOM_PROPERTIES, aromatic_and_mass, bond_features
-from molsam.chem.reading import OneHot, atoms_of, bonds_of, columns, directed, with_other
+from molsam.chem.chemprop import BONDS, atom_properties, with_aromatic_and_mass
+from molsam.chem.reading import OneHot, atoms_of, bonds_of, with_other
 from molsam.errors import InvalidMolecule
 
 # The charge is used as a list index into six places, negative ones counted from the end: -1 shares its place with +5.
@@ -28,25 +29,44 @@ _ATOMS = OneHot(
     with_other(range(7)),
     10,
 )
-# Of a sanitized molecule the number of implicit hydrogens is the implicit valence.
-_PROPERTIES = (*ATOM_PROPERTIES, Atom.GetNumImplicitHs)
+_KINDS = with_aromatic_and_mass(_ATOMS, 131)
 RING_SIZES = range(3, 9)
 
-# Hydrogen acceptor, hydrogen donor, acidic, basic: the published patterns, with what concerns one atom alone moved out
-# of the recursive parts, which RDKit matches against the whole molecule one by one. Each pattern is one atom.
+# Hydrogen acceptor, hydrogen donor, acidic, basic: the published patterns of one atom, with what concerns it alone moved
+# out of the recursive parts, which RDKit matches against the whole molecule one by one; and by its symbol (lower case:
+# aromatic), so that only parts which can match are tried.
 PATTERNS = (
-    (
-        "[O&H1&v2&!$(O-*=[O,N,P,S]),S&H1&v2&!$(S-*=[O,N,P,S]),O&H0&v2,S&H0&v2,O&-,S&-,N&v3&!$(N-*=[O,N,P,S]),"
-        "n&H0&+0,o&+0&!$(o:n)&!$(o:c:n),s&+0&!$(s:n)&!$(s:c:n)]"
-    ),
-    "[N&!H0&v3,N&!H0&v4&+1,O&H1&+0,S&H1&+0,n&H1&+0]",
-    "[$([C,S](=[O,S,P])-[O;H1,-1])]",
-    (
-        "[#7&+,$([N;H2;+0][C,a;!$(*=O)]),$([N;H1;+0]([C,a;!$(*=O)])[C,a;!$(*=O)]),"
-        "$([N;H0;+0]([C;!$(*=O)])([C;!$(*=O)])[C;!$(*=O)])]"
-    ),
+    {
+        "O": "O&H1&v2&!$(O-*=[O,N,P,S]),O&H0&v2,O&-",
+        "S": "S&H1&v2&!$(S-*=[O,N,P,S]),S&H0&v2,S&-",
+        "N": "N&v3&!$(N-*=[O,N,P,S])",
+        "n": "n&H0&+0",
+        "o": "o&+0&!$(o:n)&!$(o:c:n)",
+        "s": "s&+0&!$(s:n)&!$(s:c:n)",
+    },
+    {"N": "N&!H0&v3,N&!H0&v4&+1", "O": "O&H1&+0", "S": "S&H1&+0", "n": "n&H1&+0"},
+    {"C": "$(C(=[O,S,P])-[O;H1,-1])", "S": "$(S(=[O,S,P])-[O;H1,-1])"},
+    {
+        "N": (
+            "N&+,$([N;H2;+0][C,a;!$(*=O)]),$([N;H1;+0]([C,a;!$(*=O)])[C,a;!$(*=O)]),"
+            "$([N;H0;+0]([C;!$(*=O)])([C;!$(*=O)])[C;!$(*=O)])"
+        ),
+        "n": "n&+",
+    },
 )
-_QUERIES = tuple(Chem.MolFromSmarts(pattern) for pattern in PATTERNS)
+_SYMBOLS = {(6, False): "C", (7, False): "N", (8, False): "O", (16, False): "S"}
+_SYMBOLS |= {(7, True): "n", (8, True): "o", (16, True): "s"}
+
+
+@cache
+def _queries(present: frozenset[tuple[int, bool]]) -> list[tuple[int, Mol]]:
+    """(column, pattern) of those that atoms of these elements, aromatic or not, can match."""
+    symbols = [symbol for kind, symbol in _SYMBOLS.items() if kind in present]
+    found = []
+    for column, parts in enumerate(PATTERNS, start=141):
+        if fitting := [parts[symbol] for symbol in symbols if symbol in parts]:
+            found.append((column, Chem.MolFromSmarts(f"[{','.join(fitting)}]")))
+    return found
 
 
 class GroverFeaturizer:
@@ -56,34 +76,40 @@ class GroverFeaturizer:
     ring of 3 to 8 atoms. A charge beyond -6..5, for which the public code has no place, raises InvalidMolecule.
     """
 
-    VERSION = 1
+    VERSION = 2
     node_dim = 151
     edge_dim = 14
     pairs = False
     self_loops = False
 
     def __call__(self, mol: Mol) -> MolArrays:
-        atoms = atoms_of(mol)
-        codes = columns(atoms, _PROPERTIES)
-        _check_charges(codes[2])
-        nodes = _ATOMS.write(codes)
-        nodes[:, 131:133] = aromatic_and_mass(atoms)
-        for column, query in enumerate(_QUERIES, start=141):
-            nodes[[match[0] for match in mol.GetSubstructMatches(query)], column] = 1
+        atoms, bonds = atoms_of(mol), bonds_of(mol, "pairs")
+        *properties, aromatic, mass = atom_properties(atoms, bonds)
+        _check_charges(atoms.charges)
+        # Of a sanitized molecule the number of implicit hydrogens is the implicit valence.
+        implicit = map(Atom.GetNumImplicitHs, atoms.items)
+        nodes = _KINDS.features(zip(*properties, implicit, aromatic, mass, strict=True))
+        rows: list[int] = []
+        places: list[int] = []
+        kinds = frozenset(zip(atoms.elements, aromatic, strict=True)).intersection(_SYMBOLS)
+        for place, query in _queries(kinds):
+            found = mol.GetSubstructMatches(query, maxMatches=mol.GetNumAtoms())
+            rows += [atom for (atom,) in found]
+            places += [place] * len(found)
         for ring in mol.GetRingInfo().AtomRings():
             if len(ring) in RING_SIZES:
-                nodes[ring, 145 + len(ring) - RING_SIZES.start] = 1
-        bonds = bonds_of(mol, "pairs")
-        return MolArrays(nodes, *directed(bonds, bond_features(bonds)))
+                rows += ring
+                places += [145 + len(ring) - RING_SIZES.start] * len(ring)
+        nodes[rows, places] = 1
+        return MolArrays(nodes, *bonds.directed(BONDS))
 
     def settings(self) -> dict[str, Any]:
         return {}
 
 
-def _check_charges(charges: np.ndarray) -> None:
-    outside = (charges < min(CHARGES)) | (charges > max(CHARGES))
-    if outside.any():
-        atom = int(outside.argmax())
-        raise InvalidMolecule(
-            f"atom {atom} has charge {int(charges[atom]):+d}; GROVER's features know {min(CHARGES)} to {max(CHARGES):+d}"
-        )
+def _check_charges(charges: Sequence[int]) -> None:
+    for atom, charge in enumerate(charges):
+        if charge not in CHARGES:
+            raise InvalidMolecule(
+                f"atom {atom} has charge {charge:+d}; GROVER's features know {min(CHARGES)} to {max(CHARGES):+d}"
+            )

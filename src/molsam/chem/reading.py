@@ -1,16 +1,29 @@
-"""Reading atoms and bonds of an RDKit molecule in columns, and one-hot encoding by table lookup.
+"""Reading atoms and bonds of an RDKit molecule, and turning each kind of them into features once.
 
-One Boost.Python call costs about 0.3 microseconds, so a featurizer asks for each property of all atoms at once and
-turns integers into columns with numpy; per-atom Python lists would be several times slower.
+A call of RDKit costs about 0.4 microseconds, so nothing is asked that follows from what is known already. A call of
+numpy costs one to three, more than its arithmetic on so few atoms; so features are looked up (`Kinds`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
-from rdkit.Chem import Atom, Bond, BondType, Mol
+from rdkit.Chem import (
+    Atom,
+    Bond,
+    BondStereo,
+    BondType,
+    ChiralType,
+    CompositeQueryType,
+    GetPeriodicTable,
+    HybridizationType,
+    Mol,
+    RWMol,
+    rdqueries,
+)
 
 LOW, HIGH = -128, 255
 """Range of the integers that `OneHot` tells apart (an RDKit charge has 8 bits); larger ones count as HIGH."""
@@ -30,7 +43,7 @@ class OneHot:
         self.width = sum(block if isinstance(block, int) else block[1] for block in layout)
         # Values without a place are sent to one more column, which `write` cuts off.
         self._columns = np.full((len(blocks), HIGH - LOW + 1), self.width)
-        self._rows = np.arange(len(blocks))[:, None]
+        self._rows = np.arange(len(blocks))
         start, row = 0, 0
         for block in layout:
             if isinstance(block, int):
@@ -43,13 +56,11 @@ class OneHot:
                 self._columns[row, value - LOW] = start + place
             start, row = start + size, row + 1
 
-    def write(self, codes: np.ndarray) -> np.ndarray:
-        """float32 [n, width] from integer codes [blocks, n]; gaps are 0."""
-        n = codes.shape[1]
-        out = np.zeros((n, self.width + 1), dtype=np.float32)
-        places = self._columns[self._rows, np.minimum(codes, HIGH) - LOW]
-        out[np.arange(n), places] = 1
-        return out[:, :-1]
+    def write(self, codes: Sequence[int]) -> np.ndarray:
+        """float32 [width] from one integer a block; gaps are 0."""
+        out = np.zeros(self.width + 1, dtype=np.float32)
+        out[self._columns[self._rows, np.minimum(codes, HIGH) - LOW]] = 1
+        return out[:-1]
 
 
 def choices(values: Iterable[int]) -> dict[int, int]:
@@ -69,48 +80,127 @@ def without_other(values: Iterable[int]) -> tuple[dict[int, int], int, None]:
     return listed, len(listed), None
 
 
-def atoms_of(mol: Mol) -> list[Atom]:
-    """The atoms in index order (asking one by one is twice as fast as RDKit's iterator)."""
-    get = mol.GetAtomWithIdx
-    return [get(i) for i in range(mol.GetNumAtoms())]
+class Kinds(dict[tuple[Any, ...], int]):
+    """The feature vectors of all atoms (or bonds) met so far that differ in their properties: some hundred in a dataset.
+
+    encode: the properties of one -> its feature vector, of `width` numbers.
+    """
+
+    def __init__(self, width: int, encode: Callable[[tuple[Any, ...]], Any]) -> None:
+        super().__init__()
+        self._table = np.empty((64, width), dtype=np.float32)
+        self._encode = encode
+
+    def __missing__(self, properties: tuple[Any, ...]) -> int:
+        place = len(self)
+        if place == len(self._table):
+            self._table = np.concatenate([self._table, np.empty_like(self._table)])
+        self._table[place] = self._encode(properties)
+        self[properties] = place
+        return place
+
+    def features(self, properties: Iterable[tuple[Any, ...]], times: int = 1) -> np.ndarray:
+        """float32 [times * n, width]: the vectors of n atoms or bonds, each so many times in a row."""
+        places = np.array(list(map(self.__getitem__, properties)), dtype=np.int64)
+        return self._table.take(places if times == 1 else places.repeat(times), axis=0)
 
 
-def columns(items: Sequence[Any], getters: Sequence[Callable[[Any], Any]]) -> np.ndarray:
-    """int64 [getters, items]: each property of each atom or bond."""
-    out = np.empty((len(getters), len(items)), dtype=np.int64)
-    for row, getter in enumerate(getters):
-        out[row] = np.fromiter(map(getter, items), np.int64, len(items))
-    return out
+class Atoms(NamedTuple):
+    """What featurizers ask of the n atoms of a molecule."""
+
+    items: list[Atom]
+    elements: list[int]
+    hydrogens: list[int]
+    """that are no atoms of the graph"""
+    hybrids: list[HybridizationType]
+    charges: list[int]
+    tags: list[ChiralType]
+    masses: list[float]
 
 
-BEGIN, END, TYPE, STEREO, CONJUGATED, RING = range(6)
-"""Rows of `bonds_of`."""
-_READ = (Bond.GetBeginAtomIdx, Bond.GetEndAtomIdx, Bond.GetBondType, Bond.GetIsConjugated, Bond.IsInRing)
-_INTO = (BEGIN, END, TYPE, CONJUGATED, RING)
-_DOUBLE = int(BondType.DOUBLE)
+def atoms_of(mol: Mol) -> Atoms:
+    """The atoms in index order. Only the few that a query finds unusual are asked for charge, chiral tag and mass."""
+    get, n = mol.GetAtomWithIdx, mol.GetNumAtoms()
+    items = [get(i) for i in range(n)]  # twice as fast as RDKit's iterator
+    elements = list(map(Atom.GetAtomicNum, items))
+    hybrids, charges, tags = [HybridizationType.SP3] * n, [0] * n, [ChiralType.CHI_UNSPECIFIED] * n
+    masses = list(map(_MASSES.__getitem__, elements))
+    for (i,) in mol.GetSubstructMatches(_SP2, maxMatches=n):
+        hybrids[i] = HybridizationType.SP2
+    for (i,) in mol.GetSubstructMatches(_UNUSUAL, maxMatches=n):
+        atom = items[i]
+        hybrids[i], charges[i], tags[i] = atom.GetHybridization(), atom.GetFormalCharge(), atom.GetChiralTag()
+        masses[i] = atom.GetMass()
+    return Atoms(items, elements, list(map(Atom.GetTotalNumHs, items)), hybrids, charges, tags, masses)
 
 
-def bonds_of(mol: Mol, order: str = "rdkit") -> np.ndarray:
-    """int64 [6, m]: begin, end, type, stereo, conjugated, in ring of every bond.
+_MASSES = [GetPeriodicTable().GetAtomicWeight(element) for element in range(119)]
+
+
+def _pattern(query: Any, *others: Any) -> Mol:
+    """A pattern of one atom that fits any of the queries."""
+    for other in others:
+        query.ExpandQuery(other, CompositeQueryType.COMPOSITE_OR)
+    pattern = RWMol()
+    pattern.AddAtom(query)
+    return pattern.GetMol()
+
+
+def _rarely_hybridized() -> Any:
+    query = rdqueries.HybridizationEqualsQueryAtom(HybridizationType.SP2, True)
+    query.ExpandQuery(rdqueries.HybridizationEqualsQueryAtom(HybridizationType.SP3, True))
+    return query
+
+
+_SP2 = _pattern(rdqueries.HybridizationEqualsQueryAtom(HybridizationType.SP2))
+_UNUSUAL = _pattern(
+    _rarely_hybridized(),
+    rdqueries.FormalChargeEqualsQueryAtom(0, True),
+    rdqueries.IsotopeEqualsQueryAtom(0, True),
+    rdqueries.HasChiralTagQueryAtom(),
+)
+
+
+class Bonds(NamedTuple):
+    """The m bonds of a molecule."""
+
+    ends: list[tuple[int, int]]
+    kinds: list[tuple[Any, ...]]
+    """type, stereo, conjugated, in a ring"""
+
+    def around(self, atoms: int) -> tuple[list[int], list[bool], list[bool]]:
+        """Of so many atoms: how many bonds each has, whether it is aromatic, whether it is in a ring."""
+        degree, aromatic, in_ring = [0] * atoms, [False] * atoms, [False] * atoms
+        for (a, b), (kind, _, _, ring) in zip(self.ends, self.kinds, strict=True):
+            degree[a] += 1
+            degree[b] += 1
+            if ring:
+                in_ring[a] = in_ring[b] = True
+                if kind == BondType.AROMATIC:
+                    aromatic[a] = aromatic[b] = True
+        return degree, aromatic, in_ring
+
+    def directed(self, kinds: Kinds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Both directions of every bond side by side: edges float32 [2m, d], src int32 [2m], dst int32 [2m]."""
+        src = np.fromiter(chain.from_iterable(self.ends), np.int32, 2 * len(self.ends))
+        return kinds.features(self.kinds, times=2), src, src.reshape(-1, 2)[:, ::-1].ravel()
+
+
+def bonds_of(mol: Mol, order: str = "rdkit") -> Bonds:
+    """Every bond of a molecule.
 
     order: "rdkit" keeps RDKit's order and directions; "pairs" goes through atom pairs a1 < a2 in rising order.
     """
     get = mol.GetBondWithIdx
-    items = [get(i) for i in range(mol.GetNumBonds())]
-    bonds = np.zeros((6, len(items)), dtype=np.int64)
-    for row, getter in zip(_INTO, _READ, strict=True):
-        bonds[row] = np.fromiter(map(getter, items), np.int64, len(items))
+    bonds = [get(i) for i in range(mol.GetNumBonds())]
+    types = list(map(Bond.GetBondType, bonds))
     # In a molecule read from SMILES only double bonds have stereo, and asking every bond is slow.
-    for i in np.flatnonzero(bonds[TYPE] == _DOUBLE).tolist():
-        bonds[STEREO, i] = items[i].GetStereo()
+    double, none = BondType.DOUBLE, BondStereo.STEREONONE
+    stereo = [bond.GetStereo() if kind == double else none for bond, kind in zip(bonds, types, strict=True)]
+    ends = list(zip(map(Bond.GetBeginAtomIdx, bonds), map(Bond.GetEndAtomIdx, bonds), strict=True))
+    kinds = list(zip(types, stereo, map(Bond.GetIsConjugated, bonds), map(Bond.IsInRing, bonds), strict=True))
     if order == "pairs":
-        low, high = np.minimum(bonds[0], bonds[1]), np.maximum(bonds[0], bonds[1])
-        bonds[BEGIN], bonds[END] = low, high
-        bonds = bonds[:, np.argsort(low * mol.GetNumAtoms() + high)]
-    return bonds
-
-
-def directed(bonds: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both directions of every bond side by side: edges float32 [2m, d], src int32 [2m], dst int32 [2m]."""
-    ends = bonds[:2].astype(np.int32)
-    return np.repeat(features, 2, axis=0), ends.T.reshape(-1), ends[::-1].T.reshape(-1)
+        ends = [(a, b) if a < b else (b, a) for a, b in ends]
+        places = sorted(range(len(ends)), key=ends.__getitem__)
+        ends, kinds = [ends[i] for i in places], [kinds[i] for i in places]
+    return Bonds(ends, kinds)
