@@ -58,10 +58,11 @@ class Subject(NamedTuple):
     molecules: PackedMolecules
     config: DictConfig
 
-    def build(self, n_tasks: int = 2, seed: int = 0, **changes: object) -> MoleculeModel:
+    def build(self, n_tasks: int = 2, seed: int = 0, descriptor_dim: int = 0, **changes: object) -> MoleculeModel:
         torch.manual_seed(seed)
         config = {**self.config, **{k: v for k, v in changes.items() if k in self.config}}
-        spec = DataSpec(self.featurizer.node_dim, self.featurizer.edge_dim, n_tasks, max_atoms=len(CHAIN))
+        width = self.featurizer.node_dim, self.featurizer.edge_dim
+        spec = DataSpec(*width, n_tasks, max_atoms=len(CHAIN), descriptor_dim=descriptor_dim)
         return preflight.build("model", OmegaConf.create(config), spec)
 
     def pack(self, smiles: list[str]) -> PackedMolecules:
@@ -144,6 +145,16 @@ def test_a_dgl_graph_goes_through_every_model(name: str) -> None:
         logits = model(batch.to(dtype=torch.float64)).logits
         found.append([logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))])
     torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_descriptors_are_read(name: str) -> None:
+    own = subject(name)
+    model = own.build(descriptor_dim=3).double().eval()
+    batch = own.molecules.batch(range(4)).to(dtype=torch.float64)
+    batch.descriptors = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(batch).logits[..., 0].sum(), batch.descriptors)
+    assert gradient.all()
 
 
 @pytest.mark.parametrize("name", MODELS)
