@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
@@ -73,6 +74,13 @@ def _known(error: Exception) -> int | None:
             file=sys.stderr,
         )
         return 5
+    if isinstance(error, yaml.YAMLError):
+        # Hydra reads settings as plain values: other tags, or what is no YAML at all, end here.
+        print(
+            f"molsam: a configuration file is no plain YAML ({' '.join(str(error).split())}); correct it.",
+            file=sys.stderr,
+        )
+        return 2
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, HydraException):
         cause = cause.__cause__

@@ -113,6 +113,8 @@ def _fold(cfg: DictConfig, training: TrainingConfig, folder: Path, fold: int, in
     done = None if cfg.overwrite else result.read(folder)
     if done is not None and done["config_hash"] == digest:
         console.say(f"{folder} is finished already; overwrite=true trains it anew.")
+        # A kill may have come between the result and this.
+        checkpoint.remove(folder / "last" / "checkpoint.safetensors")
         return done
     if cfg.overwrite:
         checkpoint.remove(folder / "last" / "checkpoint.safetensors")

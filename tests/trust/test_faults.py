@@ -146,7 +146,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize("taken", [0, 30_000, 50_000, 60_000])
+TAKEN = (0, 30_000, 50_000, 60_000)
+
+
+@pytest.mark.parametrize("taken", TAKEN)
 def test_a_real_disk_that_is_full(
     tmp_path: Path, small_disk: Path, taken: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -322,10 +322,13 @@ def test_any_value_at_any_place(data: st.DataObject) -> None:
     check_with(plain, data.draw(st.sampled_from(leaves(plain))), data.draw(ANY))
 
 
+FUZZED, FUZZ_CASES = ("graphsam", "rst", "looksam"), 1200
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["graphsam", "rst", "looksam"])
+@pytest.mark.parametrize("optimizer", FUZZED)
 def test_many_thousand_settings(optimizer: str) -> None:
     plain = resolved(f"optimizer={optimizer}")
     places = st.sampled_from(leaves(plain))
-    check = rules(max_examples=1200, deadline=None, suppress_health_check=list(HealthCheck))
+    check = rules(max_examples=FUZZ_CASES, deadline=None, suppress_health_check=list(HealthCheck))
     check(given(places, ANY)(lambda path, value: check_with(plain, path, value)))()

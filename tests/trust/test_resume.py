@@ -19,6 +19,7 @@ import pytest
 from molsam.data.split import Split
 from molsam.errors import StorageError
 from molsam.optim import GraphSAM
+from molsam.training import checkpoint
 from molsam.training.interrupt import Interrupted
 from molsam.training.loop import Trainer
 from tests.integration.test_run import SMALL
@@ -32,6 +33,7 @@ from tests.trust.helpers import (
     fork_train,
     last_weights,
     left_over,
+    nth,
     outcome,
     run_train,
     settings,
@@ -86,6 +88,18 @@ def test_accumulation_early_stopping_sharpness_and_probes_go_on_to_the_bit(tmp_p
     )
     assert whole == killed
     assert len(whole) > 2
+
+
+def test_a_kill_after_the_result_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = settings("gcn", "training.checkpoint_steps=2")
+    with monkeypatch.context() as patch:
+        patch.setattr("molsam.run.checkpoint.remove", nth(1, Killed(), checkpoint.remove))
+        with pytest.raises(Killed):
+            train(cfg, tmp_path)
+    assert (tmp_path / "result.json").exists()
+    assert left_over(tmp_path)
+    train(cfg, tmp_path)
+    assert left_over(tmp_path) == []
 
 
 def test_folds_go_on_where_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,24 @@ def test_hydras_own_section_calls_nothing(
     assert not proof.exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["name: !!python/object/apply:os.system [touch PROOF]", "name: [", "a: b: c", "name: \x01"]
+)
+def test_a_configuration_file_is_plain_yaml(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proof = tmp_path / "proof"
+    (tmp_path / "experiment").mkdir()
+    path = tmp_path / "experiment" / "shared.yaml"
+    path.write_text(f"# @package _global_\n{text.replace('PROOF', str(proof))}\n")
+    code, error = command(capsys, monkeypatch, "--config-dir", str(tmp_path), "experiment=shared", "model=gcn")
+    assert code == 2, error
+    assert "is no plain YAML" in error
+    assert "shared.yaml" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not proof.exists()
+
+
 class Bomb:
     """Runs when unpickled."""
 

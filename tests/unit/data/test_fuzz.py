@@ -130,18 +130,24 @@ def test_any_smiles(smiles: str) -> None:
 @given(st.lists(st.tuples(SMILES, CELL), max_size=4), CONTENT)
 def test_any_dataset(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], content: bytes) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
-    text = "smiles,y\n" + "".join(f'"{s}",{y}\n' for s, y in [*rows, ("C", "1")])
-    load_anything(folder, text.encode(errors="surrogatepass"))
+    load_anything(folder, _text(rows))
     load_anything(folder, content)
 
 
+MANY = {
+    "files": lambda folder: given(CONTENT)(read_anything),
+    "molecules": lambda folder: given(SMILES)(featurize_anything),
+    "tables": lambda folder: given(tables())(lambda table: read_back(*table)),
+    "datasets": lambda folder: given(st.lists(st.tuples(SMILES, CELL), max_size=4))(
+        lambda rows: load_anything(folder, _text(rows))
+    ),
+}
+
+
 @pytest.mark.slow
-def test_many_thousand_files_and_molecules(tmp_path: Path) -> None:
-    LONG(given(CONTENT)(read_anything))()
-    LONG(given(SMILES)(featurize_anything))()
-    LONG(given(tables())(lambda table: read_back(*table)))()
-    cells = st.lists(st.tuples(SMILES, CELL), max_size=4)
-    LONG(given(cells)(lambda rows: load_anything(tmp_path, _text(rows))))()
+@pytest.mark.parametrize("kind", MANY)
+def test_many_thousand(tmp_path: Path, kind: str) -> None:
+    LONG(MANY[kind](tmp_path))()
 
 
 def _text(rows: list[tuple[str, str]]) -> bytes:

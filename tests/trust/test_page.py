@@ -1,0 +1,26 @@
+"""docs/trust.md says how much is tested: here the tests are counted."""
+
+from __future__ import annotations
+
+from tests.paths import ROOT
+from tests.trust import test_faults, test_hostile, test_resume, test_security, test_soak
+from tests.trust.helpers import MODELS, OPTIMIZERS
+from tests.unit.data.test_fuzz import LONG, MANY
+
+
+def test_the_page_counts_what_the_tests_try() -> None:
+    page = " ".join((ROOT / "docs" / "trust.md").read_text(encoding="utf-8").split())
+    hostile = (test_hostile.BAD, test_hostile.GOOD, test_hostile.FIT, test_hostile.INPUTS)
+    code = len(test_security.PLACES) * len(test_security.TARGETS) + len(test_security.HYDRA)
+    counts = (
+        f"{len(MODELS) * len(OPTIMIZERS)} pairs, {len(test_resume.PAIRS)} of them in the quick part",
+        f"started again | {test_resume.KILL_POINTS} points",
+        f"datasets | {len(MANY) * LONG.max_examples} cases",
+        f"any place | {len(test_hostile.FUZZED) * test_hostile.FUZZ_CASES} cases",
+        "are not there | {}, {}, {} and {} |".format(*map(len, hostile)),
+        f"would run code | {code} |",
+        f"file handles | {test_soak.RUNS} runs",
+        f"full at {['', '', '', '', 'four'][len(test_faults.TAKEN)]} levels",
+    )
+    for count in counts:
+        assert count in page, count
