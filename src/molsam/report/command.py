@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--all", action="store_true", help="one page with the state of every table and figure")
     parser.add_argument("changes", nargs="*", metavar="sweeps.KEY=VALUE",
                         help="as the sweep was run: sweeps.datasets=[esol,bbbp] sweeps.folds=3 sweeps.name=...")  # fmt: skip
-    parser.add_argument("--outputs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER",
+    parser.add_argument("--outputs", nargs="+", default=["outputs"], metavar="FOLDER",
                         help="where the runs are (default: outputs)")  # fmt: skip
     parser.add_argument("--to", type=Path, default=Path("outputs/reports"), metavar="FOLDER",
                         help="where the Markdown, CSV, LaTeX and figure go (default: outputs/reports)")  # fmt: skip
@@ -30,12 +30,23 @@ def run(args: argparse.Namespace) -> int:
     """Print and write; 0 if every cell is done, 1 if not."""
     from molsam.report import frame
 
+    _sort(args)
     if args.all and args.changes:
         raise ConfigError(f"--all shows every sweep as its file has it; {args.changes[0]} needs --table.")
     runs, damaged = frame.load(args.outputs)
     for sentence in damaged:
         print(f"molsam: {sentence} It is left out.", file=sys.stderr)
     return _overview(args, runs) if args.all else _table(args, runs)
+
+
+def _sort(args: argparse.Namespace) -> None:
+    """Settings that stand after --outputs are settings too; a folder that was named must be there."""
+    settings = [name for name in args.outputs if name.startswith("sweeps.") and "=" in name]
+    args.changes += settings
+    args.outputs = [Path(name) for name in args.outputs if name not in settings]
+    for folder in args.outputs:
+        if not folder.is_dir() and folder != Path("outputs"):
+            raise ConfigError(f"--outputs {folder} is not a folder; name the folder that holds the sweep's folder.")
 
 
 def _table(args: argparse.Namespace, runs: object) -> int:

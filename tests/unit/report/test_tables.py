@@ -162,9 +162,11 @@ def test_missing_cells_are_named_with_their_command(fill: Fill, tmp_path: Path, 
     page = (tmp_path / "to" / "table9.md").read_text()
     assert page.count("-f2-s0") == 12
     assert {path.suffix for path in (tmp_path / "to").iterdir()} == {".md", ".csv", ".tex", ".png", ".svg"}
-    assert main([*arguments, "sweeps.folds=[0,1]"]) == 0
+    assert main([*arguments[:3], *arguments[5:], *arguments[3:5], "sweeps.folds=[0,1]"]) == 0  # --outputs takes it, too
     assert main([*arguments, "sweeps.folds=[0,2]"]) == 1
     assert "sweeps=table9 'sweeps.folds=[0,2]'" in capsys.readouterr().out
+    assert main(["report", "--table", "9", "--outputs", str(tmp_path / "none")]) == 2
+    assert "none is not a folder" in capsys.readouterr().err
 
 
 def test_damaged_results_are_named_and_left_out(fill: Fill, tmp_path: Path, capsys: Any) -> None:
