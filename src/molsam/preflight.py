@@ -335,7 +335,10 @@ def _fits(value: Any, hint: Any) -> bool:
         inner = typing.get_args(hint)[:1] or (Any,)
         return isinstance(value, (list, tuple)) and all(_fits(item, inner[0]) for item in value)
     # What is left are things that only a node with a _target_ makes.
-    return isinstance(value, origin or hint) if isinstance(origin or hint, type) else True
+    kind = origin or hint
+    if getattr(kind, "_is_protocol", False):
+        return False
+    return isinstance(value, kind) if isinstance(kind, type) else True
 
 
 def _name(hint: Any) -> str:
