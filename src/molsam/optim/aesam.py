@@ -10,9 +10,8 @@ A SAM step is taken only where the squared norm of the stochastic gradient is la
 
 mu and sigma2 start from x_0 and 0, so that the first step is a SAM step. With lambda_1 < lambda_2 the threshold
 falls during training and SAM gets likelier. Confirmed at the paper's abstract and introduction and at another
-implementation's documentation (junaidaliop/zij): running mean and variance of the squared norm with one forgetting rate,
-a threshold that is linear in t / T between lambda_2 and lambda_1. Recalled, confirmed nowhere: delta 0.9, lambda_1 -1,
-lambda_2 1 and the start values; the authors' code was not found.
+implementation's documentation (junaidaliop/zij), which has these formulas; delta 0.9 at a reader's notes on the paper.
+Could not be confirmed: lambda_1 -1, lambda_2 1 and the start values; the authors' code was not found.
 """
 
 from __future__ import annotations

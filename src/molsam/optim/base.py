@@ -200,6 +200,10 @@ class Optimizer(Passes, torch.optim.Optimizer):
     def remember(self, gradients: Gradients) -> None:
         """Update what the method carries to the next step, after omega is known to be finite."""
 
+    def needed(self, own: dict[str, Any]) -> set[str]:
+        """Vectors without which a saved state with these values cannot be gone on from."""
+        return set()
+
     def prepare(self) -> None:
         """Set rho for this step: by its schedule, as an epoch starts."""
         if self.rho_schedule is not None and self.steps % (self.steps_per_epoch or 1) == 0:
@@ -329,7 +333,7 @@ class Optimizer(Passes, torch.optim.Optimizer):
     def _check_names(self, own: dict[str, Any], memory: dict[str, Any]) -> None:
         """Refuse a state that lacks a value or has one that is not known: a default in its place would go unseen."""
         expected = {"steps", "passes", *self.carried}
-        lacking = sorted(expected - own.keys())
+        lacking = sorted(expected - own.keys()) or sorted(self.needed(own) - memory.keys())
         unknown = sorted((own.keys() - expected) | (memory.keys() - set(self.remembered)))
         if lacking or unknown:
             found = [f"it lacks {name}" for name in lacking] + [f"{name} is unknown" for name in unknown]

@@ -54,7 +54,8 @@ class FriendlySAM(SAM):
         self._gradient = clean.gradient
         if "m" in self.memory:
             d = vector.combine(clean.gradient, self.memory["m"], -self.sigma)
-            clean = clean._replace(gradient=d, norm=vector.norm(d))
+            norms = vector.norms(d.values())
+            clean = clean._replace(gradient=d, norms=norms, norm=vector.overall(norms))
         return self.ascend(closure, clean)
 
     def remember(self, gradients: Gradients) -> None:

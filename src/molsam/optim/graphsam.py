@@ -81,6 +81,10 @@ class GraphSAM(Optimizer):
             omega = self.evaluate(closure)
         return Gradients(eps, norm, omega.gradient, omega.norm, scale)
 
+    def needed(self, own: dict[str, Any]) -> set[str]:
+        """eps, once it was anchored."""
+        return set() if own["anchor"] is None else {"eps"}
+
     @property
     def period(self) -> int:
         """Number of the period of K epochs that this step is in."""

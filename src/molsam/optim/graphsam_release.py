@@ -26,15 +26,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from molsam.errors import ConfigError
 from molsam.optim import vector
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
 from molsam.optim.graphsam import DEFAULT_SCHEDULE, GraphSAM
-from molsam.optim.release import loss_weighted, release_moves, release_norm
+from molsam.optim.passes import TINY
+from molsam.optim.release import release_displacement, release_norm, weighted_pass
 from molsam.optim.schedules import Constant, Release, RhoSchedule
 from molsam.optim.vector import Vector
+
+SMALL = 2.0**-8
+"""scale at which eps is multiplied by it, before its tensor grows out of proportion"""
 
 
 class GraphSAMRelease(GraphSAM):
@@ -74,6 +78,7 @@ class GraphSAMRelease(GraphSAM):
         schedule = cumulative(rho_schedule, ", or optimizer.cumulative_rho=false") if cumulative_rho else rho_schedule
         super().__init__(params, base, rho_schedule=schedule, **settings)
         self.radius = self.param_groups[0]["initial_rho"] if radius is None else radius
+        self._norms = torch.zeros(0)
 
     def is_plain(self) -> bool:
         """Only if rho is 0 from the start: where it has shrunk to nothing, the loss weighting is left."""
@@ -90,18 +95,15 @@ class GraphSAMRelease(GraphSAM):
             eps, ours = self.memory["eps"], self.scale
             norm = None if self.normalize_per_tensor else self.norm
             size = 0.0 if self.zeroed_norm else ours * release_norm(eps, self.adaptive)
-        moves: Vector = {}
-        factors: dict[Tensor, float] = {}
+        displaced: Vector = {}
         for group in self.param_groups[: 1 if self.first_group_only else None]:
             scale = group["rho"] / (size + 1e-12) if self.zeroed_norm or size > 0 else 0.0
             shrunk = group["rho"] / group["initial_rho"] if group["initial_rho"] > 0 else 0.0
             radius = self.radius * shrunk if self.clip_per_tensor else None
-            found = release_moves(eps, group["params"], ours * scale, radius, self.adaptive)
-            moves.update(found[0])
-            factors.update(found[1])
-        with self.displaced_by(moves, factors):
-            perturbed = self.evaluate(closure)
-        omega = loss_weighted(perturbed) if self.loss_weighted else perturbed
+            displaced |= release_displacement(eps, group["params"], ours * scale, radius, self.adaptive)
+        with self.displaced_to(displaced):
+            omega = weighted_pass(self, closure, self.loss_weighted)
+        self._norms = omega.norms
         return Gradients(eps, norm, omega.gradient, omega.norm, ours)
 
     def remember(self, gradients: Gradients) -> None:
@@ -112,11 +114,26 @@ class GraphSAMRelease(GraphSAM):
             super().remember(gradients)
             return
         self.anchor = self.period
-        omega = gradients.omega
-        sizes = [vector.norms(torch._foreach_add([omega[p] for p in piece], 1e-8)) for piece in vector.pieces(omega)]
-        lengths = torch.cat([part.to(sizes[0]) for part in sizes]).tolist() if sizes else []
-        factors = {p: (1 - self.beta) / length for p, length in zip(omega, lengths, strict=True)}
-        self.memory["eps"] = vector.average_each_(gradients.direction, omega, self.beta, factors)
+        eps, omega, self.scale = gradients.direction, gradients.omega, self.beta * gradients.scale
+        if self.scale < SMALL:
+            torch._foreach_mul_(list(eps.values()), self.scale)
+            self.scale = 1.0
+        for (parameter, tensor), length in zip(omega.items(), self._lengths(omega), strict=True):
+            factor = (1 - self.beta) / length / self.scale
+            if parameter in eps:
+                eps[parameter].add_(tensor, alpha=factor)
+            else:
+                eps[parameter] = tensor * factor
+        self.memory["eps"] = eps
+
+    def _lengths(self, omega: Vector) -> list[float]:
+        """norm(omega + 1e-8) of each tensor, its square written out, which needs no shifted copy."""
+        if not omega:
+            return []
+        sums = vector.total([t.sum(dtype=torch.float32 if t.dtype in vector.HALF else None) for t in omega.values()])
+        counts = torch.tensor([t.numel() for t in omega], device=sums.device)
+        squares = self._norms.double() ** 2 + 2e-8 * sums.double() + 1e-16 * counts
+        return squares.clamp(min=TINY).sqrt().tolist()
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:

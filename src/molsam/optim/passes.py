@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -25,8 +25,10 @@ class Pass(NamedTuple):
 
     loss: Tensor
     gradient: Vector
+    norms: Tensor
+    """of the gradient's tensors"""
     norm: float
-    """global norm of the gradient"""
+    """of the gradient, over all parameters"""
 
 
 class NonFinite(Exception):  # noqa: N818 - `Optimizer.step` turns it into a skipped step or a NumericalError
@@ -62,7 +64,8 @@ class Passes:
                 self._noise = noise_state(self._devices())
             loss = call(closure)
         gradient = self._take_gradients()
-        made = Pass(loss, gradient, vector.norm(gradient))
+        norms = vector.norms(gradient.values())
+        made = Pass(loss, gradient, norms, vector.overall(norms))
         self._made.append(made)
         self.passes += 1
         if self._displaced:
@@ -90,23 +93,27 @@ class Passes:
         with self.displaced_by(direction, displaced):
             yield
 
-    @contextmanager
-    def displaced_by(self, direction: Vector, factors: dict[Tensor, float]) -> Iterator[None]:
-        """Weights at theta + factor * direction while inside, for the parameters in `factors`; then theta.
+    def displaced_by(self, direction: Vector, factors: dict[Tensor, float]) -> AbstractContextManager[None]:
+        """Weights at theta + factor * direction while inside, for the parameters in `factors`; then theta."""
+        different = set(factors.values())
+        copies: Sequence[Tensor]
+        if len(different) == 1:
+            copies = torch._foreach_add(list(factors), [direction[p] for p in factors], alpha=different.pop())
+        else:
+            copies = [torch.add(p, direction[p], alpha=factor) for p, factor in factors.items()]
+        return self.displaced_to(dict(zip(factors, copies, strict=True)))
 
-        The memory of theta is never written: inside, the parameters point to displaced copies. That moves half
-        the bytes of saving, adding and restoring, and whatever happens inside, theta comes back bit for bit.
+    @contextmanager
+    def displaced_to(self, weights: Vector) -> Iterator[None]:
+        """Weights at these copies while inside, for the parameters that have one; then theta.
+
+        The memory of theta is never written: inside, the parameters point to the copies. That moves half the
+        bytes of saving, adding and restoring, and whatever happens inside, theta comes back bit for bit.
         """
-        originals = {parameter: parameter.data for parameter in factors}
+        originals = {parameter: parameter.data for parameter in weights}
         self._displaced = True
         try:
-            different = set(factors.values())
-            copies: Sequence[Tensor]
-            if len(different) == 1:
-                copies = torch._foreach_add(list(factors), [direction[p] for p in factors], alpha=different.pop())
-            else:
-                copies = [torch.add(p, direction[p], alpha=factor) for p, factor in factors.items()]
-            for parameter, displaced in zip(factors, copies, strict=True):
+            for parameter, displaced in weights.items():
                 parameter.data = displaced
             yield
         finally:

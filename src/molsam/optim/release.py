@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from molsam.optim import vector
-from molsam.optim.passes import Pass
+from molsam.optim.passes import Closure, Pass, Passes
 from molsam.optim.vector import Vector
 
 
@@ -18,33 +18,39 @@ def release_norm(gradient: Vector, adaptive: bool) -> float:
     return vector.norm(gradient)
 
 
-def release_moves(
+def release_displacement(
     direction: Vector, parameters: list[Tensor], scale: float, radius: float | None, adaptive: bool
-) -> tuple[Vector, dict[Tensor, float]]:
-    """Vector and factors of a displacement: scale * (theta^2 if adaptive) * direction, each tensor cut to the norm
-    `radius` (None: not cut)."""
+) -> Vector:
+    """The displaced weights theta + scale * (theta^2 if adaptive) * direction, each tensor's displacement cut to the
+    norm `radius` (None: not cut)."""
     moving = [parameter for parameter in parameters if parameter in direction]
-    moves: Vector = {}
-    sizes: list[Tensor] = []
-    for piece in vector.pieces(moving):
-        tensors = [direction[p] for p in piece]
-        if adaptive:
-            squares = torch._foreach_mul(piece, piece)
-            torch._foreach_mul_(squares, tensors)
-            tensors = list(squares)
-        moves.update(zip(piece, tensors, strict=True))
-        if radius is not None:
-            sizes.append(vector.norms(tensors))
-    if radius is None or not moving:
-        return moves, dict.fromkeys(moving, scale)
-    lengths = torch.cat([part.to(sizes[0]) for part in sizes]).tolist()
-    factors = [radius / length if scale * length > radius else scale for length in lengths]
-    return moves, dict(zip(moving, factors, strict=True))
+    if not moving:
+        return {}
+    moves = [direction[p] for p in moving]
+    if adaptive:
+        squares = torch._foreach_mul(moving, moving)
+        torch._foreach_mul_(squares, moves)
+        moves = list(squares)
+    factors = [scale] * len(moving)
+    if radius is not None:
+        lengths = vector.norms(moves).tolist()
+        factors = [radius / length if scale * length > radius else scale for length in lengths]
+    return {
+        p: torch.add(p, move, alpha=factor, out=move if adaptive else None)
+        for p, move, factor in zip(moving, moves, factors, strict=True)
+    }
 
 
-def loss_weighted(perturbed: Pass) -> Pass:
-    """The pass with loss * grad as its gradient, in place."""
-    weight = float(perturbed.loss)
-    if perturbed.gradient:
-        torch._foreach_mul_(list(perturbed.gradient.values()), weight)
-    return perturbed._replace(norm=perturbed.norm * abs(weight))
+def weighted_pass(passes: Passes, closure: Closure, weighted: bool) -> Pass:
+    """A pass with, if `weighted`, loss * grad as its gradient. A closure may have a method `weighted`, which gives that
+    by `loss.backward(loss.detach())`, as the released code has it; the gradient of others is multiplied."""
+    own: Closure | None = getattr(closure, "weighted", None)
+    if weighted and own is not None:
+        return passes.evaluate(own)
+    made = passes.evaluate(closure)
+    if not weighted:
+        return made
+    weight = float(made.loss)
+    if made.gradient:
+        torch._foreach_mul_(list(made.gradient.values()), weight)
+    return made._replace(norms=made.norms * abs(weight), norm=made.norm * abs(weight))

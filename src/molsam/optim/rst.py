@@ -7,7 +7,8 @@ Learning (first called SS-SAM), 2022.
 The mean of p over the training sets the cost; the authors keep it near 0.5. gamma sets the weight of the sharpness
 free of p: gamma = 1 is RST, gamma = 1 / p is SAM in expectation. Confirmed at the paper's abstract and introduction: the
 trial, a predefined p(t), half of SAM's extra cost, and that G-RST sets the weight of the sharpness for any p(t). Recalled:
-the form of G-RST's mixture.
+the form of G-RST's mixture, which could not be confirmed: of the authors' code only its README was found, whose example
+runs p = 0.6, constant. The default here, 0.5, is the half of SAM's extra cost that the abstract speaks of.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ A control: how much of SAM's gain does a perturbation keep that is never renewed
 
 from __future__ import annotations
 
+from typing import Any
+
 from molsam.optim.base import Closure, Gradients
 from molsam.optim.sam import SAM
 
@@ -29,6 +31,10 @@ class SAMOne(SAM):
     def is_due(self) -> bool:
         """Whether eps must be computed in this step."""
         return "eps" not in self.memory
+
+    def needed(self, own: dict[str, Any]) -> set[str]:
+        """eps, once it was computed."""
+        return {"eps"} if own["norm"] > 0 else set()
 
     def remember(self, gradients: Gradients) -> None:
         """Keep eps."""

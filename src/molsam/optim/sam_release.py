@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, Optimizer, check
 from molsam.optim.graphsam import DEFAULT_SCHEDULE
 from molsam.optim.graphsam_release import cumulative
-from molsam.optim.release import loss_weighted, release_moves, release_norm
+from molsam.optim.release import release_displacement, release_norm, weighted_pass
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.vector import Vector
 
@@ -54,16 +54,11 @@ class SAMRelease(Optimizer):
         """eps at theta, omega at the released code's displacement."""
         clean = self.evaluate(closure)
         size = release_norm(clean.gradient, self.adaptive) + 1e-12
-        moves: Vector = {}
-        factors: dict[Tensor, float] = {}
+        displaced: Vector = {}
         for group in self.param_groups:
             initial = group["initial_rho"]
             radius = self.radius * group["rho"] / initial if initial > 0 else 0.0
-            scale = initial / size
-            found = release_moves(clean.gradient, group["params"], scale, radius, self.adaptive)
-            moves.update(found[0])
-            factors.update(found[1])
-        with self.displaced_by(moves, factors):
-            perturbed = self.evaluate(closure)
-        omega = loss_weighted(perturbed) if self.loss_weighted else perturbed
+            displaced |= release_displacement(clean.gradient, group["params"], initial / size, radius, self.adaptive)
+        with self.displaced_to(displaced):
+            omega = weighted_pass(self, closure, self.loss_weighted)
         return Gradients(clean.gradient, clean.norm, omega.gradient, omega.norm)

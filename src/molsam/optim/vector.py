@@ -8,7 +8,7 @@ synchronisation however many parameters there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,13 +16,13 @@ from torch import Tensor
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
 
-CACHE = 1 << 20
-"""bytes that a processor's cache holds easily"""
 HALF = (torch.bfloat16, torch.float16)
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:
     """The parts (0-d tensors, perhaps of several devices and precisions) as one 1-d tensor."""
+    if not parts:
+        return torch.zeros(0)
     if len({(part.device, part.dtype) for part in parts}) > 1:
         dtype = max((part.dtype for part in parts), key=lambda dtype: torch.finfo(dtype).bits)
         parts = [part.to(parts[0].device, dtype) for part in parts]
@@ -34,12 +34,21 @@ def norms(tensors: Iterable[Tensor]) -> Tensor:
     tensors = list(tensors)
     if any(tensor.dtype in HALF for tensor in tensors):
         return total([torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors])
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        # There a product is up to twice as fast, and nearer to the truth for large tensors in float32.
+        flat = [tensor.flatten() for tensor in tensors]
+        return total([torch.dot(one, one) for one in flat]).sqrt()
     return total(torch._foreach_norm(tensors))
 
 
 def norm(vector: Vector) -> float:
     """Euclidean norm over all parameters; no epsilon is added."""
-    return float(torch.linalg.vector_norm(norms(vector.values()))) if vector else 0.0
+    return overall(norms(vector.values()))
+
+
+def overall(norms: Tensor) -> float:
+    """Euclidean norm of the whole, given those of its tensors."""
+    return float(torch.linalg.vector_norm(norms))
 
 
 def dot(left: Vector, right: Vector) -> float:
@@ -49,21 +58,6 @@ def dot(left: Vector, right: Vector) -> float:
         return 0.0
     pairs = [(a.float(), b.float()) if a.dtype in HALF else (a, b) for a, b in pairs]
     return float(total([torch.dot(a.flatten(), b.flatten()) for a, b in pairs]).sum())
-
-
-def pieces(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """The parameters in pieces that stay in a processor's cache from one operation to the next; on other devices all
-    at once."""
-    piece: list[Tensor] = []
-    size = 0
-    for parameter in parameters:
-        piece.append(parameter)
-        size += parameter.nbytes if parameter.device.type == "cpu" else 0
-        if size >= CACHE:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece
 
 
 def combine(left: Vector, right: Vector, factor: float) -> Vector:
@@ -77,24 +71,11 @@ def combine(left: Vector, right: Vector, factor: float) -> Vector:
 
 def average_(mean: Vector, new: Vector, weight: float) -> float:
     """(1 - weight) * mean + weight * new, in place where `mean` has the parameter; returns its norm."""
-    found: list[Tensor] = []
-    for piece in pieces([parameter for parameter in mean if parameter in new]):
-        tensors = [mean[p] for p in piece]
-        torch._foreach_lerp_(tensors, [new[p] for p in piece], weight)
-        found.append(norms(tensors))
+    shared = [parameter for parameter in mean if parameter in new]
+    if shared:
+        torch._foreach_lerp_([mean[p] for p in shared], [new[p] for p in shared], weight)
     rest = [tensor for parameter, tensor in mean.items() if parameter not in new]
     if rest:
         torch._foreach_mul_(rest, 1 - weight)
-    mean.update(added := {p: tensor * weight for p, tensor in new.items() if p not in mean})
-    found += [norms(part) for part in (rest, list(added.values())) if part]
-    return float(torch.linalg.vector_norm(total([torch.linalg.vector_norm(part) for part in found]))) if found else 0.0
-
-
-def average_each_(mean: Vector, new: Vector, beta: float, factors: dict[Tensor, float]) -> Vector:
-    """beta * mean + factor * new, each tensor with its own factor, in place where `mean` has the parameter."""
-    for parameter, tensor in mean.items():
-        tensor.mul_(beta)
-        if parameter in new:
-            tensor.add_(new[parameter], alpha=factors[parameter])
-    mean.update({p: tensor * factors[p] for p, tensor in new.items() if p not in mean})
-    return mean
+    mean.update({p: tensor * weight for p, tensor in new.items() if p not in mean})
+    return norm(mean)

@@ -37,12 +37,19 @@ class Closure:
 
     def __call__(self) -> Tensor:
         """Detached scalar loss; the gradient is in `.grad`."""
+        return self._pass(weighted=False)
+
+    def weighted(self) -> Tensor:
+        """The same with loss * gradient in `.grad`: what the released GraphSAM updates with."""
+        return self._pass(weighted=True)
+
+    def _pass(self, weighted: bool) -> Tensor:
         for parameter in self.parameters:
             parameter.grad = None
         self.passes += 1
         if len(self.batches) == 1:
             loss = self.loss(self.batches[0])
-            loss.backward()
+            loss.backward(loss.detach() if weighted else None)
             return loss.detach()
         labels = [batch.mask.sum() for batch in self.batches if batch.mask is not None]
         total = torch.stack(labels).sum().clamp(min=1)
@@ -51,7 +58,11 @@ class Closure:
             part = self.loss(batch) * (count / total)
             part.backward()
             losses.append(part.detach())
-        return torch.stack(losses).sum()
+        whole = torch.stack(losses).sum()
+        for parameter in self.parameters if weighted else ():
+            if parameter.grad is not None:
+                parameter.grad *= whole
+        return whole
 
     def losses(self, select: Tensor | None = None) -> Tensor:
         """[B] loss of each molecule of the step, or of those at the places `select`, with its graph.

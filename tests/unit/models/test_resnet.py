@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -77,3 +78,17 @@ def test_the_loss_is_cross_entropy() -> None:
     expected = F.cross_entropy(output.logits[0], data.targets[:, 0].long())
     torch.testing.assert_close(closure.objective(output, data.targets, data.mask), expected)
     assert torch.equal(closure.objective.predict(output)[:, 0], output.logits[0].argmax(1))
+
+
+@pytest.mark.parametrize("sizes", [[8], [5, 3]])
+def test_a_closure_may_weight_the_gradient_by_the_loss(sizes: list[int]) -> None:
+    torch.manual_seed(0)
+    model = ResNet18(SPEC, width=4).double()
+    closure = Closure(model, Objective("multiclass"))
+    closure.batches = [batch(size).to(dtype=torch.float64) for size in sizes]
+    loss = closure()
+    expected = [p.grad * loss for p in model.parameters() if p.grad is not None]
+    torch.testing.assert_close(closure.weighted(), loss)
+    assert closure.passes == 2
+    for found, wanted in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(found.grad, wanted, rtol=1e-9, atol=1e-12)

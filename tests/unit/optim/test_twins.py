@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -154,6 +155,46 @@ def test_sam_release(problem: Problem, adaptive: bool, loss_weighted: bool) -> N
         ),
     )
     assert passes == [2] * S
+
+
+@pytest.mark.parametrize("make", [optim.GraphSAMRelease, optim.SAMRelease])
+def test_a_closure_may_weight_its_gradient_itself(problem: Problem, make: Any) -> None:
+    """The updating pass then is `weighted`, the others are plain, and the result is the same."""
+    other = copy.deepcopy(problem)
+    calls: list[str] = []
+
+    class Weighting:
+        def __call__(self) -> torch.Tensor:
+            calls.append("plain")
+            return other()
+
+        def weighted(self) -> torch.Tensor:
+            calls.append("weighted")
+            loss = other.losses().mean()
+            loss.backward(loss.detach())
+            return loss.detach()
+
+    optimizer = small(other, make)
+    passes = problem.run(small(problem, make), S)
+    for step in range(S):
+        other.step = step
+        optimizer.step(Weighting())
+    assert calls == [call for p in passes for call in ("plain", "weighted")[-p:]]
+    for name, value in problem.values().items():
+        assert abs(value - other.values()[name]).max() < 1e-13
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1, 1.0])
+def test_the_average_of_the_release_with_any_beta(problem: Problem, beta: float) -> None:
+    """eps is held as a multiple of a tensor, which takes the factor over where beta^t gets small."""
+    on: dict[str, Any] = dict.fromkeys(SWITCHES, True)
+    settings: dict[str, Any] = {"beta": beta, "radius": 0.04, "rho_schedule": Staircase(0.7, 2)}
+    optimizer = small(problem, optim.GraphSAMRelease, **settings)
+    groups = [list(problem.start)]
+    theirs = twin.graphsam_release(
+        problem.start, twin.network, problem.batches, S, ETA, 0.05, 0.04, beta, 0.7, 2, on, groups
+    )
+    problem.compare(optimizer, theirs)
 
 
 def test_release_with_all_switches_off_is_graphsam(problem: Problem) -> None:
