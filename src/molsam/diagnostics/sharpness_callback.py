@@ -1,8 +1,7 @@
-"""Measures sharpness and landscape at chosen epochs of a run and writes them to sharpness.jsonl."""
+"""Measures sharpness and landscape at chosen epochs of a run: sharpness.jsonl, and the loggers."""
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 class SharpnessDiagnostics(Callback):
     """One line of sharpness.jsonl per chosen epoch, of the loss on the first training molecules.
 
-    Keys: epoch, eigenvalues, trace, trace_error, first_order_rise, maximum_rise (of a ball of radius rho), phis,
+    Keys: epoch, step, eigenvalues, trace, trace_error, first_order_rise, maximum_rise (of a ball of radius rho), phis,
     landscape (one row per direction), landscape_2d (if asked for), seconds.
 
     Args:
@@ -74,10 +73,10 @@ class SharpnessDiagnostics(Callback):
         if (epoch + 1) % self.every and epoch + 1 != trainer.settings.epochs and not trainer.stop:
             return
         noise = torch.get_rng_state()
-        line = {"epoch": epoch, **self.measure(self.surface(trainer))}
+        line = {"epoch": epoch, "step": trainer.step, **self.measure(self.surface(trainer))}
         torch.set_rng_state(noise)
-        with (trainer.folder / "sharpness.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        for tracker in trainer.trackers:
+            tracker.sharpness(line)
 
     def surface(self, trainer: Trainer) -> Surface:
         """The loss of the first training molecules."""

@@ -1,4 +1,4 @@
-"""metrics.jsonl and gradients.jsonl: the truth from which every table and figure is made."""
+"""metrics.jsonl, gradients.jsonl and sharpness.jsonl: the truth from which every table and figure is made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from molsam.errors import StorageError
 
-FILES = {"metrics": "metrics.jsonl", "gradients": "gradients.jsonl"}
+FILES = {"metrics": "metrics.jsonl", "gradients": "gradients.jsonl", "sharpness": "sharpness.jsonl"}
 
 
 class JsonlTracker:
@@ -46,6 +46,10 @@ class JsonlTracker:
     def gradients(self, record: dict[str, Any]) -> None:
         """Append to gradients.jsonl."""
         self._write("gradients", record)
+
+    def sharpness(self, record: dict[str, Any]) -> None:
+        """Append to sharpness.jsonl."""
+        self._write("sharpness", record)
 
     def state(self) -> dict[str, Any]:
         """Lengths of the files, after what was written is on the disk: no checkpoint knows more than they hold."""

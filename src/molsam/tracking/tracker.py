@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Tracker(Protocol):
-    """Receives the lines of metrics.jsonl and gradients.jsonl as they are made."""
+    """Receives the lines of metrics.jsonl, gradients.jsonl and sharpness.jsonl as they are made."""
 
     def start(self, config: dict[str, Any], state: dict[str, Any]) -> None:
         """Begin, or go on from `state` after a resume."""
@@ -18,6 +18,10 @@ class Tracker(Protocol):
 
     def gradients(self, record: dict[str, Any]) -> None:
         """One line of gradients.jsonl."""
+        ...
+
+    def sharpness(self, record: dict[str, Any]) -> None:
+        """One line of sharpness.jsonl."""
         ...
 
     def state(self) -> dict[str, Any]:

@@ -51,11 +51,15 @@ class WandbTracker:
         """Norms and cosines, every `log_every` steps, probes always."""
         if record["step"] % self.settings.log_every and "cos_true" not in record:
             return
-        values = {
-            f"gradients/{k}": v for k, v in record.items() if k not in ("step", "epoch") and isinstance(v, (int, float))
-        }
+        values = {f"gradients/{k}": v for k, v in record.items() if k not in ("step", "epoch") and _is_number(v)}
         # A record counts the steps before its own, the lines of metrics.jsonl those that are done.
         self._safely(lambda: self.run.log(values, step=record["step"] + 1))
+
+    def sharpness(self, record: dict[str, Any]) -> None:
+        """Eigenvalues, trace and rises; the landscape stays in sharpness.jsonl."""
+        values = {f"sharpness/{k}": v for k, v in record.items() if k not in ("step", "epoch") and _is_number(v)}
+        values |= {f"sharpness/eigenvalue_{i}": v for i, v in enumerate(record.get("eigenvalues", []), start=1)}
+        self._safely(lambda: self.run.log(values, step=record["step"]))
 
     def state(self) -> dict[str, Any]:
         """The run id, so that a resume continues it."""
@@ -90,14 +94,15 @@ class WandbTracker:
     def _tell_again(self) -> None:
         """Give a resumed run its beginning, unless a server has it already.
 
-        What W&B had of a killed run is lost or goes beyond the checkpoint; metrics.jsonl and gradients.jsonl have been
-        cut back to it. So one offline folder holds the whole run, each step once.
+        What W&B had of a killed run is lost or goes beyond the checkpoint; the lines of the JSONL files have been cut
+        back to it. So one offline folder holds the whole run, each step once.
         """
         if self.run.resumed:
             return
         # A record of gradients counts the steps before its own.
         told = [(row["step"], self.log, row) for row in _records(self.folder, "metrics")]
         told += [(row["step"] + 0.5, self.gradients, row) for row in _records(self.folder, "gradients")]
+        told += [(row["step"], self.sharpness, row) for row in _records(self.folder, "sharpness")]
         for _, tell, row in sorted(told, key=lambda one: one[0]):
             tell(row)
         mine = Path(self.run.dir).parent
@@ -142,8 +147,12 @@ class WandbTracker:
             log.warning("W&B is switched off for this run (%s); training goes on.", _reason(error))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
 def _records(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl or gradients.jsonl; none if there is no such file."""
+    """The lines of metrics.jsonl, gradients.jsonl or sharpness.jsonl; none if there is no such file."""
     try:
         return [json.loads(line) for line in (folder / FILES[kind]).read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:

@@ -69,6 +69,8 @@ def train(tracker: Any, first: int, last: int, die: int | None = None) -> Any:
         if step % 10 == 0:
             tracker.log({"kind": "epoch", "epoch": epoch, "step": step, "train/loss": 0.5, "train/loss_clean": 0.4,
                          "valid/loss": 0.6, "valid/rmse": 0.9 - epoch / 10, "graphs_per_s": 300.0, "rho": 0.05})  # fmt: skip
+            tracker.sharpness({"epoch": epoch, "step": step, "eigenvalues": [3.0 + epoch, 1.0], "trace": 9.0,
+                               "trace_error": None, "phis": [-1, 1], "landscape": [[1, 2]]})  # fmt: skip
         if step == die:
             state = json.loads(json.dumps(tracker.state()))
     return state
@@ -123,6 +125,8 @@ def test_a_run_is_read_back_by_the_tool(tmp_path: Path, caplog: pytest.LogCaptur
     assert rows[10]["valid/rmse"] == pytest.approx(0.9)
     assert rows[10]["train/loss_clean"] == pytest.approx(0.4)
     assert "gradients/layers" not in rows[6]
+    measured = {key: value for key, value in rows[20].items() if key.startswith("sharpness/")}
+    assert measured == {"sharpness/eigenvalue_1": 4, "sharpness/eigenvalue_2": 1, "sharpness/trace": 9}
     images = {path.name.rsplit("_", 2)[0] for path in run.rglob("*.png")}
     assert images == {"learning_curve", "parity", "gradient_cosines"}
     assert '"result-' in inspect(run, "--json"), "result.json is an artifact"
@@ -181,6 +185,8 @@ def test_a_killed_run_goes_on_with_its_id_and_steps(tmp_path: Path) -> None:
     assert sorted(rows) == [1, 5, 6, 10, 11, 15, 16, 20], "as if nothing had happened, each step once"
     assert [rows[step]["epoch"] for step in (5, 10, 15, 20)] == [0, 0, 1, 1]
     assert rows[6]["gradients/eps_norm"] == 6
+    assert [rows[step]["sharpness/eigenvalue_1"] for step in (10, 20)] == [3, 4]
+    assert len((tmp_path / "sharpness.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("key", [None, "a" * 40])
