@@ -39,8 +39,10 @@ def check(cfg: DictConfig) -> None:
 
 
 def _value(cfg: DictConfig, name: str) -> Any:
-    """A setting, None if it is not given."""
-    return OmegaConf.select(cfg, name, throw_on_missing=False)
+    """A setting, None if it is not given or its section is none, which preflight says."""
+    section, _, key = name.partition(".")
+    node = cfg.get(section)
+    return OmegaConf.select(node, key, throw_on_missing=False) if isinstance(node, DictConfig) else None
 
 
 def _unreadable(value: Any) -> str:

@@ -106,6 +106,15 @@ def test_images_and_molecules_are_not_mixed(overrides: list[str], message: str) 
         preflight.check(compose(overrides))
 
 
+@pytest.mark.parametrize("section", ["model", "dataset", "optimizer", "callbacks", "logger", "split"])
+@pytest.mark.parametrize("value", [[], 3, "x", None])
+def test_a_section_that_is_none_is_refused(section: str, value: object) -> None:
+    cfg = compose(["model=gcn"])
+    cfg[section] = value
+    with pytest.raises(ConfigError, match=section):
+        preflight.check(cfg)
+
+
 def test_every_key_is_documented_in_place() -> None:
     for path in CONF.rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
