@@ -375,3 +375,49 @@ def test_mixed_precisions_have_one_norm() -> None:
     v = {a: torch.tensor([3.0]), b: torch.tensor([4.0], dtype=torch.float64)}
     assert vector.norm(v) == 5.0
     assert vector.dot(v, v) == 25.0
+
+
+@pytest.mark.parametrize(("method", "settings"), [(optim.SAMOne, {}), (optim.SAMk, {"k": 4})])
+def test_a_kept_eps_displaces_by_rho(method: Any, settings: dict[str, Any]) -> None:
+    weight = nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
+    optimizer = method([weight], SGD, rho=0.2, **settings)
+    points: list[Tensor] = []
+
+    def closure() -> Tensor:
+        points.append(weight.detach().clone())
+        return scalar(weight)
+
+    for _ in range(3):
+        start = weight.detach().clone()
+        optimizer.step(closure)
+        torch.testing.assert_close(points[-1] - start, torch.tensor([0.12, 0.16], dtype=torch.float64))
+
+
+def test_a_skipped_eps_of_sam_k_is_computed_at_the_next_step() -> None:
+    problem = Problem()
+    optimizer = small(problem, optim.SAMk, k=4, nonfinite="skip")
+    good = problem.batches[0]
+    problem.batches[0] = (good[0], good[1] * math.nan)
+    assert problem.run(optimizer, 3) == [1, 2, 1]
+
+
+def test_a_last_epoch_that_is_cut_short_counts() -> None:
+    optimizer = small(Problem(), optim.SAM, total_steps=12)
+    assert optimizer.epochs == 3
+
+
+def test_a_parameter_joins_the_average_of_the_release_when_it_first_has_a_gradient() -> None:
+    first, second = (nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in ([1.0, 2.0], [3.0, 4.0]))
+    optimizer = optim.GraphSAMRelease([first, second], SGD, beta=0.8, steps_per_epoch=9, loss_weighted=False)
+    omegas: list[Tensor] = []
+    optimizer.observers.append(lambda event: omegas.append(event.omega.get(second, torch.zeros(2)).clone()))
+    for both in (False, True, True, False):
+
+        def closure(both: bool = both) -> Tensor:
+            loss = first.square().sum() + (second.square().sum() if both else 0)
+            loss.backward()
+            return loss.detach()
+
+        optimizer.step(closure)
+    expected = sum(0.2 * 0.8**age * omegas[s] / (omegas[s] + 1e-8).norm() for age, s in ((2, 1), (1, 2)))
+    torch.testing.assert_close(optimizer.memory["eps"][second] * optimizer.scale, expected)
