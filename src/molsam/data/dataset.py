@@ -22,7 +22,7 @@ from molsam.data.featurize import Work, featurize
 from molsam.data.packed import PackedMolecules
 from molsam.data.report import DataReport, contradictions
 from molsam.data.scaler import TargetScaler
-from molsam.data.settings import check_settings
+from molsam.data.settings import check_settings, spread
 from molsam.data.sources import cache_folder, locate
 from molsam.data.spec import DataSpec
 from molsam.data.table import Table, labels
@@ -99,9 +99,11 @@ def load(settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | N
     folder = cache_folder(cache_dir)
     table, layout = locate(settings, folder)
     limit, choice = settings.get("limit"), settings.get("descriptors")
-    targets = labels(table, layout["targets"], first=True)[:limit]
-    smiles = [cell.strip() for cell in table.column(layout["smiles"])[:limit]]
-    depends: dict[str, Any] = {"smiles": layout["smiles"], "limit": limit}
+    rows = spread(limit, len(table.rows))
+    targets = labels(table, layout["targets"], first=True)[rows]
+    column = table.column(layout["smiles"])
+    smiles = [column[row].strip() for row in rows]
+    depends: dict[str, Any] = {"smiles": layout["smiles"], "limit": limit and [limit, "spread"]}
     computed = choice if choice in descriptors_of.NAMES else None
     if computed:
         depends["descriptors"] = descriptors_of.provenance(computed)
@@ -110,13 +112,13 @@ def load(settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | N
         tensors, record = cached(folder, key(table.content, featurizer, depends), lambda: featurize(smiles, work))
     except DataError as error:
         raise DataError(f"{table.path}: {error}") from error
-    report = _report(table, layout, smiles, record["invalid"])
+    report = _report(table, layout, smiles, [(rows[place], place, reason) for place, reason in record["invalid"]])
     report.missing_in_file = int(np.isnan(targets).sum())
     report.refuse_or_tell(settings.get("on_invalid", "drop"))
     valid = np.array(record["valid"], dtype=np.int64)
     descriptors = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
     if choice and not computed:
-        descriptors = read_descriptors(Path(choice), len(table.rows))[valid]
+        descriptors = read_descriptors(Path(choice), len(table.rows))[rows[valid]]
     packed = PackedMolecules(**tensors, self_loops=record["self_loops"])
     keep = _kept(settings, packed, record["canonical"], report)
     dataset = MoleculeDataset(
@@ -131,7 +133,7 @@ def load(settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | N
         report=report,
         spec=DataSpec(featurizer.node_dim, featurizer.edge_dim, len(layout["targets"]), 0),
         table=table,
-        kept=valid[keep].tolist(),
+        kept=rows[valid[keep]].tolist(),
         descriptors=None if descriptors is None else descriptors[keep],
     )
     return _finish(dataset)
@@ -157,7 +159,7 @@ def _finish(dataset: MoleculeDataset) -> MoleculeDataset:
 
 
 def _report(
-    table: Table, layout: Mapping[str, Any], smiles: Sequence[str], invalid: Sequence[tuple[int, str]]
+    table: Table, layout: Mapping[str, Any], smiles: Sequence[str], invalid: Sequence[tuple[int, int, str]]
 ) -> DataReport:
     digest = hashlib.sha256(table.content).hexdigest()
     return DataReport(
@@ -165,7 +167,7 @@ def _report(
         hash=digest[:16],
         rows=len(smiles),
         verified=digest == layout.get("sha256"),
-        invalid=[(table.lines[row], smiles[row], reason) for row, reason in invalid],
+        invalid=[(table.lines[row], smiles[place], reason) for row, place, reason in invalid],
     )
 
 

@@ -17,6 +17,7 @@ from molsam.data import cifar
 from molsam.data.batch import MoleculeBatch
 from molsam.data.dataset import MoleculeDataset
 from molsam.data.report import DataReport
+from molsam.data.settings import spread
 from molsam.data.spec import DataSpec
 from molsam.errors import ConfigError
 
@@ -119,8 +120,8 @@ def load(settings: Mapping[str, Any]) -> ImageDataset:
         verified=sizes == OFFICIAL and balanced,
     )
     if limit is not None:
-        # The first images of the training files, and of the test file.
-        rows = np.r_[: min(limit, sizes[0]), sizes[0] : sizes[0] + min(limit, sizes[1])]
+        # So many images of the training files, and so many of the test file.
+        rows = np.r_[spread(limit, sizes[0]), sizes[0] + spread(limit, sizes[1])]
         images, labels, tests = images[rows], labels[rows], min(limit, tests)
     targets = labels.astype(np.float64)[:, None]
     return ImageDataset(torch.from_numpy(images.copy()), targets, tests, classes, report)

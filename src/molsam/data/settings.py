@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+
 from molsam.errors import ConfigError
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -32,3 +34,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if value is not None and not isinstance(value, str):
             raise ConfigError(f"dataset.{name}={value} must be a path, or null.")
+
+
+def spread(limit: int | None, total: int) -> np.ndarray:
+    """int64: the rows that dataset.limit leaves of `total`, evenly spaced, because many files are sorted by class."""
+    count = total if limit is None else min(limit, total)
+    return np.arange(count) * total // max(count, 1)

@@ -62,8 +62,32 @@ def test_duplicates(tmp_path: Path) -> None:
     assert len(load_rows(tmp_path, ROWS, duplicates="group")) == 4
 
 
-def test_limit_and_largest_size(tmp_path: Path) -> None:
-    assert load_rows(tmp_path, ROWS, limit=4).rows == [2, 4, 5]
+def test_a_limit_takes_rows_from_all_over_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Labels, lines, complaints and the features of a file stay with their molecules."""
+    rows = [("C" * (1 + i), int(i > 20), i) for i in range(30)]
+    rows[12] = ("C(", 0, 12)
+    np.save(tmp_path / "f.npy", np.arange(30.0)[:, None])
+    chosen = [0, 6, 18, 24]
+    with caplog.at_level(logging.WARNING, logger="molsam"):
+        data = load_rows(tmp_path, rows, "smiles,y,part", targets="y", limit=5, descriptors=str(tmp_path / "f.npy"))
+    assert data.smiles == ["C" * (1 + i) for i in chosen]
+    assert data.rows == [2 + i for i in chosen]
+    assert data.targets[:, 0].tolist() == [0, 0, 0, 1]
+    assert data.split_column("part") == [str(i) for i in chosen]
+    assert data.descriptors is not None
+    assert data.descriptors[:, 0].tolist() == chosen
+    assert "1 of 5 rows" in caplog.text
+    assert "line 14: C(" in caplog.text
+    assert len(load_rows(tmp_path, rows, "smiles,y,part", targets="y", limit=99)) == 29
+
+
+@needs_moleculenet
+def test_few_rows_of_a_file_that_is_sorted_by_class_have_both(tmp_path: Path) -> None:
+    settings = {**dataset_settings(str(MOLECULENET))["bbbp"], "limit": 48}
+    assert set(load(settings, ComptFeaturizer(), str(tmp_path)).targets[:, 0]) == {0, 1}
+
+
+def test_largest_size(tmp_path: Path) -> None:
     small = load_rows(tmp_path, ROWS, max_atoms=2)
     assert small.rows == [5]
     assert (small.report.too_large, small.spec.max_atoms) == (3, 2)

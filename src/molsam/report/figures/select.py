@@ -43,7 +43,7 @@ def cohort(run: StoredRun) -> str:
 def panel(runs: Iterable[StoredRun], model: str, dataset: str) -> list[StoredRun]:
     """The runs of a model on a dataset in the cohort with most optimizers, then most runs, then the newest.
 
-    Runs on a whole dataset come before those on its first rows (dataset.limit, smoke=true).
+    Runs on a whole dataset come before those on some of its rows (dataset.limit, smoke=true).
     """
     groups: dict[str, list[StoredRun]] = defaultdict(list)
     for run in runs:
