@@ -80,22 +80,25 @@ def test_killed_at_random_moments_many_times(app: App, seed: int, storage: str) 
     assert_each_once(app)
 
 
-def test_an_orphaned_worker_keeps_its_cell(app: App) -> None:
-    """The sweeper alone is killed: a cell whose worker lives on is not started a second time."""
-    arguments = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "sweeps.seeds=[0]", "work=4")
-    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    sweep = app.start(*arguments, *launcher)
+@pytest.mark.parametrize("end", ["sweeper", pytest.param("all", marks=pytest.mark.slow)])
+def test_workers_save_themselves_and_end_with_their_sweep(app: App, end: str) -> None:
+    """The sweeper alone is killed, or all are asked to stop; the same command waits for those that still save."""
+    arguments = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "sweeps.seeds=[0]", "work=2")
+    sweep = app.start(*arguments, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     while app.log.read_text().count("start") < 2:
         time.sleep(0.02)
     workers = psutil.Process(sweep.pid).children(recursive=True)
-    for worker in workers:
-        worker.suspend()
-    sweep.kill()
+    if end == "all":
+        os.killpg(sweep.pid, signal.SIGTERM)
+    else:
+        sweep.kill()
     sweep.wait()
-    for worker in workers:
-        worker.resume()
     app.run(*arguments)
-    assert app.events("end") == Counter({"x_=_0.1-a-f0-s0": 1, "x_=_0.2-a-f0-s0": 1})
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+    lines = [line.split()[:2] for line in app.log.read_text().splitlines()]
+    for cell in app.results():
+        assert [event for event, folder in lines if Path(folder).name == cell] == ["start", "saved", "start", "end"]
+    assert len(app.results()) == 2
 
 
 def test_a_journal_is_shared_too(app: App) -> None:

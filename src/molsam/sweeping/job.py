@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from molsam.errors import ConfigError, MolsamError
+from molsam.sweeping import orphan
 from molsam.sweeping import storage as storages
 from molsam.sweeping import trial as reporting
 from molsam.sweeping.heartbeat import WORKER, Heartbeat, host
@@ -35,6 +36,8 @@ class Job:
         pruner: the pruner's node.
         heartbeat: seconds between two signs of life.
         claim: trials wait and are taken here, when a job starts (tables), or run already (searches).
+        owner: the sweep's process, whose children the workers are and with which they end; None for workers that
+            a cluster keeps.
     """
 
     task: Callable[[DictConfig], Any]
@@ -43,6 +46,7 @@ class Job:
     pruner: dict[str, Any] = field(default_factory=dict)
     heartbeat: float = 10.0
     claim: bool = False
+    owner: int | None = None
 
     def __call__(self, cfg: DictConfig) -> Any:
         """Run the trial whose number is the job's; its value, or None if there is none.
@@ -51,6 +55,7 @@ class Job:
         """
         import optuna
 
+        orphan.follow(self.owner)
         storage = storages.connect(self.storage)
         pruner = make_pruner(self.pruner)
         study = optuna.load_study(study_name=self.study_name, storage=storage, pruner=pruner)
@@ -79,6 +84,7 @@ class Job:
             if isinstance(error, MolsamError) and code >= INTERRUPTED:
                 # The trial stays as it is: its process is about to end, and the next sweep takes it up.
                 log.warning(str(error))
+                orphan.leave_without(self.owner)
                 raise (KeyboardInterrupt() if code == 130 else SystemExit(code)) from error
             self._fail(study, storage, trial_id, number, error)
             return None

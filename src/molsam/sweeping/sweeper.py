@@ -78,6 +78,7 @@ class ResumableSweeper(OptunaSweeperImpl):
             heartbeat=float(self.settings.heartbeat),
             pruner=self._node("pruner"),
             claim=self.is_grid,
+            owner=os.getpid() if "JoblibLauncher" in str(config.hydra.launcher.get("_target_")) else None,
         )
         self.launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=self.job

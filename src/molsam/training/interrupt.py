@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from molsam.errors import MolsamError
 
@@ -22,6 +22,9 @@ class Interrupted(MolsamError):  # noqa: N818 - it is not the user's error
 class Interrupts:
     """Context manager: remembers the first signal once `deferred` is set, gives way to the second."""
 
+    current: ClassVar[Interrupts | None] = None
+    """that of the run of this process"""
+
     def __init__(self) -> None:
         self.pending: int | None = None
         self.deferred = False
@@ -29,6 +32,7 @@ class Interrupts:
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
+        Interrupts.current = self
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self.old[signum] = signal.signal(signum, self._remember)
@@ -37,8 +41,14 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        Interrupts.current = None
         for signum, handler in self.old.items():
             signal.signal(signum, handler)
+
+    @classmethod
+    def asked(cls) -> bool:
+        """Whether a signal has asked the run of this process to stop."""
+        return cls.current is not None and cls.current.pending is not None
 
     def error(self, step: int) -> Interrupted:
         """The exception that ends the run after a checkpoint."""

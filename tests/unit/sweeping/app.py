@@ -1,6 +1,7 @@
 """A tiny Hydra application with the shape of molsam's: python app.py CONF_DIR OVERRIDES...
 
-Its task sleeps `work` seconds, then writes result.json; `mode` makes it fail, die or ask to be pruned.
+Its task sleeps `work` seconds, then writes result.json; `mode` makes it fail, die or ask to be pruned. As a run of
+molsam does, it saves itself when a signal asks it to stop, which takes it a second.
 Every start of a cell is one line of `log`, so that a test can count them.
 """
 
@@ -20,6 +21,7 @@ from molsam import result
 from molsam.config import config_hash, plain
 from molsam.errors import ConfigError, MolsamError
 from molsam.sweeping import trial
+from molsam.training.interrupt import Interrupts
 
 
 def note(cfg: DictConfig, event: str) -> None:
@@ -41,14 +43,27 @@ def task(cfg: DictConfig) -> float | None:
         raise ConfigError("this cell cannot run; give it a better seed.")
     if cfg.mode == f"die-{cfg.seed}":
         os.kill(os.getpid(), signal.SIGKILL)
-    for epoch in range(cfg.training.epochs):
-        time.sleep(cfg.work / cfg.training.epochs)
-        trial.check((cfg.x - 0.3) ** 2 + cfg.seed + 1.0 / (epoch + 1), epoch)
+    with Interrupts() as interrupts:
+        interrupts.deferred = True
+        for epoch in range(cfg.training.epochs):
+            pause(cfg, interrupts)
+            trial.check((cfg.x - 0.3) ** 2 + cfg.seed + 1.0 / (epoch + 1), epoch)
     value = (cfg.x - 0.3) ** 2 + cfg.seed
     if cfg.mode != "silent":
         write(cfg, folder, value)
     note(cfg, "end")
     return value
+
+
+def pause(cfg: DictConfig, interrupts: Interrupts) -> None:
+    """An epoch, which ends early when the run is asked to stop."""
+    end = time.monotonic() + cfg.work / cfg.training.epochs
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.05))
+        if interrupts.pending:
+            time.sleep(1)
+            note(cfg, "saved")
+            raise interrupts.error(0)
 
 
 def write(cfg: DictConfig, folder: Path, value: float) -> None:
