@@ -72,11 +72,12 @@ def _all_folds(
     cfg: DictConfig, training: TrainingConfig, folder: Path, folds: list[int], interrupts: Interrupts
 ) -> float:
     outcomes = []
-    for fold in folds:
+    for place, fold in enumerate(folds):
         interrupts.begin_fold()
+        trial.begin_fold(place, len(folds))
         console.say(f"fold {fold + 1} of {len(folds)}")
         outcomes.append(_fold(cfg, training, folder / f"fold{fold}", fold, interrupts))
-        trial.end_of_fold(outcomes[-1]["valid"][outcomes[-1]["metric"]], fold)
+        trial.end_of_fold(outcomes[-1]["valid"][outcomes[-1]["metric"]])
     metric = outcomes[0]["metric"]
     rows = [
         {
@@ -188,7 +189,7 @@ def make_trainer(cfg: DictConfig, training: TrainingConfig, dataset: Dataset, sp
         diagnostics = preflight.build("diagnostics.gradients", cfg.diagnostics.gradients)
         optimizer.observers.append(diagnostics)
     callbacks: list[Callback] = [console.ConsoleProgress(dataset.metric, training.epochs, steps)]
-    callbacks.append(Reporter(cfg.split.fold, training.epochs))
+    callbacks.append(Reporter(training.epochs))
     callbacks += [preflight.build(f"callbacks.{name}", node) for name, node in cfg.callbacks.items()]
     if cfg.diagnostics.get("sharpness"):
         callbacks.append(preflight.build("diagnostics.sharpness", cfg.diagnostics.sharpness))

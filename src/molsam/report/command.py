@@ -62,10 +62,10 @@ def _table(args: argparse.Namespace, runs: object) -> int:
     console = Console(highlight=False)
     for part in render.terminal(built, checks, console.width):
         console.print(part, soft_wrap=not hasattr(part, "columns"))
-    stem = args.to / spec.name
-    write_atomic(stem.with_name(f"{spec.name}.md"), render.markdown(built, checks).encode())
-    write_atomic(stem.with_name(f"{spec.name}.csv"), render.comma_separated(built).encode())
-    write_atomic(stem.with_name(f"{spec.name}.tex"), render.latex(built).encode())
+    stem = args.to / spec.folder
+    write_atomic(stem.with_name(f"{spec.folder}.md"), render.markdown(built, checks).encode())
+    write_atomic(stem.with_name(f"{spec.folder}.csv"), render.comma_separated(built).encode())
+    write_atomic(stem.with_name(f"{spec.folder}.tex"), render.latex(built).encode())
     picture.save(built, stem)
     console.print(f"written: {stem}.md, .csv, .tex, .png, .svg", soft_wrap=True, markup=False)
     return 0 if built.complete else 1
@@ -78,9 +78,9 @@ def _overview(args: argparse.Namespace, runs: object) -> int:
 
     found = overview.states(runs, args.outputs, args.figures, smoke=args.smoke)  # type: ignore[arg-type]
     console = Console(highlight=False)
-    for part in overview.terminal(found):
+    for part in overview.terminal(found, smoke=args.smoke):
         console.print(part)
-    path = args.to / "all.md"
-    write_atomic(path, overview.markdown(found).encode())
+    path = args.to / ("all-smoke.md" if args.smoke else "all.md")
+    write_atomic(path, overview.markdown(found, smoke=args.smoke).encode())
     console.print(f"written: {path}", soft_wrap=True, markup=False)
     return 0 if all(state.complete for state in found) else 1

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from molsam.report import claims, escape, specs, table
-from molsam.report.specs import Spec
+from molsam.report.specs import SMOKE_NOTE, Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +68,7 @@ def _order(state: State) -> tuple[int, int, str]:
 
 def _of_sweep(spec: Spec, frame: pd.DataFrame, roots: list[Path]) -> State:
     if spec.trials is not None:
-        done = sum(_finished_trials(root / spec.name) for root in roots)
+        done = sum(_finished_trials(root / spec.folder) for root in roots)
         return State(spec.label, spec.title, done, spec.trials, 0, 0, 0, 0, 0, spec.command)
     built = table.build(spec, frame)
     within = [entry.within for entry in built.entries if entry.within is not None]
@@ -87,7 +89,11 @@ def _of_sweep(spec: Spec, frame: pd.DataFrame, roots: list[Path]) -> State:
 
 
 def _finished_trials(folder: Path) -> int:
-    """Trials of a search whose run is complete."""
+    """Trials of a search that are over, by its last account; until there is one, those whose run is complete."""
+    try:
+        return int(yaml.safe_load((folder / "optimization_results.yaml").read_text(encoding="utf-8"))["over"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        pass
     count = 0
     for path in folder.glob("trial-*/run.json"):
         try:
@@ -108,9 +114,10 @@ def _other_figures(folder: Path) -> list[State]:
     ]  # fmt: skip
 
 
-def markdown(found: list[State]) -> str:
+def markdown(found: list[State], *, smoke: bool) -> str:
     """The page."""
     lines = ["# Tables and figures of the paper, and where ours stand", ""]
+    lines += [SMOKE_NOTE, ""] if smoke else []
     lines += ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
     for state in found:
         cells = [escape.markdown(text) for text in state.fields()[:-1]]
@@ -118,7 +125,7 @@ def markdown(found: list[State]) -> str:
     return "\n".join([*lines, "", _sum(found)]) + "\n"
 
 
-def terminal(found: list[State]) -> tuple[RichTable, str]:
+def terminal(found: list[State], *, smoke: bool) -> tuple[RichTable, str]:
     """The page for a person."""
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -128,7 +135,7 @@ def terminal(found: list[State]) -> tuple[RichTable, str]:
         grid.add_column(head, no_wrap=True, width=width, overflow="ellipsis")
     for state in found:
         grid.add_row(*(Text(text, style="" if state.complete else "yellow") for text in state.fields()[:-1]))
-    return grid, _sum(found)
+    return grid, _sum(found) + (f" {SMOKE_NOTE}" if smoke else "")
 
 
 def _sum(found: list[State]) -> str:

@@ -36,6 +36,8 @@ def draw(table: Table) -> Figure:
         ax.set_title(words.column(table, datasets[place], column), loc="left", parse_math=False)
     axes[0, 0].set_yticks(range(len(rows)), [row.replace("$", r"\$") for row in rows])
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+    if table.spec.smoke:
+        figure.suptitle("A smoke run: these numbers mean nothing", fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower right", ncols=2)

@@ -27,7 +27,7 @@ def terminal(table: Table, checks: Sequence[Check], width: int = 80) -> list[Ren
     found: list[RenderableType] = [
         title,
         *_grids(table, width),
-        Text(words.CELL_NOTE, style="dim"),
+        Text(words.cell_note(table), style="dim"),
         Text(words.state(table)),
     ]
     found += [Text(f"Note: {remark}") for remark in table.remarks]
@@ -79,7 +79,7 @@ def markdown(table: Table, checks: Sequence[Check]) -> str:
     for row, entries in _rows(table):
         cells = [f"{words.ours(e)}<br>{words.paper(e)}<br>{words.difference(e)}" for e in entries]
         lines.append(f"| {escape.markdown(row)} | " + " | ".join(cells) + " |")
-    lines += ["", words.CELL_NOTE, "", words.state(table)]
+    lines += ["", words.cell_note(table), "", words.state(table)]
     lines += [escape.markdown(remark) for remark in table.remarks]
     for text, group in groupby(checks, key=lambda check: check.claim.text):
         lines += ["", f"Claim: {escape.markdown(text)}.", ""]
@@ -106,7 +106,7 @@ def comma_separated(table: Table) -> str:
         paper_mean, paper_std = (e.paper.mean, e.paper.std) if e.paper else (None, None)
         cost = [own[key].astype(float).mean() if len(own) else None for key in ("seconds", "gradient_passes")]
         values = [mean, std, n, e.expected, paper_mean, paper_std, e.difference, e.within, *cost]
-        writer.writerow([table.spec.file, e.row, e.dataset, e.metric, *("" if v is None else v for v in values)])
+        writer.writerow([table.spec.folder, e.row, e.dataset, e.metric, *("" if v is None else v for v in values)])
     return text.getvalue()
 
 

@@ -13,7 +13,12 @@ import yaml
 
 from molsam.config import conf_dir
 from molsam.errors import ConfigError
-from molsam.sweeping.cells import Cell, rows, shrunk, table_cells
+from molsam.sweeping.cells import SMOKE_TRIALS, Cell, rows, shrunk, table_cells
+
+SMOKE_NOTE = (
+    "These are runs of smoke=true, one epoch on a few molecules: they show that the sweep works, and their numbers "
+    "mean nothing."
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,12 @@ class Spec:
     @property
     def title(self) -> str:
         """One line."""
-        return str(self.report.get("title", ""))
+        return str(self.report.get("title", "")) + (" (a smoke run)" if self.smoke else "")
+
+    @property
+    def folder(self) -> str:
+        """The folder of its runs, and the name of what is written about them."""
+        return f"{self.name}-smoke" if self.smoke else self.name
 
     @property
     def paper(self) -> dict[str, str]:
@@ -141,6 +151,8 @@ def load(name: str, changes: tuple[str, ...] = (), *, smoke: bool = False) -> Sp
         raise ConfigError(f"{path} has no `sweeps:` section; see sweeps/table3.yaml for one.")
     section = {**section, **_changed(changes)}
     trials = None if section.get("variants") else int(content.get("hydra", {}).get("sweeper", {}).get("n_trials", 20))
+    if smoke and trials is not None:
+        trials = min(trials, SMOKE_TRIALS)
     try:
         section = shrunk(section) if smoke else section
         cells = tuple(table_cells(section)) if trials is None else ()

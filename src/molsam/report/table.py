@@ -13,7 +13,7 @@ import numpy as np
 from molsam.report import published
 from molsam.report.frame import of_sweep
 from molsam.report.published import Published
-from molsam.report.specs import Spec
+from molsam.report.specs import SMOKE_NOTE, Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,8 @@ def _entry(spec: Spec, runs: pd.DataFrame, row: str, dataset: str, column: str) 
 def _remarks(spec: Spec, runs: pd.DataFrame) -> list[str]:
     sentence = spec.report.get("unverified")
     unverified = [str(sentence)] if sentence and not (len(runs) and runs["verified"].all()) else []
-    return [*unverified, *_taken(runs), *_unlike(runs)]
+    smoke = [SMOKE_NOTE] if spec.smoke else []
+    return [*smoke, *unverified, *_taken(runs), *_unlike(runs)]
 
 
 def _taken(runs: pd.DataFrame) -> list[str]:

@@ -70,10 +70,16 @@ CLAIM_NOTE = (
     "Mean difference over pairs of equal dataset, fold and seed, positive where the claim is right, with its 95 % "
     "confidence interval (Student's t)."
 )
-CELL_NOTE = (
+SCORE_NOTE = (
     "Ours: mean ± standard deviation (number of cells) of the test metric at the epoch that is best on validation; "
     "then the paper's; then the difference, with ✓ within one printed standard deviation."
 )
+COUNT_NOTE = "Ours: what the cells counted in the file (number of cells); then the paper's; then the difference."
+
+
+def cell_note(table: Table) -> str:
+    """How to read a cell."""
+    return SCORE_NOTE if "score" in table.spec.columns else COUNT_NOTE
 
 
 def state(table: Table) -> str:

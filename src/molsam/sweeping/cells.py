@@ -16,6 +16,9 @@ from molsam.errors import ConfigError
 MODELS = {"grover": "GROVER", "compt": "CoMPT", "gcn": "GCN", "mpnn": "MPNN", "dmpnn": "DMPNN", "cmpnn": "CMPNN"}
 """How the paper writes the models' names."""
 
+SMOKE_TRIALS = 4
+"""Trials of a search under smoke=true."""
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -9,17 +9,16 @@ from molsam.training.events import Callback
 
 
 class Reporter(Callback):
-    """Reports the validation metric after every epoch, at step fold * epochs + epoch.
+    """Reports the validation metric after every epoch.
 
     Args:
-        fold: place of the fold among those that the run trains, the first being 0.
-        epochs: epochs of one fold.
+        epochs: of one fold.
     """
 
-    def __init__(self, fold: int, epochs: int) -> None:
-        self.fold, self.epochs = fold, epochs
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
 
     def on_train_epoch_end(self, trainer: Any, metrics: dict[str, Any]) -> None:
         """Report. Raises optuna.TrialPruned."""
-        if not trial.per_fold():
-            trial.check(metrics[f"valid/{trainer.metric}"], self.fold * self.epochs + trainer.epoch)
+        last = trainer.stop or trainer.epoch + 1 == self.epochs
+        trial.end_of_epoch(metrics[f"valid/{trainer.metric}"], trainer.epoch, self.epochs, last=last)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from molsam import inputs
 from molsam.config import plain
 from molsam.sweeping import compose, plots, summary
-from molsam.sweeping.cells import key_of
+from molsam.sweeping.cells import SMOKE_TRIALS, key_of
 from molsam.sweeping.grid import POLL, SweepIncomplete
 from molsam.sweeping.heartbeat import SWEEPER, Heartbeat
 from molsam.sweeping.job import conclude, make_pruner
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SMOKE_TRIALS = 4
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 OWN_SEQUENCE = ("QMCSampler",)
 """Samplers whose points follow a sequence that the study itself counts: a seed of their own would break it."""
@@ -225,7 +224,10 @@ class Search:
             print(f"{self.sweeper.sweep_name}: best trial {trial['number']}: {trial['values']} with {trial['params']}")
         folder = Path(self.sweeper.sweep_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create({"name": "optuna", "best": best}), folder / "optimization_results.yaml")
+        OmegaConf.save(
+            OmegaConf.create({"name": "optuna", "over": self.over(), "best": best}),
+            folder / "optimization_results.yaml",
+        )
 
     def _limit_failures(self, numbers: list[int]) -> None:
         failed = [reason for number, reason in self.failures().items() if number in numbers]

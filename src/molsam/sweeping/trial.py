@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 
 class Trial:
-    """The trial that runs in this process, reached through the study's storage."""
+    """The trial that runs in this process, reached through the study's storage.
+
+    Attributes:
+        fold: place of the fold that is trained among the `folds` of the run, the first being 0.
+    """
 
     def __init__(self, study: Study, storage: BaseStorage, trial_id: int, pruner: BasePruner) -> None:
         self.study, self.storage, self.trial_id, self.pruner = study, storage, trial_id, pruner
+        self.fold, self.folds = 0, 1
 
     @property
     def per_fold(self) -> bool:
@@ -56,11 +61,6 @@ def should_prune() -> bool:
     return current is not None and current.should_prune()
 
 
-def per_fold() -> bool:
-    """Whether to report once a fold (step = fold) and not once an epoch (step = fold * epochs + epoch)."""
-    return current is not None and current.per_fold
-
-
 def pruned(step: int) -> Exception:
     """The exception that ends a pruned run."""
     import optuna
@@ -68,14 +68,36 @@ def pruned(step: int) -> Exception:
     return optuna.TrialPruned(f"pruned after step {step}")
 
 
-def end_of_fold(value: float | None, fold: int) -> None:
-    """Report a fold's validation metric to a pruner that compares folds. Raises optuna.TrialPruned."""
+def begin_fold(fold: int, folds: int) -> None:
+    """Say which of its folds a run trains next."""
+    if current is not None:
+        current.fold, current.folds = fold, folds
+
+
+def end_of_epoch(value: float | None, epoch: int, epochs: int, *, last: bool) -> None:
+    """Report the validation metric at step fold * epochs + epoch, unless the pruner compares folds.
+
+    Args:
+        value: the metric.
+        epoch: from 0.
+        epochs: of one fold.
+        last: whether the fold ends with this epoch.
+
+    Raises:
+        optuna.TrialPruned: the pruner gives the trial up. At its very end it never does: nothing would be saved.
+    """
+    if current is not None and not current.per_fold:
+        check(value, current.fold * epochs + epoch, last=last and current.fold + 1 == current.folds)
+
+
+def end_of_fold(value: float | None) -> None:
+    """Report a fold's validation metric at step fold to a pruner that compares folds. Raises as `end_of_epoch`."""
     if current is not None and current.per_fold:
-        check(value, fold)
+        check(value, current.fold, last=current.fold + 1 == current.folds)
 
 
-def check(value: float | None, step: int) -> None:
-    """Report and raise optuna.TrialPruned if the pruner says so."""
+def check(value: float | None, step: int, *, last: bool = False) -> None:
+    """Report, and raise optuna.TrialPruned if the pruner says so and it was not the last step."""
     report(value, step)
-    if should_prune():
+    if not last and should_prune():
         raise pruned(step)
