@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,9 +175,12 @@ def conclude(
 def make_pruner(node: dict[str, Any]) -> Any:
     """The pruner of a node of conf/hydra/sweeper/pruner. Raises ConfigError if it cannot be built."""
     from hydra.utils import instantiate
+    from optuna.exceptions import ExperimentalWarning
 
     try:
-        return instantiate(node, _convert_="all", _execution_whitelist_=["optuna.pruners.*"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return instantiate(node, _convert_="all", _execution_whitelist_=["optuna.pruners.*"])
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(

@@ -145,7 +145,10 @@ def test_throughput_is_compared_with_sam_of_the_same_model_and_fold(fill: Fill, 
 
 def test_dataset_statistics(fill: Fill, tmp_path: Path) -> None:
     fill("table4")
-    entry = built(tmp_path / "outputs", "table4").entry("statistics", "bbbp", "n_molecules")
+    found = built(tmp_path / "outputs", "table4")
+    assert "test metric" not in render.markdown(found, [])
+    assert "test metric" in render.markdown(built(tmp_path / "outputs", "table3"), [])
+    entry = found.entry("statistics", "bbbp", "n_molecules")
     assert entry.ours == table.Stat(100.0, None, 1)
     assert entry.paper == published.Published(2039.0, None, 0)
     assert built(tmp_path / "outputs", "table4").entry("statistics", "bbbp", "n_tasks").ours == table.Stat(2.0, None, 1)
@@ -290,3 +293,30 @@ def test_smoke_cells_are_a_table_of_their_own(fill: Fill, tmp_path: Path) -> Non
     assert (
         main(["report", "--table", "3", "--smoke", "--outputs", str(tmp_path / "outputs"), "--to", str(tmp_path)]) == 0
     )
+    for suffix in ("md", "tex"):
+        text = (tmp_path / f"table3-smoke.{suffix}").read_text()
+        assert "(a smoke run)" in text
+        assert "smoke" not in (tmp_path / f"table3.{suffix}").read_text()
+    assert "their numbers mean nothing" in (tmp_path / "table3-smoke.md").read_text()
+    assert (tmp_path / "table3-smoke.csv").read_text().splitlines()[1].startswith("table3-smoke,")
+    arguments = ["report", "--all", "--smoke", "--outputs", str(tmp_path / "outputs"), "--to", str(tmp_path)]
+    tuned = tmp_path / "outputs" / "tune_graphsam-smoke" / "optimization_results.yaml"
+    tuned.parent.mkdir()
+    tuned.write_text("over: 4\nbest: []\n")
+    assert main([*arguments, "--figures", str(tmp_path / "figures")]) == 1
+    page = (tmp_path / "all-smoke.md").read_text()
+    assert "their numbers mean nothing" in page
+    assert "| 12 of 12 |" in next(line for line in page.splitlines() if line.startswith("| Table 3 "))
+    assert "| 4 of 4 |" in next(line for line in page.splitlines() if "tune" in line)
+
+
+def test_a_table_of_one_row_is_drawn_with_its_point_inside(fill: Fill, tmp_path: Path) -> None:
+    from molsam.report import picture
+
+    fill("table4")
+    axes = picture.draw(built(tmp_path / "outputs", "table4")).axes[0]
+    low, high = sorted(axes.get_ylim())
+    points = [y for line in axes.lines for y in line.get_ydata()]
+    assert points
+    assert all(low < y < high for y in points)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["statistics"]

@@ -47,7 +47,11 @@ def task(cfg: DictConfig) -> float | None:
         interrupts.deferred = True
         for epoch in range(cfg.training.epochs):
             pause(cfg, interrupts)
-            trial.check((cfg.x - 0.3) ** 2 + cfg.seed + 1.0 / (epoch + 1), epoch)
+            reached = (cfg.x - 0.3) ** 2 + cfg.seed + 1.0 / (epoch + 1)
+            trial.end_of_epoch(reached, epoch, cfg.training.epochs, last=epoch + 1 == cfg.training.epochs)
+    for fold in range(cfg.split.folds):
+        trial.begin_fold(fold, cfg.split.folds)
+        trial.end_of_fold((cfg.x - 0.3) ** 2 * (2 - 0.1 * fold))
     value = (cfg.x - 0.3) ** 2 + cfg.seed
     if cfg.mode != "silent":
         write(cfg, folder, value)

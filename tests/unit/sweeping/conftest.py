@@ -33,7 +33,7 @@ CONFIG = {
     "smoke": False,
     "dry_run": False,
     "overwrite": False,
-    "split": {"fold": None},
+    "split": {"fold": None, "folds": 1},
     "training": {"epochs": 1, "threads": 1},
 }
 

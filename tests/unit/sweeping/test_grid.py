@@ -56,6 +56,7 @@ def test_failures_are_collected_and_tried_again(app: App) -> None:
     assert app.results() == good
     assert "failed: x_=_0.1-a-f0-s1: this cell cannot run; give it a better seed." in out
     assert "2 of 4 cells of table failed" in out
+    assert "table: 2 of 4 cells, 2 failed" in out
     assert "ConfigError" in (app.outputs / "table" / "x_=_0.1-a-f0-s1" / "error.log").read_text()
     app.run(*SMALL, "mode=fail-1", code=1)
     assert app.events("start") == once(CELLS) + Counter(CELLS - good)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+import zlib
 from collections import Counter
 from statistics import median
+from types import SimpleNamespace
 
+import numpy as np
 import optuna
 import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from molsam.sweeping import trial as reporting
+from molsam.sweeping.reporter import Reporter
 from tests.unit.sweeping.conftest import App
 
 SEARCH = ("hydra/sweeper/sampler=tpe", "hydra.sweeper.sampler.seed=3", "x=interval(0.0,1.0)")
@@ -65,6 +70,64 @@ def test_the_median_pruner_ends_just_those_that_are_worse(app: App) -> None:
         assert len(trial.intermediate_values) == (1 if hopeless else 2)
         complete += [] if hopeless else [first]
     assert 1 < len(complete) < 8
+
+
+@pytest.mark.slow
+def test_hyperband_halves_each_bracket(app: App) -> None:
+    """At steps 1, 2, 4 (bracket b begins with 2^b) a trial goes on if it is in the better half of those that came."""
+    pruner = [f"hydra.sweeper.pruner.{key}" for key in ("reduction_factor=2", "max_resource=8")]
+    sampler = ("hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1", "x=interval(0.0,1.0)")
+    app.run(*sampler, "hydra/sweeper/pruner=hyperband", *pruner, "hydra.sweeper.n_trials=24", "training.epochs=8")
+    came: dict[tuple[int, int], list[float]] = {}
+    states: Counter[TrialState] = Counter()
+    for trial in study(app).trials:
+        states[trial.state] += 1
+        # Brackets share the trials 8 : 6 : 4 : 4, by the checksum of their names.
+        bracket = int(np.searchsorted([8, 14, 18, 22], zlib.crc32(f"multirun_{trial.number}".encode()) % 22, "right"))
+        last = 7
+        for step in [1, 2, 4][bracket:]:
+            values = came.setdefault((bracket, step), [])
+            values.append(trial.intermediate_values[step])
+            if values[-1] not in sorted(values)[: max(len(values) // 2, 1)]:
+                last = step
+                break
+        assert (trial.last_step, trial.state.name) == (last, "COMPLETE" if last == 7 else "PRUNED")
+    assert min(states[TrialState.PRUNED], states[TrialState.COMPLETE]) > 3
+
+
+def test_wilcoxon_ends_a_trial_at_the_fold_that_shows_it(app: App) -> None:
+    """A worse trial is worse in every fold, by chance once in 2^n of n folds: that is below 0.1 from the fourth on."""
+    sampler = ("hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0", "x=interval(0.0,1.0)")
+    app.run(*sampler, "hydra/sweeper/pruner=wilcoxon", "hydra.sweeper.n_trials=8", "split.folds=6")
+    best = float("inf")
+    for trial in study(app).trials:
+        distance = (trial.params["x"] - 0.3) ** 2
+        assert trial.state == (TrialState.COMPLETE if distance < best else TrialState.PRUNED)
+        assert list(trial.intermediate_values) == list(range(6 if distance < best else 4))
+        best = min(best, distance)
+
+
+@pytest.mark.parametrize(("folds", "reported"), [(1, [0, 1]), (2, [0, 1, 2, 3])])
+def test_no_trial_is_pruned_at_its_very_end(folds: int, reported: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pruner that gives up everything is heeded at each step but the last."""
+    running = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=-1.0)).ask()
+    monkeypatch.setattr(
+        reporting,
+        "current",
+        reporting.Trial(running.study, running.study._storage, running._trial_id, running.study.pruner),
+    )
+    reporter, pruned = Reporter(epochs=2), []
+    for fold in range(folds):
+        reporting.begin_fold(fold, folds)
+        for epoch in range(2):
+            try:
+                reporter.on_train_epoch_end(
+                    SimpleNamespace(stop=False, epoch=epoch, metric="rmse"), {"valid/rmse": 1.0}
+                )
+            except optuna.TrialPruned:
+                pruned.append(2 * fold + epoch)
+    assert pruned == reported[:-1]
+    assert list(running.study.trials[0].intermediate_values) == reported
 
 
 def test_a_killed_trial_runs_again_with_the_same_parameters_in_the_same_folder(app: App) -> None:
