@@ -1,0 +1,25 @@
+"""The numbers of results/README.md are those of the runs that are stored beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from molsam.report import claims, frame, render, specs, table
+from tests.paths import ROOT
+
+RUNS = ROOT / "results" / "runs"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RUNS.iterdir()))
+def test_a_table_is_what_the_report_renders(name: str) -> None:
+    runs, damaged = frame.load([RUNS])
+    assert not damaged
+    there = runs[runs["sweep"] == name]
+    datasets = ",".join(sorted(there["dataset"].unique()))
+    folds = ",".join(str(fold) for fold in sorted(there["fold"].unique()))
+    built = table.build(specs.load(name, (f"sweeps.datasets=[{datasets}]", f"sweeps.folds=[{folds}]")), runs)
+    assert built.complete
+    page = render.markdown(built, claims.check(built))
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert "\n".join(rows) in (ROOT / "results" / "README.md").read_text()
+    assert {path.name for path in (RUNS / name).glob("*/*")} == {"result.json"}
