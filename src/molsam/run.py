@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import logging
 import math
 import time
 from datetime import UTC, datetime
@@ -39,6 +40,8 @@ from molsam.training.interrupt import Interrupts
 from molsam.training.loop import DTYPES, Trainer, steps_per_epoch
 from molsam.training.metrics import DIRECTION, check_metric
 from molsam.training.objective import Objective
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> float:
@@ -132,6 +135,8 @@ def _train(
     keep_freed_memory()
     if training.threads is not None:
         torch.set_num_threads(training.threads)
+    if training.precision == "bf16" and training.device == "cpu" and lacks_bf16():
+        log.warning("training.precision=bf16: this processor has no bf16 products, so they are slower; use fp32.")
     dataset = load_dataset(cfg)
     Objective(dataset.task, training.loss)
     check_metric(dataset.metric, dataset.task)
@@ -158,6 +163,13 @@ def _train(
         raise
     checkpoint.remove(trainer.checkpoint_path)
     return outcome
+
+
+def lacks_bf16() -> bool:
+    """Whether torch knows that this processor has no instructions for bf16 products (AVX512-BF16, AMX)."""
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch allowed
+    products = [there for name, there in known.items() if name.endswith("bf16")]
+    return bool(products) and not any(products)
 
 
 def load_dataset(cfg: DictConfig) -> Dataset:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from molsam.run import lacks_bf16
 from tests.batteries.optimizers import NAMES, Training
 from tests.batteries.test_models import MODELS, subject
 
@@ -43,3 +44,13 @@ def test_a_gpu_computes_what_the_cpu_does(name: str) -> None:
     wanted = model(batch).logits
     found = model.to("cuda")(batch.to("cuda")).logits
     torch.testing.assert_close(found.cpu(), wanted, rtol=1e-9, atol=1e-11)
+
+
+def test_processors_without_bf16_products_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known, lacks in (
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"avx2": True, "avx512_bf16": True, "amx_bf16": False}, False),
+        ({}, False),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert lacks_bf16() == lacks

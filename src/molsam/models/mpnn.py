@@ -81,6 +81,7 @@ class MPNN(MoleculeModel):
         matrices = self.edge_network(bonds.features).view(-1, hidden.shape[1], hidden.shape[1])
         for _ in range(self.steps):
             sent = grouped_product(hidden.index_select(0, bonds.src), matrices, bonds.counts)
+            sent = sent.to(self.message_bias.dtype)  # autocast may have lowered it
             message = self.message_bias.expand_as(hidden).index_add(0, bonds.dst, sent)
             hidden = self.gru(F.relu(message), hidden)
         return hidden

@@ -158,6 +158,9 @@ def messages(p: Pairs, scores: Tensor, decay: Tensor, kernel: str) -> list[Tenso
 
 def attend(p: Pairs, scores: Tensor, values: Tensor, decay: Tensor, kernel: str) -> Tensor:
     """o, float [N, width]; values: float [N, width], the heads' columns one after the other."""
+    if torch.is_autocast_enabled(values.device.type):
+        with torch.autocast(values.device.type, enabled=False):
+            return attend(p, scores.to(decay.dtype), values.to(decay.dtype), decay, kernel)
     out: Tensor = _Attend.apply(p, kernel, scores, values, decay)
     return out
 

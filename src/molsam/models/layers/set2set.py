@@ -41,4 +41,5 @@ def attend(atoms: Tensor, query: Tensor, batch: MoleculeBatch) -> Tensor:
     largest = score.new_zeros(len(batch)).scatter_reduce(0, batch.molecule, score.detach(), "amax", include_self=False)
     weight = (score - largest.index_select(0, batch.molecule)).exp().unsqueeze(1)
     total = weight.new_zeros(len(batch), 1).index_add(0, batch.molecule, weight)
-    return torch.zeros_like(query).index_add(0, batch.molecule, weight * atoms) / total
+    weighted = weight * atoms
+    return weighted.new_zeros(query.shape).index_add(0, batch.molecule, weighted) / total
