@@ -78,7 +78,8 @@ class ResumableSweeper(OptunaSweeperImpl):
             heartbeat=float(self.settings.heartbeat),
             pruner=self._node("pruner"),
             claim=self.is_grid,
-            owner=os.getpid() if "JoblibLauncher" in str(config.hydra.launcher.get("_target_")) else None,
+            # loky's workers are children of this very process; those of other launchers need not be.
+            owner=os.getpid() if config.hydra.launcher.get("backend") == "loky" else None,
         )
         self.launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=self.job
