@@ -29,6 +29,10 @@ def test_rho_by_epoch(schedule: Any, expected: list[float]) -> None:
     assert [schedule(0.05, epoch, 5) for epoch in range(5)] == pytest.approx(expected, rel=1e-14)
 
 
+def test_the_cosine_stays_at_its_end() -> None:
+    assert Cosine(0.2)(0.05, 8, 5) == pytest.approx(0.01, rel=1e-14)
+
+
 def test_the_release_multiplies_what_it_has_already_reduced() -> None:
     """step_rho of the released code, literally."""
     for lam in (1, 3):
