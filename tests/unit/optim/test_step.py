@@ -149,15 +149,15 @@ def test_esam_may_choose_only_what_the_loss_does_not_reach() -> None:
 def test_esam_may_choose_only_what_the_loss_reaches_now_and_then() -> None:
     always, rare = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(1))
     optimizer = optim.ESAM([always, rare], SGD, beta=0.5)
-    for step in range(30):
+    for step in range(40):
 
-        def closure(scale: Any = rare if step % 2 else 1.0) -> Tensor:
+        def closure(scale: Any = rare if step > 9 and step % 2 else 1.0) -> Tensor:
             loss = (always * scale).square().sum()
             loss.backward()
             return loss.detach()
 
         optimizer.step(closure)
-    assert optimizer.steps == 30
+    assert optimizer.steps == 40
 
 
 def scalar(weight: nn.Parameter) -> Tensor:
