@@ -146,7 +146,7 @@ def run_and_kill(arguments: list[str], folder: Path) -> int:
         seen = marker.stat().st_mtime_ns if marker.exists() else 0
         process = Forked(train_py, arguments, folder.parent, out)
         while process.poll() is None:
-            if kills < 3 and marker.exists() and marker.stat().st_mtime_ns != seen:
+            if kills < 2 and marker.exists() and marker.stat().st_mtime_ns != seen:
                 time.sleep(0.05)
                 process.kill()
                 kills += 1

@@ -76,7 +76,7 @@ def test_every_model_with_every_optimizer_goes_on_to_the_bit(tmp_path: Path, mod
 
 
 def test_accumulation_early_stopping_sharpness_and_probes_go_on_to_the_bit(tmp_path: Path) -> None:
-    more = ["training.accumulate=2", "training.patience=1", "training.epochs=5", "base_optimizer.lr=0.3"]
+    more = ["training.accumulate=2", "training.patience=2", "training.epochs=6", "base_optimizer.lr=0.3"]
     more += ["diagnostics=sharpness", "diagnostics.sharpness.every=1", "diagnostics.sharpness.molecules=8"]
     more += ["diagnostics.sharpness.points=3", "diagnostics.sharpness.directions=1"]
     kill_and_resume("gcn", "graphsam", 3, tmp_path, *more)
