@@ -13,6 +13,11 @@ class MolsamError(Exception):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        """One line whatever value it quotes: line breaks and control characters are shown as escapes."""
+        text = super().__str__()
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
 
 class ConfigError(MolsamError):
     """A setting is unknown, of the wrong type, out of range, or does not fit another one."""

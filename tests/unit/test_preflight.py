@@ -169,6 +169,14 @@ def test_the_hash_ignores_what_cannot_change_a_result() -> None:
     assert len(hashes | {base}) == len(different) + 1
 
 
+def test_a_value_with_line_breaks_is_quoted_in_one_line() -> None:
+    cfg = copy.deepcopy(gcn())
+    OmegaConf.update(cfg, "dataset.task", "a\nb\x1b[31m")
+    with pytest.raises(ConfigError, match=r"dataset\.task=a\\nb\\x1b\[31m is not a task") as caught:
+        preflight.check(cfg)
+    assert str(caught.value).isprintable()
+
+
 def test_secrets_are_starred_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
     tree = {"a": ["x 0123456789abcdef y"], "b": 3}
