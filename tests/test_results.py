@@ -18,7 +18,6 @@ def test_a_table_is_what_the_report_renders(name: str) -> None:
     datasets = ",".join(sorted(there["dataset"].unique()))
     folds = ",".join(str(fold) for fold in sorted(there["fold"].unique()))
     built = table.build(specs.load(name, (f"sweeps.datasets=[{datasets}]", f"sweeps.folds=[{folds}]")), runs)
-    assert built.complete
     page = render.markdown(built, claims.check(built))
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert "\n".join(rows) in (ROOT / "results" / "README.md").read_text()
