@@ -80,6 +80,13 @@ class ESAM(SAM):
             parameter.requires_grad_(False)
         try:
             clean = self.evaluate(closure if losses is None else lambda: mean(losses(), before))
+        except RuntimeError as error:
+            if not frozen or "does not require grad" not in str(error):
+                raise
+            raise ConfigError(
+                "ESAM chose only parameters that the loss of this batch does not depend on; use optimizer.beta=1, "
+                "which chooses all."
+            ) from error
         finally:
             for parameter in frozen:
                 parameter.requires_grad_(True)

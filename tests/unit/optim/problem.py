@@ -72,3 +72,10 @@ class Problem:
 def small(problem: Problem, make: Callable[..., Optimizer], base: Any = SGD, **settings: Any) -> Optimizer:
     """An optimizer over the problem's parameters."""
     return make(problem.params.values(), base, steps_per_epoch=len(problem.batches), **settings)
+
+
+def scalar(weight: nn.Parameter) -> Tensor:
+    """The sum of squares, back-propagated; its value."""
+    loss = weight.square().sum()
+    loss.backward()
+    return loss.detach()
