@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from molsam.chem import descriptors as descriptors_of
 from molsam.chem.arrays import Featurizer
@@ -54,6 +55,8 @@ class MoleculeDataset:
     """row of the table of each molecule"""
     descriptors: np.ndarray | None = None
     """float32 [M, descriptor_dim]"""
+    _labels: tuple[TargetScaler | None, Tensor, Tensor] | None = None
+    """what `_scaled` gave for the last scaler"""
 
     def __len__(self) -> int:
         return len(self.smiles)
@@ -67,14 +70,19 @@ class MoleculeDataset:
         """Molecules with their targets (scaled, 0 where missing) and the mask of labels that are there."""
         rows = np.asarray(index, dtype=np.int64)
         batch = self.packed.batch(rows)
-        labels = self.targets[rows]
-        known = ~np.isnan(labels)
-        values = labels if scaler is None else scaler.transform(labels)
-        batch.targets = torch.from_numpy(np.where(known, values, 0.0)).float()
-        batch.mask = torch.from_numpy(known)
+        if self._labels is None or self._labels[0] is not scaler:
+            self._labels = (scaler, *self._scaled(scaler))
+        batch.targets = self._labels[1].index_select(0, batch.index)
+        batch.mask = self._labels[2].index_select(0, batch.index)
         if self.descriptors is not None:
             batch.descriptors = torch.from_numpy(self.descriptors[rows])
         return batch
+
+    def _scaled(self, scaler: TargetScaler | None) -> tuple[Tensor, Tensor]:
+        """All targets and the mask of those that are there."""
+        known = ~np.isnan(self.targets)
+        values = self.targets if scaler is None else scaler.transform(self.targets)
+        return torch.from_numpy(np.where(known, values, 0.0)).float(), torch.from_numpy(known)
 
     def split_column(self, name: str) -> list[str]:
         """The cells of a column of the file, for the molecules kept."""
