@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from molsam.errors import ConfigError, NumericalError
 from molsam.optim import vector
+from molsam.optim.base_step import BaseStep
 from molsam.optim.passes import Closure, NonFinite, Pass, Passes
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.state import load_base, snapshot
@@ -48,6 +49,11 @@ __all__ = [
 ]
 
 BaseOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+
+# torch imports its compiler, which takes a second or two, when a parameter group is first added, to exempt the adding
+# from compilation; this says that it is exempt already.
+if adding := getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None):
+    adding.__dict__.setdefault("__dynamo_disable", adding)
 
 
 class Gradients(NamedTuple):
@@ -168,6 +174,7 @@ class Optimizer(Passes, torch.optim.Optimizer):
         self.names = [named.get(p, f"parameter {i}") for i, p in enumerate(self.parameters())]
         """of the parameters, for observers"""
         self.base = base(self.param_groups)
+        self._step_base = BaseStep(self.base)
         self.param_groups = self.base.param_groups
         self.rho_schedule = rho_schedule
         self.steps_per_epoch = steps_per_epoch
@@ -292,8 +299,7 @@ class Optimizer(Passes, torch.optim.Optimizer):
         self._clear()
         for parameter, gradient in omega.items():
             parameter.grad = gradient
-        assert self.base is not None
-        self.base.step()
+        self._step_base()
 
     # ------------------------------------------------------------------ state
 

@@ -62,3 +62,19 @@ def test_nothing_of_molecules_is_imported() -> None:
         "assert not bad + own, bad + own"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_first_step_does_not_import_the_compiler() -> None:
+    """It takes a second or two, and nothing is compiled."""
+    code = (
+        "import sys, functools, torch, molsam.optim as o\n"
+        "model = torch.nn.Linear(1, 1)\n"
+        "optimizer = o.SAM(model, functools.partial(torch.optim.Adam, fused=True))\n"
+        "def closure():\n"
+        "    loss = model(torch.ones(1, 1)).sum()\n"
+        "    loss.backward()\n"
+        "    return loss\n"
+        "optimizer.step(closure)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
