@@ -48,6 +48,10 @@ class MoleculeBatch:
     self_loops: bool
     index: Tensor
     """int64 [B], row in the dataset"""
+    neighbours: Tensor
+    """int64 [E], neighbours of atom 0, of atom 1, ...: `src` of the bonds in the order of the atoms they enter"""
+    neighbour_offsets: Tensor
+    """int64 [N + 1], first neighbour of each atom"""
     descriptors: Tensor | None = None
     """float [B, descriptor_dim], molecule-level features, or None"""
     targets: Tensor | None = None

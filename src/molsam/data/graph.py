@@ -35,6 +35,7 @@ def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
     _check_pairs(src[~loop], dst[~loop], edge_type[~loop])
     sizes, bonds = graph.batch_num_nodes().long(), graph.batch_num_edges().long()
     offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    neighbour_offsets, neighbours, _ = graph.adj_tensors("csc")
     return MoleculeBatch(
         node_table=graph.ndata[NODES],
         node_type=torch.arange(graph.num_nodes(), device=src.device),
@@ -48,6 +49,8 @@ def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
         distances=_distances(src, dst, bonds, offsets) if distances else None,
         self_loops=bool(loop.any()),
         index=torch.arange(len(sizes), device=src.device),
+        neighbours=neighbours.long(),
+        neighbour_offsets=neighbour_offsets.long(),
     )
 
 

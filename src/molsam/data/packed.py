@@ -95,8 +95,15 @@ class PackedMolecules:
 
     @cached_property
     def _bonds(self) -> np.ndarray:
-        """int64 [3, E]: src, dst and edge_type of all bonds, to be cut in one go."""
-        return np.stack([self.src.numpy(), self.dst.numpy(), self.edge_type.numpy()]).astype(np.int64)
+        """int64 [4, E], to be cut in one go: src, dst, src in the order of `_by_dst`, edge_type."""
+        src = self.src.numpy()
+        return np.stack([src, self.dst.numpy(), src[self._by_dst[0]], self.edge_type.numpy()]).astype(np.int64)
+
+    @cached_property
+    def _by_dst(self) -> tuple[np.ndarray, np.ndarray]:
+        """All bonds, molecule by molecule, ordered by the atom they enter (int64 [E]); how many enter each atom."""
+        dst = self.dst.numpy() + self.node_offset.numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
+        return dst.argsort(kind="stable"), np.bincount(dst, minlength=len(self.nodes))
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
         """The molecules of `index` (int64 [B], B > 0) as one batch, in that order.
@@ -110,8 +117,10 @@ class PackedMolecules:
         else:
             table, node_type = self._kinds[0], _take(self._kinds[1], atoms.places)
         columns = self._bonds.take(bonds.places, axis=1)
-        columns[:2] += atoms.offsets[:-1].repeat(bonds.sizes)
-        src, dst, edge_type = torch.from_numpy(columns).unbind()
+        columns[:3] += atoms.offsets[:-1].repeat(bonds.sizes)
+        src, dst, neighbours, edge_type = torch.from_numpy(columns).unbind()
+        neighbour_offsets = np.zeros(atoms.total + 1, dtype=np.int64)
+        self._by_dst[1].take(atoms.places).cumsum(out=neighbour_offsets[1:])
         distances = None
         if self.distances is not None:
             distances = _join(self.distances, self.pair_offset, rows)
@@ -128,6 +137,8 @@ class PackedMolecules:
             distances=distances,
             self_loops=self.self_loops,
             index=torch.from_numpy(rows),
+            neighbours=neighbours,
+            neighbour_offsets=torch.from_numpy(neighbour_offsets),
         )
 
 

@@ -13,7 +13,7 @@ from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.batchnorm import BatchNorm
-from molsam.models.layers.neighbours import Neighbours, NeighbourSum, neighbours
+from molsam.models.layers.neighbours import NeighbourSum
 from molsam.models.layers.readout import WeightedSumAndMax
 from molsam.models.naming import from_reference_names, to_reference_names
 
@@ -46,29 +46,30 @@ class GCNLayer(nn.Module):
         self.residual = nn.Linear(width_in, width_out) if residual else None
         self.batch_norm = BatchNorm(width_out) if batch_norm else None
 
-    def forward(self, hidden: Tensor, graph: Neighbours, kind: Tensor | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, batch: MoleculeBatch, kind: Tensor | None = None) -> Tensor:
         """Atoms [N, width_in] -> [N, width_out].
 
         With `kind` (int64 [N]) `hidden` holds distinct atoms only, and atom v is row kind[v] of it. The products
         then run over these few rows, and the sum over neighbours follows.
         """
         if kind is None:
-            out = self.conv(self.aggregate(hidden, graph))
+            out = self.conv(self.aggregate(hidden, batch))
         else:
             sent = F.linear(hidden, self.conv.weight).index_select(0, kind)
-            out = self.aggregate(sent, graph) + self.conv.bias
-        out = F.relu(out)
+            out = self.aggregate(sent, batch) + self.conv.bias
+        out = torch.relu(out)
         if self.residual is not None:
-            own = F.relu(self.residual(hidden))
+            own = torch.relu(self.residual(hidden))
             out = out + (own if kind is None else own.index_select(0, kind))
         out = F.dropout(out, self.dropout, self.training)
         return out if self.batch_norm is None else self.batch_norm(out)
 
-    def aggregate(self, hidden: Tensor, graph: Neighbours) -> Tensor:
+    def aggregate(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
         """norm(A h): the plain sum, the mean over entering bonds, or the symmetric D^-1/2 A D^-1/2 h."""
+        graph = batch.neighbours, batch.neighbour_offsets
         if self.gnn_norm == "none":
             return NeighbourSum.apply(hidden, *graph)
-        degree = graph.offsets.diff().clamp(min=1).to(hidden.dtype).unsqueeze(1)
+        degree = batch.neighbour_offsets.diff().clamp(min=1).to(hidden.dtype).unsqueeze(1)
         if self.gnn_norm == "right":
             return NeighbourSum.apply(hidden, *graph) / degree
         scale = degree.rsqrt()
@@ -123,11 +124,10 @@ class GCN(MoleculeModel):
 
     def encode(self, batch: MoleculeBatch) -> Tensor:
         """Atoms after the last layer [N, d]."""
-        graph = neighbours(batch)
         first, *others = self.layers
-        hidden: Tensor = first(batch.node_table, graph, batch.node_type)
+        hidden: Tensor = first(batch.node_table, batch, batch.node_type)
         for layer in others:
-            hidden = layer(hidden, graph)
+            hidden = layer(hidden, batch)
         return hidden
 
     def readout(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:

@@ -9,7 +9,7 @@ from molsam.errors import ConfigError
 from molsam.models.api import DataSpec
 from molsam.models.gcn import GCN
 from molsam.models.layers.batchnorm import BatchNorm
-from molsam.models.layers.neighbours import NeighbourSum, neighbours
+from molsam.models.layers.neighbours import NeighbourSum
 from molsam.models.layers.readout import WeightedSumAndMax, plain
 from tests.reference import gcn as twin
 from tests.reference.molecules import random_molecules
@@ -36,17 +36,16 @@ def test_equals_the_dense_form(norm: str, self_loops: bool, residual: bool | lis
 def test_neighbours_are_those_of_the_dgl_graph() -> None:
     batch = random_molecules(6, SIZES, self_loops=True).batch(range(4))
     offsets, sources, _ = batch.graph.adj_tensors("csc")
-    ours = neighbours(batch)
-    assert torch.equal(ours.offsets, offsets)
+    assert torch.equal(batch.neighbour_offsets, offsets)
     for a, b in pairwise(offsets.tolist()):
-        assert sorted(ours.sources[a:b].tolist()) == sorted(sources[a:b].tolist())
+        assert sorted(batch.neighbours[a:b].tolist()) == sorted(sources[a:b].tolist())
 
 
 def test_an_atom_without_bonds_keeps_the_bias() -> None:
     batch = random_molecules(2, [1]).batch([0])
     layer = GCN(SPEC, gnn_norm="both", residual=False, batch_norm=False).layers[0]
     torch.nn.init.constant_(layer.conv.bias, 0.25)
-    assert torch.equal(layer(batch.nodes, neighbours(batch)), torch.full((1, 64), 0.25))
+    assert torch.equal(layer(batch.nodes, batch), torch.full((1, 64), 0.25))
 
 
 def test_neighbour_sum_is_differentiable_twice() -> None:
@@ -54,7 +53,7 @@ def test_neighbour_sum_is_differentiable_twice() -> None:
     hidden = torch.randn(len(batch.nodes), 3, dtype=torch.float64, requires_grad=True)
 
     def total(h: torch.Tensor) -> torch.Tensor:
-        return NeighbourSum.apply(h, *neighbours(batch)).square()
+        return NeighbourSum.apply(h, batch.neighbours, batch.neighbour_offsets).square()
 
     assert torch.autograd.gradcheck(total, hidden)
     assert torch.autograd.gradgradcheck(total, hidden)
@@ -87,8 +86,8 @@ def test_the_first_layer_over_distinct_atoms_equals_the_one_over_all() -> None:
     for norm in ("none", "both"):
         layer = GCN(SPEC, gnn_norm=norm).double().layers[0]
         torch.nn.init.normal_(layer.conv.bias)
-        few, graph = batch.nodes[:3], neighbours(batch)
-        torch.testing.assert_close(layer(few, graph, kind), layer(few[kind], graph), rtol=1e-12, atol=1e-12)
+        few = batch.nodes[:3]
+        torch.testing.assert_close(layer(few, batch, kind), layer(few[kind], batch), rtol=1e-12, atol=1e-12)
 
 
 def test_batch_norm_of_one_row_uses_and_keeps_the_running_statistics() -> None:
@@ -99,9 +98,23 @@ def test_batch_norm_of_one_row_uses_and_keeps_the_running_statistics() -> None:
     row = torch.randn(1, 3, requires_grad=True)
     out = layer(row)
     assert torch.equal(out, layer.eval()(row))
+    layer.train().track_running_stats = False  # as in the second pass of a SAM step
+    assert torch.equal(out, layer(row))
     assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
     out.sum().backward()
     assert (row.grad != 0).all()
+
+
+def test_batch_norm_equals_torchs() -> None:
+    ours, theirs = BatchNorm(3, momentum=0.3), torch.nn.BatchNorm1d(3, momentum=0.3)
+    for layer in (ours, theirs):
+        torch.nn.init.constant_(layer.weight, 1.5)
+    for seed, (training, tracking) in enumerate([(True, True), (True, False), (True, True), (False, True)]):
+        rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+        for layer in (ours, theirs):
+            layer.train(training).track_running_stats = tracking
+        assert torch.equal(ours(rows), theirs(rows))
+    assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.state_dict().items())
 
 
 def test_one_molecule_of_one_atom_trains() -> None:
