@@ -17,6 +17,8 @@ Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
 
 HALF = (torch.bfloat16, torch.float16)
+SMALL = 1 << 17
+"""numbers of which a norm costs its calls, of which one over all tensors is best"""
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:
@@ -34,7 +36,7 @@ def norms(tensors: Iterable[Tensor]) -> Tensor:
     tensors = list(tensors)
     if any(tensor.dtype in HALF for tensor in tensors):
         return total([torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors])
-    if all(tensor.device.type == "cpu" for tensor in tensors):
+    if all(tensor.device.type == "cpu" for tensor in tensors) and sum(map(Tensor.numel, tensors)) > SMALL:
         # There a product is up to twice as fast, and nearer to the truth for large tensors in float32.
         flat = [tensor.flatten() for tensor in tensors]
         return total([torch.dot(one, one) for one in flat]).sqrt()

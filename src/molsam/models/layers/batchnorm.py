@@ -17,6 +17,8 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name torch gives it
         if not self.training or (len(input) > 1 and not self.track_running_stats):
             return super().forward(input)
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
         train = len(input) > 1
         if train:
             self.num_batches_tracked.add_(1)
