@@ -36,6 +36,8 @@ def norms(tensors: Iterable[Tensor]) -> Tensor:
     tensors = list(tensors)
     if any(tensor.dtype in HALF for tensor in tensors):
         return total([torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors])
+    if not tensors:
+        return total([])
     if all(tensor.device.type == "cpu" for tensor in tensors) and sum(map(Tensor.numel, tensors)) > SMALL:
         # There a product is up to twice as fast, and nearer to the truth for large tensors in float32.
         flat = [tensor.flatten() for tensor in tensors]

@@ -52,3 +52,5 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scaffolds() -> None:
     assert scaffold(parse("Cc1ccccc1CCC1CC1")) == scaffold(parse("c1ccccc1CCC1CC1C")) == "c1ccc(CCC2CC2)cc1"
     assert scaffold(parse("CCO")) == ""
+    handed = parse("C1C[C@H]2CCC[C@H]2C1")
+    assert scaffold(handed) == "C1CC2CCCC2C1" != scaffold(handed, chirality=True)

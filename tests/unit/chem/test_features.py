@@ -7,8 +7,9 @@ import random
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import RenumberAtoms
+from rdkit.Chem import BondStereo, BondType, RenumberAtoms
 
+from molsam.chem import chemprop, compt
 from molsam.chem.arrays import DISCONNECTED, Featurizer
 from molsam.chem.chemprop import ChempropFeaturizer
 from molsam.chem.compt import ComptFeaturizer
@@ -16,6 +17,7 @@ from molsam.chem.dgllife import DgllifeFeaturizer
 from molsam.chem.distances import LARGE, LARGEST, topological_distances
 from molsam.chem.grover import GroverFeaturizer
 from molsam.chem.molecule import parse
+from molsam.chem.reading import Bonds
 from molsam.errors import InvalidMolecule
 
 HARD = {
@@ -128,6 +130,46 @@ def test_compt_falls_on_the_last_place() -> None:
     """Bond types and stereo without a place of their own count as aromatic and Z in the public code."""
     edges = ComptFeaturizer()(parse("[NH3]->[Pt]")).edges
     assert edges[0].tolist() == [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]
+    atrop = compt._BOND_KINDS.features([(BondType.SINGLE, BondStereo.STEREOATROPCW, False, False)])
+    assert atrop[0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_chemprop_knows_other_stereo() -> None:
+    atrop = chemprop.BONDS.features([(BondType.SINGLE, BondStereo.STEREOATROPCW, False, False)])
+    assert atrop[0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("element", range(1, 119))
+def test_every_element_has_its_place(element: int) -> None:
+    """dgllife's lists are those of DeepChem's and AttentiveFP's atom features, in their order."""
+    canonical = [6, 7, 8, 16, 9, 14, 15, 17, 35, 12, 11, 20, 26, 33, 13, 53, 5, 23, 19, 81, 70, 51, 50, 47, 46, 27, 34]
+    canonical += [22, 30, 1, 3, 32, 29, 79, 28, 48, 49, 25, 40, 24, 78, 80, 82]
+    attentive = [5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 52, 53, 85]
+    mol = parse(f"[{Chem.GetPeriodicTable().GetElementSymbol(element)}]")
+    for featurizer, places in [
+        (GroverFeaturizer(), dict.fromkeys(range(101, 119), 100) | {e: e - 1 for e in range(1, 101)}),
+        (ComptFeaturizer(), dict.fromkeys(range(101, 119), 100) | {e: e - 1 for e in range(1, 101)}),
+        (ChempropFeaturizer(), dict.fromkeys(range(101, 119), 100) | {e: e - 1 for e in range(1, 101)}),
+        (ChempropFeaturizer("v2"), dict.fromkeys(range(119), 37) | {e: e - 1 for e in range(1, 37)} | {53: 36}),
+        (DgllifeFeaturizer(), {e: place for place, e in enumerate(canonical)}),
+        (DgllifeFeaturizer("attentivefp"), dict.fromkeys(range(119), 15) | {e: i for i, e in enumerate(attentive)}),
+    ]:
+        width = {74: 43, 39: 16, 72: 38}.get(featurizer.node_dim, 101)
+        expected = np.zeros(width)
+        if element in places:
+            expected[places[element]] = 1
+        np.testing.assert_array_equal(featurizer(mol).nodes[0, :width], expected)
+
+
+def test_the_mass_is_the_isotopes() -> None:
+    mass = ChempropFeaturizer()(parse("C.[13CH4].[Og+2]")).nodes[:, -1]
+    np.testing.assert_allclose(mass, [0.12011, 0.13003355, 2.94], rtol=1e-6)
+
+
+def test_rings_whichever_way_their_bonds_run() -> None:
+    single = (BondType.SINGLE, BondStereo.STEREONONE, False, True)
+    bonds = Bonds([(1, 0), (2, 0), (2, 1), (3, 2)], [single, single, single, (*single[:3], False)])
+    assert bonds.around(4) == ([2, 2, 3, 1], [False] * 4, [True, True, True, False])
 
 
 def test_compt_counts_hydrogens_that_are_atoms() -> None:

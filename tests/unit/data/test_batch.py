@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import networkx as nx
@@ -37,6 +38,31 @@ def test_the_graph_is_dgls_batch_of_the_single_graphs(self_loops: bool) -> None:
         torch.testing.assert_close(
             dgl.readout_nodes(batch.graph, "x")[1], batch.nodes[batch.offsets[1] : batch.offsets[2]].sum(0)
         )
+
+
+@pytest.mark.parametrize("self_loops", [False, True])
+def test_a_batch_is_its_molecules_one_after_the_other(self_loops: bool) -> None:
+    """So it is after others were left out, and where few atoms differ and are told apart by number."""
+    packed = random_molecules(1, [5, 1, 9, 2], self_loops=self_loops)
+    sizes = packed.node_offset.diff()
+    packed.distances = torch.arange(int(sizes.square().sum()), dtype=torch.int16)
+    few = replace(packed, nodes=packed.nodes[:1].repeat(17, 1))
+    for one, chosen, rows in [
+        (packed, packed.select(torch.tensor([3, 2, 0])), [2, 0, 3]),
+        (packed, packed, [2, 0, 3]),
+        (few, few, [2, 0, 3]),
+    ]:
+        batch = chosen.batch(rows if chosen is one else [1, 2, 0])
+        singles = [one.batch([row]) for row in rows]
+        for name in ("nodes", "edges", "sizes", "bonds", "distances"):
+            assert torch.equal(getattr(batch, name), torch.cat([getattr(single, name) for single in singles])), name
+        for name in ("src", "dst", "neighbours"):
+            shifted = [getattr(s, name) + start for s, start in zip(singles, batch.offsets[:-1], strict=True)]
+            assert torch.equal(getattr(batch, name), torch.cat(shifted)), name
+        assert batch.offsets.tolist() == [0, 9, 14, 16]
+        own = [packed.distances[a:b] for a, b in pairwise(packed.pair_offset.tolist())]
+        assert torch.equal(batch.distances, torch.cat([own[row] for row in rows]))
+    assert len(few.batch([0, 2]).node_table) == 1
 
 
 @pytest.mark.parametrize("self_loops", [False, True])
