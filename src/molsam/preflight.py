@@ -306,7 +306,8 @@ def _merged_signature(cls: type[Any]) -> inspect.Signature:
         if base is object:
             continue
         own = inspect.signature(getattr(base, "__init__")).parameters.values()  # noqa: B009
-        merged |= {p.name: p for p in own if p.kind is not p.VAR_KEYWORD and p.name not in merged}
+        named = [p for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        merged |= {p.name: p for p in named if p.name not in merged}
         if not any(p.kind is p.VAR_KEYWORD for p in own):
             break
     kinds = sorted(merged.values(), key=lambda p: p.kind)

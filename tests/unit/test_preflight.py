@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from molsam import preflight
 from molsam.config import compose, config_hash, without_secrets
 from molsam.errors import ConfigError
+from molsam.models.api import DataSpec, MoleculeModel
 from tests.paths import ROOT
 
 CONF = ROOT / "conf"
@@ -210,3 +211,13 @@ def test_an_unknown_dataset_file_is_named_with_the_remedy(tmp_path: Path) -> Non
     assert done.returncode == 3
     assert "none.csv cannot be read" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_model_that_passes_keywords_on_to_torch() -> None:
+    """torch's Module takes any arguments, which are no settings."""
+
+    class Model(MoleculeModel):
+        def __init__(self, spec: DataSpec, *, width: int = 1, **others: object) -> None:
+            super().__init__(**others)
+
+    assert list(preflight._merged_signature(Model).parameters) == ["self", "spec", "width"]
