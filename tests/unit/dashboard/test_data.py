@@ -47,6 +47,17 @@ def test_runs_and_groups(tmp_path: Path) -> None:
         assert (tmp_path / run["folder"] / "result.json").exists()
 
 
+def test_a_setting_is_told_once(tmp_path: Path) -> None:
+    """The optimizer's own copies of other groups are left out, unless somebody changed them."""
+    for seed, gamma in enumerate([0.5, 0.5, 0.2]):
+        settings = {"rho_schedule": {"gamma": gamma}, "optimizer.rho_schedule": {"gamma": gamma}}
+        write_run(tmp_path, "compt", "graphsam", settings=settings, seed=seed)
+    data = collected(tmp_path)
+    assert [g["variant"] for g in data["groups"]] == ["", "gamma=0.2"]
+    changed = {"optimizer": {"rho_schedule": {"gamma": 0.1}}, "rho_schedule": {"gamma": 0.5}}
+    assert collect.flatten(changed) == {"optimizer.rho_schedule.gamma": "0.1", "rho_schedule.gamma": "0.5"}
+
+
 def test_settings_come_back_whole(tmp_path: Path) -> None:
     folders = [write_run(tmp_path, "gcn", optimizer, folder=optimizer) for optimizer in ("adam", "graphsam", "sam")]
     found = dict(zip(sorted(f.name for f in folders), configs(collected(tmp_path)), strict=True))

@@ -28,6 +28,8 @@ POINTS = 60
 """Points that a curve keeps."""
 CURVES = ("train/loss", "valid/loss", "test/loss", "rho", "lr", "graphs_per_s")
 COSINES, NORMS = ("cos_next", "cos_true"), ("eps_norm", "omega_norm", "eps_change", "omega_change")
+COPIES = {"base": "base_optimizer", "rho_schedule": "rho_schedule"}
+"""Settings of the optimizer that conf/optimizer/*.yaml take from another group."""
 Link = Callable[[Path], str]
 
 
@@ -182,11 +184,13 @@ def bins(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as dotted keys and written values, without those that say where files go."""
+    """Settings as dotted keys and written values, without those that say where files go and the optimizer's copies."""
     found: dict[str, str] = {}
     for key, value in config.items():
         if not prefix and key in (*NEUTRAL, "choices"):
             continue
+        if not prefix and key == "optimizer":
+            value = {name: v for name, v in value.items() if name not in COPIES or v != config.get(COPIES[name])}
         if isinstance(value, dict):
             found |= flatten(value, f"{prefix}{key}.")
         else:
