@@ -49,11 +49,10 @@ def test_runs_and_groups(tmp_path: Path) -> None:
 
 def test_a_setting_is_told_once(tmp_path: Path) -> None:
     """The optimizer's own copies of other groups are left out, unless somebody changed them."""
-    for seed, gamma in enumerate([0.5, 0.5, 0.2]):
-        settings = {"rho_schedule": {"gamma": gamma}, "optimizer.rho_schedule": {"gamma": gamma}}
-        write_run(tmp_path, "compt", "graphsam", settings=settings, seed=seed)
-    data = collected(tmp_path)
-    assert [g["variant"] for g in data["groups"]] == ["", "gamma=0.2"]
+    for gamma, rho in [(0.5, 0.05), (0.5, 0.01), (0.2, 0.05)]:
+        own = {"rho_schedule": {"gamma": gamma}, "optimizer.rho_schedule": {"gamma": gamma}, "optimizer.rho": rho}
+        write_run(tmp_path, "compt", "graphsam", settings=own)
+    assert {g["variant"] for g in collected(tmp_path)["groups"]} == {"", "rho=0.01", "gamma=0.2"}
     changed = {"optimizer": {"rho_schedule": {"gamma": 0.1}}, "rho_schedule": {"gamma": 0.5}}
     assert collect.flatten(changed) == {"optimizer.rho_schedule.gamma": "0.1", "rho_schedule.gamma": "0.5"}
 
