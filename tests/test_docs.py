@@ -67,10 +67,14 @@ LINES = [pytest.param(words, id=f"{page.name}: {' '.join(words)}"[:90]) for page
 
 @pytest.mark.parametrize("words", LINES)
 def test_a_command_is_understood(words: list[str]) -> None:
+    while re.match(r"[A-Z_]+=", words[0]):  # a variable of the environment
+        words = words[1:]
     if words[:2] == ["python", "train.py"]:
         hydra_understands([word for word in words[2:] if word not in ("--multirun", "...")])
     elif words[0] == "molsam":
         molsam_understands(words[1:])
+    elif words[0] == "cp":
+        assert all((ROOT / word).exists() for word in words[1:])
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
     elif words[:2] == ["pip", "install"]:
