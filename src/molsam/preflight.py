@@ -17,6 +17,7 @@ from typing import Any, Literal, Union
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from torch.overrides import TorchFunctionMode
 
 from molsam import inputs
 from molsam.config import (
@@ -131,10 +132,22 @@ def _check_model(cfg: DictConfig) -> None:
     else:
         featurizer = build("model.featurizer", cfg.model.featurizer)
         spec = DataSpec(featurizer.node_dim, featurizer.edge_dim, n_tasks=1, max_atoms=50)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         model = build("model", cfg.model, spec)
     if not isinstance(model, ResNet18 if images else MoleculeModel):
         raise ConfigError(f"model._target_={cfg.model._target_} is not a molsam model; give a MoleculeModel.")
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no weights: without memory for them there is nothing to draw, and torch would load its compiler for it."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "").endswith(("uniform_", "normal_")):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _check_device(name: str) -> None:

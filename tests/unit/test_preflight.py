@@ -221,3 +221,10 @@ def test_a_model_that_passes_keywords_on_to_torch() -> None:
             super().__init__(**others)
 
     assert list(preflight._merged_signature(Model).parameters) == ["self", "spec", "width"]
+
+
+def test_a_check_does_not_import_torchs_compiler() -> None:
+    """It takes seconds."""
+    code = "from molsam import preflight; from molsam.config import compose; import sys\n"
+    code += "".join(f"preflight.check(compose(['model={name}']))\n" for name in ("compt", "gcn", "grover", "mpnn"))
+    subprocess.run([sys.executable, "-c", code + "assert 'torch._dynamo' not in sys.modules"], check=True, cwd=ROOT)

@@ -7,9 +7,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from molsam.bench.peak import median, spread
+from molsam.errors import StorageError
 
 
 def bench_features(models: Sequence[str], dataset: str, rounds: int, overrides: Sequence[str]) -> list[dict[str, Any]]:
@@ -47,17 +49,28 @@ def bench_start(rounds: int) -> list[dict[str, Any]]:
     program = [sys.executable, "-m", "molsam.main"]
     rows = [{"what": "--help", **_seconds([*program, "--help"], rounds)}]
     with tempfile.TemporaryDirectory() as folder:
-        one_step = [*program, "dataset.limit=64", "training.epochs=1", "training.batch_size=64", "overwrite=true"]
-        place = [f"paths.cache={folder}/cache", f"hydra.run.dir={folder}/run"]
-        rows.append({"what": "64 molecules, one step, cold cache", **_seconds([*one_step, *place], 1)})
-        rows.append({"what": "64 molecules, one step, warm cache", **_seconds([*one_step, *place], rounds)})
+        # One step, so that its line is written at once, and not with others when the epoch ends.
+        run = [*program, "dataset.limit=64", "training.epochs=1", "training.batch_size=64", "overwrite=true"]
+        run += [f"paths.cache={folder}/cache", f"hydra.run.dir={folder}/run"]
+        written = Path(folder, "run", "metrics.jsonl")
+        rows.append({"what": "first step, cold cache", **_seconds(run, 1, written)})
+        rows.append({"what": "first step, warm cache", **_seconds(run, rounds, written)})
     return rows
 
 
-def _seconds(command: list[str], rounds: int) -> dict[str, float]:
+def _seconds(command: list[str], rounds: int, written: Path | None = None) -> dict[str, float]:
+    """Until the command ends, or has written into a file, after which it is ended."""
     times = []
     for _ in range(rounds):
+        if written is not None:
+            written.unlink(missing_ok=True)
         started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        times.append(time.perf_counter() - started)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            while process.poll() is None and not (written and written.exists() and written.stat().st_size):
+                time.sleep(0.002)
+            times.append(time.perf_counter() - started)
+            if process.poll() is None:
+                process.kill()
+            elif process.returncode:
+                raise StorageError(f"{' '.join(command)} failed: {process.communicate()[1].strip()}")
     return {"seconds": median(times), "spread": spread(times)}

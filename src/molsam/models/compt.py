@@ -226,7 +226,7 @@ class Readout(nn.Module):
         self.padded_length = padded_length
         self.gru = BiGRU(d_model, d_model)
         self.linear = nn.Linear(2 * d_model, d_model)
-        self.bias = nn.Parameter(torch.empty(d_model).uniform_(-1, 1) / math.sqrt(d_model))
+        self.bias = nn.Parameter(torch.empty(d_model).uniform_(-1, 1).div_(math.sqrt(d_model)))
         self.mish = Mish()
 
     def forward(self, x: Tensor, batch: MoleculeBatch) -> Tensor:
