@@ -113,8 +113,24 @@ def test_batch_norm_equals_torchs() -> None:
         rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(seed)) * 3 + 1
         for layer in (ours, theirs):
             layer.train(training).track_running_stats = tracking
-        assert torch.equal(ours(rows), theirs(rows))
-    assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.state_dict().items())
+        torch.testing.assert_close(ours(rows), theirs(rows), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-6, atol=1e-6)
+
+
+def test_float32_statistics_lose_nothing_that_matters() -> None:
+    rows = 10 + torch.randn(400, 64, generator=torch.Generator().manual_seed(5))
+    layer = BatchNorm(64)
+    exact = torch.nn.BatchNorm1d(64).double()
+    ours, expected = layer(rows), exact(rows.double())
+    assert (ours - expected).abs().max() < 3e-6 * expected.abs().max()  # torch's own is ten times as far off
+    torch.testing.assert_close(layer.running_mean, exact.running_mean.float(), rtol=2e-7, atol=0)
+
+
+def test_float32_sums_of_a_large_molecule_are_exact() -> None:
+    h = torch.rand(4000, 3, generator=torch.Generator().manual_seed(6))
+    w, b, offsets, molecule = torch.ones(1, 3), torch.zeros(1), torch.tensor([0, 4000]), torch.zeros(4000).long()
+    ours = WeightedSumAndMax.apply(h, w, b, offsets, molecule)
+    torch.testing.assert_close(ours.double(), plain(h.double(), w.double(), b.double(), offsets), rtol=2e-7, atol=0)
 
 
 def test_one_molecule_of_one_atom_trains() -> None:

@@ -11,17 +11,27 @@ class BatchNorm(nn.BatchNorm1d):
 
     A training batch of one row has no variance, and torch refuses it. Such a batch (the remainder of an
     epoch, a dataset of one-atom molecules) is normalised with the running statistics and leaves them alone.
-    In training the kernel is called without torch's checks around it, which cost a third as much.
+    In training the kernel is called without torch's checks around it, which cost a third as much. It adds a column's
+    rows one by one; in float32, what is lost of the mean of 400 atoms moves them all by as much as 1e-5. Rows shifted
+    to a mean of zero lose nothing that matters, and the result does not depend on the shift.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name torch gives it
-        if not self.training or (len(input) > 1 and not self.track_running_stats):
+        if not self.training:
             return super().forward(input)
         assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
         assert self.momentum is not None
-        train = len(input) > 1
-        if train:
-            self.num_batches_tracked.add_(1)
-        return torch.batch_norm(
-            input, self.weight, self.bias, self.running_mean, self.running_var, train, self.momentum, self.eps, True
-        )
+        if len(input) == 1:
+            return self._normalise(input, self.running_mean, self.running_var, training=False)
+        shift = input.detach().mean(0)
+        if not self.track_running_stats:
+            return self._normalise(input - shift, None, None, training=True)
+        self.num_batches_tracked.add_(1)
+        normalised = self._normalise(input - shift, self.running_mean, self.running_var, training=True)
+        self.running_mean.data.add_(shift, alpha=self.momentum)  # saved for a backward pass that does not read it
+        return normalised
+
+    def _normalise(self, rows: Tensor, mean: Tensor | None, var: Tensor | None, *, training: bool) -> Tensor:
+        assert self.momentum is not None
+        return torch.batch_norm(rows, self.weight, self.bias, mean, var, training, self.momentum, self.eps, True)
