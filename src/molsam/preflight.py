@@ -139,13 +139,13 @@ def _check_model(cfg: DictConfig) -> None:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Draws no weights: without memory for them there is nothing to draw, and torch would load its compiler for it."""
+    """Draws no weights: without memory for them there is nothing to draw, and torch would load its compiler or sympy."""
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "").endswith(("uniform_", "normal_")):
+        if getattr(func, "__name__", "").endswith(("uniform_", "normal_", "div_")):
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from rdkit.Chem import Mol, rdmolops
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import shortest_path
 
 from molsam.chem.arrays import DISCONNECTED
 from molsam.errors import InvalidMolecule
@@ -37,6 +35,9 @@ def shortest_paths(n: int, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
 
     src, dst: int [e], both directions of every edge; self loops do not count.
     """
+    from scipy.sparse import csr_matrix  # imported here: only large molecules need them, and every start would wait
+    from scipy.sparse.csgraph import shortest_path
+
     adjacency = csr_matrix((np.ones(len(src)), (src, dst)), shape=(n, n))
     found = shortest_path(adjacency, method="D", directed=False, unweighted=True)
     return np.where(np.isfinite(found), found, DISCONNECTED).astype(np.int16)
