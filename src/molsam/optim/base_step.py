@@ -56,9 +56,15 @@ class BaseStep:
             group["fused"]
             and not any(group[name] for name in OTHERWISE)
             and not isinstance(group["lr"], Tensor)
-            and len({(p.device.type, p.dtype) for p in group["params"]} | {("cpu", group["params"][0].dtype)}) == 1
             for group in base.param_groups
-        )
+        ) and all(map(self._is_uniform, range(len(base.param_groups))))
+
+    def _is_uniform(self, place: int) -> bool:
+        """Whether the parameters of a group, asked when its state is made, are of one dtype and on the CPU."""
+        if place in self.states:
+            return True
+        group = self.base.param_groups[place]["params"]
+        return len({(p.device.type, p.dtype) for p in group} | {("cpu", group[0].dtype)}) == 1
 
     def _step(self, group: dict[str, Any], state: _State) -> None:
         beta1, beta2 = group["betas"]

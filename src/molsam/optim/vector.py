@@ -34,14 +34,18 @@ def total(parts: Sequence[Tensor]) -> Tensor:
 def norms(tensors: Iterable[Tensor]) -> Tensor:
     """Euclidean norm of each tensor, in its own precision (16-bit ones in float32: 16 bits would ruin it)."""
     tensors = list(tensors)
-    if any(tensor.dtype in HALF for tensor in tensors):
+    kinds = {(tensor.dtype, tensor.device.type) for tensor in tensors}
+    if any(dtype in HALF for dtype, _ in kinds):
         return total([torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors])
     if not tensors:
         return total([])
-    if all(tensor.device.type == "cpu" for tensor in tensors) and sum(map(Tensor.numel, tensors)) > SMALL:
-        # There a product is up to twice as fast, and nearer to the truth for large tensors in float32.
-        flat = [tensor.flatten() for tensor in tensors]
-        return total([torch.dot(one, one) for one in flat]).sqrt()
+    if {device for _, device in kinds} == {"cpu"}:
+        if sum(map(Tensor.numel, tensors)) > SMALL:
+            # There a product is up to twice as fast, and nearer to the truth for large tensors in float32.
+            flat = [tensor.flatten() for tensor in tensors]
+            return total([torch.dot(one, one) for one in flat]).sqrt()
+        if len(kinds) == 1:
+            return torch.stack(torch._foreach_norm(tensors))
     return total(torch._foreach_norm(tensors))
 
 
