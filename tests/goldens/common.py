@@ -15,6 +15,7 @@ compare(z, variant, dtype) -> dict[str, float]
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -31,7 +32,8 @@ MODEL_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 ROUNDINGS = 30
 """In float32, no result is nearer than the rounding of the weights alone puts it (`RoundedWeights`), and each of
 some 30 operations on the way to a gradient rounds as much again. Where that is more than 1e-5, the problem is
-ill-conditioned, and this many times the weights' share is allowed: see tests/goldens/grover.py."""
+ill-conditioned, and this many times the weights' share is allowed: see tests/goldens/grover.py. A hidden unit within
+rounding of a kink (ReLU, PReLU) can be worse, as it is in the published code; such a file fails."""
 TRAJECTORY_TOLERANCE = 1e-12
 PACKAGE_TOLERANCE = 1e-8
 """For trajectories of the published packages (`*_pkg`), which round their norms to float32 on the way."""
@@ -63,14 +65,20 @@ class Golden(Protocol):
 
 
 class RoundedWeights:
-    """A golden file as if its weights had been rounded to float32, and nothing else."""
+    """A golden file as if its weights had been rounded to float32, and nothing else: each moved by up to 2^-24 of itself.
+
+    Many files hold weights that are float32 values already, which rounding would leave where they are.
+    """
 
     def __init__(self, z: Golden) -> None:
         self._z, self.files = z, z.files
 
     def __getitem__(self, name: str) -> np.ndarray:
         value = self._z[name]
-        return value.astype(np.float32).astype(np.float64) if "/param/" in name else value
+        if "/param/" not in name:
+            return value
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        return value * (1 + rng.uniform(-(2**-24), 2**-24, value.shape))
 
 
 def tolerance(kind: str, variant: str, dtype: torch.dtype, trajectory: bool) -> float:
