@@ -53,9 +53,7 @@ class BaseStep:
         if type(base) not in KERNELS or base._optimizer_step_pre_hooks or base._optimizer_step_post_hooks:
             return False
         return all(
-            group["fused"]
-            and not any(group[name] for name in OTHERWISE)
-            and not isinstance(group["lr"], Tensor)
+            group["fused"] and not any(group[name] for name in OTHERWISE) and not isinstance(group["lr"], Tensor)
             for group in base.param_groups
         ) and all(map(self._is_uniform, range(len(base.param_groups))))
 
