@@ -23,7 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="where the Markdown, CSV, LaTeX and figure go (default: outputs/reports)")  # fmt: skip
     parser.add_argument("--figures", type=Path, default=Path("figures"), metavar="FOLDER",
                         help="with --all: where `molsam figure` wrote (default: figures)")  # fmt: skip
-    parser.add_argument("--smoke", action="store_true", help="show the runs of smoke=true, and only those")
+    parser.add_argument("--smoke", action="store_true",
+                        help="show the runs of smoke=true, and only those (smoke=true does the same)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,9 +42,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _sort(args: argparse.Namespace) -> None:
     """Settings that stand after --outputs are settings too; a folder that was named must be there."""
-    settings = [name for name in args.outputs if name.startswith("sweeps.") and "=" in name]
-    args.changes += settings
+    settings = [name for name in args.outputs if name.startswith(("sweeps.", "smoke=")) and "=" in name]
     args.outputs = [Path(name) for name in args.outputs if name not in settings]
+    given = [*args.changes, *settings]
+    args.smoke |= "smoke=true" in given
+    args.changes = [change for change in given if change != "smoke=true"]
     for folder in args.outputs:
         if not folder.is_dir() and folder != Path("outputs"):
             raise ConfigError(f"--outputs {folder} is not a folder; name the folder that holds the sweep's folder.")

@@ -292,9 +292,9 @@ def test_smoke_cells_are_a_table_of_their_own(fill: Fill, tmp_path: Path) -> Non
     fill("table3", keep=lambda cell: cell.values["fold"] == 0)
     (tmp_path / "outputs" / "table3").rename(tmp_path / "outputs" / "table3-smoke")
     assert main(["report", "--table", "3", "--outputs", str(tmp_path / "outputs"), "--to", str(tmp_path)]) == 1
-    assert (
-        main(["report", "--table", "3", "--smoke", "--outputs", str(tmp_path / "outputs"), "--to", str(tmp_path)]) == 0
-    )
+    outputs = ["--outputs", str(tmp_path / "outputs")]
+    for way in (["--smoke", *outputs], ["smoke=true", *outputs], [*outputs, "smoke=true"]):
+        assert main(["report", "--table", "3", "--to", str(tmp_path), *way]) == 0
     for suffix in ("md", "tex"):
         text = (tmp_path / f"table3-smoke.{suffix}").read_text()
         assert "(a smoke run)" in text
