@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 AXES = {"dataset": "datasets", "model": "models", "seed": "seeds", "split.fold": "folds"}
 """Overrides of a table that mean one of its axes."""
 
-SMOKE = {"dataset.limit": 48, "training.epochs": 1}
+SMOKE = {"dataset.limit": 64, "training.epochs": 1}
 """What smoke=true adds to every job, unless the command line says otherwise."""
 
 NOT_FOR_JOBS = ("overwrite", "dry_run", "smoke")
