@@ -94,7 +94,7 @@ def test_smoke_runs_apart_and_keeps_the_shape(app: App) -> None:
     assert app.results("table-smoke") == {f"x_=_0.{n}-{d}-f0-s0" for n in (1, 2) for d in "ab"}
     assert app.results() == set()
     record = json.loads((app.outputs / "table-smoke" / "x_=_0.1-b-f0-s0" / "result.json").read_text())
-    assert record["config"]["dataset"] == {"name": "b", "limit": 48}
+    assert record["config"]["dataset"] == {"name": "b", "limit": 64}
 
 
 def test_a_dry_run_counts_and_estimates(app: App) -> None:
