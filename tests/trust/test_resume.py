@@ -172,21 +172,37 @@ def test_other_data_under_a_checkpoint_are_refused(tmp_path: Path, monkeypatch: 
     train(cfg, tmp_path / "run")
 
 
-@pytest.mark.parametrize("where", ["loading", "training"])
-def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_ctrl_c_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = settings("gcn")
-    train(cfg, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        if where == "loading":
-            patch.setattr("molsam.run.load_dataset", lambda cfg: os.kill(os.getpid(), signal.SIGINT))
-        else:
-            patch.setattr(Trainer, "log_step", lambda self: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr("molsam.run.load_dataset", lambda cfg: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(Interrupted, match=r"Stopped by Ctrl-C .* the same command") as caught:
+            train(cfg, tmp_path)
+    assert caught.value.exit_code == 130
+    assert not (tmp_path / "last").exists()
+    train(cfg, tmp_path)
+
+
+@pytest.mark.parametrize("step", [2, 3, 6])
+def test_ctrl_c_after_a_step_saves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Steps 3 and 6 are the last of their epochs, whose end is then all that is missing."""
+    sharpness = ["diagnostics=sharpness", "diagnostics.sharpness.every=1", "diagnostics.sharpness.molecules=8"]
+    cfg = settings("gcn", *sharpness, "diagnostics.sharpness.points=3", "diagnostics.sharpness.directions=1")
+    train(cfg, tmp_path / "whole")
+    log_step = Trainer.log_step
+
+    def interrupt(self: Trainer) -> None:
+        log_step(self)
+        if self.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "log_step", interrupt)
+        with pytest.raises(Interrupted, match=rf"Stopped by Ctrl-C after step {step}; .* the same command") as caught:
             train(cfg, tmp_path / "stopped")
     assert caught.value.exit_code == 130
-    assert (tmp_path / "stopped" / "last").exists() == (where == "training")
     train(cfg, tmp_path / "stopped")
-    assert outcome(tmp_path / "stopped")["valid"] == outcome(tmp_path / "whole")["valid"]
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
 
 
 WRITE, CALL = ("fsync", "replace"), "call"

@@ -289,7 +289,8 @@ class Trainer:
             "seconds": seconds,
             "passes": self.closure.passes - int(totals["passes"]),
         }
-        record |= {"rho": self.optimizer.last.rho, "lr": self.optimizer.param_groups[0]["lr"]}
+        group = self.optimizer.param_groups[0]  # and not the last step, which a resume may not have made
+        record |= {"rho": group["rho"], "lr": group["lr"]}
         self._keep_best(scores.mean)
         for tracker in self.trackers:
             tracker.log(record)
