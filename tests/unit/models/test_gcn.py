@@ -118,11 +118,11 @@ def test_batch_norm_equals_torchs() -> None:
 
 
 def test_float32_statistics_lose_nothing_that_matters() -> None:
-    rows = 10 + torch.randn(400, 64, generator=torch.Generator().manual_seed(5))
+    rows = 100 + torch.randn(400, 64, generator=torch.Generator().manual_seed(5))
     layer = BatchNorm(64)
     exact = torch.nn.BatchNorm1d(64).double()
     ours, expected = layer(rows), exact(rows.double())
-    assert (ours - expected).abs().max() < 3e-6 * expected.abs().max()  # torch's own is ten times as far off
+    assert (ours - expected).abs().max() < 1e-6 * expected.abs().max()  # torch's own: 9e-6
     torch.testing.assert_close(layer.running_mean, exact.running_mean.float(), rtol=2e-7, atol=0)
 
 
