@@ -46,7 +46,7 @@ def bench_optimizers(
         warm = median([_timed(adam).seconds for _ in range(8)])
         steps = max(min(int(seconds / warm), adam.trainer.steps_per_epoch), 1)
         for bench in benches.values():
-            bench.rows, bench.epoch = [], 0
+            bench.steps = bench.full_steps()
             for _ in range(3):
                 _timed(bench)
         runs = _take_turns(benches, rounds * steps)

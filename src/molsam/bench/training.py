@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
+from molsam.data.images import Batch
+from molsam.training.loop import AHEAD
 
 BATCH = {"compt": 32, "grover": 32, "cmpnn": 50, "dmpnn": 64, "gcn": 32, "mpnn": 32}
 """The batch sizes of the published speed figures."""
@@ -50,26 +51,23 @@ class Bench:
         self.trainer = make_trainer(self.cfg, training, dataset_, split, Path(tempfile.gettempdir()))
         self.trainer.model.train()
         self.size = training.batch_size
-        self.epoch = 0
-        self.rows: list[np.ndarray] = []
+        self.steps = self.full_steps()
 
-    def next_rows(self) -> np.ndarray:
-        """The rows of the next full batch, epoch after epoch."""
-        if not self.rows:
-            order = self.trainer.order(self.epoch)
-            self.rows = [order[i : i + self.size] for i in range(0, len(order) - self.size + 1, self.size)]
-            self.epoch += 1
-        return self.rows.pop()
+    def full_steps(self) -> Iterator[list[Batch]]:
+        """The batches of one step after the other, epoch after epoch; those of full size."""
+        for epoch in count():
+            order = self.trainer.order(epoch)
+            yield from self.trainer.steps(order[: max(len(order) // self.size, 1) * self.size])
 
     def step(self) -> int:
         """One training step, data included; returns its molecules."""
-        return self.train_on(self.next_rows())
+        return self.train_on(next(self.steps))
 
-    def train_on(self, rows: np.ndarray) -> int:
+    def train_on(self, batches: list[Batch]) -> int:
         """One training step on these molecules; returns how many they are."""
-        self.trainer.closure.batches = [self.trainer.batch(rows)]
+        self.trainer.closure.batches = batches
         float(self.trainer.optimizer.step(self.trainer.closure))
-        return len(rows)
+        return sum(map(len, batches))
 
     def rate(self, seconds: float) -> float:
         """graphs/s over about `seconds`."""
@@ -85,9 +83,10 @@ class Bench:
             graphs += self.step()
         return graphs / (time.perf_counter() - started)
 
-    def parts(self, steps: int = 30) -> dict[str, float]:
+    def parts(self, steps: int = 4 * AHEAD) -> dict[str, float]:
         """Milliseconds a step of data, forward, backward, optimizer (what else its step takes) and logging; medians.
 
+        Of data the mean, because the batches of several steps are cut in one go.
         Logging is what the loop does between steps, spread over the steps from one line of metrics.jsonl to the next.
         """
         trainer, every = self.trainer, self.trainer.settings.log_every
@@ -107,7 +106,7 @@ class Bench:
         for _ in range(steps):
             marks.clear()
             started = time.perf_counter()
-            batch = trainer.batch(self.next_rows())
+            (batch,) = next(self.steps)
             fetched = time.perf_counter()
             trainer.loss = trainer.optimizer.step(closure)
             float(trainer.loss)
@@ -121,7 +120,8 @@ class Bench:
                 PARTS, (fetched - started, forward, backward, rest, (ended - stepped) / every), strict=True
             ):
                 times[part].append(1000 * value)
-        return {part: median(values) for part, values in times.items()}
+        shares = {part: median(values) for part, values in times.items()}
+        return shares | {"data": sum(times["data"]) / steps}
 
     def flops_per_graph(self, steps: int = 8) -> float:
         """Floating-point operations of the matrix products of forward and backward, per molecule."""
@@ -130,9 +130,8 @@ class Bench:
         def run() -> None:
             nonlocal graphs
             for _ in range(steps):
-                rows = self.next_rows()
-                graphs += len(rows)
-                self.trainer.closure.batches = [self.trainer.batch(rows)]
+                self.trainer.closure.batches = next(self.steps)
+                graphs += sum(map(len, self.trainer.closure.batches))
                 self.trainer.closure()
 
         return count_flops(run) / graphs

@@ -32,7 +32,7 @@ def memory(bench: Bench) -> float:
     trainer = bench.trainer
     order = trainer.order(0)
     for start in range(0, len(order), bench.size):
-        bench.train_on(order[start : start + bench.size])
+        bench.train_on([trainer.batch(order[start : start + bench.size])])
     trainer.evaluate(trainer.split.valid)
     return peak_memory_mb()
 

@@ -52,6 +52,10 @@ class MoleculeBatch:
     """int64 [E], neighbours of atom 0, of atom 1, ...: `src` of the bonds in the order of the atoms they enter"""
     neighbour_offsets: Tensor
     """int64 [N + 1], first neighbour of each atom"""
+    molecule: Tensor
+    """int64 [N], the molecule of each atom"""
+    max_size: int
+    """atoms of the largest molecule"""
     descriptors: Tensor | None = None
     """float [B, descriptor_dim], molecule-level features, or None"""
     targets: Tensor | None = None
@@ -96,16 +100,6 @@ class MoleculeBatch:
         if self.self_loops:
             raise ValueError("reverse bonds are undefined in a graph with self loops")
         return torch.arange(len(self.src), device=self.src.device) ^ 1
-
-    @cached_property
-    def molecule(self) -> Tensor:
-        """int64 [N], the molecule of each atom."""
-        return torch.arange(len(self), device=self.sizes.device).repeat_interleave(self.sizes)
-
-    @cached_property
-    def max_size(self) -> int:
-        """Atoms of the largest molecule of the batch."""
-        return int(self.sizes.max())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> MoleculeBatch:
         """The batch on another device, its floating-point tensors in another dtype."""

@@ -68,15 +68,22 @@ class MoleculeDataset:
 
     def batch(self, index: np.ndarray | Sequence[int], scaler: TargetScaler | None = None) -> MoleculeBatch:
         """Molecules with their targets (scaled, 0 where missing) and the mask of labels that are there."""
-        rows = np.asarray(index, dtype=np.int64)
-        batch = self.packed.batch(rows)
+        return self.batches(index, len(index), scaler)[0]
+
+    def batches(
+        self, index: np.ndarray | Sequence[int], size: int, scaler: TargetScaler | None = None
+    ) -> list[MoleculeBatch]:
+        """Molecules in batches of `size`, each as `batch` makes it."""
         if self._labels is None or self._labels[0] is not scaler:
             self._labels = (scaler, *self._scaled(scaler))
-        batch.targets = self._labels[1].index_select(0, batch.index)
-        batch.mask = self._labels[2].index_select(0, batch.index)
-        if self.descriptors is not None:
-            batch.descriptors = torch.from_numpy(self.descriptors[rows])
-        return batch
+        rows = np.asarray(index, dtype=np.int64)
+        made, of_rows = self.packed.batches(rows, size), torch.from_numpy(rows)
+        targets, masks = (values.index_select(0, of_rows).split(size) for values in self._labels[1:])
+        for batch, known, mask in zip(made, targets, masks, strict=True):
+            batch.targets, batch.mask = known, mask
+            if self.descriptors is not None:
+                batch.descriptors = torch.from_numpy(self.descriptors[batch.index.numpy()])
+        return made
 
     def _scaled(self, scaler: TargetScaler | None) -> tuple[Tensor, Tensor]:
         """All targets and the mask of those that are there."""

@@ -51,6 +51,8 @@ def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
         index=torch.arange(len(sizes), device=src.device),
         neighbours=neighbours.long(),
         neighbour_offsets=neighbour_offsets.long(),
+        molecule=torch.arange(len(sizes), device=src.device).repeat_interleave(sizes),
+        max_size=int(sizes.max()),
     )
 
 

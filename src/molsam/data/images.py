@@ -92,6 +92,10 @@ class ImageDataset:
         images = (self.images[rows].float() - self.mean) / self.std
         return ImageBatch(images, rows, targets, torch.ones_like(targets, dtype=torch.bool))
 
+    def batches(self, index: np.ndarray | Sequence[int], size: int, scaler: object = None) -> list[ImageBatch]:
+        """Images in batches of `size`; the last may be smaller."""
+        return [self.batch(index[start : start + size]) for start in range(0, len(index), size)]
+
 
 Dataset = MoleculeDataset | ImageDataset
 Batch = MoleculeBatch | ImageBatch

@@ -106,40 +106,76 @@ class PackedMolecules:
         return dst.argsort(kind="stable"), np.bincount(dst, minlength=len(self.nodes))
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
-        """The molecules of `index` (int64 [B], B > 0) as one batch, in that order.
+        """The molecules of `index` (int64 [B], B > 0) as one batch, in that order."""
+        return self.batches(index, len(index))[0]
 
-        numpy's calls cost a tenth of torch's, and a fixed number of them half of one call per molecule.
+    def batches(self, index: Tensor | Sequence[int] | np.ndarray, size: int) -> list[MoleculeBatch]:
+        """The molecules of `index` (int64 [M], M > 0) in batches of `size` (the last may be smaller), in that order.
+
+        Cut in one go: on a batch's few atoms numpy's calls cost more than what they do (and torch's ten times as
+        much), so their number must grow neither with the molecules nor, but for a few views, with the batches.
         """
         rows = np.asarray(index, dtype=np.int64)
+        first = np.arange(0, len(rows), size)
+        """first molecule of each batch"""
+        counts = np.diff(first, append=len(rows))
         atoms, bonds = _Cut(self.node_offset, rows), _Cut(self.edge_offset, rows)
-        if self._kinds is None:
-            table, node_type = _take(self.nodes, atoms.places), torch.arange(atoms.total)
-        else:
-            table, node_type = self._kinds[0], _take(self._kinds[1], atoms.places)
+        start = atoms.offsets[first]
+        """first atom of each batch"""
         columns = self._bonds.take(bonds.places, axis=1)
-        columns[:3] += atoms.offsets[:-1].repeat(bonds.sizes)
-        src, dst, neighbours, edge_type = torch.from_numpy(columns).unbind()
-        neighbour_offsets = np.zeros(atoms.total + 1, dtype=np.int64)
-        self._by_dst[1].take(atoms.places).cumsum(out=neighbour_offsets[1:])
-        distances = None
-        if self.distances is not None:
-            distances = _join(self.distances, self.pair_offset, rows)
-        return MoleculeBatch(
-            node_table=table,
-            node_type=node_type,
-            edge_table=self.edge_table,
-            edge_type=edge_type,
-            src=src,
-            dst=dst,
-            sizes=torch.from_numpy(atoms.sizes),
-            bonds=torch.from_numpy(bonds.sizes),
-            offsets=torch.from_numpy(atoms.offsets),
-            distances=distances,
-            self_loops=self.self_loops,
-            index=torch.from_numpy(rows),
-            neighbours=neighbours,
-            neighbour_offsets=torch.from_numpy(neighbour_offsets),
-        )
+        columns[:3] += (atoms.offsets[:-1] - start.repeat(counts)).repeat(bonds.sizes)
+        entering = _offsets_of(self._by_dst[1].take(atoms.places))
+        molecule = (np.arange(len(rows)) - first.repeat(counts)).repeat(atoms.sizes)
+        made = []
+        for row, atom, largest, of_bonds, sizes, n_bonds, places, of_atoms in zip(
+            first.tolist(),
+            start.tolist(),
+            np.maximum.reduceat(atoms.sizes, first).tolist(),
+            torch.from_numpy(columns).split(np.diff(bonds.offsets[first], append=bonds.total).tolist(), dim=1),
+            *(torch.from_numpy(array).split(size) for array in (atoms.sizes, bonds.sizes, rows)),
+            torch.from_numpy(molecule).split(np.diff(start, append=atoms.total).tolist()),
+            strict=True,
+        ):
+            table, node_type = self._nodes(atoms.places[atom : atom + len(of_atoms)])
+            src, dst, neighbours, edge_type = of_bonds.unbind()
+            made.append(
+                MoleculeBatch(
+                    node_table=table,
+                    node_type=node_type,
+                    edge_table=self.edge_table,
+                    edge_type=edge_type,
+                    src=src,
+                    dst=dst,
+                    sizes=sizes,
+                    bonds=n_bonds,
+                    offsets=_rebased(atoms.offsets, row, len(sizes)),
+                    distances=self._distances(rows[row : row + size]),
+                    self_loops=self.self_loops,
+                    index=places,
+                    neighbours=neighbours,
+                    neighbour_offsets=_rebased(entering, atom, len(of_atoms)),
+                    molecule=of_atoms,
+                    max_size=largest,
+                )
+            )
+        return made
+
+    def _nodes(self, places: np.ndarray) -> tuple[Tensor, Tensor]:
+        """A table of feature vectors, and the row of it that each of these atoms has."""
+        if self._kinds is None:
+            return _take(self.nodes, places), torch.arange(len(places))
+        return self._kinds[0], _take(self._kinds[1], places)
+
+    def _distances(self, rows: np.ndarray) -> Tensor | None:
+        """Of some molecules; they are so many that they are better copied whole than by place."""
+        if self.distances is None:
+            return None
+        array, bounds = self.distances.numpy(), self.pair_offset.numpy()
+        starts, ends = bounds[rows], bounds[rows + 1]
+        out = torch.empty(int((ends - starts).sum()), dtype=self.distances.dtype)
+        parts = [array[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        np.concatenate(parts, out=out.numpy())
+        return out
 
 
 def pack(molecules: Sequence[MolArrays], *, self_loops: bool = False) -> PackedMolecules:
@@ -181,27 +217,27 @@ class _Cut:
         starts = bounds[rows]
         self.sizes = bounds[rows + 1] - starts
         """int64 [B], items of each molecule"""
-        self.offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        """int64 [B + 1], first item of each molecule in the batch"""
-        self.sizes.cumsum(out=self.offsets[1:])
+        self.offsets = _offsets_of(self.sizes)
+        """int64 [B + 1], first item of each molecule among all of them"""
         self.total = int(self.offsets[-1])
         self.places = (starts - self.offsets[:-1]).repeat(self.sizes)
         """int64 [total], where each item lies in the dataset"""
         self.places += np.arange(self.total)
 
 
+def _offsets_of(sizes: np.ndarray) -> np.ndarray:
+    offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
+    sizes.cumsum(out=offsets[1:])
+    return offsets
+
+
+def _rebased(offsets: np.ndarray, first: int, count: int) -> Tensor:
+    """The offsets of `count` items from `first` on, counted from the first one's start."""
+    return torch.from_numpy(offsets[first : first + count + 1] - offsets[first])
+
+
 def _take(values: Tensor, places: np.ndarray) -> Tensor:
     """Some rows, in memory of torch's alignment (see `__post_init__`)."""
     out = torch.empty(len(places), *values.shape[1:], dtype=values.dtype)
     values.numpy().take(places, axis=0, out=out.numpy(), mode="clip")
-    return out
-
-
-def _join(values: Tensor, offsets: Tensor, rows: np.ndarray) -> Tensor:
-    """The items of some molecules, which are so many that they are better copied whole than by place."""
-    array, bounds = values.numpy(), offsets.numpy()
-    starts, ends = bounds[rows], bounds[rows + 1]
-    out = torch.empty(int((ends - starts).sum()), dtype=values.dtype)
-    parts = [array[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    np.concatenate(parts, out=out.numpy())
     return out

@@ -13,7 +13,7 @@ from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.batchnorm import BatchNorm
-from molsam.models.layers.neighbours import NeighbourSum
+from molsam.models.layers.neighbours import NeighbourSum, SpreadSum
 from molsam.models.layers.readout import WeightedSumAndMax
 from molsam.models.naming import from_reference_names, to_reference_names
 
@@ -55,20 +55,25 @@ class GCNLayer(nn.Module):
         if kind is None:
             out = self.conv(self.aggregate(hidden, batch))
         else:
-            sent = F.linear(hidden, self.conv.weight).index_select(0, kind)
-            out = self.aggregate(sent, batch) + self.conv.bias
+            out = self.aggregate(F.linear(hidden, self.conv.weight), batch, kind) + self.conv.bias
         out = torch.relu(out)
         if self.residual is not None:
             own = torch.relu(self.residual(hidden))
             out = out + (own if kind is None else own.index_select(0, kind))
-        out = F.dropout(out, self.dropout, self.training)
+        if self.dropout:
+            out = F.dropout(out, self.dropout, self.training)
         return out if self.batch_norm is None else self.batch_norm(out)
 
-    def aggregate(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
-        """norm(A h): the plain sum, the mean over entering bonds, or the symmetric D^-1/2 A D^-1/2 h."""
+    def aggregate(self, hidden: Tensor, batch: MoleculeBatch, kind: Tensor | None = None) -> Tensor:
+        """norm(A h): the plain sum, the mean over entering bonds, or the symmetric D^-1/2 A D^-1/2 h.
+
+        With `kind`, row v of h is hidden[kind[v]].
+        """
         graph = batch.neighbours, batch.neighbour_offsets
         if self.gnn_norm == "none":
-            return NeighbourSum.apply(hidden, *graph)
+            return NeighbourSum.apply(hidden, *graph) if kind is None else SpreadSum.apply(hidden, kind, *graph)
+        if kind is not None:
+            hidden = hidden.index_select(0, kind)
         degree = batch.neighbour_offsets.diff().clamp(min=1).to(hidden.dtype).unsqueeze(1)
         if self.gnn_norm == "right":
             return NeighbourSum.apply(hidden, *graph) / degree
@@ -133,7 +138,7 @@ class GCN(MoleculeModel):
     def readout(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, d] -> molecules [B, 2d]."""
         w, b = self.weighting.weight, self.weighting.bias
-        out: Tensor = WeightedSumAndMax.apply(hidden.to(w.dtype), w, b, batch.offsets, batch.molecule)
+        out: Tensor = WeightedSumAndMax.apply(hidden.to(w.dtype), w, b, batch.offsets, batch.molecule, batch.max_size)
         return out
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:

@@ -54,8 +54,7 @@ class FriendlySAM(SAM):
         self._gradient = clean.gradient
         if "m" in self.memory:
             d = vector.combine(clean.gradient, self.memory["m"], -self.sigma)
-            norms = vector.norms(d.values())
-            clean = clean._replace(gradient=d, norms=norms, norm=vector.overall(norms))
+            clean = clean._replace(gradient=d, norm=vector.norm(d), norms=None)
         return self.ascend(closure, clean)
 
     def remember(self, gradients: Gradients) -> None:

@@ -103,7 +103,7 @@ class GraphSAMRelease(GraphSAM):
             displaced |= release_displacement(eps, group["params"], ours * scale, radius, self.adaptive)
         with self.displaced_to(displaced):
             omega = weighted_pass(self, closure, self.loss_weighted)
-        self._norms = omega.norms
+        self._norms = vector.norms(omega.gradient.values()) if omega.norms is None else omega.norms
         return Gradients(eps, norm, omega.gradient, omega.norm, ours)
 
     def remember(self, gradients: Gradients) -> None:

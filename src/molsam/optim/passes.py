@@ -25,10 +25,10 @@ class Pass(NamedTuple):
 
     loss: Tensor
     gradient: Vector
-    norms: Tensor
-    """of the gradient's tensors"""
     norm: float
     """of the gradient, over all parameters"""
+    norms: Tensor | None
+    """of the gradient's tensors, if they were measured one by one"""
 
 
 class NonFinite(Exception):  # noqa: N818 - `Optimizer.step` turns it into a skipped step or a NumericalError
@@ -64,8 +64,7 @@ class Passes:
                 self._noise = noise_state(self._devices())
             loss = call(closure)
         gradient = self._take_gradients()
-        norms = vector.norms(gradient.values())
-        made = Pass(loss, gradient, norms, vector.overall(norms))
+        made = Pass(loss, gradient, *vector.measure(gradient))
         self._made.append(made)
         self.passes += 1
         if self._displaced:

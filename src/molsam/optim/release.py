@@ -53,4 +53,4 @@ def weighted_pass(passes: Passes, closure: Closure, weighted: bool) -> Pass:
     weight = float(made.loss)
     if made.gradient:
         torch._foreach_mul_(list(made.gradient.values()), weight)
-    return made._replace(norms=made.norms * abs(weight), norm=made.norm * abs(weight))
+    return made._replace(norm=made.norm * abs(weight), norms=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from molsam.data.split import Split
 from molsam.errors import ConfigError, NumericalError, StorageError
 from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint
+from molsam.training.clock import Clock
 from molsam.training.closure import Closure
 from molsam.training.events import Callback
 from molsam.training.interrupt import Interrupts
@@ -27,42 +28,9 @@ from molsam.training.metrics import Scores, better, score
 from molsam.training.objective import Objective
 
 log = logging.getLogger(__name__)
+AHEAD = 8
+"""Steps whose batches are cut in one go."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
-
-
-class Clock:
-    """Training time of each epoch; the first one, which pays for warming up, is kept apart."""
-
-    def __init__(self) -> None:
-        self.epochs: list[tuple[int, float]] = []
-        self.graphs, self.seconds = 0, 0.0
-
-    def add(self, graphs: int, seconds: float) -> None:
-        """Count a step."""
-        self.graphs += graphs
-        self.seconds += seconds
-
-    def end_epoch(self) -> tuple[float, float]:
-        """(graphs/s, seconds) of the epoch that ends."""
-        graphs, seconds = self.graphs, self.seconds
-        self.epochs.append((graphs, seconds))
-        self.graphs, self.seconds = 0, 0.0
-        return graphs / max(seconds, 1e-9), seconds
-
-    @property
-    def rate(self) -> float:
-        """graphs/s of the present epoch."""
-        return self.graphs / max(self.seconds, 1e-9)
-
-    def summary(self) -> dict[str, float]:
-        """Steady-state throughput over all epochs but the first."""
-        steady = self.epochs[1:] or self.epochs
-        rates = sorted(graphs / max(seconds, 1e-9) for graphs, seconds in steady)
-        return {
-            "graphs_per_s": rates[len(rates) // 2],
-            "seconds_per_epoch": sum(seconds for _, seconds in steady) / len(steady),
-            "first_epoch_seconds": self.epochs[0][1],
-        }
 
 
 class Trainer:
@@ -156,7 +124,17 @@ class Trainer:
 
     def batch(self, index: np.ndarray) -> Batch:
         """Molecules of the dataset by row, targets scaled, on the device and in the precision of the run."""
-        batch = self.dataset.batch(index, self.scaler)
+        return self._placed(self.dataset.batch(index, self.scaler))
+
+    def steps(self, order: np.ndarray, first: int = 0) -> Iterator[list[Batch]]:
+        """The batches of each step of an epoch over the rows `order`, from step `first` on."""
+        size, stride = self.settings.batch_size, self.settings.batch_size * self.settings.accumulate
+        for start in range(first * stride, len(order), AHEAD * stride):
+            made = self.dataset.batches(order[start : start + AHEAD * stride], size, self.scaler)
+            for batch in range(0, len(made), self.settings.accumulate):
+                yield [self._placed(one) for one in made[batch : batch + self.settings.accumulate]]
+
+    def _placed(self, batch: Batch) -> Batch:
         dtype = DTYPES[self.settings.precision]
         if self.settings.device == "cpu" and dtype == torch.float32:
             return batch
@@ -202,17 +180,14 @@ class Trainer:
             self.totals["passes"] = self.closure.passes
             self._each("on_train_epoch_start")
         self.model.train()
-        order = self.order(self.epoch)
-        size = self.settings.batch_size
-        stride = size * self.settings.accumulate
+        steps = self.steps(self.order(self.epoch), first)
         for position in range(first, self.steps_per_epoch):
             started = time.perf_counter()
-            rows = order[position * stride : (position + 1) * stride]
-            batches = [self.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+            batches = next(steps)
             # Once a step: all its passes see the same.
             self.closure.batches = batches if self.augment is None else list(map(self.augment, batches))
             self._take_step()
-            self.clock.add(len(rows), time.perf_counter() - started)
+            self.clock.add(sum(map(len, batches)), time.perf_counter() - started)
             self.step += 1
             self._each("on_train_batch_end")
             self.log_step()

@@ -53,7 +53,7 @@ class Objective:
             element = (logits - expanded).abs()
         else:
             element = (logits - expanded).square()
-        total = element.sum(0) if len(logits) > 1 else element[0]
+        total = element.sum(0) if len(logits) > 1 else element.view(target.shape)  # its backward pass copies nothing
         return total if output.auxiliary is None else total + output.auxiliary
 
     def predict(self, output: ModelOutput) -> Tensor:

@@ -35,7 +35,7 @@ def test_medians_are_measured_values() -> None:
 def test_a_bench_trains_on_every_molecule_once_an_epoch() -> None:
     bench = Bench("gcn", "esol", SMALL)
     train = bench.trainer.split.train
-    rows = [bench.next_rows() for _ in range(len(train) // 8)]
+    rows = [next(bench.steps)[0].index.tolist() for _ in range(len(train) // 8)]
     assert {len(of_batch) for of_batch in rows} == {8}
     assert sorted(row for of_batch in rows for row in of_batch) == sorted(train[: len(train) // 8 * 8])
     before = bench.trainer.closure.passes

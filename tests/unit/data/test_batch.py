@@ -60,9 +60,29 @@ def test_a_batch_is_its_molecules_one_after_the_other(self_loops: bool) -> None:
             shifted = [getattr(s, name) + start for s, start in zip(singles, batch.offsets[:-1], strict=True)]
             assert torch.equal(getattr(batch, name), torch.cat(shifted)), name
         assert batch.offsets.tolist() == [0, 9, 14, 16]
+        assert batch.molecule.tolist() == [0] * 9 + [1] * 5 + [2] * 2
+        assert batch.max_size == 9
         own = [packed.distances[a:b] for a, b in pairwise(packed.pair_offset.tolist())]
         assert torch.equal(batch.distances, torch.cat([own[row] for row in rows]))
     assert len(few.batch([0, 2]).node_table) == 1
+
+
+@pytest.mark.parametrize("few_kinds", [False, True])
+def test_batches_cut_in_one_go_are_those_cut_one_by_one(few_kinds: bool) -> None:
+    packed = random_molecules(1, [5, 1, 9, 2, 3])
+    packed.distances = torch.arange(int(packed.node_offset.diff().square().sum()), dtype=torch.int16)
+    if few_kinds:
+        packed = replace(packed, nodes=packed.nodes[:2].repeat(10, 1))
+    rows = [4, 2, 0, 3, 1, 2, 2]
+    for size in (1, 2, 3, 7, 9):
+        made = packed.batches(rows, size)
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        assert [batch.index.tolist() for batch in made] == parts
+        for batch, part in zip(made, parts, strict=True):
+            alone = packed.batch(part)
+            for name, value in vars(alone).items():
+                found = getattr(batch, name)
+                assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value, (size, name)
 
 
 @pytest.mark.parametrize("self_loops", [False, True])

@@ -9,7 +9,7 @@ from molsam.errors import ConfigError
 from molsam.models.api import DataSpec
 from molsam.models.gcn import GCN
 from molsam.models.layers.batchnorm import BatchNorm
-from molsam.models.layers.neighbours import NeighbourSum
+from molsam.models.layers.neighbours import NeighbourSum, SpreadSum
 from molsam.models.layers.readout import WeightedSumAndMax, plain
 from tests.reference import gcn as twin
 from tests.reference.molecules import random_molecules
@@ -66,7 +66,7 @@ def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
     h = torch.randn(batch.n_atoms, 3, dtype=torch.float64)
     h[1] = h[0]
     inputs = [x.double().requires_grad_() for x in (h, torch.randn(1, 3), torch.randn(1))]
-    ours = WeightedSumAndMax.apply(*inputs, batch.offsets, batch.molecule)
+    ours = WeightedSumAndMax.apply(*inputs, batch.offsets, batch.molecule, batch.max_size)
     theirs = plain(*inputs, batch.offsets)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     grad = torch.randn_like(ours)
@@ -76,7 +76,7 @@ def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     inputs[0] = torch.randn_like(h).requires_grad_()
     assert torch.autograd.gradgradcheck(
-        lambda *x: WeightedSumAndMax.apply(*x, batch.offsets, batch.molecule).square(), inputs
+        lambda *x: WeightedSumAndMax.apply(*x, batch.offsets, batch.molecule, batch.max_size).square(), inputs
     )
 
 
@@ -86,8 +86,18 @@ def test_the_first_layer_over_distinct_atoms_equals_the_one_over_all() -> None:
     for norm in ("none", "both"):
         layer = GCN(SPEC, gnn_norm=norm).double().layers[0]
         torch.nn.init.normal_(layer.conv.bias)
-        few = batch.nodes[:3]
-        torch.testing.assert_close(layer(few, batch, kind), layer(few[kind], batch), rtol=1e-12, atol=1e-12)
+        few = batch.nodes[:3].clone().requires_grad_()
+        ours, theirs = layer(few, batch, kind), layer(few[kind], batch)
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+        inputs = [few, *layer.parameters()]
+        grad = torch.randn_like(ours)
+        for found, wanted in zip(
+            torch.autograd.grad(ours, inputs, grad), torch.autograd.grad(theirs, inputs, grad), strict=True
+        ):
+            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+    assert torch.autograd.gradgradcheck(
+        lambda x: SpreadSum.apply(x, kind, batch.neighbours, batch.neighbour_offsets).square(), few
+    )
 
 
 def test_batch_norm_of_one_row_uses_and_keeps_the_running_statistics() -> None:
@@ -105,12 +115,13 @@ def test_batch_norm_of_one_row_uses_and_keeps_the_running_statistics() -> None:
     assert (row.grad != 0).all()
 
 
-def test_batch_norm_equals_torchs() -> None:
+@pytest.mark.parametrize("n", [8, 200])
+def test_batch_norm_equals_torchs(n: int) -> None:
     ours, theirs = BatchNorm(3, momentum=0.3), torch.nn.BatchNorm1d(3, momentum=0.3)
     for layer in (ours, theirs):
         torch.nn.init.constant_(layer.weight, 1.5)
     for seed, (training, tracking) in enumerate([(True, True), (True, False), (True, True), (False, True)]):
-        rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+        rows = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed)) * 3 + 1
         for layer in (ours, theirs):
             layer.train(training).track_running_stats = tracking
         torch.testing.assert_close(ours(rows), theirs(rows), rtol=1e-6, atol=1e-6)
@@ -129,7 +140,7 @@ def test_float32_statistics_lose_nothing_that_matters() -> None:
 def test_float32_sums_of_a_large_molecule_are_exact() -> None:
     h = torch.rand(4000, 3, generator=torch.Generator().manual_seed(6))
     w, b, offsets, molecule = torch.ones(1, 3), torch.zeros(1), torch.tensor([0, 4000]), torch.zeros(4000).long()
-    ours = WeightedSumAndMax.apply(h, w, b, offsets, molecule)
+    ours = WeightedSumAndMax.apply(h, w, b, offsets, molecule, 4000)
     torch.testing.assert_close(ours.double(), plain(h.double(), w.double(), b.double(), offsets), rtol=2e-7, atol=0)
 
 

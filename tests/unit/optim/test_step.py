@@ -294,6 +294,20 @@ def test_vectors_over_different_parameters() -> None:
     assert vector.average_({}, {}, 0.25) == 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("numbers", [10, vector.SMALL])
+def test_norms_of_few_and_of_many_numbers_are_their_definition(numbers: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(numbers)
+    tensors = [torch.randn(shape, generator=generator, dtype=dtype) for shape in [(numbers, 1), (3, 2), ()]]
+    tensors[1] = tensors[1].t()
+    v = {nn.Parameter(torch.zeros_like(tensor)): tensor for tensor in tensors}
+    exact = [float(tensor.double().square().sum().sqrt()) for tensor in tensors]
+    norm, each = vector.measure(v)
+    assert norm == pytest.approx(math.hypot(*exact), rel=1e-6 if dtype == torch.float32 else 1e-14)
+    assert (each is None) == (numbers == 10)
+    assert vector.norms(tensors).tolist() == pytest.approx(exact, rel=1e-6)
+
+
 def test_norms_of_16_bit_vectors_are_taken_in_32() -> None:
     """1000 entries of 0.1: a bfloat16 sum of squares would stop growing long before 10."""
     p = nn.Parameter(torch.zeros(1000, dtype=torch.bfloat16))

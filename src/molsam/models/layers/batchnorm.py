@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+FEW = 64
+"""Rows of which a sum one by one loses nothing that matters."""
+
 
 class BatchNorm(nn.BatchNorm1d):
     """BatchNorm1d [n, d] -> [n, d]; rows are molecules or atoms.
@@ -24,12 +27,15 @@ class BatchNorm(nn.BatchNorm1d):
         assert self.momentum is not None
         if len(input) == 1:
             return self._normalise(input, self.running_mean, self.running_var, training=False)
-        shift = input.detach().mean(0)
-        if not self.track_running_stats:
-            return self._normalise(input - shift, None, None, training=True)
-        self.num_batches_tracked.add_(1)
-        normalised = self._normalise(input - shift, self.running_mean, self.running_var, training=True)
-        self.running_mean.data.add_(shift, alpha=self.momentum)  # saved for a backward pass that does not read it
+        running = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        if self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+        if len(input) <= FEW:
+            return self._normalise(input, *running, training=True)
+        shift = input.detach().sum(0).mul_(1 / len(input))
+        normalised = self._normalise(input - shift, *running, training=True)
+        if self.track_running_stats:
+            self.running_mean.data.add_(shift, alpha=self.momentum)  # saved for a backward pass that does not read it
         return normalised
 
     def _normalise(self, rows: Tensor, mean: Tensor | None, var: Tensor | None, *, training: bool) -> Tensor:

@@ -8,6 +8,38 @@ import torch
 from torch import Tensor
 
 
+def bag_sum(rows: Tensor, places: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sums of some rows [N, d], times their weights if given: of those at places[offsets[b] : offsets[b + 1]]. No graph.
+
+    The checks of torch.nn.functional.embedding_bag would take a third of the time, what a backward pass of torch's own
+    needs (it is made for rows that require a gradient) another.
+    """
+    bags: Tensor = torch.embedding_bag(
+        rows.detach(), places, offsets, per_sample_weights=weights, include_last_offset=True
+    )[0]
+    return bags
+
+
+class SpreadSum(torch.autograd.Function):
+    """A h for atoms of few kinds, h[v] = table[kind[v]]: `NeighbourSum` without making h.
+
+    Arguments of `apply`: table [J, d], kind int64 [N], neighbours, their offsets.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, kind: Tensor, neighbours: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(kind, neighbours, offsets)
+        ctx.kinds = len(table)
+        return bag_sum(table, kind.index_select(0, neighbours), offsets)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        kind, neighbours, offsets = ctx.saved_tensors
+        by_atom = NeighbourSum.apply(grads[0].contiguous(), neighbours, offsets)
+        by_kind = by_atom.new_zeros(ctx.kinds, by_atom.shape[1]).index_add(0, kind, by_atom)
+        return by_kind, None, None, None
+
+
 class NeighbourSum(torch.autograd.Function):
     """A h: for each atom, the sum of its neighbours' rows; arguments of `apply`: h [N, d], neighbours, their offsets.
 
@@ -19,9 +51,7 @@ class NeighbourSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, neighbours: Tensor, offsets: Tensor) -> Tensor:
         ctx.save_for_backward(neighbours, offsets)
-        # The checks of torch.nn.functional.embedding_bag would take a third of the time.
-        out: Tensor = torch.embedding_bag(hidden, neighbours, offsets, include_last_offset=True)[0]
-        return out
+        return bag_sum(hidden, neighbours, offsets)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
