@@ -85,4 +85,5 @@ def test_table_11_runs_and_says_what_it_is(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = molsam(str(Path(sys.executable).with_name("molsam")), "report", "--table", "11", "--smoke")
     assert "An interface check until it is run on the whole of CIFAR-10 and CIFAR-100." in report.stdout
-    assert "10 of 30 cells are done" in report.stdout
+    assert report.returncode == 0  # all ten cells of the smoke run
+    assert report.stdout.count("(1)") == 10

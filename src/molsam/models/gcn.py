@@ -56,9 +56,9 @@ class GCNLayer(nn.Module):
             out = self.conv(self.aggregate(hidden, batch))
         else:
             out = self.aggregate(F.linear(hidden, self.conv.weight), batch, kind) + self.conv.bias
-        out = torch.relu(out)
+        out = torch.relu_(out)
         if self.residual is not None:
-            own = torch.relu(self.residual(hidden))
+            own = torch.relu_(self.residual(hidden))
             out = out + (own if kind is None else own.index_select(0, kind))
         if self.dropout:
             out = F.dropout(out, self.dropout, self.training)

@@ -18,8 +18,6 @@ from torch._utils import _flatten_dense_tensors
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
 
-JOINED = {(torch.float32, "cpu"), (torch.float64, "cpu")}
-"""dtypes and devices of which a few tensors are fastest joined"""
 HALF = (torch.bfloat16, torch.float16)
 SMALL = 1 << 17
 """numbers of which a norm costs its calls, so that few calls are best"""
@@ -58,9 +56,9 @@ def norm(vector: Vector) -> float:
 def measure(vector: Vector) -> tuple[float, Tensor | None]:
     """Euclidean norm over all parameters, and of each tensor; None for the latter where it would cost more."""
     tensors = list(vector.values())
-    kinds = {(tensor.dtype, tensor.device.type) for tensor in tensors}
-    if len(kinds) == 1 and kinds <= JOINED and sum(map(Tensor.numel, tensors)) <= SMALL:
-        flat = _flatten_dense_tensors(tensors)
+    if tensors and all(tensor.is_cpu for tensor in tensors) and sum(map(Tensor.numel, tensors)) <= SMALL:
+        flat = _flatten_dense_tensors(tensors)  # in the highest of their precisions
+        flat = flat.float() if flat.dtype in HALF else flat
         return math.sqrt(float(torch.dot(flat, flat))), None
     each = norms(tensors)
     return float(torch.linalg.vector_norm(each)), each

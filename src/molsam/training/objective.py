@@ -30,7 +30,8 @@ class Objective:
     def __call__(self, output: ModelOutput, target: Tensor, mask: Tensor) -> Tensor:
         """Scalar loss of logits [H, B, T] against target [B, T] where mask [B, T]; 0 if no label is there."""
         total = self.elements(output, target)
-        mean = (total * mask).sum() / mask.sum().clamp(min=1)
+        there = mask.to(total.dtype).flatten()
+        mean = torch.dot(total.flatten(), there) / there.sum().clamp(min=1)
         # The slope of sqrt at 0 is infinite; a batch fitted exactly has gradient 0.
         return mean.clamp(min=torch.finfo(mean.dtype).tiny).sqrt() if self.name == "rmse" else mean
 
