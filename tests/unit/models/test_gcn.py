@@ -12,6 +12,7 @@ from molsam.models.layers.batchnorm import BatchNorm
 from molsam.models.layers.neighbours import NeighbourSum, SpreadSum
 from molsam.models.layers.readout import WeightedSumAndMax, plain
 from tests.reference import gcn as twin
+from tests.reference.derivatives import check_derivatives
 from tests.reference.molecules import random_molecules
 
 SIZES = [6, 1, 9, 2]
@@ -55,8 +56,7 @@ def test_neighbour_sum_is_differentiable_twice() -> None:
     def total(h: torch.Tensor) -> torch.Tensor:
         return NeighbourSum.apply(h, batch.neighbours, batch.neighbour_offsets).square()
 
-    assert torch.autograd.gradcheck(total, hidden)
-    assert torch.autograd.gradgradcheck(total, hidden)
+    check_derivatives(total, (hidden,))
 
 
 def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
@@ -75,7 +75,7 @@ def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     inputs[0] = torch.randn_like(h).requires_grad_()
-    assert torch.autograd.gradgradcheck(
+    check_derivatives(
         lambda *x: WeightedSumAndMax.apply(*x, batch.offsets, batch.molecule, batch.max_size).square(), inputs
     )
 
@@ -95,9 +95,7 @@ def test_the_first_layer_over_distinct_atoms_equals_the_one_over_all() -> None:
             torch.autograd.grad(ours, inputs, grad), torch.autograd.grad(theirs, inputs, grad), strict=True
         ):
             torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
-    assert torch.autograd.gradgradcheck(
-        lambda x: SpreadSum.apply(x, kind, batch.neighbours, batch.neighbour_offsets).square(), few
-    )
+    check_derivatives(lambda x: SpreadSum.apply(x, kind, batch.neighbours, batch.neighbour_offsets).square(), (few,))
 
 
 def test_batch_norm_of_one_row_uses_and_keeps_the_running_statistics() -> None:
