@@ -27,7 +27,6 @@ _BONDS = OneHot(
     (choices([_S.STEREOANY, _S.STEREOCIS, _S.STEREOE, _S.STEREONONE, _S.STEREOTRANS, _S.STEREOZ]), 6, 5),
     3,
 )
-_CHARGES = ("_GasteigerCharge", "_GasteigerHCharge")
 _HYDROGEN = 1
 
 
@@ -73,7 +72,7 @@ class ComptFeaturizer:
 def _nodes(mol: Mol, bonds: Bonds) -> np.ndarray:
     atoms = atoms_of(mol)
     degree, aromatic, ring = bonds.around(len(atoms.items))
-    hydrogens = atoms.hydrogens
+    bound, hydrogens = atoms.hydrogens, list(atoms.hydrogens)
     if _HYDROGEN in atoms.elements:  # those that are atoms of the graph count as hydrogens too
         for a, b in bonds.ends:
             hydrogens[a] += atoms.elements[b] == _HYDROGEN
@@ -83,7 +82,11 @@ def _nodes(mol: Mol, bonds: Bonds) -> np.ndarray:
         zip(atoms.elements, atoms.hybrids, hydrogens, degree, atoms.charges, valences, aromatic, ring, strict=True)
     )
     ComputeGasteigerCharges(mol)
-    gasteiger = [atom.GetDoubleProp(name) for atom in atoms.items for name in _CHARGES]
-    nodes[:, 111:113] = np.array([x if isfinite(x) else 0.0 for x in gasteiger]).reshape(-1, 2)
+    nodes[:, 111] = [atom.GetDoubleProp("_GasteigerCharge") for atom in atoms.items]
+    nodes[:, 112] = [
+        atom.GetDoubleProp("_GasteigerHCharge") if n else 0.0 for atom, n in zip(atoms.items, bound, strict=True)
+    ]
+    if not isfinite(nodes[:, 111:113].sum()):
+        np.nan_to_num(nodes[:, 111:113], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     nodes[:, 115] = np.arange(1, len(nodes) + 1)
     return nodes
