@@ -96,17 +96,18 @@ class Bench:
         def closure() -> Tensor:
             for parameter in trainer.closure.parameters:
                 parameter.grad = None
-            marks.append(time.perf_counter())
-            loss = trainer.closure.loss(batch)
-            marks.append(time.perf_counter())
-            loss.backward()
-            marks.append(time.perf_counter())
+            for batch in batches:
+                marks.append(time.perf_counter())
+                loss = trainer.closure.loss(batch)
+                marks.append(time.perf_counter())
+                loss.backward()
+                marks.append(time.perf_counter())
             return loss.detach()
 
         for _ in range(steps):
             marks.clear()
             started = time.perf_counter()
-            (batch,) = next(self.steps)
+            batches = next(self.steps)
             fetched = time.perf_counter()
             trainer.loss = trainer.optimizer.step(closure)
             float(trainer.loss)
@@ -114,7 +115,8 @@ class Bench:
             trainer.step = every
             trainer.log_step()
             ended = time.perf_counter()
-            forward, backward = marks[1] - marks[0], marks[2] - marks[1]
+            begun, between, done = (sum(marks[kind::3]) for kind in range(3))
+            forward, backward = between - begun, done - between
             rest = stepped - fetched - forward - backward
             for part, value in zip(
                 PARTS, (fetched - started, forward, backward, rest, (ended - stepped) / every), strict=True

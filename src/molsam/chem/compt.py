@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,7 @@ def _nodes(mol: Mol, bonds: Bonds) -> np.ndarray:
     nodes[:, 112] = [
         atom.GetDoubleProp("_GasteigerHCharge") if n else 0.0 for atom, n in zip(atoms.items, bound, strict=True)
     ]
-    if not isfinite(nodes[:, 111:113].sum()):
+    if not np.isfinite(nodes[:, 111:113]).all():
         np.nan_to_num(nodes[:, 111:113], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     nodes[:, 115] = np.arange(1, len(nodes) + 1)
     return nodes

@@ -16,6 +16,7 @@ from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
 from molsam.bench.training import PARTS, Bench
 from molsam.errors import ConfigError, StorageError
+from molsam.training.loop import AHEAD
 
 SMALL = ["dataset.limit=40", "training.batch_size=8"]
 
@@ -47,6 +48,21 @@ def test_a_bench_trains_on_every_molecule_once_an_epoch() -> None:
     assert min(parts.values()) > 0
     assert bench.flops_per_graph(steps=2) > 1e5
     for tracker in bench.trainer.trackers:
+        tracker.finish(None)
+
+
+def test_steps_are_cut_from_the_order_of_the_rows_and_can_begin_anywhere() -> None:
+    """As a resume in the middle of an epoch does; a step's micro-batches belong to it."""
+    bench = Bench("gcn", "esol", ["dataset.limit=60", "training.batch_size=2", "training.accumulate=2"])
+    trainer, order = bench.trainer, bench.trainer.order(0)
+    steps = [order[start : start + 4].tolist() for start in range(0, len(order), 4)]
+    assert len(steps) == trainer.steps_per_epoch > AHEAD + 1
+    for first in (0, 1, AHEAD, AHEAD + 1):
+        made = list(trainer.steps(order, first))
+        assert [[row for batch in batches for row in batch.index.tolist()] for batches in made] == steps[first:]
+        assert all(len(batch) <= 2 for batches in made for batch in batches)
+    assert bench.parts(steps=2)["backward"] > 0
+    for tracker in trainer.trackers:
         tracker.finish(None)
 
 

@@ -13,12 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from molsam.models.layers.batchnorm import FEW
 from molsam.models.layers.fused import replay
 from molsam.models.layers.neighbours import bag_sum
 from molsam.models.layers.segment import equal, segment_max, segment_sum
-
-FEW = 64
-"""Atoms of which a sum one by one loses nothing that matters."""
 
 
 class WeightedSumAndMax(torch.autograd.Function):
