@@ -46,8 +46,9 @@ def _again(folder: Path, place: Path) -> bool:
         # What cannot change a number: nothing of the first run is written over or uploaded again.
         cfg.resume, cfg.logger = None, {"kind": "none"}
         versions, parts = dict(old["versions"]), [(part, old[part]["hash"]) for part in ("data", "split")]
-        processor = old["machine"]["processor"]
-        threads = cfg.training.threads = cfg.training.threads or old["machine"]["threads"]
+        machine = dict(old["machine"])
+        processor = machine["processor"]
+        threads = cfg.training.threads = cfg.training.threads or machine["threads"]
     except (LookupError, TypeError, ValueError, AttributeError, OmegaConfBaseException) as error:
         raise StorageError(f"{folder / result.NAME} is damaged ({error}); take another run folder.") from error
     start(cfg, place, [])
@@ -61,6 +62,8 @@ def _again(folder: Path, place: Path) -> bool:
     reasons += [f"other {part}" for part, digest in parts if new[part]["hash"] != digest]
     if processor != new["machine"]["processor"]:
         reasons.append("another processor")
+    if machine.get("kernels") != new["machine"]["kernels"]:
+        reasons.append(f"kernels {machine.get('kernels', 'none')} -> {new['machine']['kernels']}")
     size = (
         "is no number on one side" if math.isinf(worst) else f"agrees to a relative {worst:.1e}, the others are closer"
     )

@@ -70,12 +70,15 @@ def versions() -> dict[str, str]:
 
 def machine(threads: int, device: str) -> dict[str, Any]:
     """What the run ran on, without naming it."""
+    from molsam.models.layers import kernels  # and with it torch, which a report does without
+
     return {
         "system": platform.system(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "device": device,
+        "kernels": kernels.in_use(),
     }
 
 

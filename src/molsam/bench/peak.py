@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from molsam.models.layers import kernels
+
 
 def matrix_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.3, size: int = 1024) -> float:
     """Best rate of a square matrix product over `seconds`, in GFLOP/s."""
@@ -24,7 +26,7 @@ def matrix_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.3, size: 
 
 def count_flops(action: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products that an action makes, backward passes included."""
-    with FlopCounterMode(display=False) as counter:
+    with kernels.torch_only(), FlopCounterMode(display=False) as counter:
         action()
     return int(counter.get_total_flops())
 

@@ -100,9 +100,9 @@ class CoMPT(MoleculeModel):
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits [1, B, T] of a batch with distances; raises DataError for a molecule that is too large."""
-        x, bonds, pairs = self._embed(batch)
+        x, bonds, relations = self._embed(batch)
         for layer in self._stack:
-            x = layer(x, bonds, pairs)
+            x = layer(x, bonds, relations)
         vector = self.readout(self.last_norm(x), batch)
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
@@ -111,11 +111,11 @@ class CoMPT(MoleculeModel):
     @torch.no_grad()
     def attention(self, batch: MoleculeBatch) -> list[list[Tensor]]:
         """Per layer and molecule A, attention times distance kernel (not normalised): float [heads, n, n]."""
-        x, bonds, pairs = self._embed(batch)
+        x, bonds, relations = self._embed(batch)
         found = []
         for layer in self._stack:
-            found.append(layer.attention(x, bonds, pairs))
-            x = layer(x, bonds, pairs)
+            found.append(layer.attention(x, bonds, relations))
+            x = layer(x, bonds, relations)
         return found
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -130,8 +130,8 @@ class CoMPT(MoleculeModel):
             return named
         return {k.replace("generator.proj.0.", "generator.proj."): v for k, v in named.items()}
 
-    def _embed(self, batch: MoleculeBatch) -> tuple[Tensor, Tensor, bond_attention.Pairs]:
-        """Atoms [N, d], bond types [T, d] (type 0 is no bond) and the pairs of the batch."""
+    def _embed(self, batch: MoleculeBatch) -> tuple[Tensor, Tensor, bond_attention.Relations]:
+        """Atoms [N, d], bond types [T, d] (type 0 is no bond) and the relations of the batch's atoms."""
         for name, limit in [("largest molecule of the dataset", self.max_atoms), ("", self.padded_length)]:
             if limit is not None and batch.max_size > limit:
                 what = f"the position table ends at {limit}, the {name}" if name else f"padded_length={limit}"
@@ -143,7 +143,7 @@ class CoMPT(MoleculeModel):
         x = torch.add(position, self.dropout(self.atoms(batch.nodes[:, :-1])), alpha=self.scale)
         none = batch.edge_table.new_zeros(1, batch.edge_table.shape[1])
         bonds = self.bonds(torch.cat([none, batch.edge_table])) * self.scale
-        return x, bonds, bond_attention.pairs(batch, self.n_heads)
+        return x, bonds, bond_attention.Relations(batch, self.n_heads)
 
     @property
     def _stack(self) -> list[Layer]:
@@ -187,19 +187,19 @@ class Layer(nn.Module):
         self.norm = norm_layer(norm, d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, bonds: Tensor, pairs: bond_attention.Pairs) -> Tensor:
+    def forward(self, x: Tensor, bonds: Tensor, relations: bond_attention.Relations) -> Tensor:
         """x: float [N, d]; bonds: float [T, d]."""
         x = self.dropout(self.norm(x))
-        o = bond_attention.attend(pairs, self._scores(x, bonds), self.value(x), self.decay, self.kernel)
+        o = bond_attention.attend(relations, self._scores(x, bonds), self.value(x), self.decay, self.kernel)
         y = x + self.dropout(self.norm(self.mish(self.update(o))))
         f = y
         for linear, function in zip(self.feed_forward, self.dense, strict=True):
             f = self.dropout(function(linear(f)))
         return x + y + self.dropout(self.norm(f))
 
-    def attention(self, x: Tensor, bonds: Tensor, pairs: bond_attention.Pairs) -> list[Tensor]:
+    def attention(self, x: Tensor, bonds: Tensor, relations: bond_attention.Relations) -> list[Tensor]:
         """A of each molecule, float [heads, n, n]."""
-        return bond_attention.messages(pairs, self._scores(self.norm(x), bonds), self.decay, self.kernel)
+        return bond_attention.messages(relations, self._scores(self.norm(x), bonds), self.decay, self.kernel)
 
     def _scores(self, x: Tensor, bonds: Tensor) -> Tensor:
         """q . k / sqrt(d / heads) of every atom with every bond type, [N, heads, T].

@@ -14,7 +14,7 @@ from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.batchnorm import BatchNorm
 from molsam.models.layers.neighbours import NeighbourSum, SpreadSum
-from molsam.models.layers.readout import WeightedSumAndMax
+from molsam.models.layers.readout import weighted_sum_and_max
 from molsam.models.naming import from_reference_names, to_reference_names
 
 NORMS = ("none", "right", "both")
@@ -138,8 +138,7 @@ class GCN(MoleculeModel):
     def readout(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, d] -> molecules [B, 2d]."""
         w, b = self.weighting.weight, self.weighting.bias
-        out: Tensor = WeightedSumAndMax.apply(hidden.to(w.dtype), w, b, batch.offsets, batch.molecule, batch.max_size)
-        return out
+        return weighted_sum_and_max(hidden.to(w.dtype), w, b, batch.offsets, batch.molecule, batch.max_size)
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits [1, B, T]."""

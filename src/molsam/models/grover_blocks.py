@@ -88,15 +88,15 @@ class MTBlock(nn.Module):
         return F.dropout(m, self.dropout, self.training)
 
     def mix(self, attended: Tensor) -> Tensor:
-        """[part, d_k, head, n] -> W_o flatten_heads(W_out concat_parts(.)) [n, hidden].
+        """[n, heads, hidden] -> W_o flatten_heads(W_out .) [n, hidden].
 
         Nothing stands between the two linear maps, so their product is taken first.
         """
         hidden = self.W_out.weight.shape[0]
         per_head = self.W_o.weight.view(hidden, self.heads, hidden)
-        W = (per_head @ self.W_out.weight).transpose(1, 2)
+        W = (per_head @ self.W_out.weight).flatten(1)
         bias = None if self.W_o.bias is None else self.W_o.bias + per_head.sum(1) @ self.W_out.bias
-        return F.linear(attended.flatten(0, 2).t(), W.reshape(hidden, -1), bias)
+        return F.linear(attended.flatten(1), W, bias)
 
 
 class FeedForward(nn.Module):

@@ -18,6 +18,7 @@ from molsam.models.compt import CoMPT
 from tests.reference.compt import DENSE, SLOPE, compt, with_pairs
 from tests.reference.molecules import random_molecules
 
+pytestmark = pytest.mark.usefixtures("each_way")
 SIZES = [3, 1, 12, 5, 20, 2]
 KINDS = [("softmax", "scale"), ("exp", "layer"), ("softmax", "layer"), ("exp", "scale")]
 
@@ -29,7 +30,7 @@ def _packed(seed: int = 0, sizes: list[int] = SIZES) -> PackedMolecules:
 def _model(packed: PackedMolecules, seed: int = 0, **settings: Any) -> CoMPT:
     torch.manual_seed(seed)
     spec = DataSpec(packed.nodes.shape[1], packed.edge_table.shape[1], 2, packed.max_atoms)
-    model = CoMPT(spec, **{"d_model": 8, "n_layers": 2, "n_heads": 2} | settings).double()
+    model = CoMPT(spec, **{"d_model": 16, "n_layers": 2, "n_heads": 2} | settings).double()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim < 2:
@@ -49,6 +50,7 @@ def _batch(packed: PackedMolecules, rows: Any = None) -> Any:
     sizes=st.lists(st.integers(1, 14), min_size=1, max_size=5),
     kind=st.sampled_from(KINDS),
     heads=st.sampled_from([1, 2, 4]),
+    width=st.sampled_from([8, 16, 48]),
     layers=st.tuples(st.integers(1, 2), st.integers(0, 2), st.integers(1, 3)),
     dense=st.sampled_from(sorted(DENSE)),
     longer=st.integers(0, 3),
@@ -58,6 +60,7 @@ def test_equals_the_literal_form(
     sizes: list[int],
     kind: tuple[str, str],
     heads: int,
+    width: int,
     layers: tuple[int, int, int],
     dense: str,
     longer: int,
@@ -68,6 +71,7 @@ def test_equals_the_literal_form(
     model = _model(
         packed,
         seed,
+        d_model=width,
         n_heads=heads,
         distance_kernel=kind[0],
         norm=kind[1],
@@ -170,7 +174,7 @@ def test_every_parameter_is_reached_and_none_is_dead() -> None:
 
 
 def test_parameter_count_is_the_releases_without_the_dead_linear() -> None:
-    d, n_layers, N, T = 8, 2, max(SIZES), 2
+    d, n_layers, N, T = 16, 2, max(SIZES), 2
     linear = d * d + d
     layer = 5 * linear + 2  # query, key, value, update, feed-forward; lambda and the norm's gain
     gru = 2 * (2 * 3 * d * d + 2 * 3 * d)

@@ -10,11 +10,12 @@ from molsam.models.api import DataSpec
 from molsam.models.gcn import GCN
 from molsam.models.layers.batchnorm import BatchNorm
 from molsam.models.layers.neighbours import NeighbourSum, SpreadSum
-from molsam.models.layers.readout import WeightedSumAndMax, plain
+from molsam.models.layers.readout import plain, weighted_sum_and_max
 from tests.reference import gcn as twin
 from tests.reference.derivatives import check_derivatives
 from tests.reference.molecules import random_molecules
 
+pytestmark = pytest.mark.usefixtures("each_way")
 SIZES = [6, 1, 9, 2]
 SPEC = DataSpec(node_dim=7, edge_dim=5, n_tasks=2, max_atoms=9)
 
@@ -66,7 +67,7 @@ def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
     h = torch.randn(batch.n_atoms, 3, dtype=torch.float64)
     h[1] = h[0]
     inputs = [x.double().requires_grad_() for x in (h, torch.randn(1, 3), torch.randn(1))]
-    ours = WeightedSumAndMax.apply(*inputs, batch.offsets, batch.molecule, batch.max_size)
+    ours = weighted_sum_and_max(*inputs, batch.offsets, batch.molecule, batch.max_size)
     theirs = plain(*inputs, batch.offsets)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     grad = torch.randn_like(ours)
@@ -76,7 +77,7 @@ def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     inputs[0] = torch.randn_like(h).requires_grad_()
     check_derivatives(
-        lambda *x: WeightedSumAndMax.apply(*x, batch.offsets, batch.molecule, batch.max_size).square(), inputs
+        lambda *x: weighted_sum_and_max(*x, batch.offsets, batch.molecule, batch.max_size).square(), inputs
     )
 
 
@@ -138,7 +139,7 @@ def test_float32_statistics_lose_nothing_that_matters() -> None:
 def test_float32_sums_of_a_large_molecule_are_exact() -> None:
     h = torch.rand(4000, 3, generator=torch.Generator().manual_seed(6))
     w, b, offsets, molecule = torch.ones(1, 3), torch.zeros(1), torch.tensor([0, 4000]), torch.zeros(4000).long()
-    ours = WeightedSumAndMax.apply(h, w, b, offsets, molecule, 4000)
+    ours = weighted_sum_and_max(h, w, b, offsets, molecule, 4000)
     torch.testing.assert_close(ours.double(), plain(h.double(), w.double(), b.double(), offsets), rtol=2e-7, atol=0)
 
 

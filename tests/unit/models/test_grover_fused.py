@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from molsam.models.grover_encoders import Plan, encode, plain_encode
 from molsam.models.grover_graph import Neighbourhood
+from molsam.models.layers import kernels
 from molsam.models.layers.activation import ACTIVATIONS, activation, elementwise
 from molsam.models.layers.concat_linear import concat_linear
 from molsam.models.layers.head_attention import head_attention, plain_head_attention
 from tests.unit.models.test_grover import batch_of, build
 
+pytestmark = pytest.mark.usefixtures("each_way")
 BY_RESULT = ["relu", "leakyrelu", "tanh", "selu", "elu"]
 DEPTHS = [3, 1, 2, 0, 5, 2]
 
@@ -93,7 +95,7 @@ def test_attention_between_heads_is_multi_head_attention_over_the_heads() -> Non
         torch.eye(h, dtype=torch.float64), None, use_separate_proj_weight=True,
         q_proj_weight=W[0], k_proj_weight=W[1], v_proj_weight=W[2],
     )  # fmt: skip
-    torch.testing.assert_close(attended.flatten(0, 1).permute(1, 2, 0), theirs)
+    torch.testing.assert_close(attended.transpose(0, 1), theirs)
 
 
 @pytest.mark.parametrize("biased", [True, False])
@@ -123,8 +125,11 @@ def test_slopes_by_the_result(name: str) -> None:
 def test_activations_whose_result_does_not_tell_the_slope_take_plain_steps() -> None:
     assert {name for name in ACTIVATIONS if elementwise(activation(name)) is None} == {"prelu", "mish", "gelu"}
     for settings in ({"activation": "gelu"}, {"activation": "relu", "dropout": 0.5}):
-        assert not _nodes(build(**settings)) & {"_EncodersBackward"}
-    assert {"_EncodersBackward", "_HeadAttentionBackward"} <= _nodes(build(activation="relu"))
+        assert not any("Encoders" in node for node in _nodes(build(**settings)))
+    found = _nodes(build(activation="relu"))
+    compiled = kernels.available(torch.empty(0))
+    assert ("_CompiledEncodersBackward" if compiled else "_EncodersBackward") in found
+    assert ("_CompiledHeadAttentionBackward" if compiled else "_HeadAttentionBackward") in found
 
 
 def _nodes(model: Any) -> set[str]:

@@ -22,6 +22,8 @@ from molsam.models.layers.segment import segment_max, segment_mean, segment_sum
 from tests.reference.derivatives import check_derivatives
 from tests.reference.molecules import random_molecules
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def _random(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, requires_grad=True)

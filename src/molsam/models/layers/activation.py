@@ -40,6 +40,8 @@ class Elementwise(NamedTuple):
     """in place"""
     slope: Callable[[Tensor, Tensor, Tensor], Any]
     """(gradient of the result, result, out): the gradient of the argument, written to out"""
+    below: float | None = None
+    """the slope below zero of a function that is linear there and the identity above"""
 
 
 def elementwise(act: nn.Module) -> Elementwise | None:
@@ -47,7 +49,7 @@ def elementwise(act: nn.Module) -> Elementwise | None:
     aten = torch.ops.aten
     if isinstance(act, nn.ReLU):
         return Elementwise(
-            act, torch.relu_, lambda g, y, out: aten.threshold_backward.grad_input(g, y, 0, grad_input=out)
+            act, torch.relu_, lambda g, y, out: aten.threshold_backward.grad_input(g, y, 0, grad_input=out), 0.0
         )
     if isinstance(act, nn.LeakyReLU):
         slope = act.negative_slope
@@ -55,6 +57,7 @@ def elementwise(act: nn.Module) -> Elementwise | None:
             act,
             lambda x: nn.functional.leaky_relu_(x, slope),
             lambda g, y, out: aten.leaky_relu_backward.grad_input(g, y, slope, True, grad_input=out),
+            slope,
         )
     if isinstance(act, nn.Tanh):
         return Elementwise(act, torch.tanh_, lambda g, y, out: aten.tanh_backward.grad_input(g, y, grad_input=out))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from molsam.chem.arrays import DISCONNECTED
 from molsam.data.batch import MoleculeBatch
+from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 FAR = 1e8
@@ -39,6 +41,38 @@ class Bucket(NamedTuple):
     """float [b, 1, n], -inf at padding, else 0"""
 
 
+class Relations:
+    """What the attention of all layers asks of a batch whose featurizer gave distances."""
+
+    def __init__(self, batch: MoleculeBatch, heads: int) -> None:
+        if batch.distances is None:
+            raise ValueError("the batch has no distances; its featurizer must have pairs=True")
+        self.batch, self.heads = batch, heads
+        N, T = len(batch.nodes), len(batch.edge_table) + 1
+        counts = torch.bincount(batch.dst * T + batch.edge_type + 1, minlength=N * T).view(N, T)
+        counts[:, 0] = batch.sizes.index_select(0, batch.molecule) - counts.sum(1)
+        counts = counts.to(batch.nodes.dtype).unsqueeze(1)
+        self.log_counts = counts.log()
+        """float [N, 1, T], logarithm of how often an atom has each bond type; type 0 is no bond, type t + 1 row t of
+        the table"""
+        self.weight = 2 / counts.clamp(min=1)
+        """float [N, 1, T], 2 / that number, 2 where it is 0"""
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """All pairs of atoms, for computing with matrices A."""
+        return _pairs(self.batch, self.heads)
+
+    def mass(self, scores: Tensor) -> Tensor:
+        """The softmax's mass per type [N, heads, T]."""
+        return torch.softmax(scores + self.log_counts, dim=-1)
+
+    def score_gradient(self, by_share: Tensor, mass: Tensor) -> Tensor:
+        """From that of mass * weight, which is changed."""
+        by_mass = by_share.mul_(self.weight)
+        return (by_mass - (by_mass * mass).sum(-1, keepdim=True)).mul_(mass)
+
+
 @dataclass
 class Pairs:
     """The atom pairs of a batch. Slots are the buckets' padded atoms [b, n]; places are entries of A,
@@ -50,11 +84,6 @@ class Pairs:
     sizes: Tensor
     """int64 [B], their numbers of atoms"""
     heads: int
-    log_counts: Tensor
-    """float [N, 1, T], logarithm of how often an atom has each bond type; type 0 is no bond, type t + 1 row t of
-    the table"""
-    weight: Tensor
-    """float [N, 1, T], 2 / that number, 2 where it is 0"""
     row: Tensor
     """int64 [slots * heads], row of [N * heads, ...] in each slot of a head; row 0 at padding"""
     real: Tensor
@@ -76,8 +105,7 @@ class Pairs:
         return [(len(bucket.distance), self.heads, bucket.distance.shape[2]) for bucket in self.buckets]
 
 
-def pairs(batch: MoleculeBatch, heads: int) -> Pairs:
-    """The pairs of a batch whose featurizer gave distances."""
+def _pairs(batch: MoleculeBatch, heads: int) -> Pairs:
     N, T, device, real = len(batch.nodes), len(batch.edge_table) + 1, batch.nodes.device, batch.nodes.dtype
     order = torch.argsort(batch.sizes, descending=True, stable=True)
     sizes = batch.sizes.index_select(0, order)
@@ -98,19 +126,14 @@ def pairs(batch: MoleculeBatch, heads: int) -> Pairs:
     kind = torch.cat([batch.edge_type + 1, torch.zeros_like(local)])
     rows = (torch.cat([batch.dst, torch.arange(N, device=device)]).unsqueeze(1) * heads + head).view(-1)
     size = batch.sizes.index_select(0, batch.molecule)
-    counts = torch.bincount(batch.dst * T + batch.edge_type + 1, minlength=N * T).view(N, T)
-    counts[:, 0] = size - counts.sum(1)
-    counts = counts.to(real).unsqueeze(1)
     total = int(padded.sum()) * heads
     return Pairs(
         buckets=_buckets(batch, groups, pair, size, slot + local),
         order=order,
         sizes=sizes,
         heads=heads,
-        log_counts=counts.log(),
-        weight=2 / counts.clamp(min=1),
         row=slots.new_zeros(total).index_copy_(0, slots, torch.arange(N * heads, device=device)),
-        real=counts.new_zeros(total).index_fill_(0, slots, 1),
+        real=torch.zeros(total, dtype=real, device=device).index_fill_(0, slots, 1),
         slot=slots,
         place=place.view(-1),
         pair=at.repeat_interleave(heads),
@@ -134,8 +157,7 @@ def _buckets(
     batch: MoleculeBatch, groups: list[tuple[int, int]], pair: Tensor, size: Tensor, slot: Tensor
 ) -> list[Bucket]:
     """The buckets; per atom: its first pair, the atoms of its molecule, and its slot."""
-    if batch.distances is None:
-        raise ValueError("the batch has no distances; its featurizer must have pairs=True")
+    assert batch.distances is not None
     known = batch.distances.to(batch.nodes.dtype)
     known.masked_fill_(batch.distances == DISCONNECTED, FAR)
     places = (pair - size.cumsum(0) + size).repeat_interleave(size) + torch.arange(len(known), device=known.device)
@@ -146,43 +168,72 @@ def _buckets(
     return [Bucket(d.view(shape), o.view(shape[0], 1, -1)) for (d, o), shape in zip(parts, shapes, strict=True)]
 
 
-def messages(p: Pairs, scores: Tensor, decay: Tensor, kernel: str) -> list[Tensor]:
+def messages(relations: Relations, scores: Tensor, decay: Tensor, kernel: str) -> list[Tensor]:
     """A of every molecule, float [heads, n, n].
 
     scores: float [N, heads, T]; decay: lambda, a scalar; kernel: softmax or exp.
     """
-    padded = [a for A in _by_bucket(p, _messages(p, scores, decay, kernel)[0]) for a in A]
+    p = relations.pairs
+    padded = [a for A in _by_bucket(p, _messages(relations, scores, decay, kernel)[0]) for a in A]
     found = zip(p.order.tolist(), padded, p.sizes.tolist(), strict=True)
     return [a[:, :n, :n] for _, a, n in sorted(found, key=lambda each: each[0])]
 
 
-def attend(p: Pairs, scores: Tensor, values: Tensor, decay: Tensor, kernel: str) -> Tensor:
+def attend(relations: Relations, scores: Tensor, values: Tensor, decay: Tensor, kernel: str) -> Tensor:
     """o, float [N, width]; values: float [N, width], the heads' columns one after the other."""
     if torch.is_autocast_enabled(values.device.type):
         with torch.autocast(values.device.type, enabled=False):
-            return attend(p, scores.to(decay.dtype), values.to(decay.dtype), decay, kernel)
-    out: Tensor = _Attend.apply(p, kernel, scores, values, decay)
+            return attend(relations, scores.to(decay.dtype), values.to(decay.dtype), decay, kernel)
+    compiled = kernels.available(values) and kernels.whole_vectors(values.shape[1]) == values.shape[1]
+    out: Tensor = (_CompiledAttend if compiled else _Attend).apply(relations, kernel, scores, values, decay)
     return out
+
+
+class _CompiledAttend(torch.autograd.Function):
+    """The same in C (c/attention.c), without A and its indices."""
+
+    @staticmethod
+    def forward(ctx, r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
+        mass, values, b = r.mass(scores), values.contiguous(), r.batch
+        _, heads, types = scores.shape
+        share, (mixed, out) = mass * r.weight, values.new_empty(2, *values.shape)
+        lists = b.offsets, b.bonds, b.src, b.dst, b.edge_type, b.distances
+        given = len(b), heads, values.shape[1] // heads, types, *lists, decay, int(kernel == "softmax"), share, values
+        kernels.call("attention", values.dtype, *given, mixed, out)
+        ctx.relations, ctx.kernel, ctx.given = r, kernel, given[:-3]
+        ctx.save_for_backward(scores, values, decay, mass, share, mixed)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        r, kernel = ctx.relations, ctx.kernel
+        scores, values, decay, mass, share, mixed = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return None, None, *replay(lambda *x: _plain(r, kernel, *x), (scores, values, decay), grad)
+        by_share, by_values, by_decay = torch.zeros_like(share), torch.empty_like(values), decay.new_empty(len(r.batch))
+        given = *ctx.given, int(kernel == "softmax"), share, values, mixed, grad.contiguous()
+        kernels.call("attention_backward", values.dtype, *given, by_share, by_values, by_decay)
+        return None, None, r.score_gradient(by_share, mass), by_values, by_decay.sum()
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, p: Pairs, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
-        A, mass, K = _messages(p, scores, decay, kernel)
-        ctx.pairs, ctx.kernel = p, kernel
+    def forward(ctx, r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
+        A, mass, K = _messages(r, scores, decay, kernel)
+        ctx.relations, ctx.kernel = r, kernel
         ctx.save_for_backward(scores, values, decay, *([A, mass, *K] if len(A) <= KEEP else []))
-        return _combine(p, A, _in_slots(p, values)).view(values.shape)
+        return _combine(r.pairs, A, _in_slots(r.pairs, values)).view(values.shape)
 
     @staticmethod
     def backward(ctx, grad):
-        p, kernel = ctx.pairs, ctx.kernel
+        r, kernel, p = ctx.relations, ctx.kernel, ctx.relations.pairs
         scores, values, decay, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, None, *replay(lambda *x: _plain(p, kernel, *x), (scores, values, decay), grad)
+            return None, None, *replay(lambda *x: _plain(r, kernel, *x), (scores, values, decay), grad)
         if kept:
             A, mass, *K = kept
         else:
-            A, mass, K = _messages(p, scores, decay, kernel)
+            A, mass, K = _messages(r, scores, decay, kernel)
         v, g = _in_slots(p, values), _in_slots(p, grad)
         by_v, by_A, by_row = torch.empty_like(v), torch.empty_like(A), v.new_empty(len(v))
         by_decay = torch.zeros_like(decay)
@@ -196,13 +247,13 @@ class _Attend(torch.autograd.Function):
                 by_decay -= torch.dot((a * b).sum(1).view(-1), _slope(bucket, decay, k, kernel).view(-1))
             torch.sum(b.mul_(k.unsqueeze(1)), -1, out=s)
         by_values = by_v.index_select(0, p.slot).view(values.shape)
-        return None, None, _score_gradient(p, by_A, by_row, mass), by_values, by_decay
+        return None, None, r.score_gradient(_share_gradient(p, by_A, by_row, mass), mass), by_values, by_decay
 
 
-def _messages(p: Pairs, scores: Tensor, decay: Tensor, kernel: str) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _messages(r: Relations, scores: Tensor, decay: Tensor, kernel: str) -> tuple[Tensor, Tensor, list[Tensor]]:
     """All of A (flat), the softmax's mass per type [N, heads, T], and K [b, n, n] of each bucket."""
-    mass = torch.softmax(scores + p.log_counts, dim=-1)
-    share = (mass * p.weight).view(-1)
+    p, mass = r.pairs, r.mass(scores)
+    share = (mass * r.weight).view(-1)
     K = [_kernel(bucket, decay, kernel) for bucket in p.buckets]
     # Every pair as if not bonded, then the bonds and, with half the weight, the diagonal.
     rows = share.view(-1, mass.shape[2])[:, 0].index_select(0, p.row) * p.real
@@ -239,7 +290,7 @@ def _slope(bucket: Bucket, decay: Tensor, k: Tensor, kernel: str) -> Tensor:
     return distance.where(distance != FAR, 0) if decay < 0 else distance
 
 
-def _score_gradient(p: Pairs, by_A: Tensor, by_row: Tensor, mass: Tensor) -> Tensor:
+def _share_gradient(p: Pairs, by_A: Tensor, by_row: Tensor, mass: Tensor) -> Tensor:
     """by_A: times K; by_row: its sum over the partners of each slot."""
     bonds = len(p.bond_row)
     by_bond, by_self = by_A.index_select(0, p.place).split([bonds, len(p.place) - bonds])
@@ -247,14 +298,13 @@ def _score_gradient(p: Pairs, by_A: Tensor, by_row: Tensor, mass: Tensor) -> Ten
     by_share = torch.zeros_like(mass)
     by_share.view(-1).index_add_(0, p.score[:bonds], by_bond)
     by_share[..., 0] = by_none.view(mass.shape[:2])
-    by_mass = by_share.mul_(p.weight)
-    return (by_mass - (by_mass * mass).sum(-1, keepdim=True)).mul_(mass)
+    return by_share
 
 
-def _plain(p: Pairs, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
+def _plain(r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
     """`attend` in differentiable steps."""
-    A, _, _ = _messages(p, scores, decay, kernel)
-    return _combine(p, A, _in_slots(p, values)).view(values.shape)
+    A, _, _ = _messages(r, scores, decay, kernel)
+    return _combine(r.pairs, A, _in_slots(r.pairs, values)).view(values.shape)
 
 
 def _in_slots(p: Pairs, atoms: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from molsam.data.batch import MoleculeBatch
+from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 NO_BOND = 255
@@ -32,8 +33,15 @@ class Slots(NamedTuple):
     """int64 [E], place of the atom that the bond in each row leaves"""
     rev: Tensor
     """int64 [E], row of the reverse bond"""
-    steps: list[tuple[int, int]]
-    """per slot (first row, number of atoms that have it)"""
+    first: Tensor
+    """int64 [slots], the first row of each slot"""
+    active: Tensor
+    """int64 [slots], the number of atoms that have it"""
+
+    @property
+    def steps(self) -> list[tuple[int, int]]:
+        """Per slot (first row, number of atoms that have it)."""
+        return list(zip(self.first.tolist(), self.active.tolist(), strict=True))
 
 
 def bond_slots(batch: MoleculeBatch) -> Slots:
@@ -49,8 +57,7 @@ def bond_slots(batch: MoleculeBatch) -> Slots:
     first = active.cumsum(0) - active
     row = first[slot] + place[batch.dst]
     bond = _inverse(row)
-    steps = list(zip(first.tolist(), active.tolist(), strict=True))
-    return Slots(atom, place, bond, place[batch.src[bond]], row[batch.rev[bond]], steps)
+    return Slots(atom, place, bond, place[batch.src[bond]], row[batch.rev[bond]], first, active)
 
 
 def sum_times_max(hidden: Tensor, slots: Slots, *, padded: bool) -> Tensor:
@@ -59,7 +66,8 @@ def sum_times_max(hidden: Tensor, slots: Slots, *, padded: bool) -> Tensor:
     hidden: float [E, d], in the order of `slots`; so is the result, [N, d]. padded: the maximum of an atom with
     fewer bonds than another atom of the batch includes 0.
     """
-    out: Tensor = _SumTimesMax.apply(hidden, slots, padded)
+    function = _CompiledSumTimesMax if kernels.available(hidden) else _SumTimesMax
+    out: Tensor = function.apply(hidden, slots, padded)
     return out
 
 
@@ -73,6 +81,31 @@ def at_sources(atoms: Tensor, slots: Slots) -> Tensor:
     """atoms[source], float [E, d]."""
     out: Tensor = _AtSources.apply(atoms, slots)
     return out
+
+
+class _CompiledSumTimesMax(torch.autograd.Function):
+    """sum_times_max in C (c/bonds.c), atom by atom."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, slots: Slots, padded: bool) -> Tensor:
+        hidden = hidden.contiguous()
+        n, d = len(slots.atom), hidden.shape[1]
+        total, most, out = hidden.new_empty(3, n, d)
+        lists = n, d, len(slots.first), slots.first, slots.active
+        kernels.call("sum_times_max", hidden.dtype, *lists, int(padded), hidden, total, most, out)
+        ctx.slots, ctx.padded, ctx.lists = slots, padded, lists
+        ctx.save_for_backward(hidden, total, most)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        hidden, total, most = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *replay(lambda h: _plain_sum_times_max(h, ctx.slots, ctx.padded), (hidden,), grad), None, None
+        by_hidden = torch.empty_like(hidden)
+        given = hidden, total, most, grad.contiguous()
+        kernels.call("sum_times_max_backward", hidden.dtype, *ctx.lists, *given, by_hidden)
+        return by_hidden, None, None
 
 
 class _SumTimesMax(torch.autograd.Function):
@@ -116,12 +149,23 @@ class _Turn(torch.autograd.Function):
     def forward(ctx, atoms: Tensor, bonds: Tensor, slots: Slots) -> Tensor:
         ctx.slots = slots
         ctx.save_for_backward(atoms, bonds)
+        if kernels.available(atoms):
+            out = torch.empty_like(bonds, memory_format=torch.contiguous_format)
+            sides = atoms.contiguous(), bonds.contiguous()
+            kernels.call("turn", atoms.dtype, *out.shape, slots.src, slots.rev, *sides, out)
+            return out
         return atoms.index_select(0, slots.src).sub_(bonds.index_select(0, slots.rev))
 
     @staticmethod
     def backward(ctx, grad):
         if torch.is_grad_enabled():
             return *replay(lambda a, b: a[ctx.slots.src] - b[ctx.slots.rev], ctx.saved_tensors, grad), None
+        if kernels.available(grad):
+            slots, (n, d) = ctx.slots, (len(ctx.slots.atom), grad.shape[1])
+            by_atoms, by_bonds = grad.new_zeros(n, d), torch.empty_like(grad, memory_format=torch.contiguous_format)
+            lists = n, d, len(slots.first), slots.first, slots.active, slots.rev
+            kernels.call("turn_backward", grad.dtype, *lists, grad.contiguous(), by_atoms, by_bonds)
+            return by_atoms, by_bonds, None
         back = grad.index_select(0, ctx.slots.rev)
         return _sum_rows(back, ctx.slots), back.neg_(), None
 

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 
@@ -76,7 +78,10 @@ class BiGRU(nn.GRU):
         """
         weights = [getattr(self, name) for name in self._flat_weights_names]
         x, h0 = x.to(weights[0].dtype), h0.to(weights[0].dtype)  # autocast may have lowered them
-        out: Tensor = _BiGRU.apply(packing(sizes), x, h0, *weights)
+        if kernels.available(x):
+            out: Tensor = _CompiledBiGRU.apply(sizes, x.contiguous(), h0.contiguous(), *weights)
+        else:
+            out = _BiGRU.apply(packing(sizes), x, h0, *weights)
         return out
 
 
@@ -183,6 +188,45 @@ def _weight_gradients(slopes: Tensor, by_n: Tensor, x: Tensor, h: Tensor) -> lis
     torch.mm(by_n.t(), x, out=gW[2 * d :])
     sums = slopes.sum(0)
     return [gW, slopes.t() @ h, torch.cat([sums[: 2 * d], by_n.sum(0)]), sums]
+
+
+class _CompiledBiGRU(torch.autograd.Function):
+    """The same with the recurrence in C (c/gru.c), whose lines stay in the atoms' order: nothing is packed."""
+
+    @staticmethod
+    def forward(ctx, sizes: Tensor, x: Tensor, h0: Tensor, *weights: Tensor) -> Tensor:
+        atoms, (batch, d) = len(x), h0.shape
+        gates = x.new_empty(atoms, 2, 3 * d)
+        hidden, states = x.new_empty(2, atoms, 2 * d)
+        for k, (W, _, b, c) in enumerate((weights[:4], weights[4:])):
+            torch.addmm(torch.cat([b[: 2 * d] + c[: 2 * d], b[2 * d :]]), x, W.t(), out=gates[:, k])
+        U, bias = (weights[1], weights[5]), torch.cat([weights[3][2 * d :], weights[7][2 * d :]])
+        offsets = F.pad(sizes.cumsum(0), (1, 0))
+        kernels.call("gru", x.dtype, batch, d, offsets, *U, bias, h0, gates, hidden, states)
+        ctx.save_for_backward(sizes, x, h0, *weights, offsets, gates, hidden, states)
+        return states
+
+    @staticmethod
+    def backward(ctx, grad):
+        sizes, x, h0, *weights, offsets, gates, hidden, states = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return None, *replay(lambda *inputs: _plain(packing(sizes), *inputs), [x, h0, *weights], grad)
+        atoms, (batch, d) = len(x), h0.shape
+        slopes, by_hidden, previous = (torch.empty_like(t) for t in (gates, hidden, states))
+        carry = grad.new_zeros(batch, 2, d)
+        given = offsets, weights[1], weights[5], h0, gates, hidden, states, grad.contiguous()
+        kernels.call("gru_backward", x.dtype, batch, d, *given, slopes, by_hidden, previous, carry)
+        by_x = torch.zeros_like(x)
+        found: list[Tensor] = []
+        for k, W in enumerate((weights[0], weights[4])):
+            a, n, h = slopes[:, k], by_hidden.view(atoms, 2, d)[:, k], previous.view(atoms, 2, d)[:, k]
+            by_x.addmm_(a, W)
+            gU = x.new_empty(3 * d, d)
+            torch.mm(a[:, : 2 * d].t(), h, out=gU[: 2 * d])
+            torch.mm(n.t(), h, out=gU[2 * d :])
+            sums = a.sum(0)
+            found += [a.t() @ x, gU, sums, torch.cat([sums[: 2 * d], n.sum(0)])]
+        return None, by_x, carry.sum(1), *found
 
 
 def _plain(p: Packing, x: Tensor, h0: Tensor, *weights: Tensor) -> Tensor:

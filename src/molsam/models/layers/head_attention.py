@@ -18,13 +18,45 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 
 def head_attention(states: Tensor, weights: list[Tensor], parts: int) -> Tensor:
-    """States [3, heads, n, h] of q, k and v; weights: W_q, b_q, W_k, b_k, W_v, b_v -> o [parts, d, heads, n]."""
-    out: Tensor = _HeadAttention.apply(parts, states, *weights)
+    """States [3, heads, n, h] of q, k and v; weights: W_q, b_q, W_k, b_k, W_v, b_v -> o [n, heads, h]."""
+    function = _CompiledHeadAttention if kernels.available(states) else _HeadAttention
+    out: Tensor = function.apply(parts, states, *weights)
     return out
+
+
+class _CompiledHeadAttention(torch.autograd.Function):
+    """The same in C (c/heads.c), the linear maps included."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: int, states: Tensor, *weights: Tensor) -> Tensor:
+        _, heads, n, h = states.shape
+        W, b = torch.stack(weights[::2]), torch.stack(weights[1::2])
+        rows = n + kernels.LANES
+        projected, attention = states.new_empty(rows, 3, h, heads), states.new_empty(rows, parts, heads, heads)
+        out = states.new_empty(n, heads, h)
+        sizes = heads, parts, n, h // parts
+        kernels.call("head_attention", states.dtype, *sizes, states, W, b, projected, attention, out)
+        ctx.sizes = sizes
+        ctx.save_for_backward(states, *weights, W, projected, attention)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        states, *weights, W, projected, attention = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return None, *_replay(ctx.sizes[1], states, weights, grads[0])
+        h, threads = states.shape[-1], torch.get_num_threads()
+        by_states, by_b = torch.empty_like(states), states.new_zeros(threads, 3, h)
+        by_W = states.new_zeros(threads, 3, h, kernels.whole_vectors(h))
+        given = states, W, projected, attention, grads[0].contiguous(), by_W.shape[-1]
+        kernels.call("head_attention_backward", states.dtype, *ctx.sizes, *given, by_states, by_W, by_b)
+        pairs = zip(by_W.sum(0)[..., :h], by_b.sum(0), strict=True)
+        return None, by_states, *[by for pair in pairs for by in pair]
 
 
 class _HeadAttention(torch.autograd.Function):
@@ -39,17 +71,15 @@ class _HeadAttention(torch.autograd.Function):
         attention = torch.softmax(scores, dim=2)
         ctx.parts = parts
         ctx.save_for_backward(states, *weights, projected, attention)
-        return _mix(attention, v, torch.empty_like(v))
+        return _mix(attention, v, torch.empty_like(v)).permute(3, 2, 0, 1).flatten(2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         states, *weights, projected, attention = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, *replay(
-                lambda s, *w: plain_head_attention(s, list(w), ctx.parts), [states, *weights], grads[0]
-            )
+            return None, *_replay(ctx.parts, states, weights, grads[0])
         _, heads, n, h = states.shape
-        grad = grads[0].contiguous()
+        grad = grads[0].unflatten(2, (ctx.parts, -1)).permute(2, 3, 1, 0).contiguous()
         q, k, v = projected.view(3, ctx.parts, h // ctx.parts, heads, n)
         g_projected, g_states = torch.empty_like(projected), torch.empty_like(states)
         gq, gk, gv = g_projected.view(3, ctx.parts, h // ctx.parts, heads, n)
@@ -93,4 +123,8 @@ def plain_head_attention(states: Tensor, weights: list[Tensor], parts: int, drop
     q, k, v = (F.linear(x, W, b).permute(2, 0, 1).unflatten(0, (parts, len(W) // parts)) for x, W, b in linear)
     scores = torch.einsum("pcin,pcjn->pijn", q, k) / math.sqrt(q.shape[1])
     attention = F.dropout(torch.softmax(scores, dim=2), dropout, dropout > 0)
-    return torch.einsum("pijn,pcjn->pcin", attention, v)
+    return torch.einsum("pijn,pcjn->nipc", attention, v).flatten(2)
+
+
+def _replay(parts: int, states: Tensor, weights: list[Tensor], grad: Tensor) -> tuple[Tensor | None, ...]:
+    return replay(lambda s, *w: plain_head_attention(s, list(w), parts), [states, *weights], grad)

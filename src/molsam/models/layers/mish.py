@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 
@@ -24,6 +25,12 @@ class Mish(nn.Module):
 class _Mish(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
+        if kernels.available(x):
+            x = x.contiguous()
+            y, slope = torch.empty_like(x), torch.empty_like(x)
+            kernels.call("mish", x.dtype, x.numel(), x, y, slope)
+            ctx.save_for_backward(x, slope)
+            return y
         s = x.sigmoid()
         w = torch.lerp(s, s.new_ones(()), s)  # s + s (1 - s), in one pass
         T = torch.div(w, 2 - w, out=w)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molsam.errors import ConfigError
+from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 SCALE_EPS = 1e-5
@@ -31,7 +32,7 @@ class ScaleNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, width]."""
-        y: Tensor = _ScaleNorm.apply(x, self.gain)
+        y: Tensor = (_CompiledScaleNorm if kernels.available(x) else _ScaleNorm).apply(x, self.gain)
         return y
 
 
@@ -45,7 +46,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, width]."""
-        y: Tensor = _LayerNorm.apply(x, self.gains, self.shifts)
+        y: Tensor = (_CompiledLayerNorm if kernels.available(x) else _LayerNorm).apply(x, self.gains, self.shifts)
         return y
 
 
@@ -89,6 +90,47 @@ class _LayerNorm(torch.autograd.Function):
         turn = torch.mv(by_gains, gain).unsqueeze(-1).div_(F.threshold(std * (width - 1), 0, math.inf))
         by_x = (grad * gain).sub_(torch.mv(grad, gain / width).unsqueeze(-1)).div_(std + LAYER_EPS)
         return by_x.addcmul_(unit, turn, value=-1), by_gains.sum(0), grad.sum(0)
+
+
+class _CompiledScaleNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, gain: Tensor) -> Tensor:
+        x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        length, least = x.new_empty(len(x)), x.new_tensor(SCALE_EPS)
+        kernels.call("scale_norm", x.dtype, *x.shape, x, gain, least, length, y)
+        ctx.save_for_backward(x, gain, least, length)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, gain, least, length = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return replay(_plain_scale_norm, (x, gain), grad)
+        by_x, by_gain = torch.empty_like(x), torch.empty_like(length)
+        given = x, gain, least, length, grad.contiguous()
+        kernels.call("scale_norm_backward", x.dtype, *x.shape, *given, by_x, by_gain)
+        return by_x, by_gain.sum()
+
+
+class _CompiledLayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        x = x.contiguous()
+        unit, y = torch.empty_like(x), torch.empty_like(x)
+        std, eps = x.new_empty(len(x)), x.new_tensor(LAYER_EPS)
+        kernels.call("layer_norm", x.dtype, *x.shape, x, gain, bias, eps, unit, std, y)
+        ctx.save_for_backward(x, gain, bias, eps, unit, std)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, gain, bias, eps, unit, std = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return replay(_plain_layer_norm, (x, gain, bias), grad)
+        by_x, (by_gain, by_bias) = torch.empty_like(x), x.new_zeros(2, torch.get_num_threads(), len(gain))
+        given = gain, eps, unit, std, grad.contiguous()
+        kernels.call("layer_norm_backward", x.dtype, *x.shape, *given, by_x, by_gain, by_bias)
+        return by_x, by_gain.sum(0), by_bias.sum(0)
 
 
 def _plain_scale_norm(x: Tensor, gain: Tensor) -> Tensor:

@@ -13,18 +13,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from molsam.models.layers import kernels
 from molsam.models.layers.batchnorm import FEW
 from molsam.models.layers.fused import replay
 from molsam.models.layers.neighbours import bag_sum
 from molsam.models.layers.segment import equal, segment_max, segment_sum
 
 
-class WeightedSumAndMax(torch.autograd.Function):
+def weighted_sum_and_max(h: Tensor, w: Tensor, b: Tensor, offsets: Tensor, molecule: Tensor, max_size: int) -> Tensor:
     """Atoms h [N, d], w [1, d], b [1], offsets int64 [B + 1], molecule of each atom int64 [N], max_size -> [B, 2d].
 
     No molecule is empty, none has more than max_size atoms. Equal maxima share the gradient.
     """
+    if kernels.available(h):
+        out: Tensor = _Compiled.apply(h, w, b, offsets)
+    else:
+        out = _WeightedSumAndMax.apply(h, w, b, offsets, molecule, max_size)
+    return out
 
+
+class _Compiled(torch.autograd.Function):
+    """In C (c/readout.c), which adds in float64."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, w: Tensor, b: Tensor, offsets: Tensor) -> Tensor:
+        h = h.contiguous()
+        d, molecules = h.shape[1], len(offsets) - 1
+        weight, out = h.new_empty(len(h)), h.new_empty(molecules, 2 * d)
+        kernels.call("weighted_sum_and_max", h.dtype, molecules, d, offsets, h, w, b, weight, out)
+        ctx.save_for_backward(h, w, b, offsets, weight, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        h, w, b, offsets, weight, out = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *replay(partial(plain, offsets=offsets), (h, w, b), grads[0]), None
+        d = h.shape[1]
+        by_h, by_w = torch.empty_like(h), h.new_zeros(torch.get_num_threads(), d + 1)
+        given = len(offsets) - 1, d, offsets, h, w, weight, out, grads[0].contiguous()
+        kernels.call("weighted_sum_and_max_backward", h.dtype, *given, by_h, by_w)
+        by_w, by_b = by_w.sum(0).split([d, 1])
+        return by_h, by_w.unsqueeze(0), by_b, None
+
+
+class _WeightedSumAndMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, w: Tensor, b: Tensor, offsets: Tensor, molecule: Tensor, max_size: int) -> Tensor:
         weight = torch.addmv(b, h, w[0]).sigmoid_()

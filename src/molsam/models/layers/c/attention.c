@@ -1,0 +1,197 @@
+#include "product.h"
+
+/* CoMPT's attention, a molecule at a time (bond_attention.py, whose names are used here).
+
+   The distance kernel K is common to the heads, and all pairs but bonds share a score, so that with s = 2 p
+       o_m = s_m0 ((K v)_m - K_mm v_m / 2) + sum over bonds (m, n) of (s_mt - s_m0) K_mn v_n    per head,
+   one product for all heads and no attention matrix. */
+
+typedef struct {
+    ptrdiff_t molecules, heads, d, types; /* d: width of a head */
+    const int64_t *offsets, *bonds, *src, *dst, *type; /* bonds: how many each molecule has */
+    const int16_t *distance;
+    const real *decay;
+    ptrdiff_t softmax;
+} Batch;
+
+typedef struct {
+    ptrdiff_t n, atom, bond, pair; /* atoms; the first atom, bond and pair */
+} Molecule;
+
+/* Where every molecule begins; to be freed. */
+static Molecule *molecules_of(const Batch *s)
+{
+    Molecule *all = malloc((s->molecules + 1) * sizeof *all), next = {0};
+    for (ptrdiff_t i = 0; all && i < s->molecules; i++) {
+        next.n = s->offsets[i + 1] - s->offsets[i], next.atom = s->offsets[i];
+        all[i] = next;
+        next.bond += s->bonds[i], next.pair += next.n * next.n;
+    }
+    return all;
+}
+
+static ptrdiff_t largest(const Batch *s, const Molecule *all)
+{
+    ptrdiff_t most = 0;
+    for (ptrdiff_t i = 0; i < s->molecules; i++) most = all[i].n > most ? all[i].n : most;
+    return most;
+}
+
+#define FAR 1e8f /* the reference's distance between fragments, stored as -1 */
+
+static APART void kernel_row(ptrdiff_t n, real decay, int softmax, const int16_t *restrict distance, real *restrict K)
+{
+    real most = softmax ? -HUGE_VAL : 0, sum = 0;
+    for (ptrdiff_t j = 0; j < n; j++) {
+        real far = distance[j] < 0 ? FAR : distance[j], exponent = -decay * far;
+        /* With exp the reference overflows for fragments if decay < 0; the bound changes nothing else. */
+        K[j] = !softmax && distance[j] < 0 && exponent > 0 ? 0 : exponent;
+    }
+    for (ptrdiff_t j = 0; softmax && j < n; j++) most = K[j] > most ? K[j] : most;
+    for (ptrdiff_t j = 0; j < n; j++) K[j] = exponential(K[j] - most);
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t j = 0; j < n; j++) sum += K[j];
+    real factor = softmax ? 1 / sum : 1;
+    for (ptrdiff_t j = 0; j < n; j++) K[j] *= factor;
+}
+
+/* fall = -dK / d decay, a row */
+static APART void slope_row(ptrdiff_t n, real decay, int softmax, const int16_t *restrict distance,
+                            const real *restrict K, real *restrict fall)
+{
+    real mean = 0;
+    for (ptrdiff_t j = 0; j < n; j++) {
+        real far = softmax || decay >= 0 ? FAR : 0;
+        fall[j] = distance[j] < 0 ? far : distance[j];
+    }
+#pragma omp simd reduction(+ : mean)
+    for (ptrdiff_t j = 0; j < n; j++) mean += K[j] * fall[j];
+    mean = softmax ? mean : 0;
+    for (ptrdiff_t j = 0; j < n; j++) fall[j] = K[j] * (fall[j] - mean);
+}
+
+/* to += factor x */
+static APART void more(ptrdiff_t n, real factor, const real *restrict x, real *restrict to)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] += factor * x[j];
+}
+
+static APART void times(ptrdiff_t n, real factor, const real *restrict x, real *restrict to)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] = factor * x[j];
+}
+
+static void kernels(const Batch *s, const Molecule *m, real *K, real *fall)
+{
+    for (ptrdiff_t i = 0; i < m->n; i++) {
+        const int16_t *distance = s->distance + m->pair + i * m->n;
+        kernel_row(m->n, *s->decay, s->softmax != 0, distance, K + i * m->n);
+        if (fall) slope_row(m->n, *s->decay, s->softmax != 0, distance, K + i * m->n, fall + i * m->n);
+    }
+}
+
+/* rows a + i * step, i < n */
+static const real **rows_at(const real **a, const real *from, ptrdiff_t n, ptrdiff_t step)
+{
+    for (ptrdiff_t i = 0; i < n; i++) a[i] = from + i * step;
+    return a;
+}
+
+/* share [N, heads, types + 1] is s, values [N, width], a width of whole vectors -> mixed = K v and out = o, [N, width].
+   distance [sum of n^2]. */
+int attention(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t d, ptrdiff_t types,
+              const int64_t *offsets, const int64_t *bonds, const int64_t *src, const int64_t *dst, const int64_t *type,
+              const int16_t *distance, const real *decay, ptrdiff_t softmax, const real *share, const real *values,
+              real *mixed, real *out)
+{
+    Batch s = {molecules, heads, d, types, offsets, bonds, src, dst, type, distance, decay, softmax};
+    Molecule *all = molecules_of(&s);
+    ptrdiff_t most = all ? largest(&s, all) : 0, width = heads * d;
+    int failed = !all;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        real *K = memory(most * most);
+        const real **a = malloc((most + 1) * sizeof *a);
+        failed = !all || !K || !a;
+#pragma omp for schedule(dynamic)
+        for (ptrdiff_t i = 0; i < molecules; i++) {
+            if (failed) continue;
+            Molecule m = all[i];
+            const real *v = values + m.atom * width;
+            kernels(&s, &m, K, NULL);
+            product(m.n, (Left){rows_at(a, K, m.n, m.n), 1, m.n}, v, width, width, mixed + m.atom * width, width, 0);
+            for (ptrdiff_t row = 0; row < m.n; row++)
+                for (ptrdiff_t h = 0; h < heads; h++) {
+                    ptrdiff_t at = (m.atom + row) * width + h * d;
+                    real none = share[((m.atom + row) * heads + h) * types];
+                    times(d, none, mixed + at, out + at);
+                    more(d, none * K[row * m.n + row] / -2, values + at, out + at);
+                }
+            for (ptrdiff_t e = m.bond; e < m.bond + bonds[i]; e++)
+                for (ptrdiff_t h = 0; h < heads; h++) {
+                    const real *p = share + (dst[e] * heads + h) * types;
+                    real weight = (p[type[e] + 1] - p[0]) * K[(dst[e] - m.atom) * m.n + src[e] - m.atom];
+                    more(d, weight, values + src[e] * width + h * d, out + dst[e] * width + h * d);
+                }
+        }
+        free(K), free(a);
+    }
+    free(all);
+    return failed;
+}
+
+/* grad [N, width] of out -> by_share [N, heads, types], zeros before, by_values [N, width], by_decay [molecules] */
+int attention_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t d, ptrdiff_t types,
+                       const int64_t *offsets, const int64_t *bonds, const int64_t *src, const int64_t *dst,
+                       const int64_t *type, const int16_t *distance, const real *decay, ptrdiff_t softmax,
+                       const real *share, const real *values, const real *mixed, const real *grad, real *by_share,
+                       real *by_values, real *by_decay)
+{
+    Batch s = {molecules, heads, d, types, offsets, bonds, src, dst, type, distance, decay, softmax};
+    Molecule *all = molecules_of(&s);
+    ptrdiff_t most = all ? largest(&s, all) : 0, width = heads * d;
+    int failed = !all;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        real *K = memory(most * most), *fall = memory(most * most), *g = memory(most * width), *u = memory(most * width);
+        const real **a = malloc((most + 1) * sizeof *a);
+        failed = !all || !K || !fall || !g || !u || !a;
+#pragma omp for schedule(dynamic)
+        for (ptrdiff_t i = 0; i < molecules; i++) {
+            if (failed) continue;
+            Molecule m = all[i];
+            const real *v = values + m.atom * width;
+            real *by_v = by_values + m.atom * width, down = 0;
+            kernels(&s, &m, K, fall);
+            for (ptrdiff_t row = 0; row < m.n; row++)
+                for (ptrdiff_t h = 0; h < heads; h++)
+                    times(d, share[((m.atom + row) * heads + h) * types], grad + (m.atom + row) * width + h * d,
+                          g + row * width + h * d);
+            product(m.n, (Left){rows_at(a, K, m.n, 1), m.n, m.n}, g, width, width, by_v, width, 0);
+            product(m.n, (Left){rows_at(a, fall, m.n, m.n), 1, m.n}, v, width, width, u, width, 0);
+            down = dot(m.n * width, g, u);
+            for (ptrdiff_t row = 0; row < m.n; row++)
+                for (ptrdiff_t h = 0; h < heads; h++) {
+                    ptrdiff_t at = (m.atom + row) * width + h * d, p = ((m.atom + row) * heads + h) * types;
+                    real own = K[row * m.n + row] / 2, along = dot(d, grad + at, values + at);
+                    by_share[p] += dot(d, grad + at, mixed + at) - own * along;
+                    more(d, -own * share[p], grad + at, by_values + at);
+                    down -= fall[row * m.n + row] / 2 * share[p] * along;
+                }
+            for (ptrdiff_t e = m.bond; e < m.bond + bonds[i]; e++)
+                for (ptrdiff_t h = 0; h < heads; h++) {
+                    ptrdiff_t p = (dst[e] * heads + h) * types, pair = (dst[e] - m.atom) * m.n + src[e] - m.atom;
+                    const real *from = grad + dst[e] * width + h * d;
+                    real along = dot(d, from, values + src[e] * width + h * d), extra = share[p + type[e] + 1] - share[p];
+                    by_share[p + type[e] + 1] += K[pair] * along;
+                    by_share[p] -= K[pair] * along;
+                    more(d, extra * K[pair], from, by_values + src[e] * width + h * d);
+                    down += extra * fall[pair] * along;
+                }
+            by_decay[i] = -down;
+        }
+        free(K), free(fall), free(g), free(u), free(a);
+    }
+    free(all);
+    return failed;
+}

@@ -1,0 +1,140 @@
+#include "product.h"
+
+/* The recurrence of a bidirectional GRU (gru.py).
+
+   Directions do not touch each other, nor do molecules: each thread takes one direction of some molecules from their
+   first step to their last, with its recurrent matrix U packed in its own cache. */
+
+typedef struct {
+    ptrdiff_t molecules, d;
+    const int64_t *offsets; /* [molecules + 1], each molecule's first atom */
+    int direction;
+    ptrdiff_t first, every; /* which molecules: first, first + every, ... */
+} Share;
+
+/* Molecules of a share with more than t atoms, and the atom each reads at step t; their number. */
+static ptrdiff_t at_step(const Share *s, ptrdiff_t t, int64_t *molecule, int64_t *atom)
+{
+    ptrdiff_t rows = 0;
+    for (ptrdiff_t m = s->first; m < s->molecules; m += s->every)
+        if (s->offsets[m] + t < s->offsets[m + 1]) {
+            molecule[rows] = m;
+            atom[rows++] = s->direction ? s->offsets[m + 1] - 1 - t : s->offsets[m] + t;
+        }
+    return rows;
+}
+
+static ptrdiff_t steps(const Share *s)
+{
+    ptrdiff_t most = 0;
+    for (ptrdiff_t m = s->first; m < s->molecules; m += s->every)
+        if (s->offsets[m + 1] - s->offsets[m] > most) most = s->offsets[m + 1] - s->offsets[m];
+    return most;
+}
+
+static inline real sigmoid(real x) { return 1 / (1 + exponential(-x)); }
+
+/* One step of one molecule: u = U h; g holds the arguments of r, z, n without u, then r, z, n; v = u + c of n. */
+static APART void cell(ptrdiff_t d, const real *restrict u, const real *restrict c, const real *restrict h, real *restrict g,
+                 real *restrict v, real *restrict out)
+{
+    for (ptrdiff_t j = 0; j < d; j++) {
+        real r = sigmoid(g[j] + u[j]), z = sigmoid(g[d + j] + u[d + j]), w = u[2 * d + j] + c[j];
+        real n = 2 * sigmoid(2 * (g[2 * d + j] + r * w)) - 1;
+        g[j] = r, g[d + j] = z, g[2 * d + j] = n, v[j] = w;
+        out[j] = n + z * (h[j] - n);
+    }
+}
+
+/* Its backward pass: grad of the output from outside, carry that from the next step, then what h receives by z alone;
+   a: gradients of the arguments of r, z, n; b: that of v; by_u: those of U h. */
+static APART void cell_backward(ptrdiff_t d, const real *restrict grad, const real *restrict h, const real *restrict g,
+                          const real *restrict v, real *restrict carry, real *restrict a, real *restrict b,
+                          real *restrict by_u)
+{
+    for (ptrdiff_t j = 0; j < d; j++) {
+        real r = g[j], z = g[d + j], n = g[2 * d + j], by_h = grad[j] + carry[j];
+        real by_n = by_h * (1 - z) * (1 - n * n), by_z = by_h * (h[j] - n) * z * (1 - z);
+        real by_r = by_n * v[j] * r * (1 - r), by_v = by_n * r;
+        a[j] = by_u[j] = by_r, a[d + j] = by_u[d + j] = by_z, a[2 * d + j] = by_n, by_u[2 * d + j] = b[j] = by_v;
+        carry[j] = by_h * z;
+    }
+}
+
+static int
+forward(const Share *s, const real *U, const real *bias, const real *h0, real *gates, real *hidden, real *states)
+{
+    ptrdiff_t d = s->d, wide = padded(3 * d), k = s->direction, most = s->molecules;
+    real *panels = memory(d * wide), *sums = memory(most * wide);
+    int64_t *molecule = malloc(most * sizeof *molecule), *atom = malloc(most * sizeof *atom);
+    const real **before = malloc(most * sizeof *before);
+    int failed = !panels || !sums || !molecule || !atom || !before;
+    if (!failed) pack(panels, U, d, 3 * d, 1, d);
+    for (ptrdiff_t t = 0, rows; !failed && (rows = at_step(s, t, molecule, atom)); t++) {
+        for (ptrdiff_t i = 0; i < rows; i++)
+            before[i] = t ? states + (2 * (k ? atom[i] + 1 : atom[i] - 1) + k) * d : h0 + molecule[i] * d;
+        product(rows, (Left){before, 1, d}, panels, 0, 3 * d, sums, wide, 0);
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            ptrdiff_t line = 2 * atom[i] + k;
+            cell(d, sums + i * wide, bias + k * d, before[i], gates + line * 3 * d, hidden + line * d, states + line * d);
+        }
+    }
+    free(panels), free(sums), free(molecule), free(atom), free(before);
+    return failed;
+}
+
+static int backward(const Share *s, const real *U, const real *h0, const real *gates, const real *hidden,
+                    const real *states, const real *grad, real *slopes, real *by_hidden, real *previous, real *carry)
+{
+    ptrdiff_t d = s->d, wide = padded(d), k = s->direction, most = s->molecules;
+    real *panels = memory(3 * d * wide), *by_u = memory(most * 3 * d), *sums = memory(most * wide);
+    int64_t *molecule = malloc(most * sizeof *molecule), *atom = malloc(most * sizeof *atom);
+    const real **row = malloc(most * sizeof *row);
+    int failed = !panels || !by_u || !sums || !molecule || !atom || !row;
+    if (!failed) pack(panels, U, 3 * d, d, d, 1);
+    for (ptrdiff_t t = steps(s) - 1; !failed && t >= 0; t--) {
+        ptrdiff_t rows = at_step(s, t, molecule, atom);
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            ptrdiff_t line = 2 * atom[i] + k, g = line * 3 * d, v = line * d;
+            const real *h = t ? states + (2 * (k ? atom[i] + 1 : atom[i] - 1) + k) * d : h0 + molecule[i] * d;
+            memcpy(previous + v, h, d * sizeof *h);
+            cell_backward(d, grad + v, h, gates + g, hidden + v, carry + (molecule[i] * 2 + k) * d, slopes + g,
+                          by_hidden + v, by_u + i * 3 * d);
+            row[i] = by_u + i * 3 * d;
+        }
+        product(rows, (Left){row, 1, 3 * d}, panels, 0, d, sums, wide, 0);
+        for (ptrdiff_t i = 0; i < rows; i++) add(d, carry + (molecule[i] * 2 + k) * d, sums + i * wide);
+    }
+    free(panels), free(by_u), free(sums), free(molecule), free(atom), free(row);
+    return failed;
+}
+
+/* gates [N, 2, 3d]: the arguments of r, z, n without U h, becomes r, z, n; hidden [N, 2, d] becomes U h + bias of n;
+   states [N, 2, d] is the result. U and U_back [3d, d], bias [2, d], h0 [molecules, d]. */
+int gru(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, const int64_t *offsets, const real *U, const real *U_back,
+        const real *bias, const real *h0, real *gates, real *hidden, real *states)
+{
+    int shares = threads > 3 ? threads / 2 : 1, failed = 0;
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
+    for (int i = 0; i < 2 * shares; i++) {
+        Share s = {molecules, d, offsets, i % 2, i / 2, shares};
+        failed |= forward(&s, i % 2 ? U_back : U, bias, h0, gates, hidden, states);
+    }
+    return failed;
+}
+
+/* From what gru() left and grad [N, 2, d] of the states: slopes [N, 2, 3d], the gradients of the arguments of r, z, n;
+   by_hidden [N, 2, d], that of U h + bias of n; previous [N, 2, d], the h that each step started from; carry
+   [molecules, 2, d], zeros before, the gradient of h0 by direction. */
+int gru_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, const int64_t *offsets, const real *U,
+                 const real *U_back, const real *h0, const real *gates, const real *hidden, const real *states, const real *grad,
+                 real *slopes, real *by_hidden, real *previous, real *carry)
+{
+    int shares = threads > 3 ? threads / 2 : 1, failed = 0;
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
+    for (int i = 0; i < 2 * shares; i++) {
+        Share s = {molecules, d, offsets, i % 2, i / 2, shares};
+        failed |= backward(&s, i % 2 ? U_back : U, h0, gates, hidden, states, grad, slopes, by_hidden, previous, carry);
+    }
+    return failed;
+}

@@ -1,0 +1,107 @@
+/* What the C files share: the number type, a vector of them, and products of few rows with one matrix.
+
+   Compiled for float and (-DDOUBLE) double. Arrays are contiguous and row-major; shapes stand in brackets. Functions
+   that kernels.py calls return 0, or 1 if there is no memory. */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#define THREAD omp_get_thread_num()
+#else
+#define THREAD 0
+#endif
+
+#ifdef DOUBLE
+typedef double real;
+static inline real exponential(real x) { return exp(x); }
+#else
+typedef float real;
+/* e^x within two units in the last place, in a form that compilers vectorize: x = k ln 2 + r, ln 2 in two parts. */
+static inline real exponential(real x)
+{
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    real k = rintf(x * 1.44269504f), r = x - k * 0.693359375f + k * 2.12194440e-4f;
+    real p = 1.0f / 5040;
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    union { int32_t bits; float value; } power = {((int32_t)k + 127) << 23};
+    return (p * r * r + r + 1) * power.value;
+}
+#endif
+
+/* Compilers forget in an inlined function that its arguments do not overlap, and then do not vectorize it. */
+#define APART __attribute__((noinline, unused))
+
+#ifdef __AVX512F__
+#define VECTOR 64
+#define ROWS 8
+#else
+#define VECTOR 32
+#define ROWS 4
+#endif
+#define WIDE 3 /* vectors at a time: ROWS * WIDE sums stay in registers */
+#define LANES ((ptrdiff_t)(VECTOR / sizeof(real)))
+#define PANEL (WIDE * LANES)
+typedef real vec __attribute__((vector_size(VECTOR), aligned(sizeof(real)), may_alias));
+#ifdef DOUBLE
+typedef int64_t lanes __attribute__((vector_size(VECTOR))); /* numbers of lanes */
+#else
+typedef int32_t lanes __attribute__((vector_size(VECTOR)));
+#endif
+
+static inline ptrdiff_t padded(ptrdiff_t columns) { return (columns + LANES - 1) / LANES * LANES; }
+static inline ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* `reals` numbers and room behind them, where vectors may begin; to be freed */
+static inline void *memory(ptrdiff_t reals)
+{
+    return aligned_alloc(VECTOR, (reals * sizeof(real) + 2 * VECTOR - 1) / VECTOR * VECTOR);
+}
+
+/* m[i * by_row + j * by_column] of a matrix [rows, columns] -> panels of up to PANEL columns, each row by row, the last
+   one filled up with zeros to whole vectors; padded(columns) * rows numbers. */
+static inline void
+pack(real *out, const real *m, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t by_row, ptrdiff_t by_column)
+{
+    for (ptrdiff_t from = 0; from < padded(columns); from += PANEL) {
+        ptrdiff_t width = smaller(PANEL, padded(columns) - from);
+        for (ptrdiff_t i = 0; i < rows; i++)
+            for (ptrdiff_t j = 0; j < width; j++)
+                out[i * width + j] = from + j < columns ? m[i * by_row + (from + j) * by_column] : 0;
+        out += rows * width;
+    }
+}
+
+/* A product's left side: row i is a[i][0], a[i][step], ..., `inner` numbers. */
+typedef struct {
+    const real *const *a;
+    ptrdiff_t step, inner;
+} Left;
+
+/* out [rows, columns, rows `stride` apart] = (more ? out : 0) + left times b; whole vectors of columns are written.
+
+   b [inner, columns], its rows b_stride apart and whole vectors long, or packed in panels if b_stride is 0. */
+void product(ptrdiff_t rows, Left left, const real *b, ptrdiff_t b_stride, ptrdiff_t columns, real *out,
+             ptrdiff_t stride, int more);
+
+/* to += from */
+static APART void add(ptrdiff_t n, real *restrict to, const real *restrict from)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] += from[j];
+}
+
+static APART real dot(ptrdiff_t n, const real *restrict x, const real *restrict y)
+{
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t j = 0; j < n; j++) sum += x[j] * y[j];
+    return sum;
+}
