@@ -194,13 +194,15 @@ class _CompiledAttend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
-        mass, values, b = r.mass(scores), values.contiguous(), r.batch
+        scores, values, b = scores.contiguous(), values.contiguous(), r.batch
         _, heads, types = scores.shape
-        share, (mixed, out) = mass * r.weight, values.new_empty(2, *values.shape)
+        mass, share = scores.new_empty(2, *scores.shape)
+        mixed, out = values.new_empty(2, *values.shape)
         lists = b.offsets, b.bonds, b.src, b.dst, b.edge_type, b.distances
-        given = len(b), heads, values.shape[1] // heads, types, *lists, decay, int(kernel == "softmax"), share, values
-        kernels.call("attention", values.dtype, *given, mixed, out)
-        ctx.relations, ctx.kernel, ctx.given = r, kernel, given[:-3]
+        common = len(b), heads, values.shape[1] // heads, types, *lists, decay, int(kernel == "softmax")
+        given = scores, r.log_counts, r.weight, values
+        kernels.call("attention", values.dtype, *common, *given, mass, share, mixed, out)
+        ctx.relations, ctx.kernel, ctx.common = r, kernel, common
         ctx.save_for_backward(scores, values, decay, mass, share, mixed)
         return out
 
@@ -210,10 +212,11 @@ class _CompiledAttend(torch.autograd.Function):
         scores, values, decay, mass, share, mixed = ctx.saved_tensors
         if torch.is_grad_enabled():
             return None, None, *replay(lambda *x: _plain(r, kernel, *x), (scores, values, decay), grad)
-        by_share, by_values, by_decay = torch.zeros_like(share), torch.empty_like(values), decay.new_empty(len(r.batch))
-        given = *ctx.given, int(kernel == "softmax"), share, values, mixed, grad.contiguous()
-        kernels.call("attention_backward", values.dtype, *given, by_share, by_values, by_decay)
-        return None, None, r.score_gradient(by_share, mass), by_values, by_decay.sum()
+        by_scores, by_values = torch.zeros_like(scores), torch.empty_like(values)
+        by_decay = decay.new_empty(len(r.batch))
+        given = r.weight, values, mass, share, mixed, grad.contiguous()
+        kernels.call("attention_backward", values.dtype, *ctx.common, *given, by_scores, by_values, by_decay)
+        return None, None, by_scores, by_values, by_decay.sum()
 
 
 class _Attend(torch.autograd.Function):

@@ -90,6 +90,30 @@ static void kernels(const Batch *s, const Molecule *m, real *K, real *fall)
     }
 }
 
+/* mass = softmax(scores + log_counts), share = mass * weight, over the types of an atom's head */
+static APART void type_row(ptrdiff_t n, const real *restrict scores, const real *restrict log_counts,
+                           const real *restrict weight, real *restrict mass, real *restrict share)
+{
+    real most = -HUGE_VAL, sum = 0;
+    for (ptrdiff_t t = 0; t < n; t++) {
+        mass[t] = scores[t] + log_counts[t];
+        most = mass[t] > most ? mass[t] : most;
+    }
+    for (ptrdiff_t t = 0; t < n; t++) mass[t] = exponential(mass[t] - most);
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t t = 0; t < n; t++) sum += mass[t];
+    for (ptrdiff_t t = 0; t < n; t++) mass[t] /= sum, share[t] = mass[t] * weight[t];
+}
+
+/* by = gradient of share, becomes that of the scores */
+static APART void type_row_backward(ptrdiff_t n, const real *restrict weight, const real *restrict mass, real *restrict by)
+{
+    real mean = 0;
+#pragma omp simd reduction(+ : mean)
+    for (ptrdiff_t t = 0; t < n; t++) by[t] *= weight[t], mean += by[t] * mass[t];
+    for (ptrdiff_t t = 0; t < n; t++) by[t] = (by[t] - mean) * mass[t];
+}
+
 /* rows a + i * step, i < n */
 static const real **rows_at(const real **a, const real *from, ptrdiff_t n, ptrdiff_t step)
 {
@@ -97,12 +121,12 @@ static const real **rows_at(const real **a, const real *from, ptrdiff_t n, ptrdi
     return a;
 }
 
-/* share [N, heads, types + 1] is s, values [N, width], a width of whole vectors -> mixed = K v and out = o, [N, width].
-   distance [sum of n^2]. */
+/* scores [N, heads, types], log_counts and weight [N, types], values [N, width], a width of whole vectors -> mass and
+   share [N, heads, types] (share is s), mixed = K v and out = o, [N, width]. distance [sum of n^2]. */
 int attention(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t d, ptrdiff_t types,
               const int64_t *offsets, const int64_t *bonds, const int64_t *src, const int64_t *dst, const int64_t *type,
-              const int16_t *distance, const real *decay, ptrdiff_t softmax, const real *share, const real *values,
-              real *mixed, real *out)
+              const int16_t *distance, const real *decay, ptrdiff_t softmax, const real *scores, const real *log_counts,
+              const real *weight, const real *values, real *mass, real *share, real *mixed, real *out)
 {
     Batch s = {molecules, heads, d, types, offsets, bonds, src, dst, type, distance, decay, softmax};
     Molecule *all = molecules_of(&s);
@@ -122,16 +146,18 @@ int attention(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t
             product(m.n, (Left){rows_at(a, K, m.n, m.n), 1, m.n}, v, width, width, mixed + m.atom * width, width, 0);
             for (ptrdiff_t row = 0; row < m.n; row++)
                 for (ptrdiff_t h = 0; h < heads; h++) {
-                    ptrdiff_t at = (m.atom + row) * width + h * d;
-                    real none = share[((m.atom + row) * heads + h) * types];
+                    ptrdiff_t at = (m.atom + row) * width + h * d, p = ((m.atom + row) * heads + h) * types;
+                    ptrdiff_t atom = (m.atom + row) * types;
+                    type_row(types, scores + p, log_counts + atom, weight + atom, mass + p, share + p);
+                    real none = share[p];
                     times(d, none, mixed + at, out + at);
                     more(d, none * K[row * m.n + row] / -2, values + at, out + at);
                 }
             for (ptrdiff_t e = m.bond; e < m.bond + bonds[i]; e++)
                 for (ptrdiff_t h = 0; h < heads; h++) {
                     const real *p = share + (dst[e] * heads + h) * types;
-                    real weight = (p[type[e] + 1] - p[0]) * K[(dst[e] - m.atom) * m.n + src[e] - m.atom];
-                    more(d, weight, values + src[e] * width + h * d, out + dst[e] * width + h * d);
+                    real A = (p[type[e] + 1] - p[0]) * K[(dst[e] - m.atom) * m.n + src[e] - m.atom];
+                    more(d, A, values + src[e] * width + h * d, out + dst[e] * width + h * d);
                 }
         }
         free(K), free(a);
@@ -140,12 +166,12 @@ int attention(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t
     return failed;
 }
 
-/* grad [N, width] of out -> by_share [N, heads, types], zeros before, by_values [N, width], by_decay [molecules] */
+/* grad [N, width] of out -> by_scores [N, heads, types], zeros before, by_values [N, width], by_decay [molecules] */
 int attention_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t d, ptrdiff_t types,
                        const int64_t *offsets, const int64_t *bonds, const int64_t *src, const int64_t *dst,
                        const int64_t *type, const int16_t *distance, const real *decay, ptrdiff_t softmax,
-                       const real *share, const real *values, const real *mixed, const real *grad, real *by_share,
-                       real *by_values, real *by_decay)
+                       const real *weight, const real *values, const real *mass, const real *share, const real *mixed,
+                       const real *grad, real *by_scores, real *by_values, real *by_decay)
 {
     Batch s = {molecules, heads, d, types, offsets, bonds, src, dst, type, distance, decay, softmax};
     Molecule *all = molecules_of(&s);
@@ -174,7 +200,7 @@ int attention_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, 
                 for (ptrdiff_t h = 0; h < heads; h++) {
                     ptrdiff_t at = (m.atom + row) * width + h * d, p = ((m.atom + row) * heads + h) * types;
                     real own = K[row * m.n + row] / 2, along = dot(d, grad + at, values + at);
-                    by_share[p] += dot(d, grad + at, mixed + at) - own * along;
+                    by_scores[p] += dot(d, grad + at, mixed + at) - own * along;
                     more(d, -own * share[p], grad + at, by_values + at);
                     down -= fall[row * m.n + row] / 2 * share[p] * along;
                 }
@@ -183,11 +209,13 @@ int attention_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, 
                     ptrdiff_t p = (dst[e] * heads + h) * types, pair = (dst[e] - m.atom) * m.n + src[e] - m.atom;
                     const real *from = grad + dst[e] * width + h * d;
                     real along = dot(d, from, values + src[e] * width + h * d), extra = share[p + type[e] + 1] - share[p];
-                    by_share[p + type[e] + 1] += K[pair] * along;
-                    by_share[p] -= K[pair] * along;
+                    by_scores[p + type[e] + 1] += K[pair] * along;
+                    by_scores[p] -= K[pair] * along;
                     more(d, extra * K[pair], from, by_values + src[e] * width + h * d);
                     down += extra * fall[pair] * along;
                 }
+            for (ptrdiff_t row = m.atom * heads; row < (m.atom + m.n) * heads; row++)
+                type_row_backward(types, weight + row / heads * types, mass + row * types, by_scores + row * types);
             by_decay[i] = -down;
         }
         free(K), free(fall), free(g), free(u), free(a);

@@ -21,11 +21,12 @@ typedef double real;
 static inline real exponential(real x) { return exp(x); }
 #else
 typedef float real;
-/* e^x within two units in the last place, in a form that compilers vectorize: x = k ln 2 + r, ln 2 in two parts. */
+/* e^x within two units in the last place, in a form that compilers vectorize: x = k ln 2 + r, ln 2 in two parts. 0 where
+   the result would be denormal, which is slow to compute with. */
 static inline real exponential(real x)
 {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    real k = rintf(x * 1.44269504f), r = x - k * 0.693359375f + k * 2.12194440e-4f;
+    real bounded = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    real k = rintf(bounded * 1.44269504f), r = bounded - k * 0.693359375f + k * 2.12194440e-4f;
     real p = 1.0f / 5040;
     p = p * r + 1.0f / 720;
     p = p * r + 1.0f / 120;
@@ -33,7 +34,8 @@ static inline real exponential(real x)
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
     union { int32_t bits; float value; } power = {((int32_t)k + 127) << 23};
-    return (p * r * r + r + 1) * power.value;
+    real result = (p * r * r + r + 1) * power.value;
+    return x < -87.0f ? 0 : result;
 }
 #endif
 
