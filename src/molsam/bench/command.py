@@ -19,6 +19,7 @@ KINDS = {
     "all": "the three above",
     "optimizers": "each optimizer beside Adam and SAM, and beside what its passes allow",
     "variants": "--variants, settings against each other",
+    "kernels": "the compiled C beside torch alone",
     "workers": "one worker a core beside one worker with all cores",
     "size": "time and memory of a molecule of 10 to 490 atoms; --picture draws them",
 }
@@ -100,6 +101,10 @@ def measure(kind: str, args: argparse.Namespace) -> Rows:
         from molsam.bench.training import bench_variants
 
         return bench_variants(models, both, args.variants.split(","), *how)
+    if kind == "kernels":
+        from molsam.bench.training import bench_kernels
+
+        return bench_kernels(models, both, *how)
     if kind == "workers":
         from molsam.bench.workers import bench_workers
 

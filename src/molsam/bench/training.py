@@ -16,6 +16,7 @@ from torch import Tensor
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
 from molsam.data.images import Batch
+from molsam.models.layers import kernels
 from molsam.training.loop import AHEAD
 
 BATCH = {"compt": 32, "grover": 32, "cmpnn": 50, "dmpnn": 64, "gcn": 32, "mpnn": 32}
@@ -213,6 +214,33 @@ def bench_variants(
                     "ratio": median(ratios),
                 }
             )
+    return rows
+
+
+def bench_kernels(
+    models: Sequence[str], datasets: Sequence[str], rounds: int, seconds: float, overrides: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The compiled C beside torch alone, in turns; `ratio` is the median of the rounds' ratios."""
+    rows = []
+    for model, dataset in product(models, datasets):
+        bench = Bench(model, dataset, overrides)
+        compiled, alone = list[float](), list[float]()
+        for _ in range(rounds + 1):
+            compiled.append(bench.rate(seconds))
+            with kernels.torch_only():
+                alone.append(bench.rate(seconds))
+        ratios = [a / b for a, b in zip(compiled[1:], alone[1:], strict=True)]  # the first round warms up
+        rows.append(
+            {
+                "model": model,
+                "dataset": dataset,
+                "graphs_per_s": median(compiled[1:]),
+                "torch_graphs_per_s": median(alone[1:]),
+                "ratio": median(ratios),
+                "lowest_ratio": min(ratios),
+                "highest_ratio": max(ratios),
+            }
+        )
     return rows
 
 

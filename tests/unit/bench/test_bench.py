@@ -14,8 +14,9 @@ import torch
 from molsam.bench import command, features, peers
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
-from molsam.bench.training import PARTS, Bench
+from molsam.bench.training import PARTS, Bench, bench_kernels
 from molsam.errors import ConfigError, StorageError
+from molsam.models.layers.gru import BiGRU
 from molsam.training.loop import AHEAD
 
 SMALL = ["dataset.limit=40", "training.batch_size=8"]
@@ -25,6 +26,20 @@ def test_products_are_counted_in_both_directions() -> None:
     a, b = torch.randn(3, 5, requires_grad=True), torch.randn(5, 7, requires_grad=True)
     assert count_flops(lambda: (a @ b).sum().backward()) == 3 * 2 * 3 * 5 * 7
     assert matrix_peak(seconds=0.01, size=8) > 0
+
+
+def test_products_are_counted_where_they_are_compiled_too() -> None:
+    """Of atoms read in two directions: 3 d^2 for the input, 3 d^2 for the state, thrice for forward and backward."""
+    d, atoms = 4, 5
+    gru, x, h0 = BiGRU(d, d), torch.randn(atoms, d, requires_grad=True), torch.randn(2, d, requires_grad=True)
+    counted = count_flops(lambda: gru(x, torch.tensor([3, 2]), h0).sum().backward())
+    assert counted == 2 * atoms * 6 * d * d * 3 * 2
+
+
+def test_compiled_kernels_beside_torch() -> None:
+    (row,) = bench_kernels(["compt"], ["esol"], 2, 0.01, SMALL)
+    assert row["graphs_per_s"] > 0
+    assert row["lowest_ratio"] <= row["ratio"] <= row["highest_ratio"]
 
 
 def test_medians_are_measured_values() -> None:
