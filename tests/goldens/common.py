@@ -117,6 +117,16 @@ def relative_errors(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> fl
     return worst
 
 
+def whole_error(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> float:
+    """|ours - reference| / |reference|, Euclidean norms over all arrays as one vector; what one side lacks is zero there."""
+    b = {name: _array(value) for name, value in reference.items()}
+    a = {name: _array(ours[name]) if name in ours else np.zeros_like(value) for name, value in b.items()}
+    difference, size = (
+        np.sqrt(sum(float(np.square(x).sum()) for x in v)) for v in ([a[n] - b[n] for n in b], b.values())
+    )
+    return float(difference / size) if size else float(difference)
+
+
 def max_error(*errors: float) -> float:
     """The largest error, NaN if there is one (Python's max loses it)."""
     return float(np.max(errors))
