@@ -71,7 +71,7 @@ def _gradients(name: str, dtype: torch.dtype, smiles: list[str]) -> list[Tensor]
     return [logits.detach(), *(torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True))]
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 5])
+@pytest.mark.parametrize("n_threads", [1, 2, 5, 14])
 @pytest.mark.parametrize("name", MODELS)
 def test_equals_torch_alone(name: str, n_threads: int) -> None:
     if kernels.in_use() != "compiled":

@@ -85,6 +85,7 @@ int encoders(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdif
              const int64_t *active, const int64_t *slot, const real *below, const int64_t *rows, const int64_t *offsets,
              const real *x, const real *W, const real *bias, real *first, real *states, real *out)
 {
+    threads = smaller(threads, count);
     Plan p = {n, h, wide, count, steps, active, slot, *below};
     Lists lists = {rows, offsets};
     ptrdiff_t *share = shares_of(&p, threads);
@@ -164,6 +165,7 @@ int encoders_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wid
                       const int64_t *offsets, const real *W, const real *first, real *states, real *out,
                       const real *grad, real *by_x, real *by_W, real *by_bias)
 {
+    threads = smaller(threads, count);
     Plan p = {n, h, wide, count, steps, active, slot, *below};
     Lists back = {rows, offsets};
     ptrdiff_t *share = shares_of(&p, threads);
