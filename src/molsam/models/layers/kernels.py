@@ -115,6 +115,7 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 def _compile(command: list[str], path: Path) -> None:
     """Into its place in one move: processes that start together each compile, and the last one's file stays."""
+    log.info("Compiling molsam's C files for this processor: some seconds, once.")
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [source for source in SOURCES if source.suffix == ".c"]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
