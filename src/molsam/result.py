@@ -78,7 +78,7 @@ def machine(threads: int, device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": threads,
         "device": device,
-        "kernels": kernels.in_use(),
+        "kernels": kernels.in_use() if device == "cpu" else "torch",
     }
 
 

@@ -107,6 +107,7 @@ def test_a_compiler_that_fails_is_one_warning(
     compiler.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
     compiler.chmod(compiler.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("MOLSAM_CACHE", str(tmp_path))
     assert kernels.in_use() == "torch"
     assert "no such flag" in caplog.text
     assert not list((tmp_path / "kernels").glob("*"))
@@ -131,6 +132,7 @@ def test_the_variable_and_the_switch_turn_them_off(monkeypatch: pytest.MonkeyPat
 
 
 def test_only_for_plain_numbers_of_the_cpu() -> None:
+    assert kernels.available(torch.empty(1)) == (kernels.in_use() == "compiled")
     assert not kernels.available(torch.empty(1, dtype=torch.bfloat16))
     assert not kernels.available(torch.empty(1, device="meta"))
     with torch.autocast("cpu"):

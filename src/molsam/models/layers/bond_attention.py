@@ -198,6 +198,7 @@ class _CompiledAttend(torch.autograd.Function):
         _, heads, types = scores.shape
         mass, share = scores.new_empty(2, *scores.shape)
         mixed, out = values.new_empty(2, *values.shape)
+        assert b.distances is not None
         lists = b.offsets, b.bonds, b.src, b.dst, b.edge_type, b.distances
         common = len(b), heads, values.shape[1] // heads, types, *lists, decay, int(kernel == "softmax")
         given = scores, r.log_counts, r.weight, values

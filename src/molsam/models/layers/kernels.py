@@ -62,8 +62,8 @@ def whole_vectors(width: int) -> int:
     return -(-width // LANES) * LANES
 
 
-def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
-    """Call a function of c/ with the number of threads, and these: contiguous tensors or None, and whole numbers.
+def call(name: str, dtype: torch.dtype, *arguments: Tensor | int) -> None:
+    """Call a function of c/ with the number of threads, and these: contiguous tensors and whole numbers.
 
     Raises MemoryError if it found no memory.
     """
@@ -75,7 +75,7 @@ def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None
             assert argument.dtype in (dtype, torch.int64, torch.int16), name
             values.append(argument.data_ptr())
         else:
-            values.append(argument or 0)
+            values.append(argument)
     if _function(name, dtype, len(values))(*values):
         raise MemoryError(f"no memory for {name}")
 
