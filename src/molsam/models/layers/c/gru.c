@@ -32,8 +32,6 @@ static ptrdiff_t steps(const Share *s)
     return most;
 }
 
-static inline real sigmoid(real x) { return 1 / (1 + exponential(-x)); }
-
 /* One step of one molecule: u = U h; g holds the arguments of r, z, n without u, then r, z, n; v = u + c of n. */
 static APART void cell(ptrdiff_t d, const real *restrict u, const real *restrict c, const real *restrict h, real *restrict g,
                  real *restrict v, real *restrict out)

@@ -39,6 +39,8 @@ static inline real exponential(real x)
 }
 #endif
 
+static inline real sigmoid(real x) { return 1 / (1 + exponential(-x)); }
+
 /* Compilers forget in an inlined function that its arguments do not overlap, and then do not vectorize it. */
 #define APART __attribute__((noinline, unused))
 

@@ -22,7 +22,7 @@ int weighted_sum_and_max(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, co
             real *sum = out + m * 2 * d, *most = sum + d;
             memset(total, 0, d * sizeof *total);
             for (int64_t v = offsets[m]; v < offsets[m + 1]; v++) {
-                weight[v] = 1 / (1 + exponential(-*b - dot(d, w, h + v * d)));
+                weight[v] = sigmoid(*b + dot(d, w, h + v * d));
                 if (v == offsets[m]) memcpy(most, h + v * d, d * sizeof *most);
                 add_weighted(d, total, weight[v], h + v * d, most);
             }

@@ -5,7 +5,7 @@
 static APART void mish_row(ptrdiff_t n, const real *restrict x, real *restrict y, real *restrict slope)
 {
     for (ptrdiff_t j = 0; j < n; j++) {
-        real s = 1 / (1 + exponential(-x[j])), w = s + s * (1 - s), t = w / (2 - w);
+        real s = sigmoid(x[j]), w = s + s * (1 - s), t = w / (2 - w);
         y[j] = x[j] * t;
         slope[j] = t + s * (x[j] - t * y[j]);
     }
