@@ -19,8 +19,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "chem": {"errors", "chem"},
     "data": {"errors", "files", "chem", "data"},
-    "models": {"errors", "chem", "data", "models"},
-    "optim": {"errors", "optim"},
+    "models": {"errors", "kernels", "chem", "data", "models"},
+    "optim": {"errors", "kernels", "optim"},
     "training": {"errors", "files", "config", "data", "models", "training", "tracking"},
     "tracking": {"errors", "files", "config", "tracking", "training.events"},
     "report": {"errors", "files", "result", "config", "report", "tracking", "sweeping.cells"},

@@ -64,3 +64,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value
+
+
+def cache_folder(configured: str | None) -> Path:
+    """paths.cache, $MOLSAM_CACHE, or the user's cache folder."""
+    chosen = configured or os.environ.get("MOLSAM_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path("~/.cache").expanduser()) / "molsam"

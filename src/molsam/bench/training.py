@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from molsam import kernels
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
 from molsam.data.images import Batch
-from molsam.models.layers import kernels
 from molsam.training.loop import AHEAD
 
 BATCH = {"compt": 32, "grover": 32, "cmpnn": 50, "dmpnn": 64, "gcn": 32, "mpnn": 32}

@@ -33,7 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 if everything asked for was done."""
-    from molsam.data.sources import cache_folder, fetch, find
+    from molsam.data.sources import fetch, find
+    from molsam.files import cache_folder
 
     every = dataset_settings(args.root)
     cache = cache_folder(args.cache)

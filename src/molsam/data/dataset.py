@@ -24,10 +24,11 @@ from molsam.data.packed import PackedMolecules
 from molsam.data.report import DataReport, contradictions
 from molsam.data.scaler import TargetScaler
 from molsam.data.settings import check_settings, spread
-from molsam.data.sources import cache_folder, locate
+from molsam.data.sources import locate
 from molsam.data.spec import DataSpec
 from molsam.data.table import Table, labels
 from molsam.errors import DataError
+from molsam.files import cache_folder
 
 log = logging.getLogger(__name__)
 

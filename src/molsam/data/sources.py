@@ -20,15 +20,6 @@ Layout = Mapping[str, Any]
 """files, smiles, targets; first_of_repeated; sha256 of the copy whose numbers are known"""
 
 
-def cache_folder(configured: str | None) -> Path:
-    """paths.cache, $MOLSAM_CACHE, or the user's cache folder."""
-    chosen = configured or os.environ.get("MOLSAM_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path("~/.cache").expanduser()) / "molsam"
-
-
 def locate(settings: Mapping[str, Any], cache: Path) -> tuple[Table, Layout]:
     """The file of a dataset and which of its layouts it has.
 

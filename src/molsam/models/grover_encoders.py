@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from molsam import kernels
 from molsam.models.grover_graph import Neighbours
-from molsam.models.layers import kernels
 from molsam.models.layers.activation import Elementwise
 from molsam.models.layers.fused import replay
 
@@ -59,7 +59,7 @@ def encode(x: Tensor, W: Tensor, b: Tensor | None, neighbours: Neighbours, plan:
 
 
 class _CompiledEncoders(torch.autograd.Function):
-    """The same in C (layers/c/encoders.c), for activations that are linear below zero."""
+    """The same in C (c/encoders.c), for activations that are linear below zero."""
 
     @staticmethod
     def forward(

@@ -78,7 +78,7 @@ class GraphSAMRelease(GraphSAM):
         schedule = cumulative(rho_schedule, ", or optimizer.cumulative_rho=false") if cumulative_rho else rho_schedule
         super().__init__(params, base, rho_schedule=schedule, **settings)
         self.radius = self.param_groups[0]["initial_rho"] if radius is None else radius
-        self._norms = torch.zeros(0)
+        self._norms: list[float] = []
 
     def is_plain(self) -> bool:
         """Only if rho is 0 from the start: where it has shrunk to nothing, the loss weighting is left."""
@@ -131,8 +131,8 @@ class GraphSAMRelease(GraphSAM):
         if not omega:
             return []
         sums = vector.total([t.sum(dtype=torch.float32 if t.dtype in vector.HALF else None) for t in omega.values()])
-        counts = torch.tensor([t.numel() for t in omega], device=sums.device)
-        squares = self._norms.double() ** 2 + 2e-8 * sums.double() + 1e-16 * counts
+        counts = torch.tensor([t.numel() for t in omega])
+        squares = torch.tensor(self._norms, dtype=torch.float64) ** 2 + 2e-8 * sums.double().cpu() + 1e-16 * counts
         return squares.clamp(min=TINY).sqrt().tolist()
 
 

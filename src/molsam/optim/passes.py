@@ -27,7 +27,7 @@ class Pass(NamedTuple):
     gradient: Vector
     norm: float
     """of the gradient, over all parameters"""
-    norms: Tensor | None
+    norms: list[float] | None
     """of the gradient's tensors, if they were measured one by one"""
 
 
@@ -47,6 +47,8 @@ class Passes:
         modules = module.modules() if module is not None else ()
         self._norm_layers = [layer for layer in modules if isinstance(layer, _NormBase)]
         self._noise: list[Tensor] = []
+        self._room: Vector = {}
+        """memory of the displaced weights, used again in every step"""
         self._begin()
 
     def _begin(self) -> None:
@@ -97,7 +99,9 @@ class Passes:
         different = set(factors.values())
         copies: Sequence[Tensor]
         if len(different) == 1:
-            copies = torch._foreach_add(list(factors), [direction[p] for p in factors], alpha=different.pop())
+            # Inside another displacement the memory of the copies is in use.
+            room = {} if self._displaced else self._room
+            copies = vector.moved(list(factors), [direction[p] for p in factors], different.pop(), room)
         else:
             copies = [torch.add(p, direction[p], alpha=factor) for p, factor in factors.items()]
         return self.displaced_to(dict(zip(factors, copies, strict=True)))
@@ -110,13 +114,13 @@ class Passes:
         bytes of saving, adding and restoring, and whatever happens inside, theta comes back bit for bit.
         """
         originals = {parameter: parameter.data for parameter in weights}
-        self._displaced = True
+        within, self._displaced = self._displaced, True
         try:
             for parameter, displaced in weights.items():
                 parameter.data = displaced
             yield
         finally:
-            self._displaced = False
+            self._displaced = within
             for parameter, original in originals.items():
                 parameter.data = original
 

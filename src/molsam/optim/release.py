@@ -33,7 +33,7 @@ def release_displacement(
         moves = list(squares)
     factors = [scale] * len(moving)
     if radius is not None:
-        lengths = vector.norms(moves).tolist()
+        lengths = vector.norms(moves)
         factors = [radius / length if scale * length > radius else scale for length in lengths]
     return {
         p: torch.add(p, move, alpha=factor, out=move if adaptive else None)

@@ -9,18 +9,20 @@ synchronisation however many parameters there are.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors
+
+from molsam import kernels
 
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
 
+KIND = attrgetter("dtype", "is_cpu")
 HALF = (torch.bfloat16, torch.float16)
-SMALL = 1 << 17
-"""numbers of which a norm costs its calls, so that few calls are best"""
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:
@@ -33,19 +35,15 @@ def total(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(parts))
 
 
-def norms(tensors: Iterable[Tensor]) -> Tensor:
-    """Euclidean norm of each tensor, in its own precision (16-bit ones in float32: 16 bits would ruin it)."""
+def norms(tensors: Iterable[Tensor]) -> list[float]:
+    """Euclidean norm of each tensor, in its own precision or a higher one (16 bits would ruin it)."""
     tensors = list(tensors)
-    kinds = {(tensor.dtype, tensor.device.type) for tensor in tensors}
-    if any(dtype in HALF for dtype, _ in kinds):
-        return total([torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors])
-    if not tensors:
-        return total([])
-    if {device for _, device in kinds} == {"cpu"} and sum(map(Tensor.numel, tensors)) > SMALL:
-        # There a product is up to twice as fast, and nearer to the truth for large tensors in float32.
-        flat = [tensor.flatten() for tensor in tensors]
-        return total([torch.dot(one, one) for one in flat]).sqrt()
-    return total(torch._foreach_norm(tensors))
+    if sizes := _sizes(tensors):
+        return list(map(math.sqrt, _squares(sizes, tensors)))
+    if any(tensor.dtype in HALF for tensor in tensors):
+        each = [torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]
+        return total(each).tolist()
+    return total(torch._foreach_norm(tensors)).tolist() if tensors else []
 
 
 def norm(vector: Vector) -> float:
@@ -53,15 +51,10 @@ def norm(vector: Vector) -> float:
     return measure(vector)[0]
 
 
-def measure(vector: Vector) -> tuple[float, Tensor | None]:
-    """Euclidean norm over all parameters, and of each tensor; None for the latter where it would cost more."""
-    tensors = list(vector.values())
-    if tensors and all(tensor.is_cpu for tensor in tensors) and sum(map(Tensor.numel, tensors)) <= SMALL:
-        flat = _flatten_dense_tensors(tensors)  # in the highest of their precisions
-        flat = flat.float() if flat.dtype in HALF else flat
-        return math.sqrt(float(torch.dot(flat, flat))), None
-    each = norms(tensors)
-    return float(torch.linalg.vector_norm(each)), each
+def measure(vector: Vector) -> tuple[float, list[float]]:
+    """Euclidean norm over all parameters, and of each tensor."""
+    each = norms(vector.values())
+    return math.hypot(*each), each
 
 
 def dot(left: Vector, right: Vector) -> float:
@@ -85,10 +78,51 @@ def combine(left: Vector, right: Vector, factor: float) -> Vector:
 def average_(mean: Vector, new: Vector, weight: float) -> float:
     """(1 - weight) * mean + weight * new, in place where `mean` has the parameter; returns its norm."""
     shared = [parameter for parameter in mean if parameter in new]
+    moving, targets = [mean[p] for p in shared], [new[p] for p in shared]
+    if len(shared) == len(mean) == len(new) and (sizes := _sizes(moving, targets)):
+        return math.sqrt(sum(_squares(sizes, moving, targets, weight)))
     if shared:
-        torch._foreach_lerp_([mean[p] for p in shared], [new[p] for p in shared], weight)
+        torch._foreach_lerp_(moving, targets, weight)
     rest = [tensor for parameter, tensor in mean.items() if parameter not in new]
     if rest:
         torch._foreach_mul_(rest, 1 - weight)
     mean.update({p: tensor * weight for p, tensor in new.items() if p not in mean})
     return norm(mean)
+
+
+def moved(tensors: list[Tensor], direction: list[Tensor], factor: float, room: Vector) -> Sequence[Tensor]:
+    """tensors + factor * direction, as new ones, or written over what this function has put into `room`."""
+    if tensors and kernels.available(tensors[0]):
+        out = [room[x] if x in room else room.setdefault(x, torch.empty_like(x)) for x in tensors]
+        if sizes := _sizes(tensors, direction, out):
+            addresses = map(_addresses, (tensors, direction, out))
+            kernels.call("moved", tensors[0].dtype, len(tensors), sizes, *addresses, array("d", [factor]))
+            return out
+        room.clear()  # perhaps it is of other shapes or precision
+    return torch._foreach_add(tensors, direction, alpha=factor)
+
+
+def _squares(
+    sizes: array[int], x: Sequence[Tensor], to: Sequence[Tensor] | None = None, weight: float = 0.0
+) -> array[float]:
+    """Sum of the squares of each tensor, after it moved towards that in `to`: (1 - weight) x + weight to."""
+    sums = array("d", bytes(8 * len(x)))
+    towards = 0 if to is None else _addresses(to)
+    kernels.call("squares", x[0].dtype, len(x), sizes, _addresses(x), towards, array("d", [weight]), sums)
+    return sums
+
+
+def _sizes(*lists: Sequence[Tensor]) -> array[int] | None:
+    """How many numbers the tensors have, if C computes with these lists: contiguous ones of the CPU, alike in size and
+    precision."""
+    if not lists[0] or not kernels.available(lists[0][0]):
+        return None
+    alike = len({kind for tensors in lists for kind in map(KIND, tensors)}) == 1
+    sizes, *others = (array("q", list(map(Tensor.numel, tensors))) for tensors in lists)
+    if alike and all(all(map(Tensor.is_contiguous, tensors)) for tensors in lists) and all(s == sizes for s in others):
+        return sizes
+    return None
+
+
+def _addresses(tensors: Sequence[Tensor]) -> array[int]:
+    return array("q", list(map(Tensor.data_ptr, tensors)))

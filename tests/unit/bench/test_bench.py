@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from molsam import kernels
 from molsam.bench import command, features, peers
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
 from molsam.bench.training import PARTS, Bench, bench_kernels
 from molsam.errors import ConfigError, StorageError
-from molsam.models.layers import kernels
 from molsam.models.layers.gru import BiGRU
 from molsam.training.loop import AHEAD
 

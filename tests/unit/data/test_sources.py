@@ -16,7 +16,8 @@ import pytest
 from molsam.data import download as module
 from molsam.data.command import dataset_settings
 from molsam.data.download import download
-from molsam.data.sources import cache_folder, fetch, find, fitting, locate
+from molsam.data.sources import fetch, find, fitting, locate
+from molsam.files import cache_folder
 from molsam.data.table import labels, read_table
 from molsam.errors import ConfigError, DataError, StorageError
 from tests.paths import MOLECULENET, needs_moleculenet

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molsam import kernels
 from molsam.models.grover_encoders import Plan, encode, plain_encode
 from molsam.models.grover_graph import Neighbourhood
-from molsam.models.layers import kernels
 from molsam.models.layers.activation import ACTIVATIONS, activation, elementwise
 from molsam.models.layers.concat_linear import concat_linear
 from molsam.models.layers.head_attention import head_attention, plain_head_attention

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from molsam import kernels
 from molsam.chem.arrays import Featurizer
 from molsam.chem.chemprop import ChempropFeaturizer
 from molsam.chem.compt import ComptFeaturizer
@@ -23,7 +24,6 @@ from molsam.models.cmpnn import CMPNN
 from molsam.models.compt import CoMPT
 from molsam.models.gcn import GCN
 from molsam.models.grover import Grover
-from molsam.models.layers import kernels
 
 SMILES = ["C", "CC(=O)Oc1ccccc1C(=O)O", "[Na+].[Cl-]", "C1CC2CC1C2", "CC(=O)[O-].[Na+]", "C" * 30, "FS(F)(F)(F)(F)F"]
 CMPNN_FEATURES = ChempropFeaturizer(atoms="v1", bond_order="pairs")

@@ -277,53 +277,6 @@ def test_a_skipped_anchor_is_taken_at_the_next_step() -> None:
     assert problem.run(optimizer, 3) == [1, 2, 1]
 
 
-def test_vectors_over_different_parameters() -> None:
-    a, b, c = (nn.Parameter(torch.ones(2)) for _ in range(3))
-    left = {a: torch.tensor([3.0, 0.0]), b: torch.tensor([0.0, 4.0])}
-    right = {b: torch.tensor([1.0, 1.0]), c: torch.tensor([2.0, 0.0])}
-    assert vector.norm(left) == 5.0
-    assert vector.norm({}) == 0.0
-    assert vector.dot(left, right) == 4.0
-    assert vector.dot(left, {}) == 0.0
-    combined = vector.combine(left, right, 2.0)
-    assert {p: t.tolist() for p, t in combined.items()} == {a: [3.0, 0.0], b: [2.0, 6.0], c: [4.0, 0.0]}
-    mean = dict(left)
-    size = vector.average_(mean, right, 0.25)
-    assert {p: t.tolist() for p, t in mean.items()} == {a: [2.25, 0.0], b: [0.25, 3.25], c: [0.5, 0.0]}
-    assert size == pytest.approx(vector.norm(mean), rel=1e-6)
-    assert vector.average_({}, {}, 0.25) == 0.0
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("numbers", [10, vector.SMALL])
-def test_norms_of_few_and_of_many_numbers_are_their_definition(numbers: int, dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(numbers)
-    tensors = [torch.randn(shape, generator=generator, dtype=dtype) for shape in [(numbers, 1), (3, 2), ()]]
-    tensors[1] = tensors[1].t()
-    v = {nn.Parameter(torch.zeros_like(tensor)): tensor for tensor in tensors}
-    exact = [float(tensor.double().square().sum().sqrt()) for tensor in tensors]
-    norm, each = vector.measure(v)
-    assert norm == pytest.approx(math.hypot(*exact), rel=1e-6 if dtype == torch.float32 else 1e-14)
-    assert (each is None) == (numbers == 10)
-    assert vector.norms(tensors).tolist() == pytest.approx(exact, rel=1e-6)
-
-
-def test_norms_of_16_bit_vectors_are_taken_in_32() -> None:
-    """1000 entries of 0.1: a bfloat16 sum of squares would stop growing long before 10."""
-    p = nn.Parameter(torch.zeros(1000, dtype=torch.bfloat16))
-    v = {p: torch.full((1000,), 0.1, dtype=torch.bfloat16)}
-    exact = math.sqrt(1000) * float(torch.tensor(0.1, dtype=torch.bfloat16))
-    assert vector.norm(v) == pytest.approx(exact, rel=1e-5)
-    assert vector.dot(v, v) == pytest.approx(exact**2, rel=1e-5)
-
-
-def test_mixed_precisions_have_one_norm() -> None:
-    a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    v = {a: torch.tensor([3.0]), b: torch.tensor([4.0], dtype=torch.float64)}
-    assert vector.norm(v) == 5.0
-    assert vector.dot(v, v) == 25.0
-
-
 @pytest.mark.parametrize(("method", "settings"), [(optim.SAMOne, {}), (optim.SAMk, {"k": 4})])
 def test_a_kept_eps_displaces_by_rho(method: Any, settings: dict[str, Any]) -> None:
     weight = nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from molsam import kernels
 from molsam.chem.arrays import DISCONNECTED
 from molsam.data.batch import MoleculeBatch
-from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 FAR = 1e8

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from molsam import kernels
 from molsam.data.batch import MoleculeBatch
-from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 NO_BOND = 255

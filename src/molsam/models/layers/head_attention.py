@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molsam.models.layers import kernels
+from molsam import kernels
 from molsam.models.layers.fused import replay
 
 

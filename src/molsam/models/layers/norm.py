@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molsam import kernels
 from molsam.errors import ConfigError
-from molsam.models.layers import kernels
 from molsam.models.layers.fused import replay
 
 SCALE_EPS = 1e-5

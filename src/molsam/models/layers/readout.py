@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molsam.models.layers import kernels
+from molsam import kernels
 from molsam.models.layers.batchnorm import FEW
 from molsam.models.layers.fused import replay
 from molsam.models.layers.neighbours import bag_sum

@@ -16,19 +16,22 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from molsam.data.sources import cache_folder
+from molsam.files import cache_folder
 
 log = logging.getLogger(__name__)
 SOURCES = sorted(Path(__file__).with_name("c").glob("*.[ch]"))
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 LANES = 16
 """the most numbers that a vector has in c/"""
+PLAIN = (Tensor, torch.nn.Parameter)
 DTYPES = {torch.float32: (), torch.float64: ("-DDOUBLE",)}
 
 
@@ -38,7 +41,7 @@ class _Switch:
 
 def available(x: Tensor) -> bool:
     """Whether c/ can compute with tensors like x: plain float32 or float64 ones of the CPU, without autocast."""
-    plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype in DTYPES
+    plain = type(x) in PLAIN and x.device.type == "cpu" and x.dtype in DTYPES
     return plain and _Switch.on and not torch.is_autocast_enabled("cpu") and _library(x.dtype) is not None
 
 
@@ -62,14 +65,16 @@ def whole_vectors(width: int) -> int:
     return -(-width // LANES) * LANES
 
 
-def call(name: str, dtype: torch.dtype, *arguments: Tensor | int) -> None:
-    """Call a function of c/ with the number of threads, and these: contiguous tensors and whole numbers.
+def call(name: str, dtype: torch.dtype, *arguments: Tensor | array[Any] | int) -> None:
+    """Call a function of c/ with the number of threads, and these: contiguous tensors, arrays and whole numbers.
 
     Raises MemoryError if it found no memory.
     """
     values = [torch.get_num_threads()]
     for argument in arguments:
-        if isinstance(argument, Tensor):
+        if isinstance(argument, array):
+            values.append(argument.buffer_info()[0])
+        elif isinstance(argument, Tensor):
             assert argument.is_cpu, name
             assert argument.is_contiguous(), name
             assert argument.dtype in (dtype, torch.int64, torch.int16), name

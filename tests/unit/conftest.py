@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from molsam.models.layers import kernels
+from molsam import kernels
 
 
 @pytest.fixture(scope="module", params=["compiled", "torch"])
