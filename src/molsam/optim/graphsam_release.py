@@ -101,7 +101,7 @@ class GraphSAMRelease(GraphSAM):
             shrunk = group["rho"] / group["initial_rho"] if group["initial_rho"] > 0 else 0.0
             radius = self.radius * shrunk if self.clip_per_tensor else None
             displaced |= release_displacement(eps, group["params"], ours * scale, radius, self.adaptive)
-        with self.displaced_to(displaced):
+        with self.displaced_to(list(displaced), list(displaced.values())):
             omega = weighted_pass(self, closure, self.loss_weighted)
         self._norms = vector.norms(omega.gradient.values()) if omega.norms is None else omega.norms
         return Gradients(eps, norm, omega.gradient, omega.norm, ours)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -79,49 +79,38 @@ class Passes:
             raise NonFinite("the gradient")
         return made
 
-    @contextmanager
-    def perturbed(self, direction: Vector, norm: float) -> Iterator[None]:
+    def perturbed(self, direction: Vector, norm: float) -> AbstractContextManager[None]:
         """Weights at theta + rho * direction / norm while inside, and exactly theta again after it.
 
         rho is that of each parameter's group. A norm of zero (or below the normal numbers of float32, by
         which nothing can be divided) displaces nothing.
         """
-        displaced = {}
-        if norm > TINY:
-            for group in self.param_groups:
-                moving = [p for p in group["params"] if p in direction] if group["rho"] > 0 else []
-                displaced.update(dict.fromkeys(moving, group["rho"] / norm))
-        with self.displaced_by(direction, displaced):
-            yield
-
-    def displaced_by(self, direction: Vector, factors: dict[Tensor, float]) -> AbstractContextManager[None]:
-        """Weights at theta + factor * direction while inside, for the parameters in `factors`; then theta."""
-        different = set(factors.values())
-        copies: Sequence[Tensor]
-        if len(different) == 1:
-            # Inside another displacement the memory of the copies is in use.
-            room = {} if self._displaced else self._room
-            copies = vector.moved(list(factors), [direction[p] for p in factors], different.pop(), room)
-        else:
-            copies = [torch.add(p, direction[p], alpha=factor) for p, factor in factors.items()]
-        return self.displaced_to(dict(zip(factors, copies, strict=True)))
+        parameters: list[Tensor] = []
+        copies: list[Tensor] = []
+        # Inside another displacement the memory of the copies is in use.
+        room = {} if self._displaced else self._room
+        for group in self.param_groups if norm > TINY else ():
+            moving = [p for p in group["params"] if p in direction] if group["rho"] > 0 else []
+            parameters += moving
+            copies += vector.moved(moving, [direction[p] for p in moving], group["rho"] / norm, room)
+        return self.displaced_to(parameters, copies)
 
     @contextmanager
-    def displaced_to(self, weights: Vector) -> Iterator[None]:
-        """Weights at these copies while inside, for the parameters that have one; then theta.
+    def displaced_to(self, parameters: list[Tensor], copies: list[Tensor]) -> Iterator[None]:
+        """These parameters at these copies while inside; then at theta.
 
         The memory of theta is never written: inside, the parameters point to the copies. That moves half the
         bytes of saving, adding and restoring, and whatever happens inside, theta comes back bit for bit.
         """
-        originals = {parameter: parameter.data for parameter in weights}
+        originals = [parameter.data for parameter in parameters]
         within, self._displaced = self._displaced, True
         try:
-            for parameter, displaced in weights.items():
+            for parameter, displaced in zip(parameters, copies, strict=True):
                 parameter.data = displaced
             yield
         finally:
             self._displaced = within
-            for parameter, original in originals.items():
+            for parameter, original in zip(parameters, originals, strict=True):
                 parameter.data = original
 
     @contextmanager

@@ -59,6 +59,6 @@ class SAMRelease(Optimizer):
             initial = group["initial_rho"]
             radius = self.radius * group["rho"] / initial if initial > 0 else 0.0
             displaced |= release_displacement(clean.gradient, group["params"], initial / size, radius, self.adaptive)
-        with self.displaced_to(displaced):
+        with self.displaced_to(list(displaced), list(displaced.values())):
             omega = weighted_pass(self, closure, self.loss_weighted)
         return Gradients(clean.gradient, clean.norm, omega.gradient, omega.norm)

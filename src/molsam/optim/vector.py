@@ -92,7 +92,9 @@ def average_(mean: Vector, new: Vector, weight: float) -> float:
 
 def moved(tensors: list[Tensor], direction: list[Tensor], factor: float, room: Vector) -> Sequence[Tensor]:
     """tensors + factor * direction, as new ones, or written over what this function has put into `room`."""
-    if tensors and kernels.available(tensors[0]):
+    if not tensors:
+        return ()
+    if kernels.available(tensors[0]):
         out = [room[x] if x in room else room.setdefault(x, torch.empty_like(x)) for x in tensors]
         if sizes := _sizes(tensors, direction, out):
             addresses = map(_addresses, (tensors, direction, out))
