@@ -22,11 +22,12 @@ back, and leaves such parameters out for the epoch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from molsam.errors import ConfigError
 from molsam.optim import vector
@@ -131,9 +132,8 @@ class GraphSAMRelease(GraphSAM):
         if not omega:
             return []
         sums = vector.total([t.sum(dtype=torch.float32 if t.dtype in vector.HALF else None) for t in omega.values()])
-        counts = torch.tensor([t.numel() for t in omega])
-        squares = torch.tensor(self._norms, dtype=torch.float64) ** 2 + 2e-8 * sums.double().cpu() + 1e-16 * counts
-        return squares.clamp(min=TINY).sqrt().tolist()
+        known = zip(self._norms, sums.tolist(), map(Tensor.numel, omega.values()), strict=True)
+        return [math.sqrt(max(norm**2 + 2e-8 * sum_ + 1e-16 * count, TINY)) for norm, sum_, count in known]
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:
