@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
-from molsam.models.grover_blocks import FeedForward, InputLayer, MTBlock
+from molsam.models.grover_blocks import FeedForward, InputLayer, MTBlock, Rows
 from molsam.models.grover_graph import Neighbourhood
 from molsam.models.layers.activation import activation
 from molsam.models.layers.segment import segment_mean
@@ -143,9 +143,11 @@ class Grover(MoleculeModel):
         """Atoms [N, hidden_size] by way of the atoms' and of the bonds' encoder."""
         padding = bool(self.reference_padding)
         graph = Neighbourhood.of(batch, padding)
-        nodes, sources, edges = batch.nodes, batch.nodes.index_select(0, batch.src), batch.edges
+        nodes = Rows(batch.node_table, batch.node_type)
+        sources = Rows(batch.node_table, batch.node_type.index_select(0, batch.src))
+        edges = Rows(batch.edge_table, batch.edge_type)
         if padding:
-            nodes, sources, edges = (F.pad(rows, (0, 0, 0, 1)) for rows in (nodes, sources, edges))
+            nodes, sources, edges = (rows.padded() for rows in (nodes, sources, edges))
         if depths is None:
             depths = self.draw_depths()
         node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()
@@ -155,7 +157,7 @@ class Grover(MoleculeModel):
         bonds = self.edge_input(sources, edges)
         for block, of_block in zip(self.edge_blocks, edge_depths, strict=True):
             bonds = block(bonds, graph.bonds, of_block)
-        n = len(batch.nodes)
+        n = batch.n_atoms
         from_atoms = self.from_atoms(nodes, graph.atoms.sum(atoms))
         return from_atoms[:n], self.from_bonds(nodes, graph.entering.sum(bonds))[:n]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,24 @@ from torch.nn import functional as F
 from molsam.models.grover_encoders import Plan, encode, plain_encode
 from molsam.models.grover_graph import Neighbours
 from molsam.models.layers.activation import activation, elementwise
-from molsam.models.layers.concat_linear import concat_linear
 from molsam.models.layers.head_attention import head_attention, plain_head_attention
+
+
+class Rows(NamedTuple):
+    """Feature vectors of atoms or bonds, of which few are distinct: linear maps run over those."""
+
+    table: Tensor
+    """float [J, f]"""
+    kind: Tensor
+    """int64 [n], row of `table`"""
+
+    def linear(self, W: Tensor, b: Tensor | None = None) -> Tensor:
+        """W [h, f], b [h] or None -> [n, h]."""
+        return F.linear(self.table, W, b).index_select(0, self.kind)
+
+    def padded(self) -> Rows:
+        """With a row of zeros at the end."""
+        return Rows(F.pad(self.table, (0, 0, 0, 1)), F.pad(self.kind, (0, 1), value=len(self.table)))
 
 
 class InputLayer(nn.Module):
@@ -27,11 +44,16 @@ class InputLayer(nn.Module):
             self.act = activation(activation_name)
             self.norm = nn.LayerNorm(hidden)
 
-    def forward(self, *parts: Tensor) -> Tensor:
+    def forward(self, first: Rows, *others: Rows) -> Tensor:
         """Features [n, f_1], [n, f_2], ... -> x [n, hidden]."""
+        parts = first, *others
         if self.identity:
-            return torch.cat(parts, dim=1)
-        x = self.act(concat_linear(list(parts), self.W_i.weight, self.W_i.bias))
+            return torch.cat([part.table.index_select(0, part.kind) for part in parts], dim=1)
+        W, *rest = self.W_i.weight.split([part.table.shape[1] for part in parts], dim=1)
+        x = first.linear(W, self.W_i.bias)
+        for part, w in zip(others, rest, strict=True):
+            x = x + part.linear(w)
+        x = self.act(x)
         return F.dropout(self.norm(x), self.dropout, self.training)
 
 
@@ -110,8 +132,9 @@ class FeedForward(nn.Module):
         self.act = activation(activation_name)
         self.norm = nn.LayerNorm(hidden)
 
-    def forward(self, features: Tensor, summed: Tensor) -> Tensor:
+    def forward(self, features: Rows, summed: Tensor) -> Tensor:
         """[N, feature_dim], [N, hidden] -> [N, hidden]."""
-        x = self.act(concat_linear([features, summed], self.W_1.weight, self.W_1.bias))
+        by_features, by_sum = self.W_1.weight.split([features.table.shape[1], summed.shape[1]], dim=1)
+        x = self.act(torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t()))
         x = self.W_2(F.dropout(x, self.dropout, self.training))
         return F.dropout(self.norm(x), self.dropout, self.training)

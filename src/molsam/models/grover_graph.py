@@ -76,7 +76,7 @@ class Neighbourhood(NamedTuple):
         src, dst, rev = batch.src, batch.dst, batch.rev
         every_bond = torch.arange(len(src) + 1, device=src.device)
         entering_dst, entering = dst.sort()
-        offsets = torch.searchsorted(entering_dst, torch.arange(len(batch.nodes) + 1, device=src.device))
+        offsets = torch.searchsorted(entering_dst, torch.arange(batch.n_atoms + 1, device=src.device))
         neighbour = src.index_select(0, entering)
         # Bonds that continue bond b: the lists of S at b, and those of its transpose at the reverse of b.
         lists, starts = _others(entering, offsets, torch.cat([src, dst]), but=torch.cat([rev, every_bond[:-1]]))

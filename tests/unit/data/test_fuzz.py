@@ -65,7 +65,8 @@ def featurize_anything(smiles: str) -> None:
         assert str(error)  # noqa: PT017
         return
     name = canonical_smiles(mol)
-    assert canonical_smiles(parse(name)) == canonical_smiles(parse(canonical_smiles(parse(name))))
+    if "~" not in name:  # RDKit writes the bond of any order where it cannot read it, as in [2H]1CC~1
+        assert canonical_smiles(parse(name)) == canonical_smiles(parse(canonical_smiles(parse(name))))
     for featurizer in (ComptFeaturizer(), GroverFeaturizer(), DgllifeFeaturizer("attentivefp")):
         try:
             one = featurizer(mol)

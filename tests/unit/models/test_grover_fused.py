@@ -14,7 +14,6 @@ from molsam import kernels
 from molsam.models.grover_encoders import Plan, encode, plain_encode
 from molsam.models.grover_graph import Neighbourhood
 from molsam.models.layers.activation import ACTIVATIONS, activation, elementwise
-from molsam.models.layers.concat_linear import concat_linear
 from molsam.models.layers.head_attention import head_attention, plain_head_attention
 from tests.unit.models.test_grover import batch_of, build
 
@@ -96,17 +95,6 @@ def test_attention_between_heads_is_multi_head_attention_over_the_heads() -> Non
         q_proj_weight=W[0], k_proj_weight=W[1], v_proj_weight=W[2],
     )  # fmt: skip
     torch.testing.assert_close(attended.transpose(0, 1), theirs)
-
-
-@pytest.mark.parametrize("biased", [True, False])
-def test_linear_map_of_a_concatenation(biased: bool) -> None:
-    torch.manual_seed(0)
-    inputs = [randn(4, 3), randn(4, 5), randn(6, 8)] + ([randn(6)] if biased else [])
-
-    def fused(x: Tensor, y: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
-        return concat_linear([x, y], W, b)
-
-    assert_same(fused, lambda x, y, W, b=None: F.linear(torch.cat([x, y], dim=1), W, b), inputs)
 
 
 @pytest.mark.parametrize("name", BY_RESULT)
