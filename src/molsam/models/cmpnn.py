@@ -91,9 +91,9 @@ class CMPNN(MoleculeModel):
     def encode(self, batch: MoleculeBatch) -> Tensor:
         """x of all atoms after the messages, [N, hidden]."""
         slots = bond_slots(batch)
-        nodes = batch.nodes.index_select(0, slots.atom)
-        a = a0 = self.activation(self.atom_input(nodes))
-        b = b0 = self.activation(self._bond_input(nodes, batch, slots))
+        kind = batch.node_type.index_select(0, slots.atom)
+        a = a0 = self.activation(self.atom_input(batch.node_table).index_select(0, kind))
+        b = b0 = self.activation(self._bond_input(kind, batch, slots))
         for linear in self.messages:
             a = a + sum_times_max(b, slots, padded=self.padded)
             message = turn(a, b, slots)
@@ -124,12 +124,12 @@ class CMPNN(MoleculeModel):
         """Our tensors under the release's names."""
         return to_reference_names(tensors, self._names)
 
-    def _bond_input(self, nodes: Tensor, batch: MoleculeBatch, slots: Slots) -> Tensor:
-        """W_b [source atom ; bond]: the atom's part once per atom, the bond's once per distinct vector."""
+    def _bond_input(self, kind: Tensor, batch: MoleculeBatch, slots: Slots) -> Tensor:
+        """W_b [source atom ; bond]: each part's product once per distinct vector; kind [N] of the atoms in slots."""
         by_atom, by_bond = self.bond_input.weight.split(self.split, dim=1)
         types = F.linear(batch.edge_table, by_bond, self.bond_input.bias)
         bonds = types.index_select(0, batch.edge_type.index_select(0, slots.bond))
-        return at_sources(F.linear(nodes, by_atom), slots) + bonds
+        return at_sources(F.linear(batch.node_table, by_atom).index_select(0, kind), slots) + bonds
 
     @property
     def _names(self) -> list[tuple[str, str]]:
