@@ -92,7 +92,8 @@ class CMPNN(MoleculeModel):
         """x of all atoms after the messages, [N, hidden]."""
         slots = bond_slots(batch)
         kind = batch.node_type.index_select(0, slots.atom)
-        a = a0 = self.activation(self.atom_input(batch.node_table).index_select(0, kind))
+        initial = self.activation(self.atom_input(batch.node_table))
+        a = initial.index_select(0, kind)
         b = b0 = self.activation(self._bond_input(kind, batch, slots))
         for linear in self.messages:
             a = a + sum_times_max(b, slots, padded=self.padded)
@@ -102,8 +103,11 @@ class CMPNN(MoleculeModel):
             else:
                 message = b0 + linear(message)
             b = self.dropout(self.activation(message))
-        x = torch.cat([sum_times_max(b, slots, padded=self.padded), a, a0], dim=1)
-        return self.communicate(x).index_select(0, slots.place)
+        # W [last sum ; a ; initial], the last part's product once per distinct atom.
+        by_rest, by_initial = self.communicate.weight.split([2 * a.shape[1], a.shape[1]], dim=1)
+        own = F.linear(initial, by_initial, self.communicate.bias).index_select(0, kind)
+        x = torch.cat([sum_times_max(b, slots, padded=self.padded), a], dim=1)
+        return torch.addmm(own, x, by_rest.t()).index_select(0, slots.place)
 
     def molecules(self, x: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, hidden] -> molecules [B, hidden]."""
