@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from molsam.config import compose
 from molsam.errors import ConfigError
 from molsam.run import start
 from molsam.training import checkpoint
+from molsam.training.loop import Trainer
 from tests.forked import Forked, train_py
 from tests.paths import ROOT
 
@@ -195,6 +197,19 @@ def test_sigterm_saves_a_checkpoint_and_exits_with_143(tmp_path: Path, cache: Pa
     assert "Traceback" not in error
     assert checkpoint.load(tmp_path / "run" / "last" / "checkpoint.safetensors")["step"] > 0
     assert result.read(tmp_path / "run") is None
+
+
+def test_garbage_is_looked_for_only_among_what_training_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen, train_epoch = [], Trainer._train_epoch
+
+    def watched(self: Trainer, interrupts: Any) -> None:
+        frozen.append(gc.get_freeze_count())
+        train_epoch(self, interrupts)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", watched)
+    train(tmp_path)
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_esam_selects_the_molecules_whose_loss_rises_most(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 import time
@@ -51,6 +52,7 @@ class Bench:
         split = make_split(dataset_, self.cfg.split, seed=self.cfg.seed, fold=0)
         self.trainer = make_trainer(self.cfg, training, dataset_, split, Path(tempfile.gettempdir()))
         self.trainer.model.train()
+        gc.freeze()  # as Trainer.fit
         self.size = training.batch_size
         self.steps = self.full_steps()
 
@@ -84,7 +86,7 @@ class Bench:
             graphs += self.step()
         return graphs / (time.perf_counter() - started)
 
-    def parts(self, steps: int = 4 * AHEAD) -> dict[str, float]:
+    def parts(self, steps: int = 2 * AHEAD) -> dict[str, float]:
         """Milliseconds a step of data, forward, backward, optimizer (what else its step takes) and logging; medians.
 
         Of data the mean, because the batches of several steps are cut in one go.

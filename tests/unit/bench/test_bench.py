@@ -71,7 +71,7 @@ def test_a_bench_trains_on_every_molecule_once_an_epoch() -> None:
 
 def test_steps_are_cut_from_the_order_of_the_rows_and_can_begin_anywhere() -> None:
     """As a resume in the middle of an epoch does; a step's micro-batches belong to it."""
-    bench = Bench("gcn", "esol", ["dataset.limit=60", "training.batch_size=2", "training.accumulate=2"])
+    bench = Bench("gcn", "esol", ["dataset.limit=180", "training.batch_size=2", "training.accumulate=2"])
     trainer, order = bench.trainer, bench.trainer.order(0)
     steps = [order[start : start + 4].tolist() for start in range(0, len(order), 4)]
     assert len(steps) == trainer.steps_per_epoch > AHEAD + 1
