@@ -17,9 +17,9 @@ from molsam.data import download as module
 from molsam.data.command import dataset_settings
 from molsam.data.download import download
 from molsam.data.sources import fetch, find, fitting, locate
-from molsam.files import cache_folder
 from molsam.data.table import labels, read_table
 from molsam.errors import ConfigError, DataError, StorageError
+from molsam.files import cache_folder
 from tests.paths import MOLECULENET, needs_moleculenet
 
 CSV = b"smiles,y\nCCO,1.5\nC,2\n"
