@@ -2,8 +2,8 @@
 
 A vector maps each parameter to a tensor of its shape; a parameter that is absent (frozen, or without
 gradient in this pass) counts as zero. Nothing is flattened or copied: the operations run over the list of
-tensors at once (`torch._foreach_*`). A norm or a product becomes one Python float, which costs one
-synchronisation however many parameters there are.
+tensors at once, in C (c/vectors.c) or by `torch._foreach_*`. A norm or a product becomes one Python float, which
+costs one synchronisation however many parameters there are.
 """
 
 from __future__ import annotations
