@@ -1,7 +1,7 @@
 """Loops in C for what torch can only do as many calls; without a C compiler torch does it all the same.
 
 The files of c/ are compiled on first use (some seconds) and kept in the cache folder, for this processor.
-`MOLSAM_KERNELS=torch` turns them off. Who has two ways asks `available(x)`, and calls their functions by `call`.
+`MOLSAM_KERNELS=torch` turns them off. Who has two ways asks `available(x)` or `fits(x)`, and calls their functions by `call`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,13 @@ class _Switch:
 
 
 def available(x: Tensor) -> bool:
-    """Whether c/ can compute with tensors like x: plain float32 or float64 ones of the CPU, without autocast."""
-    plain = type(x) in PLAIN and x.device.type == "cpu" and x.dtype in DTYPES
-    return plain and _Switch.on and not torch.is_autocast_enabled("cpu") and _library(x.dtype) is not None
+    """Whether c/ can compute with tensors like x, and torch would not compute in 16 bits (autocast)."""
+    return fits(x) and not torch.is_autocast_enabled("cpu")
+
+
+def fits(x: Tensor) -> bool:
+    """Whether c/ can compute with tensors like x: plain float32 or float64 ones of the CPU."""
+    return type(x) in PLAIN and x.is_cpu and x.dtype in DTYPES and _Switch.on and _library(x.dtype) is not None
 
 
 @contextlib.contextmanager

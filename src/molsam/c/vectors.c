@@ -6,9 +6,21 @@
 
 /* Vectors over the parameters of a model: lists of `count` tensors of size[k] numbers (optim/vector.py). */
 
-enum { PART = 1 << 13, BLOCK = 1 << 9 };
+#ifdef DOUBLE
+#define square_root sqrt
+#else
+#define square_root sqrtf
+#endif
+
+enum { PART = 1 << 12, BLOCK = 1 << 9 };
 
 static ptrdiff_t parts(ptrdiff_t size) { return (size + PART - 1) / PART; }
+
+/* What follows runs for each part of this thread: number `at` of all, tensor k from number `from` on, n numbers. */
+#define EACH_PART \
+    for (ptrdiff_t k = 0, at = 0; k < count; k++) \
+        for (ptrdiff_t from = 0, n; n = smaller(PART, size[k] - from), from < size[k]; from += PART, at++) \
+            if (at % threads == THREAD)
 
 /* mean = (1 - weight) mean + weight x, exact at both ends */
 static APART void lerp(ptrdiff_t n, real *restrict mean, const real *restrict x, double weight)
@@ -20,30 +32,51 @@ static APART void lerp(ptrdiff_t n, real *restrict mean, const real *restrict x,
         for (ptrdiff_t j = 0; j < n; j++) mean[j] = x[j] - rest * (x[j] - mean[j]);
 }
 
-/* sums [count]: of the squares of x, after x moved by `weight` [1] towards `to` if there is one. A sum is of its parts' sums,
-   in double precision and in order, so that it does not depend on the number of threads. */
+static APART double cubed(ptrdiff_t n, const real *restrict x, const real *restrict y)
+{
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t j = 0; j < n; j++) {
+        real move = x[j] * x[j] * y[j];
+        sum += move * move;
+    }
+    return sum;
+}
+
+static APART double total(ptrdiff_t n, const real *restrict x)
+{
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t j = 0; j < n; j++) sum += x[j];
+    return sum;
+}
+
+/* sums [2, count]: of the squares of x, after x moved by `weight` [1] towards `to` if there is one, or of by^2 x if there
+   is `by`; and of x. A sum is of its parts' sums, in double precision and in order, so that it does not depend on the
+   number of threads. */
 int squares(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const *x, const real *const *to,
-            const double *weight, double *sums)
+            const double *weight, const real *const *by, double *sums)
 {
     ptrdiff_t all = 0;
     for (ptrdiff_t k = 0; k < count; k++) all += parts(size[k]);
-    double *sum = malloc((all + 1) * sizeof(double));
+    double *sum = malloc((2 * all + 1) * sizeof(double));
     if (!sum) return 1;
 #pragma omp parallel num_threads(threads)
-    for (ptrdiff_t k = 0, at = 0; k < count; k++)
-        for (ptrdiff_t from = 0; from < size[k]; from += PART, at++)
-            if (at % threads == THREAD) {
-                ptrdiff_t n = smaller(PART, size[k] - from);
-                sum[at] = 0;
-                for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
-                    ptrdiff_t some = smaller(BLOCK, from + n - j);
-                    if (to) lerp(some, x[k] + j, to[k] + j, *weight);
-                    sum[at] += dot(some, x[k] + j, x[k] + j);
-                }
-            }
+    EACH_PART {
+        sum[at] = sum[all + at] = 0;
+        for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
+            ptrdiff_t some = smaller(BLOCK, from + n - j);
+            if (to) lerp(some, x[k] + j, to[k] + j, *weight);
+            sum[all + at] += total(some, x[k] + j);
+            sum[at] += by ? cubed(some, by[k] + j, x[k] + j) : dot(some, x[k] + j, x[k] + j);
+        }
+    }
     for (ptrdiff_t k = 0, at = 0; k < count; k++) {
-        sums[k] = 0;
-        for (ptrdiff_t end = at + parts(size[k]); at < end; at++) sums[k] += sum[at];
+        sums[k] = sums[count + k] = 0;
+        for (ptrdiff_t end = at + parts(size[k]); at < end; at++) {
+            sums[k] += sum[at];
+            sums[count + k] += sum[all + at];
+        }
     }
     free(sum);
     return 0;
@@ -61,28 +94,63 @@ static inline void stream(real *to, vec value)
 #endif
 }
 
-static APART void move(ptrdiff_t n, const real *restrict x, real factor, const real *restrict y, real *restrict out)
+static APART void move(ptrdiff_t n, const real *x, real factor, const real *y, real *out, int adaptive)
 {
     ptrdiff_t j = 0;
     if ((size_t)out % VECTOR == 0)
-        for (; j + LANES <= n; j += LANES)
-            stream(out + j, *(const vec *)(x + j) + factor * *(const vec *)(y + j));
-    for (; j < n; j++) out[j] = x[j] + factor * y[j];
+        for (; j + LANES <= n; j += LANES) {
+            vec start = *(const vec *)(x + j), way = factor * *(const vec *)(y + j);
+            if (adaptive) way *= start * start;
+            stream(out + j, start + way);
+        }
+    for (; j < n; j++) out[j] = x[j] + (adaptive ? x[j] * x[j] : 1) * (factor * y[j]);
 }
 
-/* out = x + factor [1] direction */
+/* out = x + factor [count] direction, or, if adaptive, x + factor x^2 direction */
 int moved(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, const real *const *x,
-          const real *const *direction, real *const *out, const double *factor)
+          const real *const *direction, real *const *out, const double *factor, ptrdiff_t adaptive)
 {
 #pragma omp parallel num_threads(threads)
     {
-        for (ptrdiff_t k = 0, at = 0; k < count; k++)
-            for (ptrdiff_t from = 0; from < size[k]; from += PART, at++)
-                if (at % threads == THREAD)
-                    move(smaller(PART, size[k] - from), x[k] + from, (real)*factor, direction[k] + from, out[k] + from);
+        EACH_PART move(n, x[k] + from, (real)factor[k], direction[k] + from, out[k] + from, adaptive);
 #ifdef __AVX__
         _mm_sfence();
 #endif
+    }
+    return 0;
+}
+
+/* of one tensor: the constants of its step */
+typedef struct {
+    real beta1, rest1, beta2, rest2, rate, eps, decay, kept;
+} Step;
+
+static APART void
+adam_part(ptrdiff_t n, Step s, real *restrict x, const real *restrict gradient, real *restrict mean, real *restrict square)
+{
+    for (ptrdiff_t j = 0; j < n; j++) {
+        real g = gradient[j] + s.decay * x[j];
+        mean[j] = s.beta1 * mean[j] + s.rest1 * g;
+        square[j] = s.beta2 * square[j] + s.rest2 * g * g;
+        x[j] = s.kept * x[j] - s.rate * mean[j] / (square_root(square[j]) + s.eps);
+    }
+}
+
+/* A step of Adam, or of AdamW if `decoupled`; step [count] are how many each tensor has made, settings [5] the learning
+   rate, beta1, beta2, eps and the weight decay. */
+int adam(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const *x, const real *const *gradient,
+         real *const *mean, real *const *square, float *const *step, const double *settings, ptrdiff_t decoupled)
+{
+    double lr = settings[0], beta1 = settings[1], beta2 = settings[2], decay = settings[4];
+    for (ptrdiff_t k = 0; k < count; k++) *step[k] += 1;
+#pragma omp parallel num_threads(threads)
+    EACH_PART {
+        /* lr (mean / bias) / (sqrt(square / root^2) + eps), with one division a number */
+        double bias = 1 - pow(beta1, *step[k]), root = sqrt(1 - pow(beta2, *step[k]));
+        Step s = {beta1, 1 - beta1, beta2, 1 - beta2, lr / bias * root, settings[3] * root};
+        s.decay = decoupled ? 0 : decay;
+        s.kept = decoupled ? 1 - lr * decay : 1;
+        adam_part(n, s, x[k] + from, gradient[k] + from, mean[k] + from, square[k] + from);
     }
     return 0;
 }

@@ -1,5 +1,6 @@
 """Sharpness-aware optimizers around any `torch.optim` optimizer; they know nothing of molecules."""
 
+from molsam.optim.adam import Adam, AdamW
 from molsam.optim.aesam import AESAM
 from molsam.optim.asam import ASAM
 from molsam.optim.base import Optimizer, StepEvent, StepRecord
@@ -23,6 +24,8 @@ __all__ = [
     "GSAM",
     "RST",
     "SAM",
+    "Adam",
+    "AdamW",
     "FriendlySAM",
     "GraphSAM",
     "GraphSAMRelease",

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from molsam.errors import ConfigError, NumericalError
 from molsam.optim import vector
-from molsam.optim.base_step import BaseStep
+from molsam.optim.hooks import Unrecorded
 from molsam.optim.passes import Closure, NonFinite, Pass, Passes
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.state import load_base, snapshot
@@ -115,7 +115,7 @@ class StepRecord(NamedTuple):
     """the loss or a gradient was not finite and `nonfinite` is "skip": nothing was changed"""
 
 
-class Optimizer(Passes, torch.optim.Optimizer):
+class Optimizer(Passes, Unrecorded):
     """Base of all optimizers here.
 
     Args:
@@ -174,7 +174,6 @@ class Optimizer(Passes, torch.optim.Optimizer):
         self.names = [named.get(p, f"parameter {i}") for i, p in enumerate(self.parameters())]
         """of the parameters, for observers"""
         self.base = base(self.param_groups)
-        self._step_base = BaseStep(self.base)
         self.param_groups = self.base.param_groups
         self.rho_schedule = rho_schedule
         self.steps_per_epoch = steps_per_epoch
@@ -296,10 +295,12 @@ class Optimizer(Passes, torch.optim.Optimizer):
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
             clipped = torch._foreach_mul(list(omega.values()), self.max_grad_norm / norm)
             omega = dict(zip(omega, clipped, strict=True))
-        self._clear()
-        for parameter, gradient in omega.items():
-            parameter.grad = gradient
-        self._step_base()
+        for parameter in self.parameters():
+            gradient = omega.get(parameter)
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+        assert self.base is not None
+        self.base.step()
 
     # ------------------------------------------------------------------ state
 

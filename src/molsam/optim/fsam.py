@@ -19,6 +19,7 @@ from torch import nn
 
 from molsam.optim import vector
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
+from molsam.optim.passes import Pass
 from molsam.optim.sam import SAM
 from molsam.optim.vector import Vector
 
@@ -54,7 +55,7 @@ class FriendlySAM(SAM):
         self._gradient = clean.gradient
         if "m" in self.memory:
             d = vector.combine(clean.gradient, self.memory["m"], -self.sigma)
-            clean = clean._replace(gradient=d, norm=vector.norm(d), norms=None)
+            clean = Pass(clean.loss, d, *vector.measure(d.values()))
         return self.ascend(closure, clean)
 
     def remember(self, gradients: Gradients) -> None:

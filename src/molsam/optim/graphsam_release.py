@@ -33,7 +33,7 @@ from molsam.errors import ConfigError
 from molsam.optim import vector
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
 from molsam.optim.graphsam import DEFAULT_SCHEDULE, GraphSAM
-from molsam.optim.passes import TINY
+from molsam.optim.passes import TINY, Pass
 from molsam.optim.release import release_displacement, release_norm, weighted_pass
 from molsam.optim.schedules import Constant, Release, RhoSchedule
 from molsam.optim.vector import Vector
@@ -79,7 +79,8 @@ class GraphSAMRelease(GraphSAM):
         schedule = cumulative(rho_schedule, ", or optimizer.cumulative_rho=false") if cumulative_rho else rho_schedule
         super().__init__(params, base, rho_schedule=schedule, **settings)
         self.radius = self.param_groups[0]["initial_rho"] if radius is None else radius
-        self._norms: list[float] = []
+        self._lengths: list[float] = []
+        """of the step's omega"""
 
     def is_plain(self) -> bool:
         """Only if rho is 0 from the start: where it has shrunk to nothing, the loss weighting is left."""
@@ -101,10 +102,11 @@ class GraphSAMRelease(GraphSAM):
             scale = group["rho"] / (size + 1e-12) if self.zeroed_norm or size > 0 else 0.0
             shrunk = group["rho"] / group["initial_rho"] if group["initial_rho"] > 0 else 0.0
             radius = self.radius * shrunk if self.clip_per_tensor else None
-            displaced |= release_displacement(eps, group["params"], ours * scale, radius, self.adaptive)
+            way = eps, group["params"], ours * scale, radius
+            displaced |= release_displacement(*way, self.adaptive, self._room)
         with self.displaced_to(list(displaced), list(displaced.values())):
             omega = weighted_pass(self, closure, self.loss_weighted)
-        self._norms = vector.norms(omega.gradient.values()) if omega.norms is None else omega.norms
+        self._lengths = lengths(omega) if self.normalize_per_tensor else []
         return Gradients(eps, norm, omega.gradient, omega.norm, ours)
 
     def remember(self, gradients: Gradients) -> None:
@@ -119,21 +121,19 @@ class GraphSAMRelease(GraphSAM):
         if self.scale < SMALL:
             torch._foreach_mul_(list(eps.values()), self.scale)
             self.scale = 1.0
-        for (parameter, tensor), length in zip(omega.items(), self._lengths(omega), strict=True):
-            factor = (1 - self.beta) / length / self.scale
-            if parameter in eps:
-                eps[parameter].add_(tensor, alpha=factor)
-            else:
-                eps[parameter] = tensor * factor
+        factors = [(1 - self.beta) / length / self.scale for length in self._lengths[: len(omega)]]
+        for parameter in omega.keys() - eps.keys():
+            eps[parameter] = torch.zeros_like(omega[parameter])
+        vector.add_([eps[parameter] for parameter in omega], list(omega.values()), factors)
         self.memory["eps"] = eps
 
-    def _lengths(self, omega: Vector) -> list[float]:
-        """norm(omega + 1e-8) of each tensor, its square written out, which needs no shifted copy."""
-        if not omega:
-            return []
-        sums = vector.total([t.sum(dtype=torch.float32 if t.dtype in vector.HALF else None) for t in omega.values()])
-        known = zip(self._norms, sums.tolist(), map(Tensor.numel, omega.values()), strict=True)
-        return [math.sqrt(max(norm**2 + 2e-8 * sum_ + 1e-16 * count, TINY)) for norm, sum_, count in known]
+
+def lengths(made: Pass) -> list[float]:
+    """norm(g + 1e-8) of each tensor of a pass's gradient, its square written out, which needs no shifted copy."""
+    tensors = list(made.gradient.values())
+    sums = vector.sums(tensors) if made.sums is None else made.sums
+    known = zip(made.norms, sums, map(Tensor.numel, tensors), strict=True)
+    return [math.sqrt(max(norm**2 + 2e-8 * sum_ + 1e-16 * count, TINY)) for norm, sum_, count in known]
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:

@@ -67,7 +67,7 @@ class LookSAM(SAM):
         g_v = self.memory["g_v"]
         if self.per_tensor:
             shared = [p for p in g if p in g_v]
-            lengths = zip(vector.norms(g[p] for p in shared), vector.norms(g_v[p] for p in shared), strict=True)
+            lengths = zip(*(vector.measure(vec[p] for p in shared).norms for vec in (g, g_v)), strict=True)
             pushes = torch._foreach_mul([g_v[p] for p in shared], [one / (other + 1e-8) for one, other in lengths])
             omega = vector.combine(g, dict(zip(shared, pushes, strict=True)), self.alpha)
         else:

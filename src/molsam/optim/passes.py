@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -27,8 +27,10 @@ class Pass(NamedTuple):
     gradient: Vector
     norm: float
     """of the gradient, over all parameters"""
-    norms: list[float] | None
-    """of the gradient's tensors, if they were measured one by one"""
+    norms: list[float]
+    """of the gradient's tensors"""
+    sums: Sequence[float] | None
+    """of the gradient's tensors, if they are known"""
 
 
 class NonFinite(Exception):  # noqa: N818 - `Optimizer.step` turns it into a skipped step or a NumericalError
@@ -59,14 +61,14 @@ class Passes:
         self._loss_perturbed: Tensor | None = None
 
     def evaluate(self, closure: Closure) -> Pass:
-        """One pass at the present weights. The caller owns its gradient tensors; `.grad` is left empty."""
+        """One pass at the present weights. The caller owns its gradient tensors: the next pass makes new ones."""
         self._clear()
         with self._repetition() if self._made else nullcontext():
             if not self._made and self.same_noise:
                 self._noise = noise_state(self._devices())
             loss = call(closure)
-        gradient = self._take_gradients()
-        made = Pass(loss, gradient, *vector.measure(gradient))
+        gradient = self._gradients()
+        made = Pass(loss, gradient, *vector.measure(gradient.values()))
         self._made.append(made)
         self.passes += 1
         if self._displaced:
@@ -92,7 +94,8 @@ class Passes:
         for group in self.param_groups if norm > TINY else ():
             moving = [p for p in group["params"] if p in direction] if group["rho"] > 0 else []
             parameters += moving
-            copies += vector.moved(moving, [direction[p] for p in moving], group["rho"] / norm, room)
+            factors = [group["rho"] / norm] * len(moving)
+            copies += vector.moved(moving, [direction[p] for p in moving], factors, room)
         return self.displaced_to(parameters, copies)
 
     @contextmanager
@@ -155,21 +158,16 @@ class Passes:
         for parameter in self.parameters():
             parameter.grad = None
 
-    def _take_gradients(self) -> Vector:
-        """The gradients, owned by the caller: a closure that zeroes `.grad` in place cannot reach them."""
-        taken: Vector = {}
-        for parameter in self.parameters():
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            if gradient.layout is not torch.strided:
-                raise ConfigError(
-                    f"A parameter of shape {tuple(parameter.shape)} has a sparse gradient, which these "
-                    "optimizers do not take; build its layer with sparse=False."
-                )
-            taken[parameter] = gradient
-            parameter.grad = None
-        return taken
+    def _gradients(self) -> Vector:
+        """What a pass left in `.grad`."""
+        found = {parameter: grad for parameter in self.parameters() if (grad := parameter.grad) is not None}
+        if not all(grad.layout is torch.strided for grad in found.values()):
+            shapes = [tuple(p.shape) for p, grad in found.items() if grad.layout is not torch.strided]
+            raise ConfigError(
+                f"A parameter of shape {shapes[0]} has a sparse gradient, which these optimizers do not take; build its "
+                "layer with sparse=False."
+            )
+        return found
 
 
 def call(closure: Closure) -> Tensor:

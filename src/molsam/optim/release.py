@@ -19,26 +19,17 @@ def release_norm(gradient: Vector, adaptive: bool) -> float:
 
 
 def release_displacement(
-    direction: Vector, parameters: list[Tensor], scale: float, radius: float | None, adaptive: bool
+    direction: Vector, parameters: list[Tensor], scale: float, radius: float | None, adaptive: bool, room: Vector
 ) -> Vector:
     """The displaced weights theta + scale * (theta^2 if adaptive) * direction, each tensor's displacement cut to the
-    norm `radius` (None: not cut)."""
+    norm `radius` (None: not cut), in the memory `room`."""
     moving = [parameter for parameter in parameters if parameter in direction]
-    if not moving:
-        return {}
-    moves = [direction[p] for p in moving]
-    if adaptive:
-        squares = torch._foreach_mul(moving, moving)
-        torch._foreach_mul_(squares, moves)
-        moves = list(squares)
+    ways = [direction[p] for p in moving]
     factors = [scale] * len(moving)
     if radius is not None:
-        lengths = vector.norms(moves)
+        lengths = vector.adaptive_norms(moving, ways) if adaptive else vector.measure(ways).norms
         factors = [radius / length if scale * length > radius else scale for length in lengths]
-    return {
-        p: torch.add(p, move, alpha=factor, out=move if adaptive else None)
-        for p, move, factor in zip(moving, moves, factors, strict=True)
-    }
+    return dict(zip(moving, vector.moved(moving, ways, factors, room, adaptive), strict=True))
 
 
 def weighted_pass(passes: Passes, closure: Closure, weighted: bool) -> Pass:
@@ -53,4 +44,5 @@ def weighted_pass(passes: Passes, closure: Closure, weighted: bool) -> Pass:
     weight = float(made.loss)
     if made.gradient:
         torch._foreach_mul_(list(made.gradient.values()), weight)
-    return made._replace(norm=made.norm * abs(weight), norms=None)
+    size = abs(weight)
+    return made._replace(norm=made.norm * size, norms=[norm * size for norm in made.norms], sums=None)

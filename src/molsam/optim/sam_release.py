@@ -58,7 +58,8 @@ class SAMRelease(Optimizer):
         for group in self.param_groups:
             initial = group["initial_rho"]
             radius = self.radius * group["rho"] / initial if initial > 0 else 0.0
-            displaced |= release_displacement(clean.gradient, group["params"], initial / size, radius, self.adaptive)
+            way = clean.gradient, group["params"], initial / size, radius
+            displaced |= release_displacement(*way, self.adaptive, self._room)
         with self.displaced_to(list(displaced), list(displaced.values())):
             omega = weighted_pass(self, closure, self.loss_weighted)
         return Gradients(clean.gradient, clean.norm, omega.gradient, omega.norm)

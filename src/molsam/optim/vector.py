@@ -12,6 +12,7 @@ import math
 from array import array
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from molsam import kernels
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
 
-KIND = attrgetter("dtype", "is_cpu")
+DTYPE, IS_CPU = attrgetter("dtype"), attrgetter("is_cpu")
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -35,26 +36,49 @@ def total(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(parts))
 
 
-def norms(tensors: Iterable[Tensor]) -> list[float]:
-    """Euclidean norm of each tensor, in its own precision or a higher one (16 bits would ruin it)."""
+class Measure(NamedTuple):
+    """What one pass over a list of tensors tells."""
+
+    norm: float
+    """over all of them"""
+    norms: list[float]
+    """of each"""
+    sums: Sequence[float] | None
+    """of the numbers of each; None if that would take another pass"""
+
+
+def measure(tensors: Iterable[Tensor]) -> Measure:
+    """Euclidean norms, in the tensors' own precision or a higher one (16 bits would ruin them); no epsilon is added."""
     tensors = list(tensors)
-    if sizes := _sizes(tensors):
-        return list(map(math.sqrt, _squares(sizes, tensors)))
+    if counts := sizes(tensors):
+        found = _squares(counts, tensors)
+        each = list(map(math.sqrt, found[: len(tensors)]))
+        return Measure(math.hypot(*each), each, found[len(tensors) :])
+    each = []
     if any(tensor.dtype in HALF for tensor in tensors):
-        each = [torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]
-        return total(each).tolist()
-    return total(torch._foreach_norm(tensors)).tolist() if tensors else []
+        parts = [torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]
+        each = total(parts).tolist()
+    elif tensors:
+        each = total(torch._foreach_norm(tensors)).tolist()
+    return Measure(math.hypot(*each), each, None)
 
 
 def norm(vector: Vector) -> float:
-    """Euclidean norm over all parameters; no epsilon is added."""
-    return measure(vector)[0]
+    """Euclidean norm over all parameters."""
+    return measure(vector.values()).norm
 
 
-def measure(vector: Vector) -> tuple[float, list[float]]:
-    """Euclidean norm over all parameters, and of each tensor."""
-    each = norms(vector.values())
-    return math.hypot(*each), each
+def sums(tensors: list[Tensor]) -> list[float]:
+    """The sum of the numbers of each tensor."""
+    each: list[float] = total([t.sum(dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]).tolist()
+    return each
+
+
+def adaptive_norms(tensors: list[Tensor], direction: list[Tensor]) -> list[float]:
+    """Euclidean norm of each tensor's square times direction."""
+    if counts := sizes(tensors, direction):
+        return list(map(math.sqrt, _squares(counts, direction, by=tensors)[: len(tensors)]))
+    return measure(_adaptive(tensors, direction)).norms
 
 
 def dot(left: Vector, right: Vector) -> float:
@@ -79,8 +103,8 @@ def average_(mean: Vector, new: Vector, weight: float) -> float:
     """(1 - weight) * mean + weight * new, in place where `mean` has the parameter; returns its norm."""
     shared = [parameter for parameter in mean if parameter in new]
     moving, targets = [mean[p] for p in shared], [new[p] for p in shared]
-    if len(shared) == len(mean) == len(new) and (sizes := _sizes(moving, targets)):
-        return math.sqrt(sum(_squares(sizes, moving, targets, weight)))
+    if len(shared) == len(mean) == len(new) and (counts := sizes(moving, targets)):
+        return math.sqrt(sum(_squares(counts, moving, targets, weight)[: len(moving)]))
     if shared:
         torch._foreach_lerp_(moving, targets, weight)
     rest = [tensor for parameter, tensor in mean.items() if parameter not in new]
@@ -90,41 +114,84 @@ def average_(mean: Vector, new: Vector, weight: float) -> float:
     return norm(mean)
 
 
-def moved(tensors: list[Tensor], direction: list[Tensor], factor: float, room: Vector) -> Sequence[Tensor]:
-    """tensors + factor * direction, as new ones, or written over what this function has put into `room`."""
+def moved(
+    tensors: list[Tensor], direction: list[Tensor], factors: Sequence[float], room: Vector, adaptive: bool = False
+) -> Sequence[Tensor]:
+    """tensors + factor * (tensors^2 if adaptive) * direction, each with its own factor, as new ones, or written over
+    what this function has put into `room`."""
     if not tensors:
         return ()
-    if kernels.available(tensors[0]):
+    if kernels.fits(tensors[0]):
         out = [room[x] if x in room else room.setdefault(x, torch.empty_like(x)) for x in tensors]
-        if sizes := _sizes(tensors, direction, out):
-            addresses = map(_addresses, (tensors, direction, out))
-            kernels.call("moved", tensors[0].dtype, len(tensors), sizes, *addresses, array("d", [factor]))
+        if _move(tensors, direction, factors, out, adaptive):
             return out
         room.clear()  # perhaps it is of other shapes or precision
-    return torch._foreach_add(tensors, direction, alpha=factor)
+    if not adaptive and len(set(factors)) == 1:
+        return torch._foreach_add(tensors, direction, alpha=factors[0])
+    ways = torch._foreach_mul(_adaptive(tensors, direction) if adaptive else direction, list(factors))
+    torch._foreach_add_(ways, tensors)
+    return ways
+
+
+def add_(tensors: list[Tensor], direction: list[Tensor], factors: Sequence[float]) -> None:
+    """tensors + factor * direction in place, each with its own factor."""
+    if not _move(tensors, direction, factors, tensors):
+        for tensor, way, factor in zip(tensors, direction, factors, strict=True):
+            tensor.add_(way, alpha=factor)
+
+
+def _move(
+    tensors: list[Tensor], direction: list[Tensor], factors: Sequence[float], out: list[Tensor], adaptive: bool = False
+) -> bool:
+    """Whether C did what `moved` says."""
+    counts = sizes(tensors, direction, out)
+    if counts is not None:
+        where = map(addresses, (tensors, direction, out))
+        kernels.call("moved", tensors[0].dtype, len(tensors), counts, *where, array("d", factors), int(adaptive))
+    return counts is not None
+
+
+def _adaptive(tensors: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
+    """tensors^2 * direction"""
+    squares = torch._foreach_mul(tensors, tensors)
+    torch._foreach_mul_(squares, direction)
+    return list(squares)
 
 
 def _squares(
-    sizes: array[int], x: Sequence[Tensor], to: Sequence[Tensor] | None = None, weight: float = 0.0
+    counts: array[int],
+    x: Sequence[Tensor],
+    to: Sequence[Tensor] | None = None,
+    weight: float = 0.0,
+    by: Sequence[Tensor] | None = None,
 ) -> array[float]:
-    """Sum of the squares of each tensor, after it moved towards that in `to`: (1 - weight) x + weight to."""
-    sums = array("d", bytes(8 * len(x)))
-    towards = 0 if to is None else _addresses(to)
-    kernels.call("squares", x[0].dtype, len(x), sizes, _addresses(x), towards, array("d", [weight]), sums)
+    """Of each tensor the sum of squares, after it moved towards that in `to`: (1 - weight) x + weight to; or of the squares
+    of by^2 x. After these the sum of each."""
+    sums = array("d", bytes(16 * len(x)))
+    towards, scaled = (0 if tensors is None else addresses(tensors) for tensors in (to, by))
+    kernels.call("squares", x[0].dtype, len(x), counts, addresses(x), towards, array("d", [weight]), scaled, sums)
     return sums
 
 
-def _sizes(*lists: Sequence[Tensor]) -> array[int] | None:
+def sizes(*lists: Sequence[Tensor]) -> array[int] | None:
     """How many numbers the tensors have, if C computes with these lists: contiguous ones of the CPU, alike in size and
     precision."""
-    if not lists[0] or not kernels.available(lists[0][0]):
+    first = lists[0]
+    if not first or not kernels.fits(first[0]):
         return None
-    alike = len({kind for tensors in lists for kind in map(KIND, tensors)}) == 1
-    sizes, *others = (array("q", list(map(Tensor.numel, tensors))) for tensors in lists)
-    if alike and all(all(map(Tensor.is_contiguous, tensors)) for tensors in lists) and all(s == sizes for s in others):
-        return sizes
-    return None
+    tensors = [tensor for one in lists for tensor in one]
+    if (
+        len(set(map(DTYPE, tensors))) > 1
+        or not all(map(IS_CPU, tensors))
+        or not all(map(Tensor.is_contiguous, tensors))
+    ):
+        return None
+    counts = list(map(Tensor.numel, tensors))
+    if len(lists) > 1 and counts != counts[: len(first)] * len(lists):
+        return None
+    return array("q", counts[: len(first)])
 
 
-def _addresses(tensors: Sequence[Tensor]) -> array[int]:
+def addresses(tensors: Sequence[Tensor]) -> array[int]:
+    """Where each tensor's numbers are in memory."""
     return array("q", list(map(Tensor.data_ptr, tensors)))

@@ -59,13 +59,15 @@ def test_vectors_over_different_parameters() -> None:
 @pytest.mark.parametrize("dtype", RTOL)
 def test_norms_are_their_definition(dtype: torch.dtype) -> None:
     values = tensors(0, dtype)
-    exact = [float(value.double().square().sum().sqrt()) for value in values]
-    assert vector.norms(values) == pytest.approx(exact, rel=RTOL[dtype])
-    assert vector.norm(over(values)) == pytest.approx(math.hypot(*exact), rel=RTOL[dtype])
-    values[0] = values[0].t()  # which C does not take
-    norm, each = vector.measure(over(values))
-    assert each == pytest.approx(exact, rel=RTOL[dtype])
-    assert norm == pytest.approx(math.hypot(*exact), rel=RTOL[dtype])
+    for _ in range(2):
+        exact = [float(value.double().square().sum().sqrt()) for value in values]
+        norm, each, sums = vector.measure(values)
+        assert each == pytest.approx(exact, rel=RTOL[dtype])
+        assert norm == pytest.approx(math.hypot(*exact), rel=RTOL[dtype])
+        totals = [float(value.double().sum()) for value in values]
+        assert sums is None or list(sums) == pytest.approx(totals, abs=30 * RTOL[dtype])
+        assert vector.sums(values) == pytest.approx(totals, abs=100 * RTOL[dtype])
+        values[0] = values[0].t()  # which C does not take
 
 
 @pytest.mark.usefixtures("threads")
@@ -83,13 +85,19 @@ def test_an_average_is_its_definition(weight: float, dtype: torch.dtype) -> None
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("dtype", RTOL)
-def test_a_displacement_is_its_definition_in_memory_used_again(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_displacement_is_its_definition_in_memory_used_again(adaptive: bool, dtype: torch.dtype) -> None:
     start, room = tensors(3, dtype), vector.Vector()
     before = [x.clone() for x in start]
-    for seed, factor in ((4, 0.3), (5, -2.0)):
+    for seed, factors in ((4, [0.3] * len(start)), (5, [-2.0 * k for k in range(len(start))])):
         direction = tensors(seed, dtype)
-        for got, x, d in zip(vector.moved(start, direction, factor, room), before, direction, strict=True):
-            torch.testing.assert_close(got.double(), x.double() + factor * d.double(), rtol=0, atol=10 * RTOL[dtype])
+        ways = [(x.double() ** 2 if adaptive else 1) * d.double() for x, d in zip(before, direction, strict=True)]
+        moved = vector.moved(start, direction, factors, room, adaptive)
+        for got, x, factor, way in zip(moved, before, factors, ways, strict=True):
+            torch.testing.assert_close(got.double(), x + factor * way, rtol=10 * RTOL[dtype], atol=10 * RTOL[dtype])
+        if adaptive:
+            lengths = [float(way.norm()) for way in ways]
+            assert vector.adaptive_norms(start, direction) == pytest.approx(lengths, rel=3 * RTOL[dtype])
     assert all(map(torch.equal, start, before))
 
 

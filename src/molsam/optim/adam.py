@@ -1,0 +1,138 @@
+"""Adam and AdamW as torch has them, at one call a step: of C (c/vectors.c), or of torch's fused kernel without a compiler.
+
+For a small model torch's step takes four times as long as its arithmetic: it gathers the state anew and counts the
+steps tensor by tensor. Here the lists are kept from step to step. The state is torch's, so that either can go on from
+the other's; C rounds differently from torch's kernel, as that does on another processor.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from molsam import kernels
+from molsam.optim import vector
+from molsam.optim.hooks import Unrecorded, unhooked
+
+OTHERWISE = ("amsgrad", "maximize", "capturable", "differentiable")
+"""settings under which torch does more"""
+GRADIENT = attrgetter("grad")
+
+
+class _State(NamedTuple):
+    """Of the parameters of a group that have a gradient: floating-point ones of the CPU, all of one dtype."""
+
+    parameters: list[Tensor]
+    places: array[int]
+    """where the parameters are in memory: elsewhere, they may be of another kind"""
+    sizes: array[int] | None
+    """how many numbers each has; None if C cannot compute with them"""
+    exp_avg: list[Tensor]
+    exp_avg_sq: list[Tensor]
+    step: list[Tensor]
+    """float32 []"""
+    moments: tuple[array[int], array[int], array[int]]
+    """addresses of the last three"""
+
+
+class _OneCall(Unrecorded):
+    """The step of Adam and AdamW."""
+
+    _states: dict[int, _State]
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step; what torch's step takes and returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        states = [self._state(place, group) for place, group in enumerate(self.param_groups)]
+        if None in states:
+            unhooked(super().step)()
+            return loss
+        for group, state in zip(self.param_groups, states, strict=True):
+            if state is not None and state.parameters:
+                self._update(group, state)
+        return loss
+
+    def _update(self, group: dict[str, Any], state: _State) -> None:
+        (beta1, beta2), decay = group["betas"], group["weight_decay"]
+        decoupled = isinstance(self, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
+        gradients = list(map(GRADIENT, state.parameters))
+        first = state.parameters[0]
+        torch.autograd.graph.increment_version(state.parameters)
+        if state.sizes and kernels.fits(first) and all(map(Tensor.is_contiguous, gradients)):
+            settings = array("d", [group["lr"], beta1, beta2, group["eps"], decay])
+            where = state.places, vector.addresses(gradients), *state.moments
+            kernels.call("adam", first.dtype, len(gradients), state.sizes, *where, settings, int(decoupled))
+            return
+        with torch.no_grad():
+            torch._foreach_add_(state.step, 1)
+            (torch._fused_adamw_ if decoupled else torch._fused_adam_)(
+                state.parameters,
+                gradients,
+                state.exp_avg,
+                state.exp_avg_sq,
+                [],
+                state.step,
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=decay,
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+                grad_scale=None,
+                found_inf=None,
+            )
+
+    def _state(self, place: int, group: dict[str, Any]) -> _State | None:
+        """The state of a group's parameters with a gradient; what was kept, unless others have one, a parameter moved in
+        memory, or a state was loaded. None if torch would do more than call its fused kernel."""
+        if not group["fused"] or isinstance(group["lr"], Tensor) or any(map(group.__getitem__, OTHERWISE)):
+            return None
+        parameters = [p for p in group["params"] if p.grad is not None]
+        kept = self.__dict__.setdefault("_states", {}).get(place)
+        if kept is not None and self._is_current(kept, parameters):
+            return kept
+        if not all(p.is_cpu and p.is_floating_point() and p.dtype == parameters[0].dtype for p in parameters):
+            return None
+        self._states[place] = made = self._gather(parameters)
+        return made
+
+    def _is_current(self, kept: _State, parameters: list[Tensor]) -> bool:
+        if len(parameters) != len(kept.parameters) or vector.addresses(parameters) != kept.places:
+            return False
+        same = list(map(id, parameters)) == list(map(id, kept.parameters))
+        return same and (not parameters or self.state[parameters[0]].get("exp_avg") is kept.exp_avg[0])
+
+    def _gather(self, parameters: list[Tensor]) -> _State:
+        """The state of these parameters, made if there is none."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                zeros = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
+                names = ("step", "exp_avg", "exp_avg_sq")
+                self.state[parameter] = dict(zip(names, (torch.zeros((), dtype=torch.float32), *zeros), strict=True))
+        own = [self.state[parameter] for parameter in parameters]
+        exp_avg, exp_avg_sq = ([one[name] for one in own] for name in ("exp_avg", "exp_avg_sq"))
+        step = [one["step"] for one in own]
+        plain = all(one.is_cpu and one.dtype == torch.float32 for one in step)
+        sizes = vector.sizes(parameters, exp_avg, exp_avg_sq) if plain else None
+        moments = vector.addresses(exp_avg), vector.addresses(exp_avg_sq), vector.addresses(step)
+        return _State(parameters, vector.addresses(parameters), sizes, exp_avg, exp_avg_sq, step, moments)
+
+
+class Adam(_OneCall, torch.optim.Adam):
+    """torch.optim.Adam with `fused=True`, faster on a CPU for small models; Kingma and Ba, ICLR 2015, algorithm 1.
+
+    The arguments are torch's. With fused=False, and with settings under which torch does more, it is torch's.
+    """
+
+
+class AdamW(_OneCall, torch.optim.AdamW):
+    """torch.optim.AdamW in the same way; Loshchilov and Hutter, ICLR 2019, algorithm 2."""
