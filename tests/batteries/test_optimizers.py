@@ -45,7 +45,8 @@ def test_plain_is_torch_itself(name: str) -> None:
         theirs.losses().mean().backward()
         bare.step()
     for a, b in zip(ours.model.state_dict().values(), theirs.model.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
+        # C rounds in another order than torch's fused kernel.
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

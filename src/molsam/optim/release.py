@@ -24,6 +24,8 @@ def release_displacement(
     """The displaced weights theta + scale * (theta^2 if adaptive) * direction, each tensor's displacement cut to the
     norm `radius` (None: not cut), in the memory `room`."""
     moving = [parameter for parameter in parameters if parameter in direction]
+    if not moving:
+        return {}
     ways = [direction[p] for p in moving]
     factors = [scale] * len(moving)
     if radius is not None:
