@@ -12,8 +12,10 @@
 #ifdef _OPENMP
 #include <omp.h>
 #define THREAD omp_get_thread_num()
+#define THREADS omp_get_num_threads() /* perhaps fewer than were asked for */
 #else
 #define THREAD 0
+#define THREADS 1
 #endif
 
 #ifdef DOUBLE
@@ -76,11 +78,13 @@ static inline void
 pack(real *out, const real *m, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t by_row, ptrdiff_t by_column)
 {
     for (ptrdiff_t from = 0; from < padded(columns); from += PANEL) {
-        ptrdiff_t width = smaller(PANEL, padded(columns) - from);
-        for (ptrdiff_t i = 0; i < rows; i++)
-            for (ptrdiff_t j = 0; j < width; j++)
-                out[i * width + j] = from + j < columns ? m[i * by_row + (from + j) * by_column] : 0;
-        out += rows * width;
+        ptrdiff_t width = smaller(PANEL, padded(columns) - from), there = smaller(width, columns - from);
+        for (ptrdiff_t i = 0; i < rows; i++, out += width) {
+            const real *row = m + i * by_row + from * by_column;
+            if (by_column == 1) memcpy(out, row, there * sizeof *out);
+            else for (ptrdiff_t j = 0; j < there; j++) out[j] = row[j * by_column];
+            for (ptrdiff_t j = there; j < width; j++) out[j] = 0;
+        }
     }
 }
 
@@ -89,6 +93,12 @@ typedef struct {
     const real *const *a;
     ptrdiff_t step, inner;
 } Left;
+
+/* a[i] = the address of row i, `stride` numbers apart */
+static inline void spread(ptrdiff_t rows, const real **a, const real *first, ptrdiff_t stride)
+{
+    for (ptrdiff_t i = 0; i < rows; i++) a[i] = first + i * stride;
+}
 
 /* out [rows, columns, rows `stride` apart] = (more ? out : 0) + left times b; whole vectors of columns are written.
 
@@ -108,4 +118,23 @@ static APART real dot(ptrdiff_t n, const real *restrict x, const real *restrict 
 #pragma omp simd reduction(+ : sum)
     for (ptrdiff_t j = 0; j < n; j++) sum += x[j] * y[j];
     return sum;
+}
+
+static APART real total(ptrdiff_t n, const real *restrict x)
+{
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t j = 0; j < n; j++) sum += x[j];
+    return sum;
+}
+
+/* rows [rows, columns] = the sum over the threads' own [rows, stride], which lie `size` numbers apart; of the calling
+   thread's share of the rows */
+static APART void
+reduce(ptrdiff_t rows, ptrdiff_t columns, real *restrict out, const real *restrict own, ptrdiff_t stride, ptrdiff_t size)
+{
+    for (ptrdiff_t i = THREAD; i < rows; i += THREADS) {
+        memcpy(out + i * columns, own + i * stride, columns * sizeof *out);
+        for (ptrdiff_t k = 1; k < THREADS; k++) add(columns, out + i * columns, own + k * size + i * stride);
+    }
 }

@@ -20,7 +20,7 @@ static ptrdiff_t parts(ptrdiff_t size) { return (size + PART - 1) / PART; }
 #define EACH_PART \
     for (ptrdiff_t k = 0, at = 0; k < count; k++) \
         for (ptrdiff_t from = 0, n; n = smaller(PART, size[k] - from), from < size[k]; from += PART, at++) \
-            if (at % threads == THREAD)
+            if (at % THREADS == THREAD)
 
 /* mean = (1 - weight) mean + weight x, exact at both ends */
 static APART void lerp(ptrdiff_t n, real *restrict mean, const real *restrict x, double weight)
@@ -40,14 +40,6 @@ static APART double cubed(ptrdiff_t n, const real *restrict x, const real *restr
         real move = x[j] * x[j] * y[j];
         sum += move * move;
     }
-    return sum;
-}
-
-static APART double total(ptrdiff_t n, const real *restrict x)
-{
-    real sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (ptrdiff_t j = 0; j < n; j++) sum += x[j];
     return sum;
 }
 
@@ -147,9 +139,8 @@ int adam(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const 
     EACH_PART {
         /* lr (mean / bias) / (sqrt(square / root^2) + eps), with one division a number */
         double bias = 1 - pow(beta1, *step[k]), root = sqrt(1 - pow(beta2, *step[k]));
-        Step s = {beta1, 1 - beta1, beta2, 1 - beta2, lr / bias * root, settings[3] * root};
-        s.decay = decoupled ? 0 : decay;
-        s.kept = decoupled ? 1 - lr * decay : 1;
+        Step s = {beta1, 1 - beta1, beta2, 1 - beta2, lr / bias * root, settings[3] * root,
+                  decoupled ? 0 : decay, decoupled ? 1 - lr * decay : 1};
         adam_part(n, s, x[k] + from, gradient[k] + from, mean[k] + from, square[k] + from);
     }
     return 0;

@@ -109,7 +109,7 @@ class Grover(MoleculeModel):
         _check(given, **sizes, head_layers=head_layers)
         self.hidden_size, self.depth, self.n_heads, self.n_blocks = hidden_size, depth, n_heads, n_blocks
         self.activation, self.bias, self.dist_coff, self.padding = activation, bias, dist_coff, padding
-        self.dynamic_depth = dynamic_depth == "truncnorm"
+        self.dynamic_depth, self.dropout = dynamic_depth == "truncnorm", dropout
         # A buffer, because weights trained with the padding row must be used with it wherever they are loaded.
         self.register_buffer("reference_padding", torch.tensor(padding == "reference"))
 
@@ -142,23 +142,25 @@ class Grover(MoleculeModel):
     def encode(self, batch: MoleculeBatch, depths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Atoms [N, hidden_size] by way of the atoms' and of the bonds' encoder."""
         padding = bool(self.reference_padding)
-        graph = Neighbourhood.of(batch, padding)
+        if depths is None:
+            depths = self.draw_depths()
+        node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()
+        # Equal states would have to be dropped alike.
+        steps = None if self.training and self.dropout else (_steps(node_depths), _steps(edge_depths))
+        graph = Neighbourhood.of(batch, padding, steps)
         nodes = Rows(batch.node_table, batch.node_type)
         sources = Rows(batch.node_table, batch.node_type.index_select(0, batch.src))
         edges = Rows(batch.edge_table, batch.edge_type)
         if padding:
             nodes, sources, edges = (rows.padded() for rows in (nodes, sources, edges))
-        if depths is None:
-            depths = self.draw_depths()
-        node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()
-        atoms = self.node_input(nodes)
+        atoms = self.node_input(nodes.at(graph.atom_rows))
         for block, of_block in zip(self.node_blocks, node_depths, strict=True):
             atoms = block(atoms, graph.atoms, of_block)
-        bonds = self.edge_input(sources, edges)
+        bonds = self.edge_input(sources.at(graph.bond_rows), edges.at(graph.bond_rows))
         for block, of_block in zip(self.edge_blocks, edge_depths, strict=True):
             bonds = block(bonds, graph.bonds, of_block)
         n = batch.n_atoms
-        from_atoms = self.from_atoms(nodes, graph.atoms.sum(atoms))
+        from_atoms = self.from_atoms(nodes, graph.around.sum(atoms))
         return from_atoms[:n], self.from_bonds(nodes, graph.entering.sum(bonds))[:n]
 
     def draw_depths(self) -> Tensor:
@@ -241,6 +243,11 @@ class Grover(MoleculeModel):
         # A head has one activation; a state dict repeats its PReLU slope after every layer.
         for layer_index in range(1, len(self.atom_head.layers) - 1):
             yield f"mol_atom_from_*_ffn.{3 * layer_index + 2}.weight"
+
+
+def _steps(depths: list[list[int]]) -> int:
+    """The most steps that messages are passed in all blocks together."""
+    return sum(max(max(of_block) - 1, 0) for of_block in depths)
 
 
 _STACKED = {"W_h": "W_h.weight", "b_h": "W_h.bias", "act.weight": "act_func.weight"}

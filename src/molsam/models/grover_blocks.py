@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molsam.models import grover_compiled as compiled
 from molsam.models.grover_encoders import Plan, encode, plain_encode
 from molsam.models.grover_graph import Neighbours
-from molsam.models.layers.activation import activation, elementwise
+from molsam.models.layers.activation import Elementwise, activation, elementwise
 from molsam.models.layers.head_attention import head_attention, plain_head_attention
 
 
@@ -26,6 +27,10 @@ class Rows(NamedTuple):
     def linear(self, W: Tensor, b: Tensor | None = None) -> Tensor:
         """W [h, f], b [h] or None -> [n, h]."""
         return F.linear(self.table, W, b).index_select(0, self.kind)
+
+    def at(self, rows: Tensor | None) -> Rows:
+        """Some of the rows; None: all."""
+        return self if rows is None else Rows(self.table, self.kind.index_select(0, rows))
 
     def padded(self) -> Rows:
         """With a row of zeros at the end."""
@@ -50,11 +55,14 @@ class InputLayer(nn.Module):
         if self.identity:
             return torch.cat([part.table.index_select(0, part.kind) for part in parts], dim=1)
         W, *rest = self.W_i.weight.split([part.table.shape[1] for part in parts], dim=1)
-        x = first.linear(W, self.W_i.bias)
-        for part, w in zip(others, rest, strict=True):
-            x = x + part.linear(w)
-        x = self.act(x)
-        return F.dropout(self.norm(x), self.dropout, self.training)
+        if not others:
+            x = self.norm(self.act(F.linear(first.table, W, self.W_i.bias))).index_select(0, first.kind)
+        else:
+            x = first.linear(W, self.W_i.bias)
+            for part, w in zip(others, rest, strict=True):
+                x = x + part.linear(w)
+            x = self.norm(self.act(x))
+        return F.dropout(x, self.dropout, self.training)
 
 
 class MTBlock(nn.Module):
@@ -82,19 +90,26 @@ class MTBlock(nn.Module):
     def forward(self, x: Tensor, neighbours: Neighbours, depths: Sequence[int]) -> Tensor:
         """x [n, hidden] -> [n, hidden]; depths: of the 3 * heads encoders."""
         projections = [p for layer in (self.query, self.key, self.value) for p in (layer.weight, layer.bias)]
-        states = self.encode(x, neighbours, depths).unflatten(0, (3, self.heads))
-        if self._fused(x):
-            attended = head_attention(states, projections, self.heads)
-        else:
-            dropout = self.dropout if self.training else 0.0
-            attended = plain_head_attention(states, projections, self.heads, dropout)
-        return F.dropout(self.norm(self.mix(attended)), self.dropout, self.training)
-
-    def encode(self, x: Tensor, neighbours: Neighbours, depths: Sequence[int]) -> Tensor:
-        """The final m_j of every encoder, [3 * heads, n, hidden]: those of q, head by head, then of k, of v."""
         plan = Plan.of(depths, [role * self.heads + head for head in range(self.heads) for role in range(3)])
-        by_result = elementwise(self.act)
-        if by_result is not None and self._fused(x):
+        fused = self._fused(x)
+        by_result = elementwise(self.act) if fused else None
+        mixing = self.mixing()
+        if by_result is not None and neighbours.bounds is not None and compiled.fits(x, by_result):
+            encoders = self.W_h, self.b_h
+            mixed = compiled.block(neighbours, plan, by_result, self.heads, x, *encoders, *mixing, *projections)
+        else:
+            states = self.encode(x, neighbours, plan, by_result).unflatten(0, (3, self.heads))
+            if fused:
+                attended = head_attention(states, projections, self.heads)
+            else:
+                dropout = self.dropout if self.training else 0.0
+                attended = plain_head_attention(states, projections, self.heads, dropout)
+            mixed = F.linear(attended.flatten(1), *mixing)
+        return F.dropout(self.norm(mixed), self.dropout, self.training)
+
+    def encode(self, x: Tensor, neighbours: Neighbours, plan: Plan, by_result: Elementwise | None) -> Tensor:
+        """The final m_j of every encoder, [3 * heads, n, hidden]: those of q, head by head, then of k, of v."""
+        if by_result is not None:
             return encode(x, self.W_h, self.b_h, neighbours, plan, by_result)
         return plain_encode(x, self.W_h, self.b_h, neighbours, plan, self._activate)
 
@@ -109,16 +124,12 @@ class MTBlock(nn.Module):
             m = self.act(m)
         return F.dropout(m, self.dropout, self.training)
 
-    def mix(self, attended: Tensor) -> Tensor:
-        """[n, heads, hidden] -> W_o flatten_heads(W_out .) [n, hidden].
-
-        Nothing stands between the two linear maps, so their product is taken first.
-        """
+    def mixing(self) -> tuple[Tensor, Tensor | None]:
+        """W_o and W_out as one linear map of the flattened heads: nothing stands between them. [h, heads * h], [h]."""
         hidden = self.W_out.weight.shape[0]
         per_head = self.W_o.weight.view(hidden, self.heads, hidden)
         W = (per_head @ self.W_out.weight).flatten(1)
-        bias = None if self.W_o.bias is None else self.W_o.bias + per_head.sum(1) @ self.W_out.bias
-        return F.linear(attended.flatten(1), W, bias)
+        return W, None if self.W_o.bias is None else self.W_o.bias + per_head.sum(1) @ self.W_out.bias
 
 
 class FeedForward(nn.Module):
@@ -135,6 +146,11 @@ class FeedForward(nn.Module):
     def forward(self, features: Rows, summed: Tensor) -> Tensor:
         """[N, feature_dim], [N, hidden] -> [N, hidden]."""
         by_features, by_sum = self.W_1.weight.split([features.table.shape[1], summed.shape[1]], dim=1)
-        x = self.act(torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t()))
-        x = self.W_2(F.dropout(x, self.dropout, self.training))
+        act = elementwise(self.act)
+        if act is not None and not (self.training and self.dropout) and compiled.fits(summed, act):
+            table = F.linear(features.table, by_features, self.W_1.bias)
+            x = compiled.feed_forward(features.kind, act, table, summed, by_sum, self.W_2.weight, self.W_2.bias)
+        else:
+            x = self.act(torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t()))
+            x = self.W_2(F.dropout(x, self.dropout, self.training))
         return F.dropout(self.norm(x), self.dropout, self.training)

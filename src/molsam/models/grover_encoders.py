@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molsam import kernels
 from molsam.models.grover_graph import Neighbours
 from molsam.models.layers.activation import Elementwise
 from molsam.models.layers.fused import replay
@@ -53,56 +52,8 @@ class Plan(NamedTuple):
 
 def encode(x: Tensor, W: Tensor, b: Tensor | None, neighbours: Neighbours, plan: Plan, act: Elementwise) -> Tensor:
     """x [n, h], W [J, h, h], b [J, h] or None -> the final states [J, n, h], each in its slot."""
-    compiled = act.below is not None and neighbours.missing is None and kernels.available(x)
-    states: Tensor = (_CompiledEncoders if compiled else _Encoders).apply(neighbours, plan, act, x, W, b)
+    states: Tensor = _Encoders.apply(neighbours, plan, act, x, W, b)
     return states
-
-
-class _CompiledEncoders(torch.autograd.Function):
-    """The same in C (c/encoders.c), for activations that are linear below zero."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, neighbours: Neighbours, plan: Plan, act: Elementwise, x: Tensor, W: Tensor, b: Tensor | None
-    ) -> Tensor:
-        (n, h), J = x.shape, len(W)
-        x, wide = x.contiguous(), kernels.whole_vectors(h)
-        order = torch.tensor(plan.order, device=x.device)
-        matrices = W.index_select(0, order)
-        bias = x.new_zeros(J, h) if b is None else b.index_select(0, order)
-        active = [step[0] for step in plan.steps] + [0]
-        common = (
-            torch.tensor(active, device=x.device),
-            torch.tensor(plan.slots, device=x.device),
-            x.new_tensor(act.below),
-        )
-        first, states = x.new_empty(n, wide), x.new_empty(sum(active[1:]), n, h)
-        out = x.new_empty(J, n, h)
-        sizes = n, h, wide, J, len(plan.steps)
-        lists = neighbours.rows, neighbours.offsets
-        kernels.call("encoders", x.dtype, *sizes, *common, *lists, x, matrices, bias, first, states, out)
-        for slot in plan.idle:
-            out[slot] = x
-        ctx.neighbours, ctx.plan, ctx.act, ctx.sizes, ctx.common = neighbours, plan, act, sizes, common
-        ctx.save_for_backward(x, W, b, matrices, first, states, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, W, b, matrices, first, states, out = ctx.saved_tensors
-        neighbours, plan = ctx.neighbours, ctx.plan
-        if torch.is_grad_enabled():
-            return None, None, None, *replay(partial(_plain, neighbours, plan, ctx.act), (x, W, b), grads[0])
-        _, h, wide, J, _ = ctx.sizes
-        grad, gx = grads[0].contiguous(), torch.zeros_like(x)
-        for slot in plan.idle:
-            gx += grad[slot]
-        gW, g_bias = x.new_zeros(J, h, wide), x.new_zeros(J, h)
-        given = *ctx.sizes, *ctx.common, neighbours.back, neighbours.back_offsets, matrices, first, states, out, grad
-        kernels.call("encoders_backward", x.dtype, *given, gx, gW, g_bias)
-        place = torch.tensor(plan.order, device=x.device).argsort()
-        by_W = gW.index_select(0, place)[..., :h]
-        return None, None, None, gx, by_W, None if b is None else g_bias.index_select(0, place)
 
 
 class _Encoders(torch.autograd.Function):

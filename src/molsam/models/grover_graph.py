@@ -1,4 +1,9 @@
-"""Which rows GROVER sums: neighbouring atoms, bonds that continue one another, bonds that enter an atom."""
+"""Which rows GROVER sums: neighbouring atoms, bonds that continue one another, bonds that enter an atom.
+
+States of atoms (or bonds) with equal features, whose neighbours have equal features, and so on for as many steps as
+messages are passed, are equal: the colours of Weisfeiler and Leman. They are computed once for each such class; of the
+32 molecules of a batch of ESOL, 0.55 of the bonds and 0.76 of the atoms are left after 3 steps.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from molsam import kernels
 from molsam.data.batch import MoleculeBatch
 
 
@@ -22,6 +28,8 @@ class Neighbours(NamedTuple):
     back_offsets: Tensor
     missing: Tensor | None
     """int64 [targets], how often the padding row (the last of x) is added; None without padding"""
+    bounds: Tensor | None = None
+    """int64 [chunks + 1], where each chunk of rows begins that sums over its own rows only; for C"""
 
     def sum(self, x: Tensor) -> Tensor:
         """Rows [n, ...] -> sums [targets, ...], differentiable any number of times."""
@@ -56,23 +64,35 @@ class _Sum(torch.autograd.Function):
 
 
 class Neighbourhood(NamedTuple):
-    """The three sums that GROVER takes over a batch of N atoms and E directed bonds.
+    """The sums that GROVER takes over a batch of N atoms and E directed bonds, of which it tells n and e classes apart.
 
-    With padding there is one atom and one bond more, the last rows. The reference lists as many neighbours for
-    every atom as the largest degree D of the batch and fills up with the padding row, which itself has nothing
-    but padding for neighbours: row i adds D - degree(i) times the padding row.
+    With padding there is one atom and one bond more, the last rows, and each row is a class. The reference lists as
+    many neighbours for every atom as the largest degree D of the batch and fills up with the padding row, which itself
+    has nothing but padding for neighbours: row i adds D - degree(i) times the padding row.
     """
 
     atoms: Neighbours
-    """neighbouring atoms -> atom"""
+    """neighbouring atoms -> atom, classes both"""
     bonds: Neighbours
-    """bonds that enter a bond's source, but for its own reverse -> bond"""
+    """bonds that enter a bond's source, but for its own reverse -> bond, classes both"""
+    around: Neighbours
+    """classes of neighbouring atoms -> atom"""
     entering: Neighbours
-    """bonds that enter an atom -> atom"""
+    """classes of bonds that enter an atom -> atom"""
+    atom_rows: Tensor | None = None
+    """int64 [n], an atom of each class; None if each is a class"""
+    bond_rows: Tensor | None = None
+    """int64 [e]"""
 
     @classmethod
-    def of(cls, batch: MoleculeBatch, padding: bool) -> Neighbourhood:
-        """The lists of a batch; those of bonds by way of the line graph without backtracking."""
+    def of(cls, batch: MoleculeBatch, padding: bool, steps: tuple[int, int] | None = None) -> Neighbourhood:
+        """The lists of a batch; those of bonds by way of the line graph without backtracking.
+
+        steps: of messages between atoms and between bonds, by which classes are told apart if there is a C compiler;
+        with None each row is a class.
+        """
+        if steps and not padding and batch.src.is_cpu and kernels.in_use() == "compiled":
+            return cls._in_classes(batch, *steps)
         src, dst, rev = batch.src, batch.dst, batch.rev
         every_bond = torch.arange(len(src) + 1, device=src.device)
         entering_dst, entering = dst.sort()
@@ -91,11 +111,67 @@ class Neighbourhood(NamedTuple):
             missing = degree.max().clamp(min=1) - degree
             # The padding bond leaves the padding atom and is its own reverse, which is subtracted once.
             missing_bonds = torch.cat([missing[src], missing[-1:] - 1])
-        return cls(
-            Neighbours(neighbour, offsets, neighbour, offsets, missing),
-            Neighbours(before, before_offsets, rev[after], after_offsets, missing_bonds),
-            Neighbours(entering, offsets, dst, every_bond, missing),
+        atoms = Neighbours(neighbour, offsets, neighbour, offsets, missing)
+        bonds = Neighbours(before, before_offsets, rev[after], after_offsets, missing_bonds)
+        return cls(atoms, bonds, atoms, Neighbours(entering, offsets, dst, every_bond, missing))
+
+    @classmethod
+    def _in_classes(cls, batch: MoleculeBatch, atom_steps: int, bond_steps: int) -> Neighbourhood:
+        """The same in C (c/line_graph.c), in classes."""
+        if batch.self_loops:
+            raise ValueError("reverse bonds are undefined in a graph with self loops")
+        src, dst, n = batch.src.contiguous(), batch.dst.contiguous(), batch.n_atoms
+        found, offsets, entering = src.new_empty(1), src.new_empty(n + 1), torch.empty_like(src)
+        _call("entering_bonds", n, len(src), src, dst, entering, offsets, found)
+        neighbour = src.index_select(0, entering)
+        before, before_offsets = src.new_empty(int(found)), src.new_empty(len(src) + 1)
+        _call("following_bonds", len(src), src, entering, offsets, before, before_offsets)
+        atoms, atom_class, atom_rows = _classes(batch.sizes, neighbour, offsets, batch.node_type, None, atom_steps)
+        source_type = batch.node_type.index_select(0, src)
+        bonds, bond_class, bond_rows = _classes(
+            batch.bonds, before, before_offsets, source_type, batch.edge_type, bond_steps
         )
+        around = _lists(len(atom_rows), atom_class.index_select(0, neighbour), offsets)
+        return cls(
+            atoms,
+            bonds,
+            around,
+            _lists(len(bond_rows), bond_class.index_select(0, entering), offsets),
+            atom_rows,
+            bond_rows,
+        )
+
+
+def _classes(
+    sizes: Tensor, rows: Tensor, offsets: Tensor, kind: Tensor, other: Tensor | None, steps: int
+) -> tuple[Neighbours, Tensor, Tensor]:
+    """Sums over classes, the class of each row, and a row of each class; sizes: rows of each molecule."""
+    n = len(kind)
+    bounds, found = sizes.new_empty(len(sizes) + 1), sizes.new_empty(1)
+    _call("chunks", len(sizes), sizes.contiguous(), bounds, found)
+    chunks = int(found)
+    of, chosen, own_bounds, own_rows, own_offsets = (
+        torch.empty_like(like) for like in (kind, kind, bounds, rows, offsets)
+    )
+    kinds = int(kind.max()) + 1 if n else 1
+    features = kind.contiguous(), 0 if other is None else other.contiguous(), kinds, max(steps, 1)
+    _call("classes", n, chunks, bounds, rows, offsets, *features, of, chosen, own_bounds, own_rows, own_offsets)
+    own_bounds = own_bounds[: chunks + 1]
+    count = int(own_bounds[-1])
+    sums = _lists(count, own_rows, own_offsets[: count + 1])
+    return sums._replace(bounds=own_bounds), of, chosen[:count]
+
+
+def _lists(n: int, rows: Tensor, offsets: Tensor) -> Neighbours:
+    """The sums over lists of numbers below n, of which `rows` may hold more than `offsets` says."""
+    rows = rows[: int(offsets[-1])]
+    back, back_offsets = torch.empty_like(rows), offsets.new_empty(n + 1)
+    _call("transposed_lists", len(offsets) - 1, n, rows, offsets, back, back_offsets)
+    return Neighbours(rows, offsets, back, back_offsets, None)
+
+
+def _call(name: str, *arguments: Tensor | int) -> None:
+    kernels.call(name, torch.float32, *arguments)
 
 
 def _others(entering: Tensor, offsets: Tensor, at: Tensor, *, but: Tensor) -> tuple[Tensor, Tensor]:

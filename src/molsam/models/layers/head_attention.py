@@ -18,45 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molsam import kernels
 from molsam.models.layers.fused import replay
 
 
 def head_attention(states: Tensor, weights: list[Tensor], parts: int) -> Tensor:
     """States [3, heads, n, h] of q, k and v; weights: W_q, b_q, W_k, b_k, W_v, b_v -> o [n, heads, h]."""
-    function = _CompiledHeadAttention if kernels.available(states) else _HeadAttention
-    out: Tensor = function.apply(parts, states, *weights)
+    out: Tensor = _HeadAttention.apply(parts, states, *weights)
     return out
-
-
-class _CompiledHeadAttention(torch.autograd.Function):
-    """The same in C (c/heads.c), the linear maps included."""
-
-    @staticmethod
-    def forward(ctx: Any, parts: int, states: Tensor, *weights: Tensor) -> Tensor:
-        _, heads, n, h = states.shape
-        W, b = torch.stack(weights[::2]), torch.stack(weights[1::2])
-        rows = n + kernels.LANES
-        projected, attention = states.new_empty(rows, 3, h, heads), states.new_empty(rows, parts, heads, heads)
-        out = states.new_empty(n, heads, h)
-        sizes = heads, parts, n, h // parts
-        kernels.call("head_attention", states.dtype, *sizes, states, W, b, projected, attention, out)
-        ctx.sizes = sizes
-        ctx.save_for_backward(states, *weights, W, projected, attention)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        states, *weights, W, projected, attention = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return None, *_replay(ctx.sizes[1], states, weights, grads[0])
-        h, threads = states.shape[-1], torch.get_num_threads()
-        by_states, by_b = torch.empty_like(states), states.new_zeros(threads, 3, h)
-        by_W = states.new_zeros(threads, 3, h, kernels.whole_vectors(h))
-        given = states, W, projected, attention, grads[0].contiguous(), by_W.shape[-1]
-        kernels.call("head_attention_backward", states.dtype, *ctx.sizes, *given, by_states, by_W, by_b)
-        pairs = zip(by_W.sum(0)[..., :h], by_b.sum(0), strict=True)
-        return None, by_states, *[by for pair in pairs for by in pair]
 
 
 class _HeadAttention(torch.autograd.Function):

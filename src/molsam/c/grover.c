@@ -1,0 +1,423 @@
+#include "heads.h"
+
+/* A block of GROVER (models/grover_compiled.py): message passing encoders, attention between their heads, and the linear
+   map behind it.
+
+   Molecules do not touch each other, so each thread takes the rows of some of them, a chunk, through all of it: encoder by encoder,
+   whose matrix stays in the core's nearest caches, a few rows at a time, and then, strip by strip, from the encoders'
+   final states to the result. What passes from one to the other stays in the core's cache.
+
+   Encoders come sorted, deepest first; step t is made by the first active[t] of them, after which active[t + 1] go on
+   and the others' states are final. Rows of states are `wide` numbers, h rounded up to whole vectors; what is beyond h
+   is zero. */
+
+enum {
+    STRIP = 80, /* rows of a strip, whole vectors */
+    BLOCK = 64  /* rows that an encoder takes at a time */
+};
+
+typedef struct {
+    ptrdiff_t n, h, wide, heads, parts, steps;
+    const int64_t *active; /* [steps + 1], the last is 0 */
+    const int64_t *order;  /* [3 heads], encoders in the order of their depth */
+    const int64_t *slot;   /* [3 heads], the place of each one's final state: role, head */
+    const double *below;   /* [1], the activation's slope below zero */
+    const int64_t *bounds; /* [chunks + 1], where each begins */
+    ptrdiff_t chunks;
+} Plan;
+
+typedef struct {
+    const int64_t *rows, *offsets;
+} Lists;
+
+/* What the backward pass needs, chunk by chunk: sums over x [n, wide]; states [rows, wide] of each step that is not the
+   last, then the final ones; and strip by strip projected [3, h, heads, lanes] and attention [parts, heads, heads,
+   lanes]. */
+typedef struct {
+    real *first, *states, *projected, *attention;
+} Saved;
+
+/* Which thread each chunk belongs to: always the one with the fewest rows so far; to be freed. */
+static ptrdiff_t *owners(const Plan *p, ptrdiff_t threads)
+{
+    ptrdiff_t *owner = malloc((p->chunks + 1) * sizeof *owner), *load = calloc(threads, sizeof *load);
+    for (ptrdiff_t k = 0; owner && load && k < p->chunks; k++) {
+        owner[k] = 0;
+        for (ptrdiff_t i = 1; i < threads; i++)
+            if (load[i] < load[owner[k]]) owner[k] = i;
+        load[owner[k]] += p->bounds[k + 1] - p->bounds[k];
+    }
+    if (!load) free(owner), owner = NULL;
+    free(load);
+    return owner;
+}
+
+static ptrdiff_t steps_of(const Plan *p, ptrdiff_t j)
+{
+    ptrdiff_t t = 0;
+    while (t < p->steps && j < p->active[t]) t++;
+    return t;
+}
+
+static ptrdiff_t passing(const Plan *p) /* states that are not final */
+{
+    ptrdiff_t count = 0;
+    for (ptrdiff_t t = 1; t < p->steps; t++) count += p->active[t];
+    return count;
+}
+
+static ptrdiff_t most_rows(const Plan *p)
+{
+    ptrdiff_t most = 1;
+    for (ptrdiff_t k = 0; k < p->chunks; k++)
+        if (p->bounds[k + 1] - p->bounds[k] > most) most = p->bounds[k + 1] - p->bounds[k];
+    return most;
+}
+
+static ptrdiff_t lanes_before(const Plan *p, ptrdiff_t chunk)
+{
+    ptrdiff_t sum = 0;
+    for (ptrdiff_t k = 0; k < chunk; k++) sum += padded(p->bounds[k + 1] - p->bounds[k]);
+    return sum;
+}
+
+/* One chunk: its rows, and where its saved numbers are. */
+typedef struct {
+    ptrdiff_t begin, rows;
+    Saved saved;
+    real *final; /* [3 heads, rows, wide] */
+} Chunk;
+
+static Chunk chunk_of(const Plan *p, Saved all, ptrdiff_t k)
+{
+    ptrdiff_t begin = p->bounds[k], rows = p->bounds[k + 1] - begin, before = lanes_before(p, k), mid = passing(p);
+    Saved own = {all.first + begin * p->wide, all.states + begin * (mid + 3 * p->heads) * p->wide,
+                 all.projected + before * 3 * p->h * p->heads, all.attention + before * p->parts * p->heads * p->heads};
+    return (Chunk){begin, rows, own, own.states + mid * rows * p->wide};
+}
+
+/* The state of encoder j after step t. */
+static real *after(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t j)
+{
+    ptrdiff_t place = j;
+    if (t + 1 >= p->steps || j >= p->active[t + 1]) return c->final + p->slot[j] * c->rows * p->wide;
+    for (ptrdiff_t s = 0; s < t; s++) place += p->active[s + 1];
+    return c->saved.states + place * c->rows * p->wide;
+}
+
+/* to[i] = the sum of the rows of `from` in the list of the chunk's row `row` + i; from's row 0 is the chunk's first. */
+static void gather(const Plan *p, const Chunk *c, Lists lists, const real *from, ptrdiff_t row, ptrdiff_t rows, real *to)
+{
+    for (ptrdiff_t i = 0; i < rows; i++, to += p->wide) {
+        int64_t at = lists.offsets[c->begin + row + i], end = lists.offsets[c->begin + row + i + 1];
+        if (at == end) memset(to, 0, p->wide * sizeof *to);
+        for (int64_t k = at; k < end; k++) {
+            const real *other = from + (lists.rows[k] - c->begin) * p->wide;
+            if (k == at) memcpy(to, other, p->wide * sizeof *to);
+            else add(p->wide, to, other);
+        }
+    }
+}
+
+/* to = activation(x + y + bias), a row */
+static APART void update(ptrdiff_t wide, real below, real *restrict to, const real *restrict x, const real *restrict y,
+                         const real *restrict bias)
+{
+    for (ptrdiff_t c = 0; c < wide; c++) {
+        real sum = x[c] + y[c] + bias[c], low = sum * below;
+        to[c] = sum > 0 ? sum : low;
+    }
+}
+
+/* by_sum = gradient of the argument of the activation; by_x += by_sum, by_bias += by_sum */
+static APART void update_backward(ptrdiff_t wide, real below, real *restrict by_sum, const real *restrict by,
+                                  const real *restrict result, real *restrict by_x, real *restrict by_bias)
+{
+    for (ptrdiff_t c = 0; c < wide; c++) {
+        real low = by[c] * below, slope = result[c] > 0 ? by[c] : low;
+        by_sum[c] = slope, by_x[c] += slope, by_bias[c] += slope;
+    }
+}
+
+static void fill(ptrdiff_t n, real *to, real value)
+{
+    for (ptrdiff_t i = 0; i < n; i++) to[i] = value;
+}
+
+/* A thread's memory, with zeros where rows of `wide` numbers are: x, by_sum and sums of a chunk, left and right of a
+   block, by and by_state of all final states and of one; lanes of a strip. */
+typedef struct {
+    real *x, *by_sum, *sums, *left, *right, *by, *by_state, *lanes, *o, *by_lanes, *by_scores;
+    const real **a;
+} Room;
+
+static real *zeros(ptrdiff_t n)
+{
+    real *made = memory(n);
+    return made ? memset(made, 0, n * sizeof *made) : made;
+}
+
+static Room room_of(const Plan *p, int backward)
+{
+    ptrdiff_t size = most_rows(p) * p->wide * backward, block = (BLOCK > STRIP ? BLOCK : STRIP) * p->wide;
+    ptrdiff_t lanes = STRIP * p->heads * (p->h + 1), all = BLOCK > STRIP ? BLOCK : STRIP;
+    Room r = {zeros(most_rows(p) * p->wide), zeros(size), zeros(size), zeros(block), zeros(block), memory(3 * p->heads * size),
+              memory(size), memory(lanes), memory(lanes), memory(3 * lanes * backward),
+              memory(STRIP * p->heads * p->heads * backward), malloc((all + p->h * p->heads) * sizeof *r.a)};
+    return r;
+}
+
+static int incomplete(const Room *r)
+{
+    return !r->x || !r->by_sum || !r->sums || !r->left || !r->right || !r->by || !r->by_state || !r->lanes || !r->o ||
+           !r->by_lanes || !r->by_scores || !r->a;
+}
+
+static void leave(Room *r)
+{
+    free(r->x), free(r->by_sum), free(r->sums), free(r->left), free(r->right), free(r->by), free(r->by_state);
+    free(r->lanes), free(r->o), free(r->by_lanes), free(r->by_scores), free(r->a);
+}
+
+static void encode(const Plan *p, const Chunk *c, Lists lists, const real *x, const real *panels, const real *bias, Room *r)
+{
+    ptrdiff_t h = p->h, wide = p->wide;
+    for (ptrdiff_t i = 0; i < c->rows; i++) memcpy(r->x + i * wide, x + (c->begin + i) * h, h * sizeof *x);
+    gather(p, c, lists, r->x, 0, c->rows, c->saved.first);
+    for (ptrdiff_t j = 0; j < 3 * p->heads; j++) {
+        ptrdiff_t steps = steps_of(p, j), own = p->order[j];
+        if (!steps) memcpy(c->final + p->slot[j] * c->rows * wide, r->x, c->rows * wide * sizeof *x);
+        for (ptrdiff_t t = 0; t < steps; t++)
+            for (ptrdiff_t row = 0; row < c->rows; row += BLOCK) {
+                ptrdiff_t rows = smaller(BLOCK, c->rows - row), at = row * wide;
+                real *sums = t ? r->left : c->saved.first + at, *to = after(p, c, t, j) + at;
+                if (t) gather(p, c, lists, after(p, c, t - 1, j), row, rows, sums);
+                spread(rows, r->a, sums, wide);
+                product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, r->right, wide, 0);
+                for (ptrdiff_t i = 0; i < rows * wide; i += wide)
+                    update(wide, (real)*p->below, to + i, r->x + at + i, r->right + i, bias + own * wide);
+            }
+    }
+}
+
+/* Some rows of a chunk, as lanes. */
+typedef struct {
+    ptrdiff_t row, rows;
+    Heads heads;
+    real *q, *k, *v, *attention;
+} Strip;
+
+static Strip strip_of(const Plan *p, const Chunk *c, ptrdiff_t row)
+{
+    ptrdiff_t rows = smaller(STRIP, c->rows - row), lanes = padded(rows), role = p->h * p->heads * lanes;
+    real *q = c->saved.projected + row * 3 * p->h * p->heads;
+    Heads heads = {p->heads, p->parts, p->h / p->parts, lanes};
+    return (Strip){row, rows, heads, q, q + role, q + 2 * role, c->saved.attention + row * p->parts * p->heads * p->heads};
+}
+
+/* Part i of numbers [column, head, lane]. */
+static Part part(const Strip *s, real *of, ptrdiff_t i)
+{
+    ptrdiff_t stride = s->heads.heads * s->heads.lanes;
+    return (Part){of + i * s->heads.d * stride, stride, s->heads.lanes};
+}
+
+/* Part i of numbers [head, column, lane]. */
+static Part wide_part(const Strip *s, real *of, ptrdiff_t i)
+{
+    ptrdiff_t lanes = s->heads.lanes;
+    return (Part){of + i * s->heads.d * lanes, lanes, s->heads.parts * s->heads.d * lanes};
+}
+
+/* The heads' values, mixed by attention: o [heads, h, lanes]. */
+static void attended(const Strip *s, real *o)
+{
+    ptrdiff_t heads = s->heads.heads;
+    for (ptrdiff_t i = 0; i < s->heads.parts; i++)
+        mix(&s->heads, wide_part(s, o, i), s->attention + i * heads * heads * s->heads.lanes, heads, 1, part(s, s->v, i));
+}
+
+static void attend(const Plan *p, const Chunk *c, Strip s, const real *projection, const real *mixing, const real *bias, real *out,
+                   Room *r)
+{
+    ptrdiff_t h = p->h, heads = p->heads, lanes = s.heads.lanes, stride = heads * lanes;
+    for (ptrdiff_t role = 0; role < 3; role++) {
+        for (ptrdiff_t i = 0; i < heads; i++)
+            to_lanes(s.rows, h, c->final + ((role * heads + i) * c->rows + s.row) * p->wide, p->wide, r->lanes + i * lanes, stride);
+        fill(stride, r->lanes + h * stride, 1); /* what the bias is multiplied by */
+        spread(h, r->a, projection + role * h * (h + 1), h + 1);
+        product(h, (Left){r->a, 1, h + 1}, r->lanes, stride, stride, s.q + role * h * stride, stride, 0);
+    }
+    for (ptrdiff_t i = 0; i < p->parts; i++) {
+        real *weights = s.attention + i * heads * stride;
+        inner(&s.heads, weights, part(&s, s.q, i), part(&s, s.k, i), 1 / (real)sqrt((double)s.heads.d));
+        softmax(&s.heads, weights);
+    }
+    attended(&s, r->o);
+    spread(h, r->a, mixing, h * heads);
+    for (ptrdiff_t j = 0; j < h; j++) fill(lanes, r->lanes + j * lanes, bias[j]);
+    product(h, (Left){r->a, 1, h * heads}, r->o, lanes, lanes, r->lanes, lanes, 1);
+    to_rows(s.rows, h, r->lanes, lanes, out + (c->begin + s.row) * h, h);
+}
+
+/* x [n, h], W [3 heads, h, h], bias [3 heads, wide], lists of n rows; qkv [6]: W [h, h] and b [h] of q, k
+   and v; mixing [h, heads, h] and its bias [h] -> out [n, h], and what is saved (see Saved). */
+int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t heads, ptrdiff_t parts,
+                 ptrdiff_t steps, const int64_t *active, const int64_t *order, const int64_t *slot, const double *below,
+                 const int64_t *bounds, ptrdiff_t count, const int64_t *rows, const int64_t *offsets, const real *x,
+                 const real *W, const real *bias, const real *const *qkv, const real *mixing,
+                 const real *mixing_bias, real *first, real *states, real *projected,
+                 real *attention, real *out)
+{
+    Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count};
+    Saved saved = {first, states, projected, attention};
+    ptrdiff_t *owner = owners(&p, threads);
+    real *panels = memory(3 * heads * h * padded(h)), *projection = memory(3 * h * (h + 1)); /* [3, h, W and b] */
+    int failed = !owner || !panels || !projection;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        Room r = room_of(&p, 0);
+        failed = !owner || !panels || !projection || incomplete(&r);
+#pragma omp for schedule(static)
+        for (ptrdiff_t j = 0; j < 3 * heads; j++)
+            if (panels) pack(panels + j * h * padded(h), W + j * h * h, h, h, 1, h);
+#pragma omp for schedule(static)
+        for (ptrdiff_t i = 0; i < 3 * h; i++)
+            if (projection) {
+                memcpy(projection + i * (h + 1), qkv[i / h * 2] + i % h * h, h * sizeof *projection);
+                projection[i * (h + 1) + h] = qkv[i / h * 2 + 1][i % h];
+            }
+        for (ptrdiff_t k = 0; k < count && !failed; k++)
+            if (owner[k] % THREADS == THREAD && bounds[k] < bounds[k + 1]) {
+                Chunk c = chunk_of(&p, saved, k);
+                encode(&p, &c, (Lists){rows, offsets}, x, panels, bias, &r);
+                for (ptrdiff_t row = 0; row < c.rows; row += STRIP)
+                    attend(&p, &c, strip_of(&p, &c, row), projection, mixing, mixing_bias, out, &r);
+            }
+        leave(&r);
+    }
+    free(owner), free(panels), free(projection);
+    return failed;
+}
+
+/* A thread's gradients of the weights, rows of `wide` numbers one after the other. */
+typedef struct {
+    real *W, *bias;                     /* [3 heads, h], [3 heads] */
+    real *projection, *projection_bias; /* [3, h], [3] */
+    real *mixing;                       /* [heads, h], mixing's columns */
+} Gradients;
+
+static ptrdiff_t gradient_rows(const Plan *p) { return (4 * p->heads + 3) * p->h + 3 * p->heads + 3; }
+
+static Gradients gradients_of(const Plan *p, real *rows)
+{
+    ptrdiff_t h = p->h, heads = p->heads;
+    real *bias = rows + 3 * heads * h * p->wide, *projection = bias + 3 * heads * p->wide;
+    real *projection_bias = projection + 3 * h * p->wide;
+    return (Gradients){rows, bias, projection, projection_bias, projection_bias + 3 * p->wide};
+}
+
+/* From grad [rows, h] of the strip's out: those of the final states, in r->by. */
+static void attend_backward(const Plan *p, const Chunk *c, Strip s, const real *grad, const real *panels,
+                            const real *mixing, Gradients g, Room *r)
+{
+    ptrdiff_t h = p->h, wide = p->wide, heads = p->heads, lanes = s.heads.lanes, stride = heads * lanes;
+    real *by_q = r->by_lanes, *by_k = by_q + h * stride, *by_v = by_k + h * stride;
+
+    for (ptrdiff_t i = 0; i < s.rows; i++) memcpy(r->right + i * wide, grad + i * h, h * sizeof *grad);
+    attended(&s, r->o);
+    spread(h * heads, r->a, r->o, lanes);
+    product(h * heads, (Left){r->a, 1, s.rows}, r->right, wide, h, g.mixing, wide, 1);
+
+    to_lanes(s.rows, h, grad, h, r->lanes, lanes);
+    spread(h * heads, r->a, mixing, 1);
+    product(h * heads, (Left){r->a, h * heads, h}, r->lanes, lanes, lanes, r->o, lanes, 0);
+    for (ptrdiff_t i = 0; i < p->parts; i++) {
+        const real *weights = s.attention + i * heads * stride;
+        Part by_o = wide_part(&s, r->o, i);
+        inner(&s.heads, r->by_scores, by_o, part(&s, s.v, i), 1);
+        softmax_backward(&s.heads, r->by_scores, weights, 1 / (real)sqrt((double)s.heads.d));
+        mix(&s.heads, part(&s, by_q, i), r->by_scores, heads, 1, part(&s, s.k, i));
+        mix(&s.heads, part(&s, by_k, i), r->by_scores, 1, heads, part(&s, s.q, i));
+        mix(&s.heads, part(&s, by_v, i), weights, 1, heads, by_o);
+    }
+    for (ptrdiff_t role = 0; role < 3; role++)
+        for (ptrdiff_t i = 0; i < heads; i++) {
+            const real *by = by_q + role * h * stride + i * lanes;
+            ptrdiff_t at = ((role * heads + i) * c->rows + s.row) * wide;
+            spread(h, r->a, by, stride);
+            product(h, (Left){r->a, 1, s.rows}, c->final + at, wide, h, g.projection + role * h * wide, wide, 1);
+            for (ptrdiff_t j = 0; j < h; j++) g.projection_bias[role * wide + j] += total(s.rows, r->a[j]);
+            spread(s.rows, r->a, by, 1);
+            product(s.rows, (Left){r->a, stride, h}, panels + role * h * padded(h), 0, h, r->by + at, wide, 0);
+        }
+}
+
+/* From the gradients of the final states, in r->by: by_x of the chunk's rows. */
+static void encode_backward(const Plan *p, const Chunk *c, Lists back, const real *panels, Gradients g, real *by_x, Room *r)
+{
+    ptrdiff_t h = p->h, wide = p->wide, size = c->rows * wide;
+    memset(r->x, 0, size * sizeof *r->x), memset(r->sums, 0, size * sizeof *r->sums);
+    for (ptrdiff_t j = 0; j < 3 * p->heads; j++) {
+        ptrdiff_t steps = steps_of(p, j), own = p->order[j];
+        const real *by = r->by + p->slot[j] * size;
+        if (!steps) add(size, r->x, by);
+        for (ptrdiff_t t = steps - 1; t >= 0; t--, by = r->by_state) {
+            const real *result = after(p, c, t, j), *before = t ? after(p, c, t - 1, j) : c->saved.first;
+            for (ptrdiff_t i = 0; i < size; i += wide)
+                update_backward(wide, (real)*p->below, r->by_sum + i, by + i, result + i, r->x + i, g.bias + own * wide);
+            for (ptrdiff_t row = 0; row < c->rows; row += BLOCK) {
+                ptrdiff_t rows = smaller(BLOCK, c->rows - row), at = row * wide;
+                const real *left = t ? r->left : r->by_sum + at;
+                if (t) gather(p, c, back, r->by_sum, row, rows, r->left);
+                spread(h, r->a, left, 1);
+                product(h, (Left){r->a, wide, rows}, before + at, wide, h, g.W + own * h * wide, wide, 1);
+                spread(rows, r->a, left, wide);
+                product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, (t ? r->by_state : r->sums) + at, wide, !t);
+            }
+        }
+    }
+    gather(p, c, back, r->sums, 0, c->rows, r->by_sum);
+    for (ptrdiff_t i = 0; i < c->rows; i++)
+        for (ptrdiff_t k = 0; k < h; k++) by_x[i * h + k] = r->x[i * wide + k] + r->by_sum[i * wide + k];
+}
+
+/* grad [n, h] of out, the transposed lists -> by_x [n, h] and the gradients of W, bias, projection, its bias and mixing,
+   one after the other: by_weights [rows, h], the last transposed. */
+int grover_block_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t heads, ptrdiff_t parts,
+                          ptrdiff_t steps, const int64_t *active, const int64_t *order, const int64_t *slot,
+                          const double *below, const int64_t *bounds, ptrdiff_t count, const int64_t *rows,
+                          const int64_t *offsets, const real *W, const real *const *qkv, const real *mixing,
+                          real *first, real *states, real *projected, real *attention, const real *grad, real *by_x,
+                          real *by_weights)
+{
+    Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count};
+    Saved saved = {first, states, projected, attention};
+    ptrdiff_t *owner = owners(&p, threads), encoders = 3 * heads, size = gradient_rows(&p) * wide;
+    real *panels = memory((encoders + 3) * h * padded(h)), *of_projection = panels + encoders * h * padded(h);
+    real *own = memory(threads * size);
+    int failed = !owner || !panels || !own;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        Room r = room_of(&p, 1);
+        failed = !owner || !panels || !own || incomplete(&r);
+        if (own) memset(own + THREAD * size, 0, size * sizeof *own);
+        Gradients g = gradients_of(&p, own + THREAD * size);
+#pragma omp for schedule(static)
+        for (ptrdiff_t j = 0; j < encoders + 3; j++)
+            if (panels && j < encoders) pack(panels + j * h * padded(h), W + j * h * h, h, h, h, 1);
+            else if (panels) pack(panels + j * h * padded(h), qkv[2 * (j - encoders)], h, h, h, 1);
+        for (ptrdiff_t k = 0; k < count && !failed; k++)
+            if (owner[k] % THREADS == THREAD && bounds[k] < bounds[k + 1]) {
+                Chunk c = chunk_of(&p, saved, k);
+                for (ptrdiff_t row = 0; row < c.rows; row += STRIP)
+                    attend_backward(&p, &c, strip_of(&p, &c, row), grad + (c.begin + row) * h, of_projection, mixing, g, &r);
+                encode_backward(&p, &c, (Lists){rows, offsets}, panels, g, by_x + c.begin * h, &r);
+            }
+#pragma omp barrier
+        if (own) reduce(gradient_rows(&p), h, by_weights, own, wide, size);
+        leave(&r);
+    }
+    free(owner), free(panels), free(own);
+    return failed;
+}

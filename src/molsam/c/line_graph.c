@@ -1,0 +1,169 @@
+#include "product.h"
+
+/* The lists of rows that GROVER sums, and which rows it need not tell apart (models/grover_graph.py). Lists are one array
+   `rows` of numbers and `offsets`, where each begins, one more than there are lists. */
+
+/* src and dst [bonds] of n atoms -> the bonds that enter each atom, in their order; and found [1], how many pairs of
+   bonds follow one another without turning back. */
+int entering_bonds(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t bonds, const int64_t *src, const int64_t *dst, int64_t *rows,
+                   int64_t *offsets, int64_t *found)
+{
+    (void)threads;
+    int64_t *next = malloc((n + 1) * sizeof *next);
+    if (!next) return 1;
+    memset(offsets, 0, (n + 1) * sizeof *offsets);
+    for (ptrdiff_t b = 0; b < bonds; b++) offsets[dst[b] + 1]++;
+    *found = -(int64_t)bonds;
+    for (ptrdiff_t b = 0; b < bonds; b++) *found += offsets[src[b] + 1];
+    for (ptrdiff_t i = 0; i < n; i++) offsets[i + 1] += offsets[i];
+    memcpy(next, offsets, (n + 1) * sizeof *next);
+    for (ptrdiff_t b = 0; b < bonds; b++) rows[next[dst[b]]++] = b;
+    free(next);
+    return 0;
+}
+
+/* Of each bond b those that enter its source, but for its reverse, which is b ^ 1: before and its offsets. */
+int following_bonds(ptrdiff_t threads, ptrdiff_t bonds, const int64_t *src, const int64_t *rows, const int64_t *offsets,
+                    int64_t *before, int64_t *before_offsets)
+{
+    (void)threads;
+    ptrdiff_t at = 0;
+    for (ptrdiff_t b = 0; b < bonds; b++) {
+        before_offsets[b] = at;
+        for (int64_t k = offsets[src[b]]; k < offsets[src[b] + 1]; k++)
+            if (rows[k] != (b ^ 1)) before[at++] = rows[k];
+    }
+    before_offsets[bonds] = at;
+    return 0;
+}
+
+/* lists of `targets` rows of numbers below n -> of each number the targets in whose lists it is, as often */
+int transposed_lists(ptrdiff_t threads, ptrdiff_t targets, ptrdiff_t n, const int64_t *rows, const int64_t *offsets,
+                     int64_t *back, int64_t *back_offsets)
+{
+    (void)threads;
+    int64_t *next = malloc((n + 1) * sizeof *next);
+    if (!next) return 1;
+    memset(back_offsets, 0, (n + 1) * sizeof *back_offsets);
+    for (int64_t k = 0; k < offsets[targets]; k++) back_offsets[rows[k] + 1]++;
+    for (ptrdiff_t i = 0; i < n; i++) back_offsets[i + 1] += back_offsets[i];
+    memcpy(next, back_offsets, (n + 1) * sizeof *next);
+    for (ptrdiff_t t = 0; t < targets; t++)
+        for (int64_t k = offsets[t]; k < offsets[t + 1]; k++) back[next[rows[k]]++] = t;
+    free(next);
+    return 0;
+}
+
+enum { MOST = 640 }; /* rows of a chunk, unless one molecule has more */
+
+/* sizes [molecules] -> bounds [molecules + 1], where chunks of whole molecules begin, and found [1], how many they are: as
+   many for each thread, of much the same size. */
+int chunks(ptrdiff_t threads, ptrdiff_t molecules, const int64_t *sizes, int64_t *bounds, int64_t *found)
+{
+    ptrdiff_t all = 0, rows = 0, count = 0;
+    for (ptrdiff_t k = 0; k < molecules; k++) all += sizes[k];
+    ptrdiff_t wanted = (all + threads * MOST - 1) / (threads * MOST) * threads;
+    bounds[0] = 0;
+    for (ptrdiff_t k = 0; k < molecules; k++) {
+        rows += sizes[k];
+        /* A chunk ends where the next molecule would take it further from its share than it is. */
+        ptrdiff_t goal = all * (count + 1) / (wanted ? wanted : 1), next = k + 1 < molecules ? sizes[k + 1] : 0;
+        if (k + 1 == molecules || 2 * (goal - rows) <= next) bounds[++count] = rows;
+    }
+    *found = count;
+    return 0;
+}
+
+/* A chunk's rows and their lists, while they are told apart. */
+typedef struct {
+    ptrdiff_t begin, n;
+    const int64_t *rows, *offsets;
+    int64_t *class, *sorted; /* class [n] of each row; sorted [entries] classes of each row's list */
+} Partition;
+
+static void sort(int64_t *values, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 1; i < n; i++) {
+        int64_t value = values[i];
+        ptrdiff_t k = i;
+        for (; k > 0 && values[k - 1] > value; k--) values[k] = values[k - 1];
+        values[k] = value;
+    }
+}
+
+static int same(const Partition *p, ptrdiff_t i, ptrdiff_t j)
+{
+    const int64_t *at = p->offsets + p->begin, *a = p->sorted + at[i] - at[0], *b = p->sorted + at[j] - at[0];
+    ptrdiff_t n = at[i + 1] - at[i];
+    return p->class[i] == p->class[j] && at[j + 1] - at[j] == n && !memcmp(a, b, n * sizeof *a);
+}
+
+/* Tells rows apart by their class and the classes in their lists; first [n] receives a row of each new class. Returns how
+   many classes there are now. table: `places` numbers, a power of 2 and more than n; next [n]. */
+static ptrdiff_t refine(Partition *p, int64_t *first, int64_t *next, int64_t *table, ptrdiff_t places)
+{
+    const int64_t *at = p->offsets + p->begin;
+    ptrdiff_t count = 0;
+    memset(table, -1, places * sizeof *table);
+    for (ptrdiff_t i = 0; i < p->n; i++) {
+        int64_t *own = p->sorted + at[i] - at[0];
+        ptrdiff_t size = at[i + 1] - at[i];
+        for (ptrdiff_t k = 0; k < size; k++) own[k] = p->class[p->rows[at[i] + k] - p->begin];
+        sort(own, size);
+        uint64_t hash = p->class[i] + 1;
+        for (ptrdiff_t k = 0; k < size; k++) hash = (hash ^ (own[k] + 1)) * 0x9E3779B97F4A7C15u, hash ^= hash >> 29;
+        ptrdiff_t place = (hash * 0x9E3779B97F4A7C15u >> 32) & (places - 1);
+        while (table[place] >= 0 && !same(p, first[table[place]], i)) place = (place + 1) & (places - 1);
+        if (table[place] < 0) first[count] = i, table[place] = count++;
+        next[i] = table[place];
+    }
+    memcpy(p->class, next, p->n * sizeof *next);
+    return count;
+}
+
+/* The classes of a chunk's rows after `steps` steps of message passing from features a and b (or 0). */
+static ptrdiff_t tell_apart(Partition *p, const int64_t *a, const int64_t *b, ptrdiff_t kinds, ptrdiff_t steps, int64_t *first)
+{
+    ptrdiff_t places = 4, entries = p->offsets[p->begin + p->n] - p->offsets[p->begin], count = 0, before = -1;
+    if (!p->n) return 0;
+    while (places < 2 * p->n) places *= 2;
+    int64_t *table = malloc((places + p->n + entries + 1) * sizeof *table);
+    if (!table) return -1;
+    p->sorted = table + places + p->n;
+    for (ptrdiff_t i = 0; i < p->n; i++) p->class[i] = a[p->begin + i] + (b ? b[p->begin + i] * kinds : 0);
+    for (ptrdiff_t t = 0; t < steps && count != before; t++) before = count, count = refine(p, first, table + places, table, places);
+    free(table);
+    return count;
+}
+
+/* Rows of a chunk that have equal features, and neighbours that have, and so on for `steps` steps (1 or more), are one
+   class, because their states are equal. Lists of n rows, chunks' bounds, features a [n] below `kinds` and b [n] (or 0)
+   -> class [n]; chosen [n], a row of each class; class_bounds, where a chunk's classes begin; and the lists of the chosen
+   rows, of classes. */
+int classes(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t chunks, const int64_t *bounds, const int64_t *rows,
+            const int64_t *offsets, const int64_t *a, const int64_t *b, ptrdiff_t kinds, ptrdiff_t steps, int64_t *class,
+            int64_t *chosen, int64_t *class_bounds, int64_t *class_rows, int64_t *class_offsets)
+{
+    (void)n;
+    int failed = 0;
+    class_bounds[0] = class_offsets[0] = 0;
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
+    for (ptrdiff_t k = 0; k < chunks; k++) {
+        Partition p = {bounds[k], bounds[k + 1] - bounds[k], rows, offsets, class + bounds[k], NULL};
+        class_bounds[k + 1] = tell_apart(&p, a, b, kinds, steps, chosen + bounds[k]);
+        failed |= class_bounds[k + 1] < 0;
+    }
+    if (failed) return 1;
+    for (ptrdiff_t k = 0; k < chunks; k++) {
+        ptrdiff_t base = class_bounds[k], count = class_bounds[k + 1];
+        for (ptrdiff_t i = bounds[k]; i < bounds[k + 1]; i++) class[i] += base;
+        for (ptrdiff_t c = 0; c < count; c++) {
+            ptrdiff_t row = chosen[bounds[k] + c] + bounds[k], to = class_offsets[base + c];
+            chosen[base + c] = row; /* base is at most the chunk's first row, so nothing that is still needed is lost */
+            for (int64_t at = offsets[row]; at < offsets[row + 1]; at++) class_rows[to++] = class[rows[at]];
+            class_offsets[base + c + 1] = to;
+        }
+        class_bounds[k + 1] += base;
+    }
+    return 0;
+}
