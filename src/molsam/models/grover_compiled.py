@@ -1,7 +1,8 @@
-"""GROVER's block in C (c/grover.c): encoders, attention between their heads, and the linear map behind it.
+"""GROVER in C: a block with its encoders, the attention between their heads and the linear map behind it (c/grover.c),
+and the feed-forward layers (c/feed_forward.c).
 
-Molecules go through all of it a few at a time, so that the states of 12 encoders stay in a core's cache; what
-grover_encoders.py and layers/head_attention.py compute one after the other takes three times the traffic.
+A thread takes some molecules, or rows, through all of it, so that what passes from one operation to the next stays in
+its core's cache. grover_encoders.py and layers/head_attention.py compute the same one after the other.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class _Block(torch.autograd.Function):
         neighbours, heads = ctx.neighbours, ctx.heads
         if torch.is_grad_enabled():
             plain = partial(_plain, neighbours, ctx.plan, ctx.act, heads)
-            return None, None, None, None, *replay(plain, (x, W, b, mixing, mixing_bias, *qkv), grads[0])
+            return *(None,) * 4, *replay(plain, (x, W, b, mixing, mixing_bias, *qkv), grads[0])
         h, J = x.shape[1], len(W)
         grad, by_x = grads[0].contiguous(), torch.empty_like(x)
         rows = (J * h, J, 3 * h, 3, h * heads)
@@ -136,11 +137,8 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         table, x, W_1, W_2, bias, result = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return (
-                None,
-                None,
-                *replay(partial(_plain_feed_forward, ctx.kind, ctx.act), (table, x, W_1, W_2, bias), grads[0]),
-            )
+            plain = partial(_plain_feed_forward, ctx.kind, ctx.act)
+            return None, None, *replay(plain, (table, x, W_1, W_2, bias), grads[0])
         grad = grads[0].contiguous()
         by_x, *found = (torch.empty_like(one, memory_format=torch.contiguous_format) for one in (x, table, W_1, W_2))
         given = len(table), x, W_1.data_ptr(), W_1.stride(0), W_2, result, grad, by_x
