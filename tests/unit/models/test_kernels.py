@@ -24,6 +24,7 @@ from molsam.models.cmpnn import CMPNN
 from molsam.models.compt import CoMPT
 from molsam.models.gcn import GCN
 from molsam.models.grover import Grover
+from molsam.models.mpnn import MPNN
 
 SMILES = ["C", "CC(=O)Oc1ccccc1C(=O)O", "[Na+].[Cl-]", "C1CC2CC1C2", "CC(=O)[O-].[Na+]", "C" * 30, "FS(F)(F)(F)(F)F"]
 CMPNN_FEATURES = ChempropFeaturizer(atoms="v1", bond_order="pairs")
@@ -32,6 +33,7 @@ MODELS: dict[str, tuple[Featurizer, Callable[..., MoleculeModel], dict[str, obje
     "compt, exp": (ComptFeaturizer(), CoMPT, {"d_model": 16, "n_layers": 1, "distance_kernel": "exp"}),
     "cmpnn": (CMPNN_FEATURES, CMPNN, {"hidden_size": 20, "ffn_hidden_size": 8}),
     "cmpnn, padded": (CMPNN_FEATURES, CMPNN, {"hidden_size": 70, "ffn_hidden_size": 8, "padding": "reference"}),
+    "mpnn": (DgllifeFeaturizer(), MPNN, {"hidden_size": 32, "edge_hidden_size": 8, "steps": 2}),
     "gcn": (DgllifeFeaturizer(), GCN, {"hidden_sizes": [20, 70]}),
     "grover": (GroverFeaturizer(), Grover, {"hidden_size": 100}),
     "grover, narrow": (

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -8,7 +10,6 @@ from molsam.models.layers.grouped import grouped_product
 from molsam.models.layers.set2set import attend
 from molsam.models.mpnn import MPNN, typed_bonds
 from tests.reference import mpnn as twin
-from tests.reference.derivatives import check_derivatives
 from tests.reference.molecules import random_molecules
 
 SIZES = [6, 1, 9, 2]
@@ -38,14 +39,32 @@ def test_the_edge_network_runs_once_per_distinct_bond() -> None:
     assert sum(typed_bonds(batch).counts) == len(batch.src)
 
 
-def test_grouped_product_is_differentiable_twice() -> None:
-    rows = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    matrices = torch.randn(3, 3, 2, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("d", "f", "sizes"),
+    [(3, 2, [1, 3, 2]), (16, 32, [1, 3, 2]), (32, 16, [5]), (16, 16, [1] * 9), (16, 16, [90, 7, 131])],
+)
+def test_grouped_product(d: int, f: int, sizes: list[int], threads: int) -> None:
+    """In C, if d and f are whole vectors, and in torch: its definition, and two derivatives."""
+    torch.manual_seed(0)
+    rows = torch.randn(sum(sizes), d, dtype=torch.float64, requires_grad=True)
+    matrices = torch.randn(len(sizes), f, d, dtype=torch.float64).mT.requires_grad_()
 
-    def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return grouped_product(x, w, [1, 3, 2]).square()
+    def plain(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part @ one for part, one in zip(x.split(sizes), w, strict=True)])
 
-    check_derivatives(product, (rows, matrices))
+    def both(product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        out = product(rows, matrices)
+        first = torch.autograd.grad(out.sin().sum(), [rows, matrices], create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), [rows, matrices])
+        return [out, *first, *second]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    found, expected = both(lambda x, w: grouped_product(x, w, sizes)), both(plain)
+    torch.set_num_threads(before)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
 
 
 def test_a_batch_without_bonds() -> None:

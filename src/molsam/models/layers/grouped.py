@@ -1,11 +1,14 @@
-"""Products of groups of rows, each group with a matrix of its own."""
+"""Products of groups of rows, each group with a matrix of its own: in C (c/grouped.c) if widths are whole vectors."""
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from molsam import kernels
 
 
 def grouped_product(rows: Tensor, matrices: Tensor, sizes: list[int]) -> Tensor:
@@ -20,7 +23,14 @@ class _GroupedProduct(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, matrices: Tensor, sizes: list[int]) -> Tensor:
         ctx.save_for_backward(rows, matrices)
         ctx.sizes = sizes
-        out = rows.new_empty(len(rows), matrices.shape[2])
+        _, d, f = matrices.shape
+        out = rows.new_empty(len(rows), f)
+        if _compiled(rows, d, f):
+            groups = len(sizes), d, f, array("q", sizes)
+            kernels.call(
+                "grouped_product", rows.dtype, *groups, rows.contiguous(), matrices.data_ptr(), *matrices.stride(), out
+            )
+            return out
         for part, matrix, target in zip(rows.split(sizes), matrices, out.split(sizes), strict=True):
             torch.mm(part, matrix, out=target)
         return out
@@ -41,7 +51,12 @@ class _GroupedOuter(torch.autograd.Function):
     def forward(ctx: Any, left: Tensor, right: Tensor, sizes: list[int]) -> Tensor:
         ctx.save_for_backward(left, right)
         ctx.sizes = sizes
-        out = left.new_empty(len(sizes), left.shape[1], right.shape[1])
+        d, f = left.shape[1], right.shape[1]
+        out = left.new_empty(len(sizes), d, f)
+        if _compiled(left, d, f):
+            groups = len(sizes), d, f, array("q", sizes)
+            kernels.call("grouped_outer", left.dtype, *groups, left.contiguous(), right.contiguous(), out)
+            return out
         for a, b, target in zip(left.split(sizes), right.split(sizes), out, strict=True):
             torch.mm(a.mT, b, out=target)
         return out
@@ -51,3 +66,7 @@ class _GroupedOuter(torch.autograd.Function):
         left, right = ctx.saved_tensors
         grad_left = _GroupedProduct.apply(right, grads[0].mT, ctx.sizes)
         return grad_left, _GroupedProduct.apply(left, grads[0], ctx.sizes), None
+
+
+def _compiled(rows: Tensor, *widths: int) -> bool:
+    return kernels.available(rows) and all(kernels.whole_vectors(width) == width for width in widths)
