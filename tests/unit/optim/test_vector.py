@@ -65,8 +65,8 @@ def test_norms_are_their_definition(dtype: torch.dtype) -> None:
         assert each == pytest.approx(exact, rel=RTOL[dtype])
         assert norm == pytest.approx(math.hypot(*exact), rel=RTOL[dtype])
         totals = [float(value.double().sum()) for value in values]
-        assert sums is None or list(sums) == pytest.approx(totals, abs=30 * RTOL[dtype])
-        assert vector.sums(values) == pytest.approx(totals, abs=100 * RTOL[dtype])
+        assert sums is None or list(sums) == pytest.approx(totals, abs=300 * RTOL[dtype])
+        assert vector.sums(values) == pytest.approx(totals, abs=300 * RTOL[dtype])
         values[0] = values[0].t()  # which C does not take
 
 
