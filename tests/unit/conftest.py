@@ -1,4 +1,4 @@
-"""Both ways of computing: compiled C, and torch alone."""
+"""Ways of computing: compiled C or torch alone, and how many threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from molsam import kernels
 
@@ -17,3 +18,12 @@ def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.skip("no C compiler")
     with kernels.torch_only() if request.param == "torch" else contextlib.nullcontext():
         yield
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test runs with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)

@@ -29,24 +29,10 @@ def fits(x: Tensor, act: Elementwise) -> bool:
     return act.below is not None and kernels.available(x)
 
 
-def block(
-    neighbours: Neighbours,
-    plan: Plan,
-    act: Elementwise,
-    heads: int,
-    x: Tensor,
-    W: Tensor,
-    b: Tensor | None,
-    mixing: Tensor,
-    mixing_bias: Tensor | None,
-    *qkv: Tensor,
-) -> Tensor:
-    """x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None -> [n, h].
-
-    mixing, mixing_bias: the linear map of the attended heads, [h, heads * h] and [h] or None;
-    qkv: W_q, b_q, W_k, b_k, W_v, b_v.
-    """
-    out: Tensor = _Block.apply(neighbours, plan, act, heads, x, W, b, mixing, mixing_bias, *qkv)
+def block(neighbours: Neighbours, plan: Plan, act: Elementwise, heads: int, *tensors: Tensor | None) -> Tensor:
+    """x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None, mixing [h, heads * h] and its bias [h] or None (the linear
+    map of the attended heads), W_q, b_q, W_k, b_k, W_v, b_v -> [n, h]."""
+    out: Tensor = _Block.apply(neighbours, plan, act, heads, *tensors)
     return out
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -23,14 +21,6 @@ pytestmark = pytest.mark.skipif(kernels.in_use() != "compiled", reason="no C com
 SMALL = ["CC(=O)OC", "C", "C1CC1N"]
 LARGE = ["C" * 120, "CCO", "C", "CC(C)(C)C" * 12, "C1CC1" * 40, "C" * 300, "CN(C)C", "C" * 64, "[Na+].[Cl-]"]
 """beyond the rows that C takes at a time, of which a thread has several chunks"""
-
-
-@pytest.fixture(params=[1, 2, 5])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def block_inputs(n: int, h: int, heads: int, biased: bool) -> list[Tensor]:

@@ -39,12 +39,12 @@ def test_the_edge_network_runs_once_per_distinct_bond() -> None:
     assert sum(typed_bonds(batch).counts) == len(batch.src)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(
     ("d", "f", "sizes"),
     [(3, 2, [1, 3, 2]), (16, 32, [1, 3, 2]), (32, 16, [5]), (16, 16, [1] * 9), (16, 16, [90, 7, 131])],
 )
-def test_grouped_product(d: int, f: int, sizes: list[int], threads: int) -> None:
+def test_grouped_product(d: int, f: int, sizes: list[int]) -> None:
     """In C, if d and f are whole vectors, and in torch: its definition, and two derivatives."""
     torch.manual_seed(0)
     rows = torch.randn(sum(sizes), d, dtype=torch.float64, requires_grad=True)
@@ -59,10 +59,7 @@ def test_grouped_product(d: int, f: int, sizes: list[int], threads: int) -> None
         second = torch.autograd.grad(sum(g.square().sum() for g in first), [rows, matrices])
         return [out, *first, *second]
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     found, expected = both(lambda x, w: grouped_product(x, w, sizes)), both(plain)
-    torch.set_num_threads(before)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,14 +18,6 @@ pytestmark = pytest.mark.usefixtures("each_way")
 SHAPES = [(3, 7), (), (40, 1024), (0,), (2, 2, 5), (8192,), (511, 33)]
 """below, at and above the parts that C works in"""
 RTOL = {torch.float32: 1e-6, torch.float64: 1e-14}
-
-
-@pytest.fixture(params=[1, 2, 5])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def tensors(seed: int, dtype: torch.dtype, shapes: list[tuple[int, ...]] = SHAPES) -> list[Tensor]:
