@@ -32,6 +32,19 @@ static APART void lerp(ptrdiff_t n, real *restrict mean, const real *restrict x,
         for (ptrdiff_t j = 0; j < n; j++) mean[j] = x[j] - rest * (x[j] - mean[j]);
 }
 
+/* adds the sum of x, and that of its squares */
+static APART void measure(ptrdiff_t n, const real *restrict x, double *sum, double *squared)
+{
+    real plain = 0, square = 0;
+#pragma omp simd reduction(+ : plain, square)
+    for (ptrdiff_t j = 0; j < n; j++) {
+        plain += x[j];
+        square += x[j] * x[j];
+    }
+    *sum += plain;
+    *squared += square;
+}
+
 static APART double cubed(ptrdiff_t n, const real *restrict x, const real *restrict y)
 {
     real sum = 0;
@@ -44,8 +57,8 @@ static APART double cubed(ptrdiff_t n, const real *restrict x, const real *restr
 }
 
 /* sums [2, count]: of the squares of x, after x moved by `weight` [1] towards `to` if there is one, or of by^2 x if there
-   is `by`; and of x. A sum is of its parts' sums, in double precision and in order, so that it does not depend on the
-   number of threads. */
+   is `by`; then, if there is no `by`, of x. A sum is of its parts' sums, in double precision and in order, so that it does
+   not depend on the number of threads. */
 int squares(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const *x, const real *const *to,
             const double *weight, const real *const *by, double *sums)
 {
@@ -59,8 +72,10 @@ int squares(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *con
         for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
             ptrdiff_t some = smaller(BLOCK, from + n - j);
             if (to) lerp(some, x[k] + j, to[k] + j, *weight);
-            sum[all + at] += total(some, x[k] + j);
-            sum[at] += by ? cubed(some, by[k] + j, x[k] + j) : dot(some, x[k] + j, x[k] + j);
+            if (by)
+                sum[at] += cubed(some, by[k] + j, x[k] + j);
+            else
+                measure(some, x[k] + j, sum + all + at, sum + at);
         }
     }
     for (ptrdiff_t k = 0, at = 0; k < count; k++) {

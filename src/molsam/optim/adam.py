@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from operator import attrgetter
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -18,10 +18,10 @@ from torch import Tensor
 from molsam import kernels
 from molsam.optim import vector
 from molsam.optim.hooks import Unrecorded, unhooked
+from molsam.optim.vector import GRADIENT
 
 OTHERWISE = ("amsgrad", "maximize", "capturable", "differentiable")
 """settings under which torch does more"""
-GRADIENT = attrgetter("grad")
 
 
 class _State(NamedTuple):
@@ -106,10 +106,12 @@ class _OneCall(Unrecorded):
         return made
 
     def _is_current(self, kept: _State, parameters: list[Tensor]) -> bool:
-        if len(parameters) != len(kept.parameters) or vector.addresses(parameters) != kept.places:
+        if len(parameters) != len(kept.parameters) or not all(map(is_, parameters, kept.parameters)):
             return False
-        same = list(map(id, parameters)) == list(map(id, kept.parameters))
-        return same and (not parameters or self.state[parameters[0]].get("exp_avg") is kept.exp_avg[0])
+        if not parameters:
+            return True
+        loaded = self.state[parameters[0]].get("exp_avg") is not kept.exp_avg[0]
+        return not loaded and vector.addresses(parameters) == kept.places
 
     def _gather(self, parameters: list[Tensor]) -> _State:
         """The state of these parameters, made if there is none."""

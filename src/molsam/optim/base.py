@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ from molsam.optim.hooks import Unrecorded
 from molsam.optim.passes import Closure, NonFinite, Pass, Passes
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.state import load_base, snapshot
-from molsam.optim.vector import Vector
+from molsam.optim.vector import GRADIENT, Vector
 
 __all__ = [
     "BaseOptimizer",
@@ -234,7 +235,6 @@ class Optimizer(Passes, Unrecorded):
             return None
         return -(-self.total_steps // self.steps_per_epoch)
 
-    @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
         """Make one step; return the detached loss of its first pass.
 
@@ -247,6 +247,10 @@ class Optimizer(Passes, Unrecorded):
                 f"{type(self).__name__}.step needs a closure, because a step may make more than one pass: call "
                 "step(closure), where closure does zero_grad, forward, loss, backward and returns the loss."
             )
+        with torch.set_grad_enabled(False):
+            return self._step(closure)
+
+    def _step(self, closure: Closure) -> Tensor:
         self._begin()
         self.prepare()
         skipped = False
@@ -295,9 +299,10 @@ class Optimizer(Passes, Unrecorded):
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
             clipped = torch._foreach_mul(list(omega.values()), self.max_grad_norm / norm)
             omega = dict(zip(omega, clipped, strict=True))
-        for parameter in self.parameters():
-            gradient = omega.get(parameter)
-            if parameter.grad is not gradient:
+        parameters = self.parameters()
+        wanted = list(map(omega.get, parameters))
+        if not all(map(is_, map(GRADIENT, parameters), wanted)):
+            for parameter, gradient in zip(parameters, wanted, strict=True):
                 parameter.grad = gradient
         assert self.base is not None
         self.base.step()

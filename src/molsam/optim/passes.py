@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -14,10 +15,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from molsam.errors import ConfigError
 from molsam.optim import vector
 from molsam.optim.noise import noise_state, set_noise_state
-from molsam.optim.vector import Vector
+from molsam.optim.vector import GRADIENT, Vector
 
 Closure = Callable[[], Tensor]
 TINY = torch.finfo(torch.float32).tiny
+IS_SPARSE = attrgetter("is_sparse")
 
 
 class Pass(NamedTuple):
@@ -160,9 +162,10 @@ class Passes:
 
     def _gradients(self) -> Vector:
         """What a pass left in `.grad`."""
-        found = {parameter: grad for parameter in self.parameters() if (grad := parameter.grad) is not None}
-        if not all(grad.layout is torch.strided for grad in found.values()):
-            shapes = [tuple(p.shape) for p, grad in found.items() if grad.layout is not torch.strided]
+        parameters = self.parameters()
+        found = {p: grad for p, grad in zip(parameters, map(GRADIENT, parameters), strict=True) if grad is not None}
+        if any(map(IS_SPARSE, found.values())):
+            shapes = [tuple(p.shape) for p, grad in found.items() if grad.is_sparse]
             raise ConfigError(
                 f"A parameter of shape {shapes[0]} has a sparse gradient, which these optimizers do not take; build its "
                 "layer with sparse=False."
@@ -176,7 +179,7 @@ def call(closure: Closure) -> Tensor:
     Raises:
         TypeError: it returned none.
     """
-    with torch.enable_grad():
+    with torch.set_grad_enabled(True):
         loss = closure()
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise TypeError(f"The closure must return the loss, a tensor of one element; it returned {loss!r}.")

@@ -22,7 +22,7 @@ from molsam import kernels
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
 
-DTYPE, IS_CPU = attrgetter("dtype"), attrgetter("is_cpu")
+DTYPE, IS_CPU, GRADIENT = attrgetter("dtype"), attrgetter("is_cpu"), attrgetter("grad")
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -179,7 +179,7 @@ def sizes(*lists: Sequence[Tensor]) -> array[int] | None:
     first = lists[0]
     if not first or not kernels.fits(first[0]):
         return None
-    tensors = [tensor for one in lists for tensor in one]
+    tensors = first if len(lists) == 1 else [tensor for one in lists for tensor in one]
     if (
         len(set(map(DTYPE, tensors))) > 1
         or not all(map(IS_CPU, tensors))
@@ -187,9 +187,11 @@ def sizes(*lists: Sequence[Tensor]) -> array[int] | None:
     ):
         return None
     counts = list(map(Tensor.numel, tensors))
-    if len(lists) > 1 and counts != counts[: len(first)] * len(lists):
-        return None
-    return array("q", counts[: len(first)])
+    if len(lists) > 1:
+        if counts != counts[: len(first)] * len(lists):
+            return None
+        del counts[len(first) :]
+    return array("q", counts)
 
 
 def addresses(tensors: Sequence[Tensor]) -> array[int]:
