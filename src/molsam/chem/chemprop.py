@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -35,8 +35,8 @@ def _bond(properties: tuple[Any, ...]) -> np.ndarray:
     return features
 
 
-def with_aromatic_and_mass(one_hot: OneHot, first: int) -> Kinds:
-    """Atoms by the properties of `one_hot`, aromatic (0 or 1, to column `first`) and mass (a hundredth, the next)."""
+def with_aromatic_and_mass(one_hot: OneHot, first: int) -> Callable[[tuple[Any, ...]], np.ndarray]:
+    """What encodes the properties of `one_hot`, aromatic (0 or 1, to column `first`) and mass (a hundredth, the next)."""
 
     def encode(properties: tuple[Any, ...]) -> np.ndarray:
         *codes, aromatic, mass = properties
@@ -44,11 +44,13 @@ def with_aromatic_and_mass(one_hot: OneHot, first: int) -> Kinds:
         features[first : first + 2] = aromatic, 0.01 * mass
         return features
 
-    return Kinds(one_hot.width, encode)
+    return encode
 
 
 BONDS = Kinds(_BOND.width, _bond)
-_KINDS = {name: with_aromatic_and_mass(one_hot, one_hot.width - 2) for name, one_hot in _ATOMS.items()}
+_KINDS = {
+    name: Kinds(one_hot.width, with_aromatic_and_mass(one_hot, one_hot.width - 2)) for name, one_hot in _ATOMS.items()
+}
 
 
 def atom_properties(atoms: Atoms, bonds: Bonds) -> list[Sequence[Any]]:

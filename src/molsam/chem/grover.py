@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 from rdkit import Chem
 from rdkit.Chem import Atom, Mol
 from rdkit.Chem.rdchem import HybridizationType
 
 from molsam.chem.arrays import MolArrays
 from molsam.chem.chemprop import BONDS, atom_properties, with_aromatic_and_mass
-from molsam.chem.reading import OneHot, atoms_of, bonds_of, with_other
+from molsam.chem.reading import Kinds, OneHot, atoms_of, bonds_of, with_other
 from molsam.errors import InvalidMolecule
 
 # The charge is used as a list index into six places, negative ones counted from the end: -1 shares its place with +5.
@@ -29,7 +30,7 @@ _ATOMS = OneHot(
     with_other(range(7)),
     10,
 )
-_KINDS = with_aromatic_and_mass(_ATOMS, 131)
+_PROPERTIES = with_aromatic_and_mass(_ATOMS, 131)
 RING_SIZES = range(3, 9)
 
 # Hydrogen acceptor, hydrogen donor, acidic, basic: the published patterns of one atom, with what concerns it alone moved
@@ -58,14 +59,28 @@ _SYMBOLS = {(6, False): "C", (7, False): "N", (8, False): "O", (16, False): "S"}
 _SYMBOLS |= {(7, True): "n", (8, True): "o", (16, True): "s"}
 
 
+_FLAGS = [1 << place for place in range(len(PATTERNS) + len(RING_SIZES))]
+_RINGS = dict(zip(RING_SIZES, _FLAGS[len(PATTERNS) :], strict=True))
+
+
+def _atom(properties: tuple[Any, ...]) -> np.ndarray:
+    *known, flags = properties
+    features = _PROPERTIES(tuple(known))
+    features[-len(_FLAGS) :] = [bool(flags & flag) for flag in _FLAGS]
+    return features
+
+
+_KINDS = Kinds(_ATOMS.width, _atom)
+
+
 @cache
 def _queries(present: frozenset[tuple[int, bool]]) -> list[tuple[int, Mol]]:
-    """(column, pattern) of those that atoms of these elements, aromatic or not, can match."""
+    """(flag, pattern) of those that atoms of these elements, aromatic or not, can match."""
     symbols = [symbol for kind, symbol in _SYMBOLS.items() if kind in present]
     found = []
-    for column, parts in enumerate(PATTERNS, start=141):
+    for flag, parts in zip(_FLAGS, PATTERNS, strict=False):
         if fitting := [parts[symbol] for symbol in symbols if symbol in parts]:
-            found.append((column, Chem.MolFromSmarts(f"[{','.join(fitting)}]")))
+            found.append((flag, Chem.MolFromSmarts(f"[{','.join(fitting)}]")))
     return found
 
 
@@ -88,23 +103,26 @@ class GroverFeaturizer:
         _check_charges(atoms.charges)
         # Of a sanitized molecule the number of implicit hydrogens is the implicit valence.
         implicit = map(Atom.GetNumImplicitHs, atoms.items)
-        nodes = _KINDS.features(zip(*properties, implicit, aromatic, mass, strict=True))
-        rows: list[int] = []
-        places: list[int] = []
-        kinds = frozenset(zip(atoms.elements, aromatic, strict=True)).intersection(_SYMBOLS)
-        for place, query in _queries(kinds):
-            found = mol.GetSubstructMatches(query, maxMatches=mol.GetNumAtoms())
-            rows += [atom for (atom,) in found]
-            places += [place] * len(found)
-        for ring in mol.GetRingInfo().AtomRings():
-            if len(ring) in RING_SIZES:
-                rows += ring
-                places += [145 + len(ring) - RING_SIZES.start] * len(ring)
-        nodes[rows, places] = 1
+        flags = _flags(mol, zip(atoms.elements, aromatic, strict=True))
+        nodes = _KINDS.features(zip(*properties, implicit, aromatic, mass, flags, strict=True))
         return MolArrays(nodes, *bonds.directed(BONDS))
 
     def settings(self) -> dict[str, Any]:
         return {}
+
+
+def _flags(mol: Mol, kinds: Iterable[tuple[int, bool]]) -> list[int]:
+    """Of every atom the sum of the flags it has, from the elements of all and whether they are aromatic."""
+    n = mol.GetNumAtoms()
+    flags = [0] * n
+    for flag, query in _queries(frozenset(kinds).intersection(_SYMBOLS)):
+        for (atom,) in mol.GetSubstructMatches(query, maxMatches=n):
+            flags[atom] |= flag
+    for ring in mol.GetRingInfo().AtomRings():
+        if flag := _RINGS.get(len(ring), 0):
+            for atom in ring:
+                flags[atom] |= flag
+    return flags
 
 
 def _check_charges(charges: Sequence[int]) -> None:
