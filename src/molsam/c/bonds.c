@@ -1,9 +1,15 @@
 #include "product.h"
 
-/* Sums and maxima over the bonds that enter an atom (bond_slots.py): the k-th bond of atom p is row first[k] + p, for
-   the first active[k] atoms. */
+/* Sums and maxima over lists of bonds, and differences along bonds (models/cmpnn_graph.py). A row may be in many lists, so
+   of a gradient each thread has columns of its own. */
 
-static APART void start(ptrdiff_t d, const real *restrict row, real *restrict total, real *restrict most)
+/* the first column of a thread */
+static ptrdiff_t column(ptrdiff_t d, ptrdiff_t thread) { return smaller(d, padded((d * thread + THREADS - 1) / THREADS)); }
+
+/* What follows has columns from..from + wide of the d. */
+#define OWN_COLUMNS ptrdiff_t from = column(d, THREAD), wide = column(d, THREAD + 1) - from
+
+static APART void begin(ptrdiff_t d, const real *restrict row, real *restrict total, real *restrict most)
 {
     for (ptrdiff_t j = 0; j < d; j++) total[j] = row[j], most[j] = row[j];
 }
@@ -13,11 +19,12 @@ static APART void go_on(ptrdiff_t d, const real *restrict row, real *restrict to
     for (ptrdiff_t j = 0; j < d; j++) total[j] += row[j], most[j] = row[j] > most[j] ? row[j] : most[j];
 }
 
-static APART void finish(ptrdiff_t d, int padded, const real *restrict total, real *restrict most, real *restrict out)
+static APART void finish(ptrdiff_t d, int bounded, const real *restrict total, real *restrict most, const real *restrict more,
+                         real *restrict out)
 {
     for (ptrdiff_t j = 0; j < d; j++) {
-        most[j] = padded && most[j] < 0 ? 0 : most[j];
-        out[j] = total[j] * most[j];
+        most[j] = bounded && most[j] < 0 ? 0 : most[j];
+        out[j] = total[j] * most[j] + (more ? more[j] : 0);
     }
 }
 
@@ -28,41 +35,43 @@ static APART void bond(ptrdiff_t d, const real *restrict row, const real *restri
     for (ptrdiff_t j = 0; j < d; j++) {
         real here = row[j] == most[j] ? by_most[j] : 0;
         by_most[j] -= here;
-        by_row[j] = grad[j] * most[j] + here;
+        by_row[j] += grad[j] * most[j] + here;
     }
 }
 
-/* hidden [E, d] -> total and most [n, d], and out [n, d], their product; padded: see sum_times_max. */
-int sum_times_max(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, ptrdiff_t slots, const int64_t *first,
-                  const int64_t *active, ptrdiff_t padded, const real *hidden, real *total, real *most, real *out)
+/* hidden [e, d], lists of its rows -> total and most [n, d], and out [n, d], their product, and if `before` [n] is there,
+   that row of x added. A list of fewer than `full` rows has 0 in its maximum. */
+int sum_times_max(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, ptrdiff_t full, const int64_t *rows, const int64_t *offsets,
+                  const int64_t *before, const real *x, const real *hidden, real *total, real *most, real *out)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t p = 0; p < n; p++) {
-        ptrdiff_t k = 0, at = p * d;
-        for (; k < slots && p < active[k]; k++) (k ? go_on : start)(d, hidden + (first[k] + p) * d, total + at, most + at);
-        if (!k) memset(total + at, 0, d * sizeof *total), memset(most + at, 0, d * sizeof *most);
-        finish(d, padded && k < slots, total + at, most + at, out + at);
+        ptrdiff_t at = p * d;
+        for (int64_t k = offsets[p]; k < offsets[p + 1]; k++)
+            (k > offsets[p] ? go_on : begin)(d, hidden + rows[k] * d, total + at, most + at);
+        if (offsets[p] == offsets[p + 1]) memset(total + at, 0, d * sizeof *total), memset(most + at, 0, d * sizeof *most);
+        finish(d, offsets[p + 1] - offsets[p] < full, total + at, most + at, before ? x + before[p] * d : NULL, out + at);
     }
     return 0;
 }
 
-/* grad [n, d] of out -> by_hidden [E, d] */
-int sum_times_max_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, ptrdiff_t slots, const int64_t *first,
-                           const int64_t *active, const real *hidden, const real *total, const real *most,
-                           const real *grad, real *by_hidden)
+/* grad [n, d] of out -> by_hidden [e, d] and, if there is `before`, by_x; zeros before both */
+int sum_times_max_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows, const int64_t *offsets,
+                           const int64_t *before, const real *hidden, const real *total, const real *most,
+                           const real *grad, real *by_hidden, real *by_x)
 {
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        real *by_most = memory(d);
+        OWN_COLUMNS;
+        real *by_most = memory(wide);
         failed = !by_most;
-#pragma omp for schedule(static)
-        for (ptrdiff_t p = 0; p < n; p++) {
-            for (ptrdiff_t j = 0; j < d && !failed; j++) by_most[j] = grad[p * d + j] * total[p * d + j];
-            for (ptrdiff_t k = 0; k < slots && p < active[k] && !failed; k++) {
-                ptrdiff_t row = (first[k] + p) * d;
-                bond(d, hidden + row, most + p * d, grad + p * d, by_most, by_hidden + row);
-            }
+        for (ptrdiff_t p = 0; p < n && !failed; p++) {
+            ptrdiff_t at = p * d + from;
+            for (ptrdiff_t j = 0; j < wide; j++) by_most[j] = grad[at + j] * total[at + j];
+            for (int64_t k = offsets[p]; k < offsets[p + 1]; k++)
+                bond(wide, hidden + rows[k] * d + from, most + at, grad + at, by_most, by_hidden + rows[k] * d + from);
+            if (before) add(wide, by_x + before[p] * d + from, grad + at);
         }
         free(by_most);
     }
@@ -74,27 +83,40 @@ static APART void difference(ptrdiff_t d, const real *restrict a, const real *re
     for (ptrdiff_t j = 0; j < d; j++) out[j] = a[j] - b[j];
 }
 
-static APART void negative(ptrdiff_t d, const real *restrict x, real *restrict out, real *restrict total)
+static APART void both(ptrdiff_t d, const real *restrict x, real *restrict more, real *restrict less)
 {
-    for (ptrdiff_t j = 0; j < d; j++) out[j] = -x[j], total[j] += x[j];
+    for (ptrdiff_t j = 0; j < d; j++) more[j] += x[j], less[j] -= x[j];
 }
 
-/* out [E, d] = atoms[src] - bonds[rev] */
-int turn(ptrdiff_t threads, ptrdiff_t rows, ptrdiff_t d, const int64_t *src, const int64_t *rev, const real *atoms,
+/* out [e, d] = atoms[src] - bonds[rev] */
+int turn(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src, const int64_t *rev, const real *atoms,
          const real *bonds, real *out)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (ptrdiff_t e = 0; e < rows; e++) difference(d, atoms + src[e] * d, bonds + rev[e] * d, out + e * d);
+    for (ptrdiff_t k = 0; k < e; k++) difference(d, atoms + src[k] * d, bonds + rev[k] * d, out + k * d);
     return 0;
 }
 
-/* grad [E, d] of out -> by_atoms [n, d], zeros before, and by_bonds [E, d] */
-int turn_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, ptrdiff_t slots, const int64_t *first,
-                  const int64_t *active, const int64_t *rev, const real *grad, real *by_atoms, real *by_bonds)
+/* grad [e, d] of out -> by_atoms and by_bonds, zeros before */
+int turn_backward(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src, const int64_t *rev, const real *grad,
+                  real *by_atoms, real *by_bonds)
 {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (ptrdiff_t p = 0; p < n; p++)
-        for (ptrdiff_t k = 0; k < slots && p < active[k]; k++)
-            negative(d, grad + rev[first[k] + p] * d, by_bonds + (first[k] + p) * d, by_atoms + p * d);
+#pragma omp parallel num_threads(threads)
+    {
+        OWN_COLUMNS;
+        for (ptrdiff_t k = 0; k < e; k++)
+            both(wide, grad + k * d + from, by_atoms + src[k] * d + from, by_bonds + rev[k] * d + from);
+    }
+    return 0;
+}
+
+/* grad [n, d] of x[rows] -> by_x, zeros before */
+int add_rows(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows, const real *grad, real *by_x)
+{
+#pragma omp parallel num_threads(threads)
+    {
+        OWN_COLUMNS;
+        for (ptrdiff_t k = 0; k < n; k++) add(wide, by_x + rows[k] * d + from, grad + k * d + from);
+    }
     return 0;
 }

@@ -1,7 +1,8 @@
 #include "product.h"
 
-/* The lists of rows that GROVER sums, and which rows it need not tell apart (models/grover_graph.py). Lists are one array
-   `rows` of numbers and `offsets`, where each begins, one more than there are lists. */
+/* The lists of rows that GROVER and CMPNN sum, and which rows they need not tell apart (models/grover_graph.py,
+   models/cmpnn_graph.py). Lists are one array `rows` of numbers and `offsets`, where each begins, one more than there are
+   lists. */
 
 /* src and dst [bonds] of n atoms -> the bonds that enter each atom, in their order; and found [1], how many pairs of
    bonds follow one another without turning back. */
@@ -79,6 +80,7 @@ typedef struct {
     ptrdiff_t begin, n;
     const int64_t *rows, *offsets;
     int64_t *class, *sorted; /* class [n] of each row; sorted [entries] classes of each row's list */
+    const int64_t *listed;   /* classes of what the lists hold */
 } Partition;
 
 static void sort(int64_t *values, ptrdiff_t n)
@@ -98,7 +100,7 @@ static int same(const Partition *p, ptrdiff_t i, ptrdiff_t j)
     return p->class[i] == p->class[j] && at[j + 1] - at[j] == n && !memcmp(a, b, n * sizeof *a);
 }
 
-/* Tells rows apart by their class and the classes in their lists; first [n] receives a row of each new class. Returns how
+/* Tells rows apart by their class and the classes in their lists, whatever their order; first [n] receives a row of each new class. Returns how
    many classes there are now. table: `places` numbers, a power of 2 and more than n; next [n]. */
 static ptrdiff_t refine(Partition *p, int64_t *first, int64_t *next, int64_t *table, ptrdiff_t places)
 {
@@ -108,7 +110,7 @@ static ptrdiff_t refine(Partition *p, int64_t *first, int64_t *next, int64_t *ta
     for (ptrdiff_t i = 0; i < p->n; i++) {
         int64_t *own = p->sorted + at[i] - at[0];
         ptrdiff_t size = at[i + 1] - at[i];
-        for (ptrdiff_t k = 0; k < size; k++) own[k] = p->class[p->rows[at[i] + k] - p->begin];
+        for (ptrdiff_t k = 0; k < size; k++) own[k] = p->listed[p->rows[at[i] + k] - p->begin];
         sort(own, size);
         uint64_t hash = p->class[i] + 1;
         for (ptrdiff_t k = 0; k < size; k++) hash = (hash ^ (own[k] + 1)) * 0x9E3779B97F4A7C15u, hash ^= hash >> 29;
@@ -149,7 +151,7 @@ int classes(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t chunks, const int64_t *bou
     class_bounds[0] = class_offsets[0] = 0;
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
     for (ptrdiff_t k = 0; k < chunks; k++) {
-        Partition p = {bounds[k], bounds[k + 1] - bounds[k], rows, offsets, class + bounds[k], NULL};
+        Partition p = {bounds[k], bounds[k + 1] - bounds[k], rows, offsets, class + bounds[k], NULL, class + bounds[k]};
         class_bounds[k + 1] = tell_apart(&p, a, b, kinds, steps, chosen + bounds[k]);
         failed |= class_bounds[k + 1] < 0;
     }
@@ -165,5 +167,60 @@ int classes(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t chunks, const int64_t *bou
         }
         class_bounds[k + 1] += base;
     }
+    return 0;
+}
+
+/* What CMPNN computes in `steps` steps of messages, each state once. A step's atoms are told apart by what they were and by
+   the bonds that enter, its bonds by what they were, their source and their reverse; at first, by the types alone.
+   `apart`: each bond is itself from the first message on.
+
+   src [bonds], entering bonds of each atom and their offsets [n + 1], types of atoms [n] below `kinds` and of bonds
+   -> counts [2 (steps + 1)] of bonds at first, atoms of step 1, bonds of step 1, ...; source and type [bonds] of the first
+   bonds; of each step's atoms before [steps + 1, n], the same a step earlier, and rows [steps + 1, bonds] with
+   row_offsets [steps + 1, n + 1], the bonds that enter; of each step's bonds origin, reverse and start [steps, bonds]: the
+   source, the reverse a step earlier, the same at first; kind [n], the type of the last atoms; and place [n], of each atom
+   among them. */
+int message_steps(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t bonds, ptrdiff_t steps, ptrdiff_t apart, const int64_t *src,
+                  const int64_t *entering, const int64_t *offsets, const int64_t *atom_type, const int64_t *bond_type,
+                  ptrdiff_t kinds, int64_t *counts, int64_t *source, int64_t *type, int64_t *before, int64_t *rows,
+                  int64_t *row_offsets, int64_t *origin, int64_t *reverse, int64_t *start, int64_t *kind, int64_t *place)
+{
+    (void)threads;
+    ptrdiff_t most = n > bonds ? n : bonds, places = 4;
+    while (places < 2 * most) places *= 2;
+    int64_t *table = calloc(places + 3 * most + n + 8 * bonds + 1, sizeof *table);
+    if (!table) return 1;
+    int64_t *next = table + places, *first = next + most, *earlier = first + most, *sorted = earlier + most;
+    int64_t *of_atom = sorted + 2 * bonds, *of_bond = of_atom + n; /* side by side, as the pairs number them */
+    int64_t *at_first = of_bond + bonds, *pairs = at_first + bonds, *pair_offsets = pairs + 2 * bonds;
+    Partition atoms = {0, n, entering, offsets, place, sorted, of_bond}, all = {0, bonds, pairs, pair_offsets, of_bond, sorted, of_atom};
+    for (ptrdiff_t e = 0; e < bonds; e++) of_bond[e] = atom_type[src[e]] + kinds * bond_type[e];
+    counts[0] = refine(&all, first, next, table, places); /* no pairs yet */
+    memcpy(at_first, of_bond, bonds * sizeof *at_first);
+    for (ptrdiff_t k = 0; k < counts[0]; k++) source[k] = atom_type[src[first[k]]], type[k] = bond_type[first[k]];
+    for (ptrdiff_t e = 0; e < bonds; e++) pairs[2 * e] = src[e], pairs[2 * e + 1] = n + (e ^ 1), pair_offsets[e + 1] = 2 * e + 2;
+    memcpy(place, atom_type, n * sizeof *place);
+    for (ptrdiff_t t = 0;; t++, counts += 2, before += n, rows += bonds, row_offsets += n + 1) {
+        memcpy(earlier, place, n * sizeof *earlier);
+        counts[1] = refine(&atoms, first, next, table, places);
+        row_offsets[0] = 0;
+        for (ptrdiff_t k = 0; k < counts[1]; k++) {
+            ptrdiff_t u = first[k], to = row_offsets[k];
+            before[k] = earlier[u], kind[k] = atom_type[u];
+            for (int64_t at = offsets[u]; at < offsets[u + 1]; at++) rows[to++] = of_bond[entering[at]];
+            row_offsets[k + 1] = to;
+        }
+        if (t == steps) break;
+        memcpy(earlier, of_bond, bonds * sizeof *earlier);
+        for (ptrdiff_t u = 0; u < n; u++) of_atom[u] = bonds + place[u]; /* no bond's class: a pair's sides stay apart */
+        for (ptrdiff_t e = 0; e < bonds && apart; e++) of_bond[e] = e;
+        counts[2] = refine(&all, first, next, table, places);
+        for (ptrdiff_t k = 0; k < counts[2]; k++, origin++, reverse++, start++) {
+            ptrdiff_t e = first[k];
+            *origin = place[src[e]], *reverse = earlier[e ^ 1], *start = at_first[e];
+        }
+        origin += bonds - counts[2], reverse += bonds - counts[2], start += bonds - counts[2];
+    }
+    free(table);
     return 0;
 }

@@ -210,7 +210,7 @@ def bonds_of(mol: Mol, order: str = "rdkit") -> Bonds:
 def _types(mol: Mol, bonds: list[Bond]) -> list[BondType]:
     """By the bonds' orders, which RDKit tells three times as fast as their types. Of those a molecule read from SMILES can
     have, dative ones alone have the order of another."""
-    types = list(map(_ORDERS.get, map(Bond.GetBondTypeAsDouble, bonds)))
+    types: list[Any] = list(map(_ORDERS.get, map(Bond.GetBondTypeAsDouble, bonds)))
     if None in types or mol.HasSubstructMatch(_DATIVE):
         return list(map(Bond.GetBondType, bonds))
     return types

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
+from molsam.models.cmpnn_graph import MessageGraph, sum_times_max, take, turn
 from molsam.models.layers.activation import activation as make_activation
-from molsam.models.layers.bond_slots import Slots, at_sources, bond_slots, sum_times_max, turn
 from molsam.models.layers.gru import BiGRU
 from molsam.models.layers.padding import pad
 from molsam.models.layers.segment import segment_max, segment_mean
@@ -90,24 +90,25 @@ class CMPNN(MoleculeModel):
 
     def encode(self, batch: MoleculeBatch) -> Tensor:
         """x of all atoms after the messages, [N, hidden]."""
-        slots = bond_slots(batch)
-        kind = batch.node_type.index_select(0, slots.atom)
-        initial = self.activation(self.atom_input(batch.node_table))
-        a = initial.index_select(0, kind)
-        b = b0 = self.activation(self._bond_input(kind, batch, slots))
-        for linear in self.messages:
-            a = a + sum_times_max(b, slots, padded=self.padded)
-            message = turn(a, b, slots)
+        # Equal states would have to be dropped alike.
+        graph = MessageGraph.of(batch, len(self.messages), apart=self.training and self.dropout.p > 0)
+        full = graph.full if self.padded else 0
+        a = initial = self.activation(self.atom_input(batch.node_table))
+        b = b0 = self.activation(self._bond_input(batch, graph))
+        for linear, atoms, bonds in zip(self.messages, graph.atoms[:-1], graph.bonds, strict=True):
+            a = sum_times_max(b, atoms, full, a)
+            message, start = turn(a, b, bonds), take(b0, bonds.start)
             if linear.bias is None:
-                message = torch.addmm(b0, message, linear.weight.t())
+                message = torch.addmm(start, message, linear.weight.t())
             else:
-                message = b0 + linear(message)
+                message = start + linear(message)
             b = self.dropout(self.activation(message))
         # W [last sum ; a ; initial], the last part's product once per distinct atom.
         by_rest, by_initial = self.communicate.weight.split([2 * a.shape[1], a.shape[1]], dim=1)
-        own = F.linear(initial, by_initial, self.communicate.bias).index_select(0, kind)
-        x = torch.cat([sum_times_max(b, slots, padded=self.padded), a], dim=1)
-        return torch.addmm(own, x, by_rest.t()).index_select(0, slots.place)
+        own = take(F.linear(initial, by_initial, self.communicate.bias), graph.kind)
+        last = graph.atoms[-1]
+        x = torch.cat([sum_times_max(b, last, full), take(a, last.before)], dim=1)
+        return take(torch.addmm(own, x, by_rest.t()), graph.place)
 
     def molecules(self, x: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, hidden] -> molecules [B, hidden]."""
@@ -128,12 +129,12 @@ class CMPNN(MoleculeModel):
         """Our tensors under the release's names."""
         return to_reference_names(tensors, self._names)
 
-    def _bond_input(self, kind: Tensor, batch: MoleculeBatch, slots: Slots) -> Tensor:
-        """W_b [source atom ; bond]: each part's product once per distinct vector; kind [N] of the atoms in slots."""
+    def _bond_input(self, batch: MoleculeBatch, graph: MessageGraph) -> Tensor:
+        """W_b [source atom ; bond] of the first bonds: each part's product once per distinct vector."""
         by_atom, by_bond = self.bond_input.weight.split(self.split, dim=1)
+        sources = F.linear(batch.node_table, by_atom)
         types = F.linear(batch.edge_table, by_bond, self.bond_input.bias)
-        bonds = types.index_select(0, batch.edge_type.index_select(0, slots.bond))
-        return at_sources(F.linear(batch.node_table, by_atom).index_select(0, kind), slots) + bonds
+        return take(sources, graph.source) + take(types, graph.type)
 
     @property
     def _names(self) -> list[tuple[str, str]]:

@@ -72,7 +72,7 @@ def _literal(model: CMPNN, batch: MoleculeBatch) -> Tensor:
     return y
 
 
-@settings(max_examples=15)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     sizes=st.lists(st.integers(1, 8), min_size=1, max_size=4),
@@ -81,11 +81,19 @@ def _literal(model: CMPNN, batch: MoleculeBatch) -> Tensor:
     padding=st.sampled_from(["exact", "reference"]),
     depth=st.integers(1, 4),
     ffn_layers=st.integers(1, 3),
+    node_types=st.sampled_from([None, 1, 3]),
 )
 def test_equals_the_equations(
-    seed: int, sizes: list[int], activation: str, bias: bool, padding: str, depth: int, ffn_layers: int
+    seed: int,
+    sizes: list[int],
+    activation: str,
+    bias: bool,
+    padding: str,
+    depth: int,
+    ffn_layers: int,
+    node_types: int | None,
 ) -> None:
-    packed = random_molecules(seed, sizes)
+    packed = random_molecules(seed, sizes, node_types=node_types)
     settings = {"activation": activation, "bias": bias, "padding": padding, "depth": depth}
     model = _model(packed, seed, ffn_layers=ffn_layers, **settings)
     batch, parameters = _batch(packed), list(model.parameters())

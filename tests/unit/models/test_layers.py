@@ -14,13 +14,11 @@ from torch.nn import functional as F
 
 from molsam.errors import ConfigError
 from molsam.models.layers.activation import activation
-from molsam.models.layers.bond_slots import at_sources, bond_slots, sum_times_max, turn
 from molsam.models.layers.mish import Mish
 from molsam.models.layers.norm import LayerNorm, ScaleNorm, norm_layer
 from molsam.models.layers.padding import pad
 from molsam.models.layers.segment import segment_max, segment_mean, segment_sum
 from tests.reference.derivatives import check_derivatives
-from tests.reference.molecules import random_molecules
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
@@ -143,41 +141,3 @@ def test_padding_puts_zero_rows_after_each_molecule() -> None:
     padded, rows = pad(x, torch.tensor([1, 3]), 3)
     assert padded[:, 0].tolist() == [1, 0, 0, 2, 3, 4]
     assert rows.tolist() == [0, 3, 4, 5]
-
-
-@settings(max_examples=15)
-@given(st.integers(0, 10**6), st.lists(st.integers(1, 9), min_size=1, max_size=4))
-def test_bond_reductions(seed: int, sizes: list[int]) -> None:
-    torch.manual_seed(seed)
-    batch = random_molecules(seed, sizes).batch(range(len(sizes)))
-    slots = bond_slots(batch)
-    bonds, atoms = torch.randn(len(batch.src), 3), torch.randn(len(batch.nodes), 3)
-    ours = bonds[slots.bond], atoms[slots.atom]
-    most_bonds = int(torch.bincount(batch.dst, minlength=1).max()) if len(batch.dst) else 0
-    for padded in (False, True):
-        expected = torch.zeros(len(atoms), 3)
-        for v in range(len(atoms)):
-            entering = bonds[batch.dst == v]
-            if padded and len(entering) < most_bonds:
-                entering = torch.cat([entering, torch.zeros(1, 3)])
-            if len(entering):
-                expected[v] = entering.sum(0) * entering.max(0).values
-        found = sum_times_max(ours[0], slots, padded=padded)
-        torch.testing.assert_close(found[slots.place], expected)
-    expected = atoms[batch.src] - bonds[batch.rev]
-    torch.testing.assert_close(turn(ours[1], ours[0], slots), expected[slots.bond])
-    torch.testing.assert_close(at_sources(ours[1], slots), atoms[batch.src][slots.bond])
-
-
-@pytest.mark.parametrize("padded", [False, True])
-def test_bond_reductions_have_two_derivatives(padded: bool) -> None:
-    torch.manual_seed(0)
-    batch = random_molecules(1, [7, 1, 4]).batch(range(3))
-    slots = bond_slots(batch)
-    bonds, atoms = _random(len(batch.src), 2), _random(len(batch.nodes), 2)
-    for function, inputs in (
-        (lambda b: sum_times_max(b, slots, padded=padded), (bonds,)),
-        (lambda a, b: turn(a, b, slots), (atoms, bonds)),
-        (lambda a: at_sources(a, slots), (atoms,)),
-    ):
-        check_derivatives(function, inputs)

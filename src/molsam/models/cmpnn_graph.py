@@ -1,0 +1,201 @@
+"""What CMPNN computes of a batch, step by step, and the sums it takes over bonds.
+
+After t messages the state of a bond depends on what lies within t bonds of it, and many a bond of a batch looks alike
+there; likewise atoms. Each such state is computed once. Of 50 molecules of ESOL these are 0.34 of the bonds after the
+first message, 0.62 after the second, and 0.75 of the atoms at last.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from molsam import kernels
+from molsam.data.batch import MoleculeBatch
+from molsam.models.layers.fused import replay
+
+
+class Atoms(NamedTuple):
+    """The n atoms of a step."""
+
+    before: Tensor
+    """int64 [n], their row a step earlier; at first, of the batch's table"""
+    rows: Tensor
+    """int64, the bonds that enter, atom after atom"""
+    offsets: Tensor
+    """int64 [n + 1], where each atom's begin"""
+
+
+class Bonds(NamedTuple):
+    """The e bonds of a step."""
+
+    src: Tensor
+    """int64 [e], row of the source among the step's atoms"""
+    rev: Tensor
+    """int64 [e], row of the reverse among the bonds a step earlier"""
+    start: Tensor
+    """int64 [e], row among the first bonds"""
+
+
+class MessageGraph(NamedTuple):
+    """The steps of `messages` messages, and a step of atoms after the last of them."""
+
+    source: Tensor
+    """int64, of the first bonds the row of their source in the batch's table of atoms"""
+    type: Tensor
+    """int64, of the first bonds the row in the table of bonds"""
+    atoms: list[Atoms]
+    bonds: list[Bonds]
+    kind: Tensor
+    """int64 [n], of the last atoms the row in the batch's table"""
+    place: Tensor
+    """int64 [N], of each atom of the batch the row among the last"""
+    full: int
+    """the most bonds that an atom has"""
+
+    @classmethod
+    def of(cls, batch: MoleculeBatch, messages: int, apart: bool) -> MessageGraph:
+        """The steps of a batch without self loops; apart: a message's bonds are not to be merged, whatever they look like.
+
+        Without a C compiler no two atoms or bonds are merged.
+        """
+        if batch.self_loops:
+            raise ValueError("reverse bonds are undefined in a graph with self loops")
+        full = int(batch.neighbour_offsets.diff().max()) if batch.n_atoms else 0
+        if batch.src.is_cpu and kernels.in_use() == "compiled":
+            return cls._merged(batch, messages, apart, full)
+        every_atom, every_bond = (torch.arange(n, device=batch.src.device) for n in (batch.n_atoms, len(batch.src)))
+        lists = torch.argsort(batch.dst, stable=True), batch.neighbour_offsets
+        atoms = [Atoms(every_atom if step else batch.node_type, *lists) for step in range(messages + 1)]
+        bonds = [Bonds(batch.src, batch.rev, every_bond)] * messages
+        return cls(batch.node_type[batch.src], batch.edge_type, atoms, bonds, batch.node_type, every_atom, full)
+
+    @classmethod
+    def _merged(cls, batch: MoleculeBatch, messages: int, apart: bool, full: int) -> MessageGraph:
+        n, e, steps = batch.n_atoms, len(batch.src), messages + 1
+        src, offsets = batch.src.contiguous(), batch.neighbour_offsets.contiguous()
+        new = src.new_empty
+        counts, source, kinds, before, rows = new(2 * steps), new(e), new(e), new(steps, n), new(steps, e)
+        row_offsets, src_of, rev_of, start, kind, place = new(steps, n + 1), *new(3, messages, e), new(n), new(n)
+        entering = torch.argsort(batch.dst, stable=True)
+        given = (
+            src,
+            entering,
+            offsets,
+            batch.node_type.contiguous(),
+            batch.edge_type.contiguous(),
+            len(batch.node_table),
+        )
+        made = counts, source, kinds, before, rows, row_offsets, src_of, rev_of, start, kind, place
+        kernels.call("message_steps", torch.float32, n, e, messages, int(apart), *given, *made)
+        first, *found = counts.tolist()
+        atoms = [Atoms(before[t, :k], rows[t], row_offsets[t, : k + 1]) for t, k in enumerate(found[::2])]
+        bonds = [Bonds(src_of[t, :k], rev_of[t, :k], start[t, :k]) for t, k in enumerate(found[1::2])]
+        return cls(source[:first], kinds[:first], atoms, bonds, kind[: found[-1]], place, full)
+
+
+def sum_times_max(hidden: Tensor, atoms: Atoms, full: int, x: Tensor | None = None) -> Tensor:
+    """Per atom, (sum of its bonds' rows) * (their element-wise maximum), 0 without bonds; plus its row of x.
+
+    hidden: float [bonds, d]; x: of the atoms a step earlier, float [n', d], or None. Returns float [n, d]. An atom with
+    fewer than `full` bonds has 0 in its maximum too.
+    """
+    if kernels.available(hidden):
+        out: Tensor = _SumTimesMax.apply(hidden, x, atoms, full)
+        return out
+    return _plain_sum_times_max(hidden, x, atoms, full)
+
+
+def turn(atoms: Tensor, bonds: Tensor, step: Bonds) -> Tensor:
+    """atoms[source] - bonds[reverse], float [e, d]."""
+    if kernels.available(atoms):
+        out: Tensor = _Turn.apply(atoms, bonds, step)
+        return out
+    return atoms.index_select(0, step.src) - bonds.index_select(0, step.rev)
+
+
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows], float [n, d]; a row may be taken more than once."""
+    if kernels.available(x):
+        out: Tensor = _Take.apply(x, rows)
+        return out
+    return x.index_select(0, rows)
+
+
+class _SumTimesMax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, x: Tensor | None, atoms: Atoms, full: int) -> Tensor:
+        n, d = len(atoms.before), hidden.shape[1]
+        hidden = hidden.contiguous()
+        total, most, out = hidden.new_empty(3, n, d)
+        added = (0, 0) if x is None else (atoms.before, x.contiguous())
+        lists = atoms.rows, atoms.offsets
+        kernels.call("sum_times_max", hidden.dtype, n, d, full, *lists, *added, hidden, total, most, out)
+        ctx.atoms, ctx.full = atoms, full
+        ctx.save_for_backward(hidden, x, total, most)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        hidden, x, total, most = ctx.saved_tensors
+        atoms = ctx.atoms
+        if torch.is_grad_enabled():
+            found = replay(lambda h, y: _plain_sum_times_max(h, y, atoms, ctx.full), (hidden, x), grad)
+            return *found, None, None
+        by_hidden, by_x = torch.zeros_like(hidden), None if x is None else torch.zeros_like(x, **_CONTIGUOUS)
+        lists = *grad.shape, atoms.rows, atoms.offsets, 0 if x is None else atoms.before
+        given = hidden, total, most, grad.contiguous()
+        kernels.call("sum_times_max_backward", grad.dtype, *lists, *given, by_hidden, 0 if by_x is None else by_x)
+        return by_hidden, by_x, None, None
+
+
+class _Turn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, atoms: Tensor, bonds: Tensor, step: Bonds) -> Tensor:
+        ctx.step = step
+        ctx.save_for_backward(atoms, bonds)
+        out = atoms.new_empty(len(step.src), atoms.shape[1])
+        kernels.call("turn", out.dtype, *out.shape, step.src, step.rev, atoms.contiguous(), bonds.contiguous(), out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        atoms, bonds = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *replay(lambda a, b: a[ctx.step.src] - b[ctx.step.rev], (atoms, bonds), grad), None
+        found = torch.zeros_like(atoms, **_CONTIGUOUS), torch.zeros_like(bonds, **_CONTIGUOUS)
+        kernels.call("turn_backward", grad.dtype, *grad.shape, ctx.step.src, ctx.step.rev, grad.contiguous(), *found)
+        return *found, None
+
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(x, rows)
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, rows = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *replay(lambda y: y[rows], (x,), grad), None
+        by_x = torch.zeros_like(x, **_CONTIGUOUS)
+        kernels.call("add_rows", grad.dtype, *grad.shape, rows, grad.contiguous(), by_x)
+        return by_x, None
+
+
+_CONTIGUOUS: dict[str, Any] = {"memory_format": torch.contiguous_format}
+
+
+def _plain_sum_times_max(hidden: Tensor, x: Tensor | None, atoms: Atoms, full: int) -> Tensor:
+    count = atoms.offsets.diff()
+    n, device = len(count), hidden.device
+    rows = hidden.index_select(0, atoms.rows[: int(atoms.offsets[-1])])
+    owner = torch.arange(n, device=device).repeat_interleave(count)
+    total = hidden.new_zeros(n, hidden.shape[1])
+    most = total.scatter_reduce(0, owner.unsqueeze(1).expand_as(rows), rows, "amax", include_self=False)
+    most = torch.where((count < full).unsqueeze(1), most.clamp(min=0), most)
+    out = total.index_add(0, owner, rows) * most
+    return out if x is None else out + x.index_select(0, atoms.before)
