@@ -1,6 +1,6 @@
 #include "product.h"
 
-/* Sums and maxima over lists of bonds, and differences along bonds (models/cmpnn_graph.py). A row may be in many lists, so
+/* Sums and maxima over lists of bonds, and differences along bonds (models/message_graph.py). A row may be in many lists, so
    of a gradient each thread has columns of its own. */
 
 /* the first column of a thread */
@@ -76,6 +76,32 @@ int sum_times_max_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const in
         free(by_most);
     }
     return failed;
+}
+
+/* hidden [e, d], lists of its rows -> out [n, d], their sums */
+int sum_entering(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows, const int64_t *offsets, const real *hidden,
+                 real *out)
+{
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (ptrdiff_t p = 0; p < n; p++) {
+        memset(out + p * d, 0, d * sizeof *out);
+        for (int64_t k = offsets[p]; k < offsets[p + 1]; k++) add(d, out + p * d, hidden + rows[k] * d);
+    }
+    return 0;
+}
+
+/* grad [n, d] of out -> by_hidden [e, d], zeros before */
+int sum_entering_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows, const int64_t *offsets,
+                          const real *grad, real *by_hidden)
+{
+#pragma omp parallel num_threads(threads)
+    {
+        OWN_COLUMNS;
+        for (ptrdiff_t p = 0; p < n; p++)
+            for (int64_t k = offsets[p]; k < offsets[p + 1]; k++)
+                add(wide, by_hidden + rows[k] * d + from, grad + p * d + from);
+    }
+    return 0;
 }
 
 static APART void difference(ptrdiff_t d, const real *restrict a, const real *restrict b, real *restrict out)

@@ -1,7 +1,7 @@
 #include "product.h"
 
 /* The lists of rows that GROVER and CMPNN sum, and which rows they need not tell apart (models/grover_graph.py,
-   models/cmpnn_graph.py). Lists are one array `rows` of numbers and `offsets`, where each begins, one more than there are
+   models/message_graph.py). Lists are one array `rows` of numbers and `offsets`, where each begins, one more than there are
    lists. */
 
 /* src and dst [bonds] of n atoms -> the bonds that enter each atom, in their order; and found [1], how many pairs of

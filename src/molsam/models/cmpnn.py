@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
-from molsam.models.cmpnn_graph import MessageGraph, sum_times_max, take, turn
 from molsam.models.layers.activation import activation as make_activation
 from molsam.models.layers.gru import BiGRU
 from molsam.models.layers.padding import pad
 from molsam.models.layers.segment import segment_max, segment_mean
+from molsam.models.message_graph import MessageGraph, sum_times_max, take, turn
 from molsam.models.naming import from_reference_names, to_reference_names
 
 PADDINGS = ("exact", "reference")

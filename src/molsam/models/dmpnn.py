@@ -13,8 +13,8 @@ from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.activation import activation as make_activation
 from molsam.models.layers.batchnorm import BatchNorm
-from molsam.models.layers.message import SumMinusReverse
 from molsam.models.layers.segment import segment_mean, segment_sum
+from molsam.models.message_graph import Atoms, Bonds, MessageGraph, sum_entering, take, turn
 from molsam.models.naming import from_reference_names, to_reference_names
 
 AGGREGATIONS = ("mean", "norm", "sum")
@@ -77,31 +77,34 @@ class DMPNN(MoleculeModel):
 
     def encode(self, batch: MoleculeBatch) -> Tensor:
         """Atoms after message passing [N, d]."""
-        first = self.initialize(batch)
+        # Equal states would have to be dropped alike; and of undirected bonds also the reverse would have to be equal.
+        apart = self.training and self.dropout > 0
+        graph = MessageGraph.of(batch, max(self.depth - 1, 0), apart=apart, merged=not self.undirected)
+        first = self.initialize(batch, graph)
         hidden = self.activation(first)
-        for _ in range(1, self.depth):
-            hidden = self.update(self.message(hidden, batch), first)
-        incoming = first.new_zeros(batch.n_atoms, first.shape[1]).index_add(0, batch.dst, hidden)
-        nodes, bonds = self.W_o.weight.split([self.split[0], first.shape[1]], dim=1)
-        own = F.linear(batch.node_table, nodes, self.W_o.bias).index_select(0, batch.node_type)
-        atoms = torch.addmm(own, incoming, bonds.t())
-        return F.dropout(self.activation(atoms), self.dropout, self.training)
+        for atoms, bonds in zip(graph.atoms[:-1], graph.bonds, strict=True):
+            hidden = self.update(self.message(hidden, atoms, bonds), take(first, bonds.start))
+        last = graph.atoms[-1]
+        incoming = sum_entering(hidden, last)
+        by_atom, by_bonds = self.W_o.weight.split([self.split[0], first.shape[1]], dim=1)
+        own = take(F.linear(batch.node_table, by_atom, self.W_o.bias), graph.kind)
+        states = take(self.activation(torch.addmm(own, incoming, by_bonds.t())), graph.place)
+        return F.dropout(states, self.dropout, self.training)
 
-    def initialize(self, batch: MoleculeBatch) -> Tensor:
-        """h0 [E, d]: the product with W_i runs over distinct atoms and distinct bonds, not over directed bonds."""
-        nodes, bonds = self.W_i.weight.split(self.split, dim=1)
-        kind = batch.node_type.index_select(0, batch.src)
-        atom = F.linear(batch.node_table, nodes, self.W_i.bias).index_select(0, kind)
-        return atom + F.linear(batch.edge_table, bonds).index_select(0, batch.edge_type)
+    def initialize(self, batch: MoleculeBatch, graph: MessageGraph) -> Tensor:
+        """h0 of the first bonds: the product with W_i runs over distinct atoms and distinct bonds."""
+        by_atom, by_bond = self.W_i.weight.split(self.split, dim=1)
+        atoms = F.linear(batch.node_table, by_atom, self.W_i.bias)
+        return take(atoms, graph.source) + take(F.linear(batch.edge_table, by_bond), graph.type)
 
-    def message(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
-        """M [E, d]: the bonds that enter the source, without the reverse one."""
+    def message(self, hidden: Tensor, atoms: Atoms, bonds: Bonds) -> Tensor:
+        """M [e, d] of a step's bonds: those that enter the source, without the reverse one."""
         if self.undirected:
-            hidden = (hidden + hidden.index_select(0, batch.rev)) / 2
-        return SumMinusReverse.apply(hidden, batch.src, batch.dst, batch.n_atoms)
+            hidden = (hidden + hidden.index_select(0, bonds.rev)) / 2
+        return turn(sum_entering(hidden, atoms), hidden, bonds)
 
     def update(self, message: Tensor, first: Tensor) -> Tensor:
-        """h [E, d] from M and h0."""
+        """h [e, d] from M and h0."""
         if self.W_h.bias is not None:
             first = first + self.W_h.bias
         hidden = self.activation(torch.addmm(first, message, self.W_h.weight.t()))

@@ -1,4 +1,4 @@
-"""CMPNN's steps: which states are one, against colours refined literally; and the sums over them."""
+"""The steps of messages: which states are one, against colours refined literally; and the sums over them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from molsam import kernels
 from molsam.data.batch import MoleculeBatch
-from molsam.models.cmpnn_graph import Atoms, Bonds, MessageGraph, sum_times_max, take, turn
+from molsam.models.message_graph import Atoms, Bonds, MessageGraph, sum_entering, sum_times_max, take, turn
 from tests.reference.derivatives import check_derivatives
 from tests.reference.molecules import random_molecules
 
@@ -47,7 +47,7 @@ def _refined(batch: MoleculeBatch, messages: int, apart: bool) -> list[tuple[lis
 )
 def test_each_state_is_computed_once(seed: int, sizes: list[int], node_types: int, messages: int, apart: bool) -> None:
     batch = random_molecules(seed, sizes, node_types=node_types, n_types=2).batch(range(len(sizes)))
-    graph = MessageGraph.of(batch, messages, apart)
+    graph = MessageGraph.of(batch, messages, apart=apart)
     expected = _refined(batch, messages, apart)
     assert [len(step.before) for step in graph.atoms] == [len(set(a)) for a, _ in expected]
     assert [len(step.src) for step in graph.bonds] == [len(set(b)) for _, b in expected[:-1]]
@@ -55,19 +55,16 @@ def test_each_state_is_computed_once(seed: int, sizes: list[int], node_types: in
     assert torch.equal(batch.node_type, graph.kind[graph.place])
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("merged", [True, False])
 @pytest.mark.parametrize("apart", [True, False])
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), node_types=st.integers(1, 3), messages=st.integers(0, 4))
 def test_the_steps_lead_to_the_states_of_every_atom(
-    compiled: bool, apart: bool, seed: int, node_types: int, messages: int
+    merged: bool, apart: bool, seed: int, node_types: int, messages: int
 ) -> None:
     """Messages of whole numbers, exact in float64, by the steps and atom by atom."""
     batch = random_molecules(seed, [9, 1, 6, 12], node_types=node_types, n_types=2).batch(range(4))
-    with pytest.MonkeyPatch.context() as patch:
-        if not compiled:
-            patch.setattr(kernels, "in_use", lambda: "torch")
-        graph = MessageGraph.of(batch, messages, apart)
+    graph = MessageGraph.of(batch, messages, apart=apart, merged=merged)
     kinds, entering = batch.node_type + 1, torch.nn.functional.one_hot(batch.dst, batch.n_atoms).T
 
     def mixed(x: torch.Tensor) -> torch.Tensor:
@@ -89,11 +86,11 @@ def test_the_steps_lead_to_the_states_of_every_atom(
 
 def test_a_graph_without_bonds_or_with_self_loops() -> None:
     alone = random_molecules(0, [1, 1], node_types=1).batch([0, 1])
-    graph = MessageGraph.of(alone, 2, False)
+    graph = MessageGraph.of(alone, 2)
     assert [len(step.src) for step in graph.bonds] == [0, 0]
     assert graph.full == 0
     with pytest.raises(ValueError, match="self loops"):
-        MessageGraph.of(random_molecules(0, [2], self_loops=True).batch([0]), 2, False)
+        MessageGraph.of(random_molecules(0, [2], self_loops=True).batch([0]), 2)
 
 
 def _atoms(n: int, bonds: int, earlier: int) -> Atoms:
@@ -108,7 +105,7 @@ def _atoms(n: int, bonds: int, earlier: int) -> Atoms:
 @pytest.mark.usefixtures("each_way", "threads")
 @pytest.mark.parametrize("width", [1, 3, 40])
 @pytest.mark.parametrize("full", [0, 3])
-def test_sums_times_maxima(width: int, full: int) -> None:
+def test_sums_and_maxima(width: int, full: int) -> None:
     torch.manual_seed(width + full)
     atoms = _atoms(9, 4, 5)
     hidden, x = torch.randn(4, width), torch.randn(5, width)
@@ -118,6 +115,7 @@ def test_sums_times_maxima(width: int, full: int) -> None:
         if len(own):
             bound = 0 if len(own) < full else -torch.inf
             expected[p] = own.sum(0) * own.max(0).values.clamp(min=bound)
+        torch.testing.assert_close(sum_entering(hidden, atoms)[p], own.sum(0))
     torch.testing.assert_close(sum_times_max(hidden, atoms, full), expected)
     torch.testing.assert_close(sum_times_max(hidden, atoms, full, x), expected + x[atoms.before])
 
@@ -128,6 +126,7 @@ def test_sums_and_differences_have_two_derivatives(width: int) -> None:
     torch.manual_seed(0)
     atoms, step = _atoms(5, 3, 4), Bonds(*torch.randint(3, (3, 7)))
     hidden, x = (torch.randn(n, width, dtype=torch.float64, requires_grad=True) for n in (3, 4))
+    check_derivatives(lambda h: sum_entering(h, atoms), (hidden,))
     check_derivatives(lambda h: sum_times_max(h, atoms, 2), (hidden,))
     check_derivatives(lambda h, y: sum_times_max(h, atoms, 0, y), (hidden, x))
     check_derivatives(lambda a, b: turn(a, b, step), (x, hidden))

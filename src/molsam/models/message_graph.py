@@ -1,4 +1,4 @@
-"""What CMPNN computes of a batch, step by step, and the sums it takes over bonds.
+"""What CMPNN and DMPNN compute of a batch, step by step, and the sums they take over bonds.
 
 After t messages the state of a bond depends on what lies within t bonds of it, and many a bond of a batch looks alike
 there; likewise atoms. Each such state is computed once. Of 50 molecules of ESOL these are 0.34 of the bonds after the
@@ -56,15 +56,16 @@ class MessageGraph(NamedTuple):
     """the most bonds that an atom has"""
 
     @classmethod
-    def of(cls, batch: MoleculeBatch, messages: int, apart: bool) -> MessageGraph:
-        """The steps of a batch without self loops; apart: a message's bonds are not to be merged, whatever they look like.
+    def of(cls, batch: MoleculeBatch, messages: int, *, apart: bool = False, merged: bool = True) -> MessageGraph:
+        """The steps of a batch without self loops.
 
-        Without a C compiler no two atoms or bonds are merged.
+        apart: a message's bonds are not to be merged, whatever they look like. merged=False: nor anything else, and rows
+        are the batch's own; so they are without a C compiler.
         """
         if batch.self_loops:
             raise ValueError("reverse bonds are undefined in a graph with self loops")
         full = int(batch.neighbour_offsets.diff().max()) if batch.n_atoms else 0
-        if batch.src.is_cpu and kernels.in_use() == "compiled":
+        if merged and batch.src.is_cpu and kernels.in_use() == "compiled":
             return cls._merged(batch, messages, apart, full)
         every_atom, every_bond = (torch.arange(n, device=batch.src.device) for n in (batch.n_atoms, len(batch.src)))
         lists = torch.argsort(batch.dst, stable=True), batch.neighbour_offsets
@@ -108,6 +109,14 @@ def sum_times_max(hidden: Tensor, atoms: Atoms, full: int, x: Tensor | None = No
     return _plain_sum_times_max(hidden, x, atoms, full)
 
 
+def sum_entering(hidden: Tensor, atoms: Atoms) -> Tensor:
+    """Per atom the sum of its bonds' rows; float [bonds, d] -> [n, d]."""
+    if kernels.available(hidden):
+        out: Tensor = _Sum.apply(hidden, atoms)
+        return out
+    return _plain_sum(hidden, atoms)
+
+
 def turn(atoms: Tensor, bonds: Tensor, step: Bonds) -> Tensor:
     """atoms[source] - bonds[reverse], float [e, d]."""
     if kernels.available(atoms):
@@ -144,11 +153,34 @@ class _SumTimesMax(torch.autograd.Function):
         if torch.is_grad_enabled():
             found = replay(lambda h, y: _plain_sum_times_max(h, y, atoms, ctx.full), (hidden, x), grad)
             return *found, None, None
-        by_hidden, by_x = torch.zeros_like(hidden), None if x is None else torch.zeros_like(x, **_CONTIGUOUS)
+        by_hidden, by_x = (
+            torch.zeros_like(hidden, **_CONTIGUOUS),
+            None if x is None else torch.zeros_like(x, **_CONTIGUOUS),
+        )
         lists = *grad.shape, atoms.rows, atoms.offsets, 0 if x is None else atoms.before
         given = hidden, total, most, grad.contiguous()
         kernels.call("sum_times_max_backward", grad.dtype, *lists, *given, by_hidden, 0 if by_x is None else by_x)
         return by_hidden, by_x, None, None
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, atoms: Atoms) -> Tensor:
+        ctx.atoms = atoms
+        ctx.save_for_backward(hidden)
+        out = hidden.new_empty(len(atoms.before), hidden.shape[1])
+        kernels.call("sum_entering", out.dtype, *out.shape, atoms.rows, atoms.offsets, hidden.contiguous(), out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (hidden,), atoms = ctx.saved_tensors, ctx.atoms
+        if torch.is_grad_enabled():
+            return *replay(lambda h: _plain_sum(h, atoms), (hidden,), grad), None
+        by_hidden = torch.zeros_like(hidden, **_CONTIGUOUS)
+        lists = atoms.rows, atoms.offsets
+        kernels.call("sum_entering_backward", grad.dtype, *grad.shape, *lists, grad.contiguous(), by_hidden)
+        return by_hidden, None
 
 
 class _Turn(torch.autograd.Function):
@@ -189,12 +221,21 @@ class _Take(torch.autograd.Function):
 _CONTIGUOUS: dict[str, Any] = {"memory_format": torch.contiguous_format}
 
 
-def _plain_sum_times_max(hidden: Tensor, x: Tensor | None, atoms: Atoms, full: int) -> Tensor:
+def _entering(hidden: Tensor, atoms: Atoms) -> tuple[Tensor, Tensor, Tensor]:
+    """The listed rows, the atom that each enters, and how many enter each."""
     count = atoms.offsets.diff()
-    n, device = len(count), hidden.device
-    rows = hidden.index_select(0, atoms.rows[: int(atoms.offsets[-1])])
-    owner = torch.arange(n, device=device).repeat_interleave(count)
-    total = hidden.new_zeros(n, hidden.shape[1])
+    owner = torch.arange(len(count), device=hidden.device).repeat_interleave(count)
+    return hidden.index_select(0, atoms.rows[: len(owner)]), owner, count
+
+
+def _plain_sum(hidden: Tensor, atoms: Atoms) -> Tensor:
+    rows, owner, count = _entering(hidden, atoms)
+    return rows.new_zeros(len(count), rows.shape[1]).index_add(0, owner, rows)
+
+
+def _plain_sum_times_max(hidden: Tensor, x: Tensor | None, atoms: Atoms, full: int) -> Tensor:
+    rows, owner, count = _entering(hidden, atoms)
+    total = rows.new_zeros(len(count), rows.shape[1])
     most = total.scatter_reduce(0, owner.unsqueeze(1).expand_as(rows), rows, "amax", include_self=False)
     most = torch.where((count < full).unsqueeze(1), most.clamp(min=0), most)
     out = total.index_add(0, owner, rows) * most
