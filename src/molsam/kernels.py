@@ -104,7 +104,9 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        log.warning("There is no C compiler (gcc), so torch computes what C would: CoMPT, CMPNN, DMPNN and GROVER are slower.")
+        log.warning(
+            "There is no C compiler (gcc), so torch computes what C would: CoMPT, CMPNN, DMPNN and GROVER are slower."
+        )
         return None
     flags = [*FLAGS, *DTYPES[dtype]]
     if platform.machine() == "x86_64":
