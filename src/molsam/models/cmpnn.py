@@ -92,7 +92,7 @@ class CMPNN(MoleculeModel):
         """x of all atoms after the messages, [N, hidden]."""
         # Equal states would have to be dropped alike.
         graph = MessageGraph.of(batch, len(self.messages), apart=self.training and self.dropout.p > 0)
-        full = graph.full if self.padded else 0
+        full = int(batch.neighbour_offsets.diff().max()) if self.padded else 0
         a = initial = self.activation(self.atom_input(batch.node_table))
         b = b0 = self.activation(self._bond_input(batch, graph))
         for linear, atoms, bonds in zip(self.messages, graph.atoms[:-1], graph.bonds, strict=True):

@@ -52,8 +52,6 @@ class MessageGraph(NamedTuple):
     """int64 [n], of the last atoms the row in the batch's table"""
     place: Tensor
     """int64 [N], of each atom of the batch the row among the last"""
-    full: int
-    """the most bonds that an atom has"""
 
     @classmethod
     def of(cls, batch: MoleculeBatch, messages: int, *, apart: bool = False, merged: bool = True) -> MessageGraph:
@@ -64,37 +62,29 @@ class MessageGraph(NamedTuple):
         """
         if batch.self_loops:
             raise ValueError("reverse bonds are undefined in a graph with self loops")
-        full = int(batch.neighbour_offsets.diff().max()) if batch.n_atoms else 0
         if merged and batch.src.is_cpu and kernels.in_use() == "compiled":
-            return cls._merged(batch, messages, apart, full)
+            return cls._merged(batch, messages, apart)
         every_atom, every_bond = (torch.arange(n, device=batch.src.device) for n in (batch.n_atoms, len(batch.src)))
         lists = torch.argsort(batch.dst, stable=True), batch.neighbour_offsets
         atoms = [Atoms(every_atom if step else batch.node_type, *lists) for step in range(messages + 1)]
         bonds = [Bonds(batch.src, batch.rev, every_bond)] * messages
-        return cls(batch.node_type[batch.src], batch.edge_type, atoms, bonds, batch.node_type, every_atom, full)
+        return cls(batch.node_type[batch.src], batch.edge_type, atoms, bonds, batch.node_type, every_atom)
 
     @classmethod
-    def _merged(cls, batch: MoleculeBatch, messages: int, apart: bool, full: int) -> MessageGraph:
+    def _merged(cls, batch: MoleculeBatch, messages: int, apart: bool) -> MessageGraph:
         n, e, steps = batch.n_atoms, len(batch.src), messages + 1
         src, offsets = batch.src.contiguous(), batch.neighbour_offsets.contiguous()
         new = src.new_empty
         counts, source, kinds, before, rows = new(2 * steps), new(e), new(e), new(steps, n), new(steps, e)
         row_offsets, src_of, rev_of, start, kind, place = new(steps, n + 1), *new(3, messages, e), new(n), new(n)
         entering = torch.argsort(batch.dst, stable=True)
-        given = (
-            src,
-            entering,
-            offsets,
-            batch.node_type.contiguous(),
-            batch.edge_type.contiguous(),
-            len(batch.node_table),
-        )
+        types = batch.node_type.contiguous(), batch.edge_type.contiguous(), len(batch.node_table)
         made = counts, source, kinds, before, rows, row_offsets, src_of, rev_of, start, kind, place
-        kernels.call("message_steps", torch.float32, n, e, messages, int(apart), *given, *made)
+        kernels.call("message_steps", torch.float32, n, e, messages, int(apart), src, entering, offsets, *types, *made)
         first, *found = counts.tolist()
         atoms = [Atoms(before[t, :k], rows[t], row_offsets[t, : k + 1]) for t, k in enumerate(found[::2])]
         bonds = [Bonds(src_of[t, :k], rev_of[t, :k], start[t, :k]) for t, k in enumerate(found[1::2])]
-        return cls(source[:first], kinds[:first], atoms, bonds, kind[: found[-1]], place, full)
+        return cls(source[:first], kinds[:first], atoms, bonds, kind[: found[-1]], place)
 
 
 def sum_times_max(hidden: Tensor, atoms: Atoms, full: int, x: Tensor | None = None) -> Tensor:

@@ -299,11 +299,10 @@ class Optimizer(Passes, Unrecorded):
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
             clipped = torch._foreach_mul(list(omega.values()), self.max_grad_norm / norm)
             omega = dict(zip(omega, clipped, strict=True))
-        parameters = self.parameters()
-        wanted = list(map(omega.get, parameters))
-        if not all(map(is_, map(GRADIENT, parameters), wanted)):
-            for parameter, gradient in zip(parameters, wanted, strict=True):
-                parameter.grad = gradient
+        parameters, wanted = self.parameters(), list(omega.values())
+        if len(wanted) < len(parameters) or not all(map(is_, map(GRADIENT, parameters), wanted)):
+            for parameter in parameters:
+                parameter.grad = omega.get(parameter)
         assert self.base is not None
         self.base.step()
 

@@ -132,8 +132,8 @@ def lengths(made: Pass) -> list[float]:
     """norm(g + 1e-8) of each tensor of a pass's gradient, its square written out, which needs no shifted copy."""
     tensors = list(made.gradient.values())
     sums = vector.sums(tensors) if made.sums is None else made.sums
-    known = zip(made.norms, sums, map(Tensor.numel, tensors), strict=True)
-    return [math.sqrt(max(norm**2 + 2e-8 * sum_ + 1e-16 * count, TINY)) for norm, sum_, count in known]
+    known = zip(made.squares, sums, map(Tensor.numel, tensors), strict=True)
+    return [math.sqrt(max(square + 2e-8 * sum_ + 1e-16 * count, TINY)) for square, sum_, count in known]
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:

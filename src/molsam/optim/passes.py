@@ -29,8 +29,8 @@ class Pass(NamedTuple):
     gradient: Vector
     norm: float
     """of the gradient, over all parameters"""
-    norms: list[float]
-    """of the gradient's tensors"""
+    squares: Sequence[float]
+    """of the gradient's tensors, summed"""
     sums: Sequence[float] | None
     """of the gradient's tensors, if they are known"""
 

@@ -47,4 +47,4 @@ def weighted_pass(passes: Passes, closure: Closure, weighted: bool) -> Pass:
     if made.gradient:
         torch._foreach_mul_(list(made.gradient.values()), weight)
     size = abs(weight)
-    return made._replace(norm=made.norm * size, norms=[norm * size for norm in made.norms], sums=None)
+    return made._replace(norm=made.norm * size, squares=[size**2 * square for square in made.squares], sums=None)

@@ -41,10 +41,15 @@ class Measure(NamedTuple):
 
     norm: float
     """over all of them"""
-    norms: list[float]
-    """of each"""
+    squares: Sequence[float]
+    """of each the sum of squares"""
     sums: Sequence[float] | None
     """of the numbers of each; None if that would take another pass"""
+
+    @property
+    def norms(self) -> list[float]:
+        """Of each tensor."""
+        return list(map(math.sqrt, self.squares))
 
 
 def measure(tensors: Iterable[Tensor]) -> Measure:
@@ -52,15 +57,15 @@ def measure(tensors: Iterable[Tensor]) -> Measure:
     tensors = list(tensors)
     if counts := sizes(tensors):
         found = _squares(counts, tensors)
-        each = list(map(math.sqrt, found[: len(tensors)]))
-        return Measure(math.hypot(*each), each, found[len(tensors) :])
+        squares = found[: len(tensors)]
+        return Measure(math.sqrt(sum(squares)), squares, found[len(tensors) :])
     each = []
     if any(tensor.dtype in HALF for tensor in tensors):
         parts = [torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]
         each = total(parts).tolist()
     elif tensors:
         each = total(torch._foreach_norm(tensors)).tolist()
-    return Measure(math.hypot(*each), each, None)
+    return Measure(math.hypot(*each), [norm * norm for norm in each], None)
 
 
 def norm(vector: Vector) -> float:

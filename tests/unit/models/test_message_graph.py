@@ -51,7 +51,6 @@ def test_each_state_is_computed_once(seed: int, sizes: list[int], node_types: in
     expected = _refined(batch, messages, apart)
     assert [len(step.before) for step in graph.atoms] == [len(set(a)) for a, _ in expected]
     assert [len(step.src) for step in graph.bonds] == [len(set(b)) for _, b in expected[:-1]]
-    assert graph.full == int(torch.bincount(batch.dst, minlength=1).max())
     assert torch.equal(batch.node_type, graph.kind[graph.place])
 
 
@@ -88,7 +87,6 @@ def test_a_graph_without_bonds_or_with_self_loops() -> None:
     alone = random_molecules(0, [1, 1], node_types=1).batch([0, 1])
     graph = MessageGraph.of(alone, 2)
     assert [len(step.src) for step in graph.bonds] == [0, 0]
-    assert graph.full == 0
     with pytest.raises(ValueError, match="self loops"):
         MessageGraph.of(random_molecules(0, [2], self_loops=True).batch([0]), 2)
 

@@ -52,8 +52,9 @@ def test_norms_are_their_definition(dtype: torch.dtype) -> None:
     values = tensors(0, dtype)
     for _ in range(2):
         exact = [float(value.double().square().sum().sqrt()) for value in values]
-        norm, each, sums = vector.measure(values)
-        assert each == pytest.approx(exact, rel=RTOL[dtype])
+        norm, squares, sums = measured = vector.measure(values)
+        assert measured.norms == pytest.approx(exact, rel=RTOL[dtype])
+        assert list(squares) == pytest.approx([size**2 for size in exact], rel=2 * RTOL[dtype])
         assert norm == pytest.approx(math.hypot(*exact), rel=RTOL[dtype])
         totals = [float(value.double().sum()) for value in values]
         assert sums is None or list(sums) == pytest.approx(totals, abs=300 * RTOL[dtype])
