@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from molsam.data import packed
 from tests import golden
 from tests.goldens import common
 from tests.paths import GOLDEN, ROOT, needs_golden
 
 ILL_CONDITIONED = {("mean_relu_bias_feats", "train/gradients")}
 """the one result of all files that may miss 1e-5 in float32: see tests/goldens/grover.py"""
+
+MERGING = ("grover.npz", "cmpnn.npz", "dmpnn.npz")
 
 
 def _variants() -> list[tuple[str, str]]:
@@ -31,6 +34,16 @@ def test_equals_golden(name: str, variant: str) -> None:
     assert not [r for r in results if not r.passed]
     beyond = {(variant, r.kind) for r in results if r.error > common.MODEL_TOLERANCE[torch.float32]}
     assert beyond <= ILL_CONDITIONED
+
+
+@needs_golden
+@pytest.mark.parametrize(("name", "variant"), [v for v in _variants() if v[0] in MERGING])
+def test_equals_golden_where_equal_states_are_computed_once(
+    name: str, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So few molecules would keep a row for each atom."""
+    monkeypatch.setattr(packed, "FEW", 0.5)
+    assert not [r for r in golden.comparisons(golden.open_golden(GOLDEN / name), variant) if not r.passed]
 
 
 @needs_golden

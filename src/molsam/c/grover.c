@@ -4,7 +4,8 @@
    map behind it.
 
    Molecules do not touch each other, so each thread takes the rows of some of them, a chunk, through all of it: encoder by encoder,
-   whose matrix stays in the core's nearest caches, a few rows at a time, and then, strip by strip, from the encoders'
+   whose matrix stays in the core's nearest caches, a few rows at a time (of those that have the same state after a step the
+   first, and the others by copy), and then, strip by strip, from the encoders'
    final states to the result. What passes from one to the other stays in the core's cache.
 
    Encoders come sorted, deepest first; step t is made by the first active[t] of them, after which active[t + 1] go on
@@ -24,6 +25,7 @@ typedef struct {
     const double *below;   /* [1], the activation's slope below zero */
     const int64_t *bounds; /* [chunks + 1], where each begins */
     ptrdiff_t chunks;
+    const int64_t *same; /* [steps, n], of each row the first that has the same state after each step */
 } Plan;
 
 typedef struct {
@@ -105,18 +107,31 @@ static real *after(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t j)
     return c->saved.states + place * c->rows * p->wide;
 }
 
-/* to[i] = the sum of the rows of `from` in the list of the chunk's row `row` + i; from's row 0 is the chunk's first. */
-static void gather(const Plan *p, const Chunk *c, Lists lists, const real *from, ptrdiff_t row, ptrdiff_t rows, real *to)
+/* to = the sum of the rows of `from` in the list of a row of the chunk; from's row 0 is the chunk's first. */
+static void gather(const Plan *p, const Chunk *c, Lists lists, const real *from, ptrdiff_t row, real *to)
 {
-    for (ptrdiff_t i = 0; i < rows; i++, to += p->wide) {
-        int64_t at = lists.offsets[c->begin + row + i], end = lists.offsets[c->begin + row + i + 1];
-        if (at == end) memset(to, 0, p->wide * sizeof *to);
-        for (int64_t k = at; k < end; k++) {
-            const real *other = from + (lists.rows[k] - c->begin) * p->wide;
-            if (k == at) memcpy(to, other, p->wide * sizeof *to);
-            else add(p->wide, to, other);
-        }
+    int64_t at = lists.offsets[c->begin + row], end = lists.offsets[c->begin + row + 1];
+    if (at == end) memset(to, 0, p->wide * sizeof *to);
+    for (int64_t k = at; k < end; k++) {
+        const real *other = from + (lists.rows[k] - c->begin) * p->wide;
+        if (k == at) memcpy(to, other, p->wide * sizeof *to);
+        else add(p->wide, to, other);
     }
+}
+
+/* The row of the chunk whose state a row has after step t. */
+static inline ptrdiff_t model(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t row)
+{
+    return p->same[t * p->n + c->begin + row] - c->begin;
+}
+
+/* From `row` on the rows of the chunk that are their own model, up to BLOCK of them -> found, and how many; row moves on. */
+static ptrdiff_t models(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t *row, ptrdiff_t *found)
+{
+    ptrdiff_t count = 0;
+    for (; *row < c->rows && count < BLOCK; ++*row)
+        if (model(p, c, t, *row) == *row) found[count++] = *row;
+    return count;
 }
 
 /* to = activation(x + y + bias), a row */
@@ -144,10 +159,10 @@ static void fill(ptrdiff_t n, real *to, real value)
     for (ptrdiff_t i = 0; i < n; i++) to[i] = value;
 }
 
-/* A thread's memory, with zeros where rows of `wide` numbers are: x, by_sum and sums of a chunk, left and right of a
+/* A thread's memory, with zeros where rows of `wide` numbers are: x, by_sum, sums and on of a chunk, left and right of a
    block, by and by_state of all final states and of one; lanes of a strip. */
 typedef struct {
-    real *x, *by_sum, *sums, *left, *right, *by, *by_state, *lanes, *o, *by_lanes, *by_scores;
+    real *x, *by_sum, *sums, *on, *left, *right, *by, *by_state, *lanes, *o, *by_lanes, *by_scores;
     const real **a;
 } Room;
 
@@ -161,7 +176,7 @@ static Room room_of(const Plan *p, int backward)
 {
     ptrdiff_t size = most_rows(p) * p->wide * backward, block = (BLOCK > STRIP ? BLOCK : STRIP) * p->wide;
     ptrdiff_t lanes = STRIP * p->heads * (p->h + 1), all = BLOCK > STRIP ? BLOCK : STRIP;
-    Room r = {zeros(most_rows(p) * p->wide), zeros(size), zeros(size), zeros(block), zeros(block), memory(3 * p->heads * size),
+    Room r = {zeros(most_rows(p) * p->wide), zeros(block), zeros(size), zeros(size), zeros(block), zeros(block), memory(3 * p->heads * size),
               memory(size), memory(lanes), memory(lanes), memory(3 * lanes * backward),
               memory(STRIP * p->heads * p->heads * backward), malloc((all + p->h * p->heads) * sizeof *r.a)};
     return r;
@@ -169,13 +184,13 @@ static Room room_of(const Plan *p, int backward)
 
 static int incomplete(const Room *r)
 {
-    return !r->x || !r->by_sum || !r->sums || !r->left || !r->right || !r->by || !r->by_state || !r->lanes || !r->o ||
+    return !r->x || !r->by_sum || !r->sums || !r->on || !r->left || !r->right || !r->by || !r->by_state || !r->lanes || !r->o ||
            !r->by_lanes || !r->by_scores || !r->a;
 }
 
 static void leave(Room *r)
 {
-    free(r->x), free(r->by_sum), free(r->sums), free(r->left), free(r->right), free(r->by), free(r->by_state);
+    free(r->x), free(r->by_sum), free(r->sums), free(r->on), free(r->left), free(r->right), free(r->by), free(r->by_state);
     free(r->lanes), free(r->o), free(r->by_lanes), free(r->by_scores), free(r->a);
 }
 
@@ -183,20 +198,24 @@ static void encode(const Plan *p, const Chunk *c, Lists lists, const real *x, co
 {
     ptrdiff_t h = p->h, wide = p->wide;
     for (ptrdiff_t i = 0; i < c->rows; i++) memcpy(r->x + i * wide, x + (c->begin + i) * h, h * sizeof *x);
-    gather(p, c, lists, r->x, 0, c->rows, c->saved.first);
+    for (ptrdiff_t i = 0; i < c->rows; i++) gather(p, c, lists, r->x, i, c->saved.first + i * wide);
     for (ptrdiff_t j = 0; j < 3 * p->heads; j++) {
-        ptrdiff_t steps = steps_of(p, j), own = p->order[j];
+        ptrdiff_t steps = steps_of(p, j), own = p->order[j], at[BLOCK];
         if (!steps) memcpy(c->final + p->slot[j] * c->rows * wide, r->x, c->rows * wide * sizeof *x);
-        for (ptrdiff_t t = 0; t < steps; t++)
-            for (ptrdiff_t row = 0; row < c->rows; row += BLOCK) {
-                ptrdiff_t rows = smaller(BLOCK, c->rows - row), at = row * wide;
-                real *sums = t ? r->left : c->saved.first + at, *to = after(p, c, t, j) + at;
-                if (t) gather(p, c, lists, after(p, c, t - 1, j), row, rows, sums);
-                spread(rows, r->a, sums, wide);
+        for (ptrdiff_t t = 0; t < steps; t++) {
+            real *to = after(p, c, t, j);
+            for (ptrdiff_t row = 0, rows; (rows = models(p, c, t, &row, at)) > 0;) {
+                for (ptrdiff_t i = 0; i < rows; i++) {
+                    if (t) gather(p, c, lists, after(p, c, t - 1, j), at[i], r->left + i * wide);
+                    r->a[i] = t ? r->left + i * wide : c->saved.first + at[i] * wide;
+                }
                 product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, r->right, wide, 0);
-                for (ptrdiff_t i = 0; i < rows * wide; i += wide)
-                    update(wide, (real)*p->below, to + i, r->x + at + i, r->right + i, bias + own * wide);
+                for (ptrdiff_t i = 0; i < rows; i++)
+                    update(wide, (real)*p->below, to + at[i] * wide, r->x + at[i] * wide, r->right + i * wide, bias + own * wide);
             }
+            for (ptrdiff_t i = 0; i < c->rows; i++)
+                if (model(p, c, t, i) != i) memcpy(to + i * wide, to + model(p, c, t, i) * wide, wide * sizeof *to);
+        }
     }
 }
 
@@ -264,12 +283,13 @@ static void attend(const Plan *p, const Chunk *c, Strip s, const real *projectio
    and v; mixing [h, heads, h] and its bias [h] -> out [n, h], and what is saved (see Saved). */
 int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t heads, ptrdiff_t parts,
                  ptrdiff_t steps, const int64_t *active, const int64_t *order, const int64_t *slot, const double *below,
-                 const int64_t *bounds, ptrdiff_t count, const int64_t *rows, const int64_t *offsets, const real *x,
+                 const int64_t *bounds, ptrdiff_t count, const int64_t *same, const int64_t *rows, const int64_t *offsets,
+                 const real *x,
                  const real *W, const real *bias, const real *const *qkv, const real *mixing,
                  const real *mixing_bias, real *first, real *states, real *projected,
                  real *attention, real *out)
 {
-    Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count};
+    Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count, same};
     Saved saved = {first, states, projected, attention};
     ptrdiff_t *owner = owners(&p, threads);
     real *panels = memory(3 * heads * h * padded(h)), *projection = memory(3 * h * (h + 1)); /* [3, h, W and b] */
@@ -353,45 +373,54 @@ static void attend_backward(const Plan *p, const Chunk *c, Strip s, const real *
         }
 }
 
-/* From the gradients of the final states, in r->by: by_x of the chunk's rows. */
-static void encode_backward(const Plan *p, const Chunk *c, Lists back, const real *panels, Gradients g, real *by_x, Room *r)
+/* From the gradients of the final states, in r->by: by_x of the chunk's rows, where of rows that are the same the first may
+   have the others' share too. */
+static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists back, const real *panels, Gradients g, real *by_x,
+                            Room *r)
 {
     ptrdiff_t h = p->h, wide = p->wide, size = c->rows * wide;
     memset(r->x, 0, size * sizeof *r->x), memset(r->sums, 0, size * sizeof *r->sums);
     for (ptrdiff_t j = 0; j < 3 * p->heads; j++) {
-        ptrdiff_t steps = steps_of(p, j), own = p->order[j];
-        const real *by = r->by + p->slot[j] * size;
+        ptrdiff_t steps = steps_of(p, j), own = p->order[j], at[BLOCK];
+        real *by = r->by + p->slot[j] * size;
         if (!steps) add(size, r->x, by);
         for (ptrdiff_t t = steps - 1; t >= 0; t--, by = r->by_state) {
-            const real *result = after(p, c, t, j), *before = t ? after(p, c, t - 1, j) : c->saved.first;
-            for (ptrdiff_t i = 0; i < size; i += wide)
-                update_backward(wide, (real)*p->below, r->by_sum + i, by + i, result + i, r->x + i, g.bias + own * wide);
-            for (ptrdiff_t row = 0; row < c->rows; row += BLOCK) {
-                ptrdiff_t rows = smaller(BLOCK, c->rows - row), at = row * wide;
-                const real *left = t ? r->left : r->by_sum + at;
-                if (t) gather(p, c, back, r->by_sum, row, rows, r->left);
-                spread(h, r->a, left, 1);
-                product(h, (Left){r->a, wide, rows}, before + at, wide, h, g.W + own * h * wide, wide, 1);
-                spread(rows, r->a, left, wide);
-                product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, (t ? r->by_state : r->sums) + at, wide, !t);
+            const real *result = after(p, c, t, j);
+            for (ptrdiff_t i = 0; i < c->rows; i++)
+                if (model(p, c, t, i) != i) add(wide, by + model(p, c, t, i) * wide, by + i * wide);
+            if (t) memset(r->on, 0, size * sizeof *r->on);
+            for (ptrdiff_t row = 0, rows; (rows = models(p, c, t, &row, at)) > 0;) {
+                for (ptrdiff_t i = 0; i < rows; i++) {
+                    update_backward(wide, (real)*p->below, r->by_sum + i * wide, by + at[i] * wide, result + at[i] * wide,
+                                    r->x + at[i] * wide, g.bias + own * wide);
+                    if (t) gather(p, c, lists, after(p, c, t - 1, j), at[i], r->left + i * wide);
+                    else memcpy(r->left + i * wide, c->saved.first + at[i] * wide, wide * sizeof *r->left);
+                }
+                spread(h, r->a, r->by_sum, 1);
+                product(h, (Left){r->a, wide, rows}, r->left, wide, h, g.W + own * h * wide, wide, 1);
+                spread(rows, r->a, r->by_sum, wide);
+                product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, r->right, wide, 0);
+                for (ptrdiff_t i = 0; i < rows; i++) add(wide, (t ? r->on : r->sums) + at[i] * wide, r->right + i * wide);
             }
+            for (ptrdiff_t i = 0; i < c->rows && t; i++) gather(p, c, back, r->on, i, r->by_state + i * wide);
         }
     }
-    gather(p, c, back, r->sums, 0, c->rows, r->by_sum);
-    for (ptrdiff_t i = 0; i < c->rows; i++)
-        for (ptrdiff_t k = 0; k < h; k++) by_x[i * h + k] = r->x[i * wide + k] + r->by_sum[i * wide + k];
+    for (ptrdiff_t i = 0; i < c->rows; i++) {
+        gather(p, c, back, r->sums, i, r->left);
+        for (ptrdiff_t k = 0; k < h; k++) by_x[i * h + k] = r->x[i * wide + k] + r->left[k];
+    }
 }
 
-/* grad [n, h] of out, the transposed lists -> by_x [n, h] and the gradients of W, bias, projection, its bias and mixing,
+/* grad [n, h] of out, the lists and the transposed ones -> by_x [n, h] and the gradients of W, bias, projection, its bias and mixing,
    one after the other: by_weights [rows, h], the last transposed. */
 int grover_block_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t heads, ptrdiff_t parts,
                           ptrdiff_t steps, const int64_t *active, const int64_t *order, const int64_t *slot,
-                          const double *below, const int64_t *bounds, ptrdiff_t count, const int64_t *rows,
-                          const int64_t *offsets, const real *W, const real *const *qkv, const real *mixing,
+                          const double *below, const int64_t *bounds, ptrdiff_t count, const int64_t *same, const int64_t *rows,
+                          const int64_t *offsets, const int64_t *back, const int64_t *back_offsets, const real *W, const real *const *qkv, const real *mixing,
                           real *first, real *states, real *projected, real *attention, const real *grad, real *by_x,
                           real *by_weights)
 {
-    Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count};
+    Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count, same};
     Saved saved = {first, states, projected, attention};
     ptrdiff_t *owner = owners(&p, threads), encoders = 3 * heads, size = gradient_rows(&p) * wide;
     real *panels = memory((encoders + 3) * h * padded(h)), *of_projection = panels + encoders * h * padded(h);
@@ -412,7 +441,7 @@ int grover_block_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
                 Chunk c = chunk_of(&p, saved, k);
                 for (ptrdiff_t row = 0; row < c.rows; row += STRIP)
                     attend_backward(&p, &c, strip_of(&p, &c, row), grad + (c.begin + row) * h, of_projection, mixing, g, &r);
-                encode_backward(&p, &c, (Lists){rows, offsets}, panels, g, by_x + c.begin * h, &r);
+                encode_backward(&p, &c, (Lists){rows, offsets}, (Lists){back, back_offsets}, panels, g, by_x + c.begin * h, &r);
             }
 #pragma omp barrier
         if (own) reduce(gradient_rows(&p), h, by_weights, own, wide, size);

@@ -123,8 +123,10 @@ static ptrdiff_t refine(Partition *p, int64_t *first, int64_t *next, int64_t *ta
     return count;
 }
 
-/* The classes of a chunk's rows after `steps` steps of message passing from features a and b (or 0). */
-static ptrdiff_t tell_apart(Partition *p, const int64_t *a, const int64_t *b, ptrdiff_t kinds, ptrdiff_t steps, int64_t *first)
+/* The classes of a chunk's rows after `steps` steps of message passing from features a and b (or 0), and in history
+   [steps, n] those after each step. */
+static ptrdiff_t tell_apart(Partition *p, const int64_t *a, const int64_t *b, ptrdiff_t kinds, ptrdiff_t steps, int64_t *first,
+                            int64_t *history, ptrdiff_t n)
 {
     ptrdiff_t places = 4, entries = p->offsets[p->begin + p->n] - p->offsets[p->begin], count = 0, before = -1;
     if (!p->n) return 0;
@@ -133,32 +135,43 @@ static ptrdiff_t tell_apart(Partition *p, const int64_t *a, const int64_t *b, pt
     if (!table) return -1;
     p->sorted = table + places + p->n;
     for (ptrdiff_t i = 0; i < p->n; i++) p->class[i] = a[p->begin + i] + (b ? b[p->begin + i] * kinds : 0);
-    for (ptrdiff_t t = 0; t < steps && count != before; t++) before = count, count = refine(p, first, table + places, table, places);
+    for (ptrdiff_t t = 0; t < steps; t++) {
+        if (count != before) before = count, count = refine(p, first, table + places, table, places);
+        memcpy(history + t * n + p->begin, p->class, p->n * sizeof *history);
+    }
     free(table);
     return count;
 }
 
 /* Rows of a chunk that have equal features, and neighbours that have, and so on for `steps` steps (1 or more), are one
    class, because their states are equal. Lists of n rows, chunks' bounds, features a [n] below `kinds` and b [n] (or 0)
-   -> class [n]; chosen [n], a row of each class; class_bounds, where a chunk's classes begin; and the lists of the chosen
-   rows, of classes. */
+   -> class [n]; chosen [n], a row of each class; class_bounds, where a chunk's classes begin; the lists of the chosen
+   rows, of classes; and same [steps, n], of each class the first that is equal to it after so many steps. */
 int classes(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t chunks, const int64_t *bounds, const int64_t *rows,
             const int64_t *offsets, const int64_t *a, const int64_t *b, ptrdiff_t kinds, ptrdiff_t steps, int64_t *class,
-            int64_t *chosen, int64_t *class_bounds, int64_t *class_rows, int64_t *class_offsets)
+            int64_t *chosen, int64_t *class_bounds, int64_t *class_rows, int64_t *class_offsets, int64_t *same)
 {
-    (void)n;
-    int failed = 0;
+    int64_t *history = malloc((steps + 1) * (n + 1) * sizeof *history), *seen = history + steps * n;
+    int failed = !history;
+    if (failed) return 1;
     class_bounds[0] = class_offsets[0] = 0;
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
     for (ptrdiff_t k = 0; k < chunks; k++) {
         Partition p = {bounds[k], bounds[k + 1] - bounds[k], rows, offsets, class + bounds[k], NULL, class + bounds[k]};
-        class_bounds[k + 1] = tell_apart(&p, a, b, kinds, steps, chosen + bounds[k]);
+        class_bounds[k + 1] = tell_apart(&p, a, b, kinds, steps, chosen + bounds[k], history, n);
         failed |= class_bounds[k + 1] < 0;
     }
-    if (failed) return 1;
-    for (ptrdiff_t k = 0; k < chunks; k++) {
+    for (ptrdiff_t k = 0; k < chunks && !failed; k++) {
         ptrdiff_t base = class_bounds[k], count = class_bounds[k + 1];
         for (ptrdiff_t i = bounds[k]; i < bounds[k + 1]; i++) class[i] += base;
+        for (ptrdiff_t t = 0; t < steps; t++) {
+            memset(seen, -1, count * sizeof *seen);
+            for (ptrdiff_t c = 0; c < count; c++) {
+                int64_t then = history[t * n + bounds[k] + chosen[bounds[k] + c]];
+                if (seen[then] < 0) seen[then] = base + c;
+                same[t * n + base + c] = seen[then];
+            }
+        }
         for (ptrdiff_t c = 0; c < count; c++) {
             ptrdiff_t row = chosen[bounds[k] + c] + bounds[k], to = class_offsets[base + c];
             chosen[base + c] = row; /* base is at most the chunk's first row, so nothing that is still needed is lost */
@@ -167,7 +180,8 @@ int classes(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t chunks, const int64_t *bou
         }
         class_bounds[k + 1] += base;
     }
-    return 0;
+    free(history);
+    return failed;
 }
 
 /* What CMPNN computes in `steps` steps of messages, each state once. A step's atoms are told apart by what they were and by

@@ -148,6 +148,7 @@ class Grover(MoleculeModel):
         # Equal states would have to be dropped alike.
         steps = None if self.training and self.dropout else (_steps(node_depths), _steps(edge_depths))
         graph = Neighbourhood.of(batch, padding, steps)
+        between_atoms, between_bonds = graph.atoms, graph.bonds
         nodes = Rows(batch.node_table, batch.node_type)
         sources = Rows(batch.node_table, batch.node_type.index_select(0, batch.src))
         edges = Rows(batch.edge_table, batch.edge_type)
@@ -155,10 +156,12 @@ class Grover(MoleculeModel):
             nodes, sources, edges = (rows.padded() for rows in (nodes, sources, edges))
         atoms = self.node_input(nodes.at(graph.atom_rows))
         for block, of_block in zip(self.node_blocks, node_depths, strict=True):
-            atoms = block(atoms, graph.atoms, of_block)
+            atoms = block(atoms, between_atoms, of_block)
+            between_atoms = between_atoms.after(_steps([of_block]))
         bonds = self.edge_input(sources.at(graph.bond_rows), edges.at(graph.bond_rows))
         for block, of_block in zip(self.edge_blocks, edge_depths, strict=True):
-            bonds = block(bonds, graph.bonds, of_block)
+            bonds = block(bonds, between_bonds, of_block)
+            between_bonds = between_bonds.after(_steps([of_block]))
         n = batch.n_atoms
         from_atoms = self.from_atoms(nodes, graph.around.sum(atoms))
         return from_atoms[:n], self.from_bonds(nodes, graph.entering.sum(bonds))[:n]

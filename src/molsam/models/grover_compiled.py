@@ -79,7 +79,8 @@ class _Block(torch.autograd.Function):
         grad, by_x = grads[0].contiguous(), torch.empty_like(x)
         rows = (J * h, J, 3 * h, 3, h * heads)
         by_weights = x.new_empty(sum(rows), h)
-        given = neighbours.back, neighbours.back_offsets, W, _addresses(qkv), mixing, *saved, grad, by_x, by_weights
+        lists = neighbours.rows, neighbours.offsets, neighbours.back, neighbours.back_offsets
+        given = *lists, W, _addresses(qkv), mixing, *saved, grad, by_x, by_weights
         kernels.call("grover_block_backward", x.dtype, *ctx.common, *given)
         by_W, by_bias, by_projection, by_projection_bias, by_mixing = by_weights.split(rows)
         pairs = zip(by_projection.view(3, h, h), by_projection_bias, strict=True)
@@ -148,12 +149,13 @@ def _common(
 ) -> tuple[int, tuple[Any, ...]]:
     """The most rows that all chunks can have in whole vectors, and what both functions take first."""
     assert neighbours.bounds is not None
+    assert neighbours.same is not None
     assert act.below is not None
     chunks = len(neighbours.bounds) - 1
     numbers = [step[0] for step in plan.steps] + [0], plan.order, plan.slots
     plans = *(array("q", part) for part in numbers), array("d", [act.below])
     lanes = len(x) + chunks * kernels.LANES
-    return lanes, (*x.shape, wide, heads, heads, len(plan.steps), *plans, neighbours.bounds, chunks)
+    return lanes, (*x.shape, wide, heads, heads, len(plan.steps), *plans, neighbours.bounds, chunks, neighbours.same)
 
 
 def _plain(

@@ -30,6 +30,12 @@ class Neighbours(NamedTuple):
     """int64 [targets], how often the padding row (the last of x) is added; None without padding"""
     bounds: Tensor | None = None
     """int64 [chunks + 1], where each chunk of rows begins that sums over its own rows only; for C"""
+    same: Tensor | None = None
+    """int64 [steps, targets], of each row the first whose state is equal after one step, after two, ...; for C"""
+
+    def after(self, steps: int) -> Neighbours:
+        """The sums, when so many steps have been made before."""
+        return self if self.same is None else self._replace(same=self.same[steps:])
 
     def sum(self, x: Tensor) -> Tensor:
         """Rows [n, ...] -> sums [targets, ...], differentiable any number of times."""
@@ -155,11 +161,12 @@ def _classes(
     )
     kinds = int(kind.max()) + 1 if n else 1
     features = kind.contiguous(), 0 if other is None else other.contiguous(), kinds, max(steps, 1)
-    _call("classes", n, chunks, bounds, rows, offsets, *features, of, chosen, own_bounds, own_rows, own_offsets)
+    same = kind.new_empty(max(steps, 1), n)
+    _call("classes", n, chunks, bounds, rows, offsets, *features, of, chosen, own_bounds, own_rows, own_offsets, same)
     own_bounds = own_bounds[: chunks + 1]
     count = int(own_bounds[-1])
     sums = _lists(count, own_rows, own_offsets[: count + 1])
-    return sums._replace(bounds=own_bounds), of, chosen[:count]
+    return sums._replace(bounds=own_bounds, same=same[:, :count].contiguous()), of, chosen[:count]
 
 
 def _lists(n: int, rows: Tensor, offsets: Tensor) -> Neighbours:

@@ -37,19 +37,21 @@ def check_block(
     graph = Neighbourhood.of(batch, False, (max(depths), max(depths)))
     neighbours, rows = (graph.bonds, graph.bond_rows) if bonds else (graph.atoms, graph.atom_rows)
     assert rows is not None
+    features = torch.stack([batch.node_type[batch.src], batch.edge_type]) if bonds else batch.node_type[None]
+    kind = torch.unique(features, dim=1, return_inverse=True)[1][rows]  # states are equal only if features are
     by_result = elementwise(act)
     assert by_result is not None
     plan = Plan.of(depths, torch.randperm(3 * heads, generator=torch.Generator().manual_seed(1)).tolist())
-    inputs = [x.detach().mul(0.3).requires_grad_() for x in block_inputs(len(rows), h, heads, biased)]
+    inputs = [x.detach().mul(0.3).requires_grad_() for x in block_inputs(int(kind.max()) + 1, h, heads, biased)]
     assert compiled.fits(inputs[0], by_result)
 
     def fused(x: Tensor, W: Tensor, mixing: Tensor, *rest: Tensor) -> Tensor:
         qkv, (b, shift) = rest[:6], rest[6:] or (None, None)
-        return compiled.block(neighbours, plan, by_result, heads, x, W, b, mixing, shift, *qkv)
+        return compiled.block(neighbours, plan, by_result, heads, x[kind], W, b, mixing, shift, *qkv)
 
     def plain(x: Tensor, W: Tensor, mixing: Tensor, *rest: Tensor) -> Tensor:
         qkv, (b, shift) = rest[:6], rest[6:] or (None, None)
-        states = plain_encode(x, W, b, neighbours, plan, lambda m, _: act(m)).unflatten(0, (3, heads))
+        states = plain_encode(x[kind], W, b, neighbours, plan, lambda m, _: act(m)).unflatten(0, (3, heads))
         return F.linear(plain_head_attention(states, list(qkv), heads).flatten(1), mixing, shift)
 
     assert_same(fused, plain, inputs)
@@ -151,10 +153,15 @@ def test_classes_are_the_colours_of_weisfeiler_and_leman(smiles: list[str], step
         # A chunk of whole molecules tells its rows apart by itself.
         begins = torch.cat([rows, torch.tensor([len(kinds)])])[sums.bounds[:-1]]
         chunk = torch.bucketize(sizes.cumsum(0) - sizes, begins, right=True)
-        expected = torch.tensor(colours(all_rows, list(kinds), steps, chunk.repeat_interleave(sizes).tolist()))
+        chunks = chunk.repeat_interleave(sizes).tolist()
+        expected = torch.tensor(colours(all_rows, list(kinds), steps, chunks))
         assert torch.equal(expected[rows], expected[rows].unique()), "one row of each colour"
         assert len(rows) == len(expected.unique())
         assert sums.bounds[-1] == len(rows)
+        assert sums.same is not None
+        for made, same in enumerate(sums.same.tolist(), start=1):
+            then = torch.tensor(colours(all_rows, list(kinds), made, chunks))[rows].tolist()
+            assert same == [then.index(colour) for colour in then], "the first of the rows that are equal by then"
         x = torch.randn(len(kinds), 3, dtype=torch.float64)
         x = x[rows][torch.searchsorted(expected[rows], expected)]  # the same for the rows of a class
         torch.testing.assert_close(sums.sum(x[rows]), all_rows.sum(x)[rows])
@@ -173,7 +180,8 @@ def test_a_model_gives_the_same_with_and_without_classes(biased: bool) -> None:
         with pytest.MonkeyPatch.context() as patch:
             if not classes:
                 patch.setattr(kernels, "in_use", lambda: "torch")
-            batch = batch_of([*SMALL, "CC(C)(C)CC(C)(C)C", "c1ccccc1", "CCO"])
+            batch = batch_of([*SMALL, *LARGE, "CC(C)(C)CC(C)(C)C", "c1ccccc1"])
+            assert len(batch.node_table) < batch.n_atoms / 8, "atoms are alike"
             output = model(batch, torch.tensor([3, 1, 2, 5, 2, 4] * (2 * 2 * 3 * model.n_heads // 6)))
             (output.logits.square().sum() + output.auxiliary.sum()).backward()
             found.append([output.logits, *(p.grad for p in model.parameters())])
