@@ -8,7 +8,7 @@ from rdkit.Chem import Mol, rdmolops
 from molsam.chem.arrays import DISCONNECTED
 from molsam.errors import InvalidMolecule
 
-LARGE = 128
+LARGE = 68
 """Atoms from which a breadth-first search beats RDKit's Floyd-Warshall."""
 LARGEST = 5000
 
