@@ -137,11 +137,11 @@ def test_an_average_may_vanish() -> None:
 
 
 def test_sparse_gradients_are_refused() -> None:
-    embedding = nn.Embedding(5, 2, sparse=True)
-    optimizer = optim.SAM(embedding, SGD)
+    embedding, linear = nn.Embedding(5, 2, sparse=True), nn.Linear(2, 1)
+    optimizer = optim.SAM([*linear.parameters(), *embedding.parameters()], SGD)
 
     def closure() -> Tensor:
-        loss = embedding(torch.tensor([1, 2])).sum()
+        loss = linear(embedding(torch.tensor([1, 2]))).sum()
         loss.backward()
         return loss.detach()
 
