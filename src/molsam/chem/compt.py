@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import repeat
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -81,11 +83,11 @@ def _nodes(mol: Mol, bonds: Bonds) -> np.ndarray:
         zip(atoms.elements, atoms.hybrids, hydrogens, degree, atoms.charges, valences, aromatic, ring, strict=True)
     )
     ComputeGasteigerCharges(mol)
-    nodes[:, 111] = [atom.GetDoubleProp("_GasteigerCharge") for atom in atoms.items]
-    nodes[:, 112] = [
-        atom.GetDoubleProp("_GasteigerHCharge") if n else 0.0 for atom, n in zip(atoms.items, bound, strict=True)
-    ]
-    if not np.isfinite(nodes[:, 111:113]).all():
+    get = Atom.GetDoubleProp
+    charges = list(map(get, atoms.items, repeat("_GasteigerCharge")))
+    of_hydrogens = [get(atom, "_GasteigerHCharge") if n else 0.0 for atom, n in zip(atoms.items, bound, strict=True)]
+    nodes[:, 111], nodes[:, 112] = charges, of_hydrogens
+    if not isfinite(sum(charges) + sum(of_hydrogens)):
         np.nan_to_num(nodes[:, 111:113], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     nodes[:, 115] = np.arange(1, len(nodes) + 1)
     return nodes

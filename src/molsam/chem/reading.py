@@ -194,12 +194,15 @@ def bonds_of(mol: Mol, order: str = "rdkit") -> Bonds:
     """
     get = mol.GetBondWithIdx
     bonds = [get(i) for i in range(mol.GetNumBonds())]
-    types = _types(mol, bonds)
-    # In a molecule read from SMILES only double bonds have stereo, and asking every bond is slow.
-    double, none = BondType.DOUBLE, BondStereo.STEREONONE
-    stereo = [bond.GetStereo() if kind == double else none for bond, kind in zip(bonds, types, strict=True)]
+    # All aromatic bonds are alike, and of the others only double ones have stereo, in a molecule read from SMILES.
+    aromatic, double, none = BondType.AROMATIC, BondType.DOUBLE, BondStereo.STEREONONE
+    kinds = [
+        _AROMATIC
+        if kind == aromatic
+        else (kind, bond.GetStereo() if kind == double else none, bond.GetIsConjugated(), bond.IsInRing())
+        for kind, bond in zip(_types(mol, bonds), bonds, strict=True)
+    ]
     ends = list(zip(map(Bond.GetBeginAtomIdx, bonds), map(Bond.GetEndAtomIdx, bonds), strict=True))
-    kinds = list(zip(types, stereo, map(Bond.GetIsConjugated, bonds), map(Bond.IsInRing, bonds), strict=True))
     if order == "pairs":
         ends = [(a, b) if a < b else (b, a) for a, b in ends]
         places = sorted(range(len(ends)), key=ends.__getitem__)
@@ -216,5 +219,6 @@ def _types(mol: Mol, bonds: list[Bond]) -> list[BondType]:
     return types
 
 
+_AROMATIC = (BondType.AROMATIC, BondStereo.STEREONONE, True, True)
 _ORDERS = {1.0: BondType.SINGLE, 1.5: BondType.AROMATIC, 2.0: BondType.DOUBLE, 3.0: BondType.TRIPLE}
 _DATIVE = MolFromSmarts("*->*")

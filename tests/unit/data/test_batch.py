@@ -6,10 +6,12 @@ from dataclasses import replace
 from itertools import pairwise, product
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 
 from molsam.data.graph import from_dgl
+from molsam.data.packed import distinct
 from molsam.errors import DataError
 from tests.reference.molecules import random_molecules
 
@@ -83,6 +85,25 @@ def test_batches_cut_in_one_go_are_those_cut_one_by_one(few_kinds: bool) -> None
             for name, value in vars(alone).items():
                 found = getattr(batch, name)
                 assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value, (size, name)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.random.default_rng(0).integers(0, 2, (500, 4)),
+        np.array(
+            [[1e30, 2.0], [1e30, 1.0], [0.0, 1.0], [1e30, 2.0]]
+        ),  # the second column is lost in any sum with the first
+        np.empty((0, 3)),
+    ],
+    ids=["few", "alike in every projection", "none"],
+)
+def test_distinct_rows_are_numpys_unique(rows: np.ndarray) -> None:
+    rows = rows.astype(np.float32)
+    table, kind = distinct(rows)
+    expected, inverse = np.unique(rows, axis=0, return_inverse=True)
+    assert np.array_equal(table, expected), "another table"
+    assert np.array_equal(kind, inverse.reshape(-1)), "another row of it"
 
 
 @pytest.mark.parametrize("self_loops", [False, True])
