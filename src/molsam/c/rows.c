@@ -1,17 +1,31 @@
 #include "product.h"
 
-/* Mish and CoMPT's norms, a row at a time (mish.py, norm.py). */
+/* Mish and CoMPT's norms, a row at a time (mish.py, norm.py), and both behind a linear layer (residual.py). */
+
+/* The equations are mish.py's. */
+static inline real mish_at(real x, real *slope)
+{
+    real s = sigmoid(x), w = s + s * (1 - s), t = w / (2 - w);
+    *slope = t + s * (x - t * x * t);
+    return x * t;
+}
 
 static APART void mish_row(ptrdiff_t n, const real *restrict x, real *restrict y, real *restrict slope)
 {
+    for (ptrdiff_t j = 0; j < n; j++) y[j] = mish_at(x[j], slope + j);
+}
+
+/* Of x + bias; the slope takes the place of x. */
+static APART void mish_biased(ptrdiff_t n, real *restrict x, const real *restrict bias, real *restrict y)
+{
     for (ptrdiff_t j = 0; j < n; j++) {
-        real s = sigmoid(x[j]), w = s + s * (1 - s), t = w / (2 - w);
-        y[j] = x[j] * t;
-        slope[j] = t + s * (x[j] - t * y[j]);
+        real slope;
+        y[j] = mish_at(x[j] + bias[j], &slope);
+        x[j] = slope;
     }
 }
 
-/* x -> y = mish(x) and its slope, all [n]; the equations are mish.py's. */
+/* x -> y = mish(x) and its slope, all [n] */
 int mish(ptrdiff_t threads, ptrdiff_t n, const real *x, real *y, real *slope)
 {
     ptrdiff_t size = 4096;
@@ -44,17 +58,22 @@ int scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *x, const
     return 0;
 }
 
+/* grad of y -> by_x, all [n]; returns the gradient of the gain */
+static real scale_row(ptrdiff_t n, real length, real least, real gain, const real *x, const real *grad, real *by_x)
+{
+    int bounded = !(length > least);
+    real bound = bounded ? least : length, factor = gain / bound, by_gain = dot(n, x, grad) / bound;
+    combined(n, factor, grad, bounded ? 0 : -by_gain * factor / length, x, by_x);
+    return by_gain;
+}
+
 /* grad [n, d] of y -> by_x [n, d] and by_gain [n], each row's share */
 int scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *x, const real *gain,
                         const real *least, const real *length, const real *grad, real *by_x, real *by_gain)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (ptrdiff_t i = 0; i < n; i++) {
-        int bounded = !(length[i] > *least);
-        real bound = bounded ? *least : length[i], factor = *gain / bound;
-        by_gain[i] = dot(d, x + i * d, grad + i * d) / bound;
-        combined(d, factor, grad + i * d, bounded ? 0 : -by_gain[i] * factor / length[i], x + i * d, by_x + i * d);
-    }
+    for (ptrdiff_t i = 0; i < n; i++)
+        by_gain[i] = scale_row(d, length[i], *least, *gain, x + i * d, grad + i * d, by_x + i * d);
     return 0;
 }
 
@@ -109,5 +128,57 @@ int layer_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real 
     for (ptrdiff_t i = 0; i < n; i++)
         layer_row(d, std[i], *eps, gain, unit + i * d, grad + i * d, by_x + i * d, by_gain + THREAD * d,
                   by_bias + THREAD * d);
+    return 0;
+}
+
+/* norm(mish(z + bias)) + first + second (or nothing if null) -> out, all [n, d] but bias [d]; slope takes the place of z.
+
+   The norm is ScaleNorm, or LayerNorm if there is a shift [d]; eps [1] is its least length, or what it adds to std. kept
+   [n, d] receives mish, or LayerNorm's unit; size [n] the length, or std. */
+int residual(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, real *z, const real *bias, const real *first,
+             const real *second, const real *gain, const real *shift, const real *eps, real *kept, real *size, real *out)
+{
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real *y = out + i * d, *own = kept + i * d;
+        if (shift) {
+            mish_biased(d, z + i * d, bias, y);
+            size[i] = centre(d, y, own);
+            affine(d, 1 / (size[i] + *eps), gain, shift, own, y);
+        } else {
+            mish_biased(d, z + i * d, bias, own);
+            size[i] = (real)sqrt((double)dot(d, own, own));
+            scaled(d, *gain / (size[i] > *eps ? size[i] : *eps), own, y);
+        }
+        add(d, y, first + i * d);
+        if (second) add(d, y, second + i * d);
+    }
+    return 0;
+}
+
+/* by_z *= slope; bias += by_z */
+static APART void through_mish(ptrdiff_t n, real *restrict by_z, const real *restrict slope, real *restrict bias)
+{
+    for (ptrdiff_t j = 0; j < n; j++) bias[j] += by_z[j] *= slope[j];
+}
+
+/* grad [n, d] of out, and what `residual` kept -> by_z [n, d] and sums [3, d], the gradients of bias, gain (ScaleNorm's
+   stands first in its row) and shift; own: room for threads times sums */
+int residual_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *gain, const real *shift, const real *eps,
+                      const real *kept, const real *size, const real *slope, const real *grad, real *by_z, real *own,
+                      real *sums)
+{
+#pragma omp parallel num_threads(threads)
+    {
+        real *mine = own + THREAD * 3 * d;
+        memset(mine, 0, 3 * d * sizeof *mine);
+#pragma omp for schedule(static)
+        for (ptrdiff_t i = 0; i < n; i++) {
+            if (shift) layer_row(d, size[i], *eps, gain, kept + i * d, grad + i * d, by_z + i * d, mine + d, mine + 2 * d);
+            else mine[d] += scale_row(d, size[i], *eps, *gain, kept + i * d, grad + i * d, by_z + i * d);
+            through_mish(d, by_z + i * d, slope + i * d, mine);
+        }
+        reduce(3, d, sums, own, d, 3 * d);
+    }
     return 0;
 }

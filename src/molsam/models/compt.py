@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from molsam import kernels
 from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError, DataError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
@@ -16,6 +17,8 @@ from molsam.models.layers.gru import BiGRU
 from molsam.models.layers.mish import Mish
 from molsam.models.layers.norm import norm_layer
 from molsam.models.layers.padding import pad
+from molsam.models.layers.queries import type_queries
+from molsam.models.layers.residual import add_norm_of_mish
 from molsam.models.layers.segment import segment_max, segment_sum
 from molsam.models.naming import from_reference_names, to_reference_names
 
@@ -191,11 +194,18 @@ class Layer(nn.Module):
         """x: float [N, d]; bonds: float [T, d]."""
         x = self.dropout(self.norm(x))
         o = bond_attention.attend(relations, self._scores(x, bonds), self.value(x), self.decay, self.kernel)
-        y = x + self.dropout(self.norm(self.mish(self.update(o))))
-        f = y
-        for linear, function in zip(self.feed_forward, self.dense, strict=True):
+        fused = kernels.available(x) and not (self.training and self.dropout.p)
+        if fused:
+            y = add_norm_of_mish(self.norm, self.update, o, x)
+        else:
+            y = x + self.dropout(self.norm(self.mish(self.update(o))))
+        f, dense = y, list(zip(self.feed_forward, self.dense, strict=True))
+        last = dense.pop()[0] if fused and dense and isinstance(dense[-1][1], Mish) else None
+        for linear, function in dense:
             f = self.dropout(function(linear(f)))
-        return x + y + self.dropout(self.norm(f))
+        if last is None:
+            return x + y + self.dropout(self.norm(f))
+        return add_norm_of_mish(self.norm, cast("nn.Linear", last), f, x, y)
 
     def attention(self, x: Tensor, bonds: Tensor, relations: bond_attention.Relations) -> list[Tensor]:
         """A of each molecule, float [heads, n, n]."""
@@ -207,11 +217,9 @@ class Layer(nn.Module):
         (W_q x + b) . k = x . (W_q' k) + b . k: the queries themselves are not needed, and there are fewer types
         than columns.
         """
-        heads, d = self.n_heads, x.shape[1]
-        keys = self.key(bonds).view(-1, heads, d // heads).transpose(0, 1) / math.sqrt(d // heads)
-        weight = torch.bmm(keys, self.query.weight.view(heads, d // heads, d))
-        bias = torch.bmm(keys, self.query.bias.view(heads, d // heads, 1))
-        return torch.addmm(bias.view(-1), x, weight.view(-1, d).t()).view(len(x), heads, -1)
+        keys, queries = self.key, self.query
+        weight, bias = type_queries(self.n_heads, bonds, keys.weight, keys.bias, queries.weight, queries.bias)
+        return torch.addmm(bias, x, weight.t()).view(len(x), self.n_heads, -1)
 
 
 class Readout(nn.Module):

@@ -16,7 +16,7 @@ SCALE_EPS = 1e-5
 LAYER_EPS = 1e-6
 
 
-def norm_layer(name: str, width: int) -> nn.Module:
+def norm_layer(name: str, width: int) -> ScaleNorm | LayerNorm:
     """A new norm of that name, scale or layer; raises ConfigError for another."""
     if name not in ("scale", "layer"):
         raise ConfigError(f"norm={name!r} is unknown; choose scale or layer.")
@@ -63,7 +63,7 @@ class _ScaleNorm(torch.autograd.Function):
     def backward(ctx, grad):
         x, gain, length, bound, factor = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return replay(_plain_scale_norm, (x, gain), grad)
+            return replay(plain_scale_norm, (x, gain), grad)
         along = (x * grad).sum(-1, keepdim=True).div_(bound)
         by_gain = along.sum()
         # At the bound the denominator is constant: divided by infinity, its part of the gradient is 0.
@@ -84,7 +84,7 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx, grad):
         x, gain, bias, unit, std = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return replay(_plain_layer_norm, (x, gain, bias), grad)
+            return replay(plain_layer_norm, (x, gain, bias), grad)
         width = x.shape[-1]
         by_gains = grad * unit
         turn = torch.mv(by_gains, gain).unsqueeze(-1).div_(F.threshold(std * (width - 1), 0, math.inf))
@@ -105,7 +105,7 @@ class _CompiledScaleNorm(torch.autograd.Function):
     def backward(ctx, grad):
         x, gain, least, length = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return replay(_plain_scale_norm, (x, gain), grad)
+            return replay(plain_scale_norm, (x, gain), grad)
         by_x, by_gain = torch.empty_like(x), torch.empty_like(length)
         given = x, gain, least, length, grad.contiguous()
         kernels.call("scale_norm_backward", x.dtype, *x.shape, *given, by_x, by_gain)
@@ -126,17 +126,19 @@ class _CompiledLayerNorm(torch.autograd.Function):
     def backward(ctx, grad):
         x, gain, bias, eps, unit, std = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return replay(_plain_layer_norm, (x, gain, bias), grad)
+            return replay(plain_layer_norm, (x, gain, bias), grad)
         by_x, (by_gain, by_bias) = torch.empty_like(x), x.new_zeros(2, torch.get_num_threads(), len(gain))
         given = gain, eps, unit, std, grad.contiguous()
         kernels.call("layer_norm_backward", x.dtype, *x.shape, *given, by_x, by_gain, by_bias)
         return by_x, by_gain.sum(0), by_bias.sum(0)
 
 
-def _plain_scale_norm(x: Tensor, gain: Tensor) -> Tensor:
+def plain_scale_norm(x: Tensor, gain: Tensor) -> Tensor:
+    """ScaleNorm in torch alone."""
     return x * (gain / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=SCALE_EPS))
 
 
-def _plain_layer_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+def plain_layer_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """LayerNorm in torch alone."""
     std, mean = torch.std_mean(x, dim=-1, keepdim=True)
     return gain * (x - mean) / (std + LAYER_EPS) + bias
