@@ -1,6 +1,6 @@
-#include "product.h"
+#include "norm.h"
 
-/* GROVER's feed-forward layers behind their norm (models/grover_compiled.py), some rows at a time: the hidden rows, four
+/* GROVER's feed-forward layers and the norm behind them (models/grover_compiled.py), some rows at a time: the hidden rows, four
    times as wide as others, are in a core's cache when they are needed again. */
 
 enum { BLOCK = 64 }; /* rows at a time, or less: as many times for each thread */
@@ -27,11 +27,13 @@ static APART void bend_backward(ptrdiff_t n, real below, const real *restrict re
     }
 }
 
-/* table [kinds, hidden], x [n, h], W_1 [hidden, h] with rows `stride` apart, W_2 [h, hidden], bias [h] -> result
-   [n, broad] = act(table[kind] + W_1 x), zeros beyond hidden, and out [n, h] = bias + W_2 result */
+/* table [kinds, hidden], x [n, h], W_1 [hidden, h] with rows `stride` apart, W_2 [h, hidden], bias [h], the norm's eps [1],
+   gain and shift [h] -> result [n, broad] = act(table[kind] + W_1 x), zeros beyond hidden, out [n, h] = the norm of
+   bias + W_2 result, and the norm's unit [n, h] and factor [n] */
 int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t hidden, ptrdiff_t broad,
                  const int64_t *kind, const double *below, const real *table, const real *x, const real *W_1,
-                 ptrdiff_t stride, const real *W_2, const real *bias, real *result, real *out)
+                 ptrdiff_t stride, const real *W_2, const real *bias, const double *eps, const real *gain,
+                 const real *shift, real *result, real *unit, real *factor, real *out)
 {
     real *first = memory(h * padded(hidden)), *second = memory(hidden * padded(h));
     ptrdiff_t block = share(threads, n);
@@ -60,7 +62,8 @@ int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
             bend(rows * broad, (real)*below, mine);
             spread(rows, a, mine, broad);
             product(rows, (Left){a, 1, hidden}, second, 0, h, y, wide, 1);
-            for (ptrdiff_t i = 0; i < rows; i++) memcpy(out + (row + i) * h, y + i * wide, h * sizeof *y);
+            for (ptrdiff_t i = 0, at = row; i < rows; i++, at++)
+                factor[at] = layer_norm_of(h, (real)*eps, y + i * wide, gain, shift, unit + at * h, out + at * h);
         }
         free(y);
     }
@@ -68,22 +71,25 @@ int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
     return failed;
 }
 
-/* grad [n, h] of out -> by_x [n, h], by_table [kinds, hidden], by_first [hidden, h] and by_second [h, hidden] */
+/* grad [n, h] of out -> by_x [n, h], by_table [kinds, hidden], by_first [hidden, h], by_second [h, hidden] and by_rows
+   [3, h], of gain, shift and bias */
 int feed_forward_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t hidden, ptrdiff_t broad,
                           const int64_t *kind, const double *below, ptrdiff_t kinds, const real *x, const real *W_1,
-                          ptrdiff_t stride, const real *W_2, const real *result, const real *grad, real *by_x,
-                          real *by_table, real *by_first, real *by_second)
+                          ptrdiff_t stride, const real *W_2, const real *gain, const real *result, const real *unit,
+                          const real *factor, const real *grad, real *by_x, real *by_table, real *by_first,
+                          real *by_second, real *by_rows)
 {
     real *first = memory(hidden * padded(h)), *second = memory(h * padded(hidden));
     ptrdiff_t block = share(threads, n), of_first = kinds * hidden, of_second = of_first + hidden * wide;
-    ptrdiff_t size = of_second + h * broad;
+    ptrdiff_t of_rows = of_second + h * broad, size = of_rows + 3 * h;
     real *own = memory(threads * size); /* each thread's gradients */
     int failed = !first || !second || !own;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        real *by = memory(BLOCK * broad), *y = memory(BLOCK * wide), *mine = own + THREAD * size;
+        real *by = memory(BLOCK * broad), *y = memory(BLOCK * wide), *g = memory(BLOCK * h), *mine = own + THREAD * size;
+        real *of_gain = mine + of_rows, *of_shift = of_gain + h, *of_bias = of_shift + h;
         const real **a = malloc((BLOCK + hidden) * sizeof *a);
-        failed = !first || !second || !own || !by || !y || !a;
+        failed = !first || !second || !own || !by || !y || !g || !a;
         if (!failed) memset(y, 0, BLOCK * wide * sizeof *y), memset(mine, 0, size * sizeof *mine);
 #pragma omp for schedule(static)
         for (ptrdiff_t part = 0; part < 2; part++)
@@ -93,9 +99,13 @@ int feed_forward_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
         for (ptrdiff_t row = 0; row < n; row += block) {
             if (failed) continue;
             ptrdiff_t rows = smaller(block, n - row);
-            spread(h, a, grad + row * h, 1);
+            for (ptrdiff_t i = 0, at = row; i < rows; i++, at++) {
+                layer_row(h, factor[at], factor[at] / h, gain, unit + at * h, grad + at * h, g + i * h, of_gain, of_shift);
+                add(h, of_bias, g + i * h);
+            }
+            spread(h, a, g, 1);
             product(h, (Left){a, h, rows}, result + row * broad, broad, hidden, mine + of_second, broad, 1);
-            spread(rows, a, grad + row * h, h);
+            spread(rows, a, g, h);
             product(rows, (Left){a, 1, h}, second, 0, hidden, by, broad, 0);
             bend_backward(rows * broad, (real)*below, result + row * broad, by);
             for (ptrdiff_t i = 0; i < rows; i++) {
@@ -112,8 +122,9 @@ int feed_forward_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
             reduce(kinds, hidden, by_table, own, hidden, size);
             reduce(hidden, h, by_first, own + of_first, wide, size);
             reduce(h, hidden, by_second, own + of_second, broad, size);
+            reduce(3, h, by_rows, own + of_rows, h, size);
         }
-        free(by), free(y), free(a);
+        free(by), free(y), free(g), free(a);
     }
     free(first), free(second), free(own);
     return failed;

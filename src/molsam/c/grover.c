@@ -1,7 +1,8 @@
 #include "heads.h"
+#include "norm.h"
 
-/* A block of GROVER (models/grover_compiled.py): message passing encoders, attention between their heads, and the linear
-   map behind it.
+/* A block of GROVER (models/grover_compiled.py): message passing encoders, attention between their heads, the linear
+   map behind it and its norm.
 
    Molecules do not touch each other, so each thread takes the rows of some of them, a chunk, through all of it: encoder by encoder,
    whose matrix stays in the core's nearest caches, a few rows at a time (of those that have the same state after a step the
@@ -33,11 +34,17 @@ typedef struct {
 } Lists;
 
 /* What the backward pass needs, chunk by chunk: sums over x [n, wide]; states [rows, wide] of each step that is not the
-   last, then the final ones; and strip by strip projected [3, h, heads, lanes] and attention [parts, heads, heads,
-   lanes]. */
+   last, then the final ones; strip by strip projected [3, h, heads, lanes] and attention [parts, heads, heads, lanes];
+   and the norm's unit [n, h] and factor [n]. */
 typedef struct {
-    real *first, *states, *projected, *attention;
+    real *first, *states, *projected, *attention, *unit, *factor;
 } Saved;
+
+/* LayerNorm's. */
+typedef struct {
+    real eps;
+    const real *gain, *shift;
+} Norm;
 
 /* Which thread each chunk belongs to: always the one with the fewest rows so far; to be freed. */
 static ptrdiff_t *owners(const Plan *p, ptrdiff_t threads)
@@ -94,7 +101,8 @@ static Chunk chunk_of(const Plan *p, Saved all, ptrdiff_t k)
 {
     ptrdiff_t begin = p->bounds[k], rows = p->bounds[k + 1] - begin, before = lanes_before(p, k), mid = passing(p);
     Saved own = {all.first + begin * p->wide, all.states + begin * (mid + 3 * p->heads) * p->wide,
-                 all.projected + before * 3 * p->h * p->heads, all.attention + before * p->parts * p->heads * p->heads};
+                 all.projected + before * 3 * p->h * p->heads, all.attention + before * p->parts * p->heads * p->heads,
+                 all.unit + begin * p->h, all.factor + begin};
     return (Chunk){begin, rows, own, own.states + mid * rows * p->wide};
 }
 
@@ -256,8 +264,8 @@ static void attended(const Strip *s, real *o)
         mix(&s->heads, wide_part(s, o, i), s->attention + i * heads * heads * s->heads.lanes, heads, 1, part(s, s->v, i));
 }
 
-static void attend(const Plan *p, const Chunk *c, Strip s, const real *projection, const real *mixing, const real *bias, real *out,
-                   Room *r)
+static void attend(const Plan *p, const Chunk *c, Strip s, const real *projection, const real *mixing, const real *bias,
+                   Norm norm, real *out, Room *r)
 {
     ptrdiff_t h = p->h, heads = p->heads, lanes = s.heads.lanes, stride = heads * lanes;
     for (ptrdiff_t role = 0; role < 3; role++) {
@@ -276,21 +284,26 @@ static void attend(const Plan *p, const Chunk *c, Strip s, const real *projectio
     spread(h, r->a, mixing, h * heads);
     for (ptrdiff_t j = 0; j < h; j++) fill(lanes, r->lanes + j * lanes, bias[j]);
     product(h, (Left){r->a, 1, h * heads}, r->o, lanes, lanes, r->lanes, lanes, 1);
-    to_rows(s.rows, h, r->lanes, lanes, out + (c->begin + s.row) * h, h);
+    out += (c->begin + s.row) * h;
+    to_rows(s.rows, h, r->lanes, lanes, out, h);
+    for (ptrdiff_t i = 0, at = s.row; i < s.rows; i++, at++, out += h)
+        c->saved.factor[at] = layer_norm_of(h, norm.eps, out, norm.gain, norm.shift, c->saved.unit + at * h, out);
 }
 
 /* x [n, h], W [3 heads, h, h], bias [3 heads, wide], lists of n rows; qkv [6]: W [h, h] and b [h] of q, k
-   and v; mixing [h, heads, h] and its bias [h] -> out [n, h], and what is saved (see Saved). */
+   and v; mixing [h, heads, h] and its bias [h]; the norm's eps [1], gain and shift [h] -> out [n, h], and what is saved (see
+   Saved). */
 int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t heads, ptrdiff_t parts,
                  ptrdiff_t steps, const int64_t *active, const int64_t *order, const int64_t *slot, const double *below,
                  const int64_t *bounds, ptrdiff_t count, const int64_t *same, const int64_t *rows, const int64_t *offsets,
                  const real *x,
                  const real *W, const real *bias, const real *const *qkv, const real *mixing,
-                 const real *mixing_bias, real *first, real *states, real *projected,
-                 real *attention, real *out)
+                 const real *mixing_bias, const double *eps, const real *gain, const real *shift, real *first,
+                 real *states, real *projected, real *attention, real *unit, real *factor, real *out)
 {
     Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count, same};
-    Saved saved = {first, states, projected, attention};
+    Saved saved = {first, states, projected, attention, unit, factor};
+    Norm norm = {(real)*eps, gain, shift};
     ptrdiff_t *owner = owners(&p, threads);
     real *panels = memory(3 * heads * h * padded(h)), *projection = memory(3 * h * (h + 1)); /* [3, h, W and b] */
     int failed = !owner || !panels || !projection;
@@ -312,7 +325,7 @@ int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
                 Chunk c = chunk_of(&p, saved, k);
                 encode(&p, &c, (Lists){rows, offsets}, x, panels, bias, &r);
                 for (ptrdiff_t row = 0; row < c.rows; row += STRIP)
-                    attend(&p, &c, strip_of(&p, &c, row), projection, mixing, mixing_bias, out, &r);
+                    attend(&p, &c, strip_of(&p, &c, row), projection, mixing, mixing_bias, norm, out, &r);
             }
         leave(&r);
     }
@@ -325,31 +338,37 @@ typedef struct {
     real *W, *bias;                     /* [3 heads, h], [3 heads] */
     real *projection, *projection_bias; /* [3, h], [3] */
     real *mixing;                       /* [heads, h], mixing's columns */
+    real *gain, *shift, *mixing_bias;   /* one row each */
 } Gradients;
 
-static ptrdiff_t gradient_rows(const Plan *p) { return (4 * p->heads + 3) * p->h + 3 * p->heads + 3; }
+static ptrdiff_t gradient_rows(const Plan *p) { return (4 * p->heads + 3) * p->h + 3 * p->heads + 6; }
 
 static Gradients gradients_of(const Plan *p, real *rows)
 {
     ptrdiff_t h = p->h, heads = p->heads;
     real *bias = rows + 3 * heads * h * p->wide, *projection = bias + 3 * heads * p->wide;
-    real *projection_bias = projection + 3 * h * p->wide;
-    return (Gradients){rows, bias, projection, projection_bias, projection_bias + 3 * p->wide};
+    real *projection_bias = projection + 3 * h * p->wide, *mixing = projection_bias + 3 * p->wide;
+    real *gain = mixing + h * heads * p->wide;
+    return (Gradients){rows, bias, projection, projection_bias, mixing, gain, gain + p->wide, gain + 2 * p->wide};
 }
 
 /* From grad [rows, h] of the strip's out: those of the final states, in r->by. */
 static void attend_backward(const Plan *p, const Chunk *c, Strip s, const real *grad, const real *panels,
-                            const real *mixing, Gradients g, Room *r)
+                            const real *mixing, const real *gain, Gradients g, Room *r)
 {
     ptrdiff_t h = p->h, wide = p->wide, heads = p->heads, lanes = s.heads.lanes, stride = heads * lanes;
     real *by_q = r->by_lanes, *by_k = by_q + h * stride, *by_v = by_k + h * stride;
 
-    for (ptrdiff_t i = 0; i < s.rows; i++) memcpy(r->right + i * wide, grad + i * h, h * sizeof *grad);
+    for (ptrdiff_t i = 0, at = s.row; i < s.rows; i++, at++) {
+        real factor = c->saved.factor[at], *by = r->right + i * wide;
+        layer_row(h, factor, factor / h, gain, c->saved.unit + at * h, grad + i * h, by, g.gain, g.shift);
+        add(h, g.mixing_bias, by);
+    }
     attended(&s, r->o);
     spread(h * heads, r->a, r->o, lanes);
     product(h * heads, (Left){r->a, 1, s.rows}, r->right, wide, h, g.mixing, wide, 1);
 
-    to_lanes(s.rows, h, grad, h, r->lanes, lanes);
+    to_lanes(s.rows, h, r->right, wide, r->lanes, lanes);
     spread(h * heads, r->a, mixing, 1);
     product(h * heads, (Left){r->a, h * heads, h}, r->lanes, lanes, lanes, r->o, lanes, 0);
     for (ptrdiff_t i = 0; i < p->parts; i++) {
@@ -411,17 +430,17 @@ static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists ba
     }
 }
 
-/* grad [n, h] of out, the lists and the transposed ones -> by_x [n, h] and the gradients of W, bias, projection, its bias and mixing,
-   one after the other: by_weights [rows, h], the last transposed. */
+/* grad [n, h] of out, the lists and the transposed ones -> by_x [n, h] and the gradients of W, bias, projection, its bias, mixing
+   (transposed), gain, shift and mixing's bias, one after the other: by_weights [rows, h]. */
 int grover_block_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t heads, ptrdiff_t parts,
                           ptrdiff_t steps, const int64_t *active, const int64_t *order, const int64_t *slot,
                           const double *below, const int64_t *bounds, ptrdiff_t count, const int64_t *same, const int64_t *rows,
                           const int64_t *offsets, const int64_t *back, const int64_t *back_offsets, const real *W, const real *const *qkv, const real *mixing,
-                          real *first, real *states, real *projected, real *attention, const real *grad, real *by_x,
-                          real *by_weights)
+                          const real *gain, real *first, real *states, real *projected, real *attention, real *unit,
+                          real *factor, const real *grad, real *by_x, real *by_weights)
 {
     Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count, same};
-    Saved saved = {first, states, projected, attention};
+    Saved saved = {first, states, projected, attention, unit, factor};
     ptrdiff_t *owner = owners(&p, threads), encoders = 3 * heads, size = gradient_rows(&p) * wide;
     real *panels = memory((encoders + 3) * h * padded(h)), *of_projection = panels + encoders * h * padded(h);
     real *own = memory(threads * size);
@@ -440,7 +459,7 @@ int grover_block_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
             if (owner[k] % THREADS == THREAD && bounds[k] < bounds[k + 1]) {
                 Chunk c = chunk_of(&p, saved, k);
                 for (ptrdiff_t row = 0; row < c.rows; row += STRIP)
-                    attend_backward(&p, &c, strip_of(&p, &c, row), grad + (c.begin + row) * h, of_projection, mixing, g, &r);
+                    attend_backward(&p, &c, strip_of(&p, &c, row), grad + (c.begin + row) * h, of_projection, mixing, gain, g, &r);
                 encode_backward(&p, &c, (Lists){rows, offsets}, (Lists){back, back_offsets}, panels, g, by_x + c.begin * h, &r);
             }
 #pragma omp barrier

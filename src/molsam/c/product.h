@@ -3,6 +3,8 @@
    Compiled for float and (-DDOUBLE) double. Arrays are contiguous and row-major; shapes stand in brackets. Functions
    that kernels.py calls return 0, or 1 if there is no memory. */
 
+#pragma once
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>

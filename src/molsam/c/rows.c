@@ -1,4 +1,4 @@
-#include "product.h"
+#include "norm.h"
 
 /* Mish and CoMPT's norms, a row at a time (mish.py, norm.py), and both behind a linear layer (residual.py). */
 
@@ -77,20 +77,9 @@ int scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real 
     return 0;
 }
 
-static APART real centre(ptrdiff_t n, const real *restrict x, real *restrict out)
+static real spread_of(ptrdiff_t n, const real *x, real *centred)
 {
-    real sum = 0, square = 0;
-#pragma omp simd reduction(+ : sum)
-    for (ptrdiff_t j = 0; j < n; j++) sum += x[j];
-#pragma omp simd reduction(+ : square)
-    for (ptrdiff_t j = 0; j < n; j++) out[j] = x[j] - sum / n, square += out[j] * out[j];
-    return (real)sqrt((double)square / (n - 1));
-}
-
-static APART void affine(ptrdiff_t n, real factor, const real *restrict gain, const real *restrict bias,
-                         real *restrict unit, real *restrict y)
-{
-    for (ptrdiff_t j = 0; j < n; j++) unit[j] *= factor, y[j] = bias[j] + unit[j] * gain[j];
+    return (real)sqrt((double)centre(n, x, centred) / (n - 1));
 }
 
 /* x [n, d], gain and bias [d], eps [1] -> y and unit [n, d], std [n] */
@@ -99,25 +88,17 @@ int layer_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *x, const
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++) {
-        std[i] = centre(d, x + i * d, unit + i * d);
+        std[i] = spread_of(d, x + i * d, unit + i * d);
         affine(d, 1 / (std[i] + *eps), gain, bias, unit + i * d, y + i * d);
     }
     return 0;
 }
 
-static APART void layer_row(ptrdiff_t n, real std, real eps, const real *restrict gain, const real *restrict unit,
-                            const real *restrict grad, real *restrict by_x, real *restrict by_gain,
-                            real *restrict by_bias)
+/* CoMPT's, whose spread has n - 1 in the denominator and eps beside it. */
+static void spread_row(ptrdiff_t n, real std, real eps, const real *gain, const real *unit, const real *grad, real *by_x,
+                       real *by_gain, real *by_bias)
 {
-    real along = 0, mean = 0;
-#pragma omp simd reduction(+ : along, mean)
-    for (ptrdiff_t j = 0; j < n; j++) {
-        by_gain[j] += grad[j] * unit[j], by_bias[j] += grad[j];
-        by_x[j] = grad[j] * gain[j];
-        along += by_x[j] * unit[j], mean += by_x[j];
-    }
-    real turn = std > 0 ? along / (std * (n - 1)) : 0, shift = mean / n, factor = 1 / (std + eps);
-    for (ptrdiff_t j = 0; j < n; j++) by_x[j] = (by_x[j] - shift) * factor - unit[j] * turn;
+    layer_row(n, 1 / (std + eps), std > 0 ? 1 / (std * (n - 1)) : 0, gain, unit, grad, by_x, by_gain, by_bias);
 }
 
 /* grad [n, d] of y -> by_x [n, d]; by_gain and by_bias [threads, d], zeros before, receive each thread's share */
@@ -126,7 +107,7 @@ int layer_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real 
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++)
-        layer_row(d, std[i], *eps, gain, unit + i * d, grad + i * d, by_x + i * d, by_gain + THREAD * d,
+        spread_row(d, std[i], *eps, gain, unit + i * d, grad + i * d, by_x + i * d, by_gain + THREAD * d,
                   by_bias + THREAD * d);
     return 0;
 }
@@ -143,7 +124,7 @@ int residual(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, real *z, const real *b
         real *y = out + i * d, *own = kept + i * d;
         if (shift) {
             mish_biased(d, z + i * d, bias, y);
-            size[i] = centre(d, y, own);
+            size[i] = spread_of(d, y, own);
             affine(d, 1 / (size[i] + *eps), gain, shift, own, y);
         } else {
             mish_biased(d, z + i * d, bias, own);
@@ -174,7 +155,7 @@ int residual_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *g
         memset(mine, 0, 3 * d * sizeof *mine);
 #pragma omp for schedule(static)
         for (ptrdiff_t i = 0; i < n; i++) {
-            if (shift) layer_row(d, size[i], *eps, gain, kept + i * d, grad + i * d, by_z + i * d, mine + d, mine + 2 * d);
+            if (shift) spread_row(d, size[i], *eps, gain, kept + i * d, grad + i * d, by_z + i * d, mine + d, mine + 2 * d);
             else mine[d] += scale_row(d, size[i], *eps, *gain, kept + i * d, grad + i * d, by_z + i * d);
             through_mish(d, by_z + i * d, slope + i * d, mine);
         }

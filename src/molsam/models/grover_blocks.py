@@ -96,16 +96,16 @@ class MTBlock(nn.Module):
         mixing = self.mixing()
         if by_result is not None and neighbours.bounds is not None and compiled.fits(x, by_result):
             encoders = self.W_h, self.b_h
-            mixed = compiled.block(neighbours, plan, by_result, self.heads, x, *encoders, *mixing, *projections)
+            norm = self.norm.eps, self.norm.weight, self.norm.bias
+            tensors = x, *encoders, *mixing, *projections
+            return compiled.block(neighbours, plan, by_result, self.heads, *norm, *tensors)
+        states = self.encode(x, neighbours, plan, by_result).unflatten(0, (3, self.heads))
+        if fused:
+            attended = head_attention(states, projections, self.heads)
         else:
-            states = self.encode(x, neighbours, plan, by_result).unflatten(0, (3, self.heads))
-            if fused:
-                attended = head_attention(states, projections, self.heads)
-            else:
-                dropout = self.dropout if self.training else 0.0
-                attended = plain_head_attention(states, projections, self.heads, dropout)
-            mixed = F.linear(attended.flatten(1), *mixing)
-        return F.dropout(self.norm(mixed), self.dropout, self.training)
+            dropout = self.dropout if self.training else 0.0
+            attended = plain_head_attention(states, projections, self.heads, dropout)
+        return F.dropout(self.norm(F.linear(attended.flatten(1), *mixing)), self.dropout, self.training)
 
     def encode(self, x: Tensor, neighbours: Neighbours, plan: Plan, by_result: Elementwise | None) -> Tensor:
         """The final m_j of every encoder, [3 * heads, n, hidden]: those of q, head by head, then of k, of v."""
@@ -145,12 +145,11 @@ class FeedForward(nn.Module):
 
     def forward(self, features: Rows, summed: Tensor) -> Tensor:
         """[N, feature_dim], [N, hidden] -> [N, hidden]."""
-        by_features, by_sum = self.W_1.weight.split([features.table.shape[1], summed.shape[1]], dim=1)
         act = elementwise(self.act)
         if act is not None and not (self.training and self.dropout) and compiled.fits(summed, act):
-            table = F.linear(features.table, by_features, self.W_1.bias)
-            x = compiled.feed_forward(features.kind, act, table, summed, by_sum, self.W_2.weight, self.W_2.bias)
-        else:
-            x = self.act(torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t()))
-            x = self.W_2(F.dropout(x, self.dropout, self.training))
+            weights = self.W_1.weight, self.W_1.bias, self.W_2.weight, self.W_2.bias, self.norm.weight, self.norm.bias
+            return compiled.feed_forward(features.kind, act, self.norm.eps, features.table, summed, *weights)
+        by_features, by_sum = self.W_1.weight.split([features.table.shape[1], summed.shape[1]], dim=1)
+        x = self.act(torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t()))
+        x = self.W_2(F.dropout(x, self.dropout, self.training))
         return F.dropout(self.norm(x), self.dropout, self.training)

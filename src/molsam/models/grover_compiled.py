@@ -1,5 +1,5 @@
-"""GROVER in C: a block with its encoders, the attention between their heads and the linear map behind it (c/grover.c),
-and the feed-forward layers (c/feed_forward.c).
+"""GROVER in C: a block with its encoders, the attention between their heads, the linear map behind it and its norm
+(c/grover.c), and the feed-forward layers with theirs (c/feed_forward.c).
 
 A thread takes some molecules, or rows, through all of it, so that what passes from one operation to the next stays in
 its core's cache. grover_encoders.py and layers/head_attention.py compute the same one after the other.
@@ -29,10 +29,12 @@ def fits(x: Tensor, act: Elementwise) -> bool:
     return act.below is not None and kernels.available(x)
 
 
-def block(neighbours: Neighbours, plan: Plan, act: Elementwise, heads: int, *tensors: Tensor | None) -> Tensor:
-    """x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None, mixing [h, heads * h] and its bias [h] or None (the linear
-    map of the attended heads), W_q, b_q, W_k, b_k, W_v, b_v -> [n, h]."""
-    out: Tensor = _Block.apply(neighbours, plan, act, heads, *tensors)
+def block(
+    neighbours: Neighbours, plan: Plan, act: Elementwise, heads: int, eps: float, *tensors: Tensor | None
+) -> Tensor:
+    """The norm's gain and bias [h], x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None, mixing [h, heads * h] and its
+    bias [h] or None (the linear map of the attended heads), W_q, b_q, W_k, b_k, W_v, b_v -> [n, h]."""
+    out: Tensor = _Block.apply(neighbours, plan, act, heads, eps, *tensors)
     return out
 
 
@@ -44,6 +46,9 @@ class _Block(torch.autograd.Function):
         plan: Plan,
         act: Elementwise,
         heads: int,
+        eps: float,
+        gain: Tensor,
+        norm_bias: Tensor,
         x: Tensor,
         W: Tensor,
         b: Tensor | None,
@@ -60,84 +65,118 @@ class _Block(torch.autograd.Function):
         active = [step[0] for step in plan.steps]
         first, states = x.new_empty(n, wide), x.new_empty(sum(active[1:]) + len(W), n, wide)
         projected, attention = x.new_empty(3, h, heads, lanes), x.new_empty(heads, heads, heads, lanes)
-        saved, out = (first, states, projected, attention), torch.empty_like(x)
-        given = x, W, bias, _addresses(qkv), mixing, shift
+        out, unit = x.new_empty(2, n, h)
+        saved = first, states, projected, attention, unit, x.new_empty(n)
+        given = x, W, bias, _addresses(qkv), mixing, shift, array("d", [eps]), gain, norm_bias
         kernels.call("grover_block", x.dtype, *common, neighbours.rows, neighbours.offsets, *given, *saved, out)
-        ctx.neighbours, ctx.plan, ctx.act, ctx.heads, ctx.common = neighbours, plan, act, heads, common
-        ctx.save_for_backward(x, W, b, mixing, mixing_bias, *qkv, *saved)
+        ctx.neighbours, ctx.plan, ctx.act, ctx.heads, ctx.eps, ctx.common = neighbours, plan, act, heads, eps, common
+        ctx.save_for_backward(gain, norm_bias, x, W, b, mixing, mixing_bias, *qkv, *saved)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, W, b, mixing, mixing_bias, *rest = ctx.saved_tensors
+        gain, norm_bias, x, W, b, mixing, mixing_bias, *rest = ctx.saved_tensors
         qkv, saved = rest[:6], rest[6:]
         neighbours, heads = ctx.neighbours, ctx.heads
         if torch.is_grad_enabled():
-            plain = partial(_plain, neighbours, ctx.plan, ctx.act, heads)
-            return *(None,) * 4, *replay(plain, (x, W, b, mixing, mixing_bias, *qkv), grads[0])
+            plain = partial(_plain, neighbours, ctx.plan, ctx.act, heads, ctx.eps)
+            inputs = gain, norm_bias, x, W, b, mixing, mixing_bias, *qkv
+            return *(None,) * 5, *replay(plain, inputs, grads[0])
         h, J = x.shape[1], len(W)
         grad, by_x = grads[0].contiguous(), torch.empty_like(x)
-        rows = (J * h, J, 3 * h, 3, h * heads)
+        rows = (J * h, J, 3 * h, 3, h * heads, 1, 1, 1)
         by_weights = x.new_empty(sum(rows), h)
         lists = neighbours.rows, neighbours.offsets, neighbours.back, neighbours.back_offsets
-        given = *lists, W, _addresses(qkv), mixing, *saved, grad, by_x, by_weights
+        given = *lists, W, _addresses(qkv), mixing, gain, *saved, grad, by_x, by_weights
         kernels.call("grover_block_backward", x.dtype, *ctx.common, *given)
-        by_W, by_bias, by_projection, by_projection_bias, by_mixing = by_weights.split(rows)
+        by_W, by_bias, by_projection, by_projection_bias, by_mixing, *by_rows = by_weights.split(rows)
+        by_gain, by_norm_bias, by_mixing_bias = (row[0] for row in by_rows)
         pairs = zip(by_projection.view(3, h, h), by_projection_bias, strict=True)
         return (
-            *(None,) * 4,
+            *(None,) * 5,
+            by_gain,
+            by_norm_bias,
             by_x,
             by_W.view(W.shape),
             None if b is None else by_bias,
             by_mixing.t(),
-            None if mixing_bias is None else grad.sum(0),
+            None if mixing_bias is None else by_mixing_bias,
             *[by for pair in pairs for by in pair],
         )
 
 
-def feed_forward(
-    kind: Tensor, act: Elementwise, table: Tensor, x: Tensor, W_1: Tensor, W_2: Tensor, bias: Tensor
-) -> Tensor:
-    """W_2 act(table[kind] + W_1 x) + bias: kind int64 [n], table [kinds, d], x [n, h], W_1 [d, h], W_2 [h, d] -> [n, h]."""
-    out: Tensor = _FeedForward.apply(kind, act, table, x, W_1, W_2, bias)
+def feed_forward(kind: Tensor, act: Elementwise, eps: float, *tensors: Tensor) -> Tensor:
+    """norm(W_2 act(W_1 [table[kind] ; x] + b_1) + b_2): kind int64 [n]; table [kinds, f], x [n, h], W_1 [d, f + h], b_1 [d],
+    W_2 [h, d], b_2 [h], the norm's gain and bias [h] -> [n, h]."""
+    out: Tensor = _FeedForward.apply(kind, act, eps, *tensors)
     return out
 
 
 class _FeedForward(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, kind: Tensor, act: Elementwise, table: Tensor, x: Tensor, W_1: Tensor, W_2: Tensor, bias: Tensor
+        ctx: Any,
+        kind: Tensor,
+        act: Elementwise,
+        eps: float,
+        table: Tensor,
+        x: Tensor,
+        W_1: Tensor,
+        b_1: Tensor,
+        W_2: Tensor,
+        b_2: Tensor,
+        gain: Tensor,
+        shift: Tensor,
     ) -> Tensor:
         assert act.below is not None
-        (n, h), hidden = x.shape, len(W_1)
-        x, table, W_2 = x.contiguous(), table.contiguous(), W_2.contiguous()
-        W_1 = W_1 if W_1.stride(1) == 1 else W_1.contiguous()
-        result, out = x.new_empty(n, kernels.whole_vectors(hidden)), torch.empty_like(x)
+        (n, h), hidden, x = x.shape, len(W_1), x.contiguous()
+        W_1, W_2 = W_1.contiguous(), W_2.contiguous()
+        by_table, by_x = W_1.split([table.shape[1], h], dim=1)
+        result, (out, unit) = x.new_empty(n, kernels.whole_vectors(hidden)), x.new_empty(2, n, h)
+        factor = x.new_empty(n)
         common = n, h, kernels.whole_vectors(h), hidden, result.shape[1], kind, array("d", [act.below])
-        weights = W_1.data_ptr(), W_1.stride(0), W_2
-        kernels.call("feed_forward", x.dtype, *common, table, x, *weights, bias, result, out)
-        ctx.kind, ctx.act, ctx.common = kind, act, common
-        ctx.save_for_backward(table, x, W_1, W_2, bias, result)
+        weights = by_x.data_ptr(), by_x.stride(0), W_2
+        rest = b_2, array("d", [eps]), gain, shift, result, unit, factor, out
+        kernels.call("feed_forward", x.dtype, *common, F.linear(table, by_table, b_1), x, *weights, *rest)
+        ctx.kind, ctx.act, ctx.eps, ctx.common = kind, act, eps, common
+        ctx.save_for_backward(table, x, W_1, b_1, W_2, b_2, gain, shift, result, unit, factor)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        table, x, W_1, W_2, bias, result = ctx.saved_tensors
+        *inputs, result, unit, factor = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain = partial(_plain_feed_forward, ctx.kind, ctx.act)
-            return None, None, *replay(plain, (table, x, W_1, W_2, bias), grads[0])
-        grad = grads[0].contiguous()
-        by_x, *found = (torch.empty_like(one, memory_format=torch.contiguous_format) for one in (x, table, W_1, W_2))
-        given = len(table), x, W_1.data_ptr(), W_1.stride(0), W_2, result, grad, by_x
+            plain = partial(_plain_feed_forward, ctx.kind, ctx.act, ctx.eps)
+            return None, None, None, *replay(plain, inputs, grads[0])
+        table, x, W_1, _, W_2, _, gain, _ = inputs
+        (f, h), hidden = (table.shape[1], x.shape[1]), len(W_1)
+        by_rows, by_mapped, by_first = x.new_empty(3, h), x.new_empty(len(table), hidden), x.new_empty(hidden, h)
+        by_x, by_W_2 = torch.empty_like(x), torch.empty_like(W_2)
+        weights = W_1[:, f:].data_ptr(), W_1.stride(0), W_2, gain
+        given = len(table), x, *weights, result, unit, factor, grads[0].contiguous()
+        found = by_x, by_mapped, by_first, by_W_2, by_rows
         kernels.call("feed_forward_backward", x.dtype, *ctx.common, *given, *found)
-        by_table, by_W_1, by_W_2 = found
-        return None, None, by_table, by_x, by_W_1, by_W_2, grad.sum(0)
+        by_gain, by_shift, by_b_2 = by_rows
+        by_table = torch.mm(by_mapped, W_1[:, :f]) if ctx.needs_input_grad[3] else None
+        by_W_1 = torch.cat([torch.mm(by_mapped.t(), table), by_first], dim=1)
+        return None, None, None, by_table, by_x, by_W_1, by_mapped.sum(0), by_W_2, by_b_2, by_gain, by_shift
 
 
 def _plain_feed_forward(
-    kind: Tensor, act: Elementwise, table: Tensor, x: Tensor, W_1: Tensor, W_2: Tensor, bias: Tensor
+    kind: Tensor,
+    act: Elementwise,
+    eps: float,
+    table: Tensor,
+    x: Tensor,
+    W_1: Tensor,
+    b_1: Tensor,
+    W_2: Tensor,
+    b_2: Tensor,
+    gain: Tensor,
+    shift: Tensor,
 ) -> Tensor:
-    return F.linear(act.plain(torch.addmm(table.index_select(0, kind), x, W_1.t())), W_2, bias)
+    hidden = act.plain(F.linear(torch.cat([table.index_select(0, kind), x], dim=1), W_1, b_1))
+    return F.layer_norm(F.linear(hidden, W_2, b_2), gain.shape, gain, shift, eps)
 
 
 def _addresses(tensors: Sequence[Tensor]) -> array[int]:
@@ -163,6 +202,9 @@ def _plain(
     plan: Plan,
     act: Elementwise,
     heads: int,
+    eps: float,
+    gain: Tensor,
+    norm_bias: Tensor,
     x: Tensor,
     W: Tensor,
     b: Tensor | None,
@@ -171,4 +213,5 @@ def _plain(
     *qkv: Tensor,
 ) -> Tensor:
     states = plain_encode(x, W, b, neighbours, plan, lambda m, _: act.plain(m)).unflatten(0, (3, heads))
-    return F.linear(plain_head_attention(states, list(qkv), heads).flatten(1), mixing, mixing_bias)
+    mixed = F.linear(plain_head_attention(states, list(qkv), heads).flatten(1), mixing, mixing_bias)
+    return F.layer_norm(mixed, gain.shape, gain, norm_bias, eps)

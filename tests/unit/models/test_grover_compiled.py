@@ -18,6 +18,8 @@ from tests.unit.models.test_grover_fused import assert_same, randn
 
 pytestmark = pytest.mark.skipif(kernels.in_use() != "compiled", reason="no C compiler")
 
+EPS = 0.01
+"""of norms: larger than any model's, to be seen"""
 SMALL = ["CC(=O)OC", "C", "C1CC1N"]
 LARGE = ["C" * 120, "CCO", "C", "CC(C)(C)C" * 12, "C1CC1" * 40, "C" * 300, "CN(C)C", "C" * 64, "[Na+].[Cl-]"]
 """beyond the rows that C takes at a time, of which a thread has several chunks"""
@@ -27,7 +29,7 @@ def block_inputs(n: int, h: int, heads: int, biased: bool) -> list[Tensor]:
     torch.manual_seed(0)
     biases = [randn(3 * heads, h), randn(h)] if biased else []
     qkv = [p for _ in range(3) for p in (randn(h, h), randn(h))]
-    return [randn(n, h), randn(3 * heads, h, h), randn(h, heads * h), *qkv, *biases]
+    return [randn(h), randn(h), randn(n, h), randn(3 * heads, h, h), randn(h, heads * h), *qkv, *biases]
 
 
 def check_block(
@@ -45,14 +47,16 @@ def check_block(
     inputs = [x.detach().mul(0.3).requires_grad_() for x in block_inputs(int(kind.max()) + 1, h, heads, biased)]
     assert compiled.fits(inputs[0], by_result)
 
-    def fused(x: Tensor, W: Tensor, mixing: Tensor, *rest: Tensor) -> Tensor:
+    def fused(gain: Tensor, bias: Tensor, x: Tensor, W: Tensor, mixing: Tensor, *rest: Tensor) -> Tensor:
         qkv, (b, shift) = rest[:6], rest[6:] or (None, None)
-        return compiled.block(neighbours, plan, by_result, heads, x[kind], W, b, mixing, shift, *qkv)
+        tensors = gain, bias, x[kind], W, b, mixing, shift, *qkv
+        return compiled.block(neighbours, plan, by_result, heads, EPS, *tensors)
 
-    def plain(x: Tensor, W: Tensor, mixing: Tensor, *rest: Tensor) -> Tensor:
+    def plain(gain: Tensor, bias: Tensor, x: Tensor, W: Tensor, mixing: Tensor, *rest: Tensor) -> Tensor:
         qkv, (b, shift) = rest[:6], rest[6:] or (None, None)
         states = plain_encode(x[kind], W, b, neighbours, plan, lambda m, _: act(m)).unflatten(0, (3, heads))
-        return F.linear(plain_head_attention(states, list(qkv), heads).flatten(1), mixing, shift)
+        mixed = F.linear(plain_head_attention(states, list(qkv), heads).flatten(1), mixing, shift)
+        return F.layer_norm(mixed, (h,), gain, bias, EPS)
 
     assert_same(fused, plain, inputs)
 
@@ -81,24 +85,26 @@ def test_a_block_of_many_rows(bonds: bool) -> None:
 def test_a_block_without_messages() -> None:
     atoms, act = Neighbourhood.of(batch_of(["CCO"]), False, (1, 1)).atoms, elementwise(nn.ReLU())
     assert act is not None
-    x, W, mixing, *qkv = block_inputs(3, 4, 2, False)
+    gain, bias, x, W, mixing, *qkv = block_inputs(3, 4, 2, False)
     plan = Plan.of([1] * 6, list(range(6)))
     states = x.expand(3, 2, 3, 4)
-    expected = F.linear(plain_head_attention(states, qkv, 2).flatten(1), mixing)
-    found = compiled.block(atoms, plan, act, 2, x, W, None, mixing, None, *qkv)
+    expected = F.layer_norm(F.linear(plain_head_attention(states, qkv, 2).flatten(1), mixing), (4,), gain, bias, EPS)
+    found = compiled.block(atoms, plan, act, 2, EPS, gain, bias, x, W, None, mixing, None, *qkv)
     torch.testing.assert_close(found, expected)
     weight = torch.randn(3, 4, dtype=torch.float64)
     ours, theirs = ((out * weight).sum() for out in (found, expected))
     torch.testing.assert_close(
-        torch.autograd.grad(ours, [x, mixing, *qkv]), torch.autograd.grad(theirs, [x, mixing, *qkv])
+        torch.autograd.grad(ours, [gain, bias, x, mixing, *qkv]),
+        torch.autograd.grad(theirs, [gain, bias, x, mixing, *qkv]),
     )
 
 
 def test_a_block_without_rows() -> None:
     bonds, act = Neighbourhood.of(batch_of(["C", "[Na+]"]), False, (1, 1)).bonds, elementwise(nn.ReLU())
     assert act is not None
-    x, W, mixing, *qkv = block_inputs(0, 4, 2, False)
-    out = compiled.block(bonds, Plan.of([2] * 6, list(range(6))), act, 2, x, W, None, mixing, None, *qkv)
+    gain, bias, x, W, mixing, *qkv = block_inputs(0, 4, 2, False)
+    plan = Plan.of([2] * 6, list(range(6)))
+    out = compiled.block(bonds, plan, act, 2, EPS, gain, bias, x, W, None, mixing, None, *qkv)
     out.sum().backward()
     assert out.shape == (0, 4)
     assert not W.grad.any()  # type: ignore[union-attr]
@@ -109,20 +115,23 @@ def test_a_block_without_rows() -> None:
 def test_feed_forward(n: int, kinds: int, h: int, hidden: int) -> None:
     torch.manual_seed(0)
     kind, act = torch.randint(kinds, (n,)), nn.LeakyReLU(0.1)
-    whole = randn(hidden, h + 2).detach()  # of which W_1 is a part, as in the model
-    inputs = [randn(kinds, hidden), randn(n, h), whole[:, 2:].requires_grad_(), randn(h, hidden), randn(h)]
+    layers = [randn(hidden, h + 2), randn(hidden), randn(h, hidden), randn(h)]
+    inputs = [randn(kinds, 2), randn(n, h), *layers, randn(h), randn(h)]
     by_result = elementwise(act)
     assert by_result is not None
 
-    def plain(table: Tensor, x: Tensor, W_1: Tensor, W_2: Tensor, bias: Tensor) -> Tensor:
-        return F.linear(act(table[kind] + x @ W_1.T), W_2, bias)
+    def fused(*tensors: Tensor) -> Tensor:
+        return compiled.feed_forward(kind, by_result, EPS, *tensors)
+
+    def plain(table: Tensor, x: Tensor, W_1: Tensor, b_1: Tensor, W_2: Tensor, b_2: Tensor, *norm: Tensor) -> Tensor:
+        hidden = act(F.linear(torch.cat([table[kind], x], dim=1), W_1, b_1))
+        return F.layer_norm(F.linear(hidden, W_2, b_2), (h,), *norm, EPS)
 
     if n:
-        assert_same(lambda *given: compiled.feed_forward(kind, by_result, *given), plain, inputs)
+        assert_same(fused, plain, inputs)
     else:
-        out = compiled.feed_forward(kind, by_result, *inputs)
-        out.sum().backward()
-        assert not inputs[0].grad.any()  # type: ignore[union-attr]
+        fused(*inputs).sum().backward()
+        assert not inputs[2].grad.any()  # type: ignore[union-attr]
 
 
 def colours(neighbours: Neighbours, kinds: list[object], steps: int, molecules: list[int]) -> list[int]:

@@ -1,0 +1,45 @@
+#include "product.h"
+
+/* Norms of rows, as mean 0 and length: what LayerNorm, torch's and CoMPT's, and its backward pass have in common. */
+
+/* out = x - mean; returns the sum of its squares */
+static APART real centre(ptrdiff_t n, const real *restrict x, real *restrict out)
+{
+    real sum = 0, square = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t j = 0; j < n; j++) sum += x[j];
+#pragma omp simd reduction(+ : square)
+    for (ptrdiff_t j = 0; j < n; j++) out[j] = x[j] - sum / n, square += out[j] * out[j];
+    return square;
+}
+
+/* unit *= factor, y = bias + unit gain */
+static APART void affine(ptrdiff_t n, real factor, const real *restrict gain, const real *restrict bias,
+                         real *restrict unit, real *restrict y)
+{
+    for (ptrdiff_t j = 0; j < n; j++) unit[j] *= factor, y[j] = bias[j] + unit[j] * gain[j];
+}
+
+/* Through both, for a factor whose logarithm falls by `turn` times the change of x along unit: grad of y -> by_x; by_gain
+   and by_bias grow. */
+static APART void layer_row(ptrdiff_t n, real factor, real turn, const real *restrict gain, const real *restrict unit,
+                            const real *restrict grad, real *restrict by_x, real *restrict by_gain, real *restrict by_bias)
+{
+    real along = 0, mean = 0;
+#pragma omp simd reduction(+ : along, mean)
+    for (ptrdiff_t j = 0; j < n; j++) {
+        by_gain[j] += grad[j] * unit[j], by_bias[j] += grad[j];
+        by_x[j] = grad[j] * gain[j];
+        along += by_x[j] * unit[j], mean += by_x[j];
+    }
+    along *= turn, mean /= n;
+    for (ptrdiff_t j = 0; j < n; j++) by_x[j] = (by_x[j] - mean) * factor - unit[j] * along;
+}
+
+/* torch's LayerNorm: x -> unit, its factor and y, all [n] */
+static inline real layer_norm_of(ptrdiff_t n, real eps, const real *x, const real *gain, const real *bias, real *unit, real *y)
+{
+    real factor = 1 / (real)sqrt((double)(centre(n, x, unit) / n + eps));
+    affine(n, factor, gain, bias, unit, y);
+    return factor;
+}
