@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -118,49 +118,54 @@ class PackedMolecules:
         atoms, bonds = _Cut(self.node_offset, rows), _Cut(self.edge_offset, rows)
         start = atoms.offsets[first]
         """first atom of each batch"""
+        n_atoms, n_bonds = np.diff(start, append=atoms.total), np.diff(bonds.offsets[first], append=bonds.total)
         columns = self._bonds.take(bonds.places, axis=1)
         columns[:3] += (atoms.offsets[:-1] - start.repeat(counts)).repeat(bonds.sizes)
         entering = _offsets_of(self._by_dst[1].take(atoms.places))
         molecule = (np.arange(len(rows)) - first.repeat(counts)).repeat(atoms.sizes)
         made = []
-        for row, atom, largest, of_bonds, sizes, n_bonds, places, of_atoms in zip(
+        for row, count, largest, of_bonds, offsets, sizes, bonded, places, of_atoms, nodes, neighbour_offsets in zip(
             first.tolist(),
-            start.tolist(),
+            counts.tolist(),
             np.maximum.reduceat(atoms.sizes, first).tolist(),
-            torch.from_numpy(columns).split(np.diff(bonds.offsets[first], append=bonds.total).tolist(), dim=1),
-            *(torch.from_numpy(array).split(size) for array in (atoms.sizes, bonds.sizes, rows)),
-            torch.from_numpy(molecule).split(np.diff(start, append=atoms.total).tolist()),
+            _split(columns, n_bonds),
+            _rebased(atoms.offsets, first, counts),
+            *(_split(array, counts) for array in (atoms.sizes, bonds.sizes, rows)),
+            _split(molecule, n_atoms),
+            self._nodes(atoms.places, n_atoms),
+            _rebased(entering, start, n_atoms),
             strict=True,
         ):
-            table, node_type = self._nodes(atoms.places[atom : atom + len(of_atoms)])
             src, dst, neighbours, edge_type = of_bonds.unbind()
             made.append(
                 MoleculeBatch(
-                    node_table=table,
-                    node_type=node_type,
+                    node_table=nodes[0],
+                    node_type=nodes[1],
                     edge_table=self.edge_table,
                     edge_type=edge_type,
                     src=src,
                     dst=dst,
                     sizes=sizes,
-                    bonds=n_bonds,
-                    offsets=_rebased(atoms.offsets, row, len(sizes)),
-                    distances=self._distances(rows[row : row + size]),
+                    bonds=bonded,
+                    offsets=offsets,
+                    distances=self._distances(rows[row : row + count]),
                     self_loops=self.self_loops,
                     index=places,
                     neighbours=neighbours,
-                    neighbour_offsets=_rebased(entering, atom, len(of_atoms)),
+                    neighbour_offsets=neighbour_offsets,
                     molecule=of_atoms,
                     max_size=largest,
                 )
             )
         return made
 
-    def _nodes(self, places: np.ndarray) -> tuple[Tensor, Tensor]:
-        """A table of feature vectors, and the row of it that each of these atoms has."""
-        if self._kinds is None:
-            return _take(self.nodes, places), torch.arange(len(places))
-        return self._kinds[0], _take(self._kinds[1], places)
+    def _nodes(self, places: np.ndarray, counts: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
+        """For each batch of so many atoms a table of feature vectors, and the row of it that each of its atoms has."""
+        if self._kinds is not None:
+            table, kind = self._kinds
+            return [(table, types) for types in _split(kind.numpy().take(places), counts)]
+        parts = np.split(places, counts.cumsum()[:-1])
+        return [(_take(self.nodes, part), torch.arange(len(part))) for part in parts]
 
     def _distances(self, rows: np.ndarray) -> Tensor | None:
         """Of some molecules; they are so many that they are better copied whole than by place."""
@@ -245,9 +250,15 @@ def _offsets_of(sizes: np.ndarray) -> np.ndarray:
     return offsets
 
 
-def _rebased(offsets: np.ndarray, first: int, count: int) -> Tensor:
-    """The offsets of `count` items from `first` on, counted from the first one's start."""
-    return torch.from_numpy(offsets[first : first + count + 1] - offsets[first])
+def _split(array: np.ndarray, counts: np.ndarray) -> tuple[Tensor, ...]:
+    """Batches of so many items, along the last axis."""
+    return torch.from_numpy(array).split(counts.tolist(), dim=-1)
+
+
+def _rebased(offsets: np.ndarray, first: np.ndarray, counts: np.ndarray) -> tuple[Tensor, ...]:
+    """For each batch of so many items the offsets of these and of their end, counted from the first one's start."""
+    batch = np.arange(len(counts)).repeat(counts + 1)
+    return _split(offsets[np.arange(len(batch)) - batch] - offsets[first][batch], counts + 1)
 
 
 def _take(values: Tensor, places: np.ndarray) -> Tensor:
