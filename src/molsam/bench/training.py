@@ -97,8 +97,6 @@ class Bench:
         marks: list[float] = []
 
         def closure() -> Tensor:
-            for parameter in trainer.closure.parameters:
-                parameter.grad = None
             for batch in batches:
                 marks.append(time.perf_counter())
                 loss = trainer.closure.loss(batch)

@@ -19,7 +19,7 @@ class Closure:
     """The loss and gradient of one step's batches at the model's present weights.
 
     Several batches are micro-batches of one step: their gradients are added, each weighted by its share of
-    the step's labels, so that the result equals that of one large batch.
+    the step's labels, so that the result equals that of one large batch. `.grad` is the optimizer's to clear.
     """
 
     def __init__(
@@ -44,8 +44,6 @@ class Closure:
         return self._pass(weighted=True)
 
     def _pass(self, weighted: bool) -> Tensor:
-        for parameter in self.parameters:
-            parameter.grad = None
         self.passes += 1
         if len(self.batches) == 1:
             loss = self.loss(self.batches[0])

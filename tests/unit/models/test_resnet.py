@@ -88,6 +88,7 @@ def test_a_closure_may_weight_the_gradient_by_the_loss(sizes: list[int]) -> None
     closure.batches = [batch(size).to(dtype=torch.float64) for size in sizes]
     loss = closure()
     expected = [p.grad * loss for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
     torch.testing.assert_close(closure.weighted(), loss)
     assert closure.passes == 2
     for found, wanted in zip(model.parameters(), expected, strict=True):
