@@ -27,13 +27,21 @@ static APART void bend_backward(ptrdiff_t n, real below, const real *restrict re
     }
 }
 
-/* table [kinds, hidden], x [n, h], W_1 [hidden, h] with rows `stride` apart, W_2 [h, hidden], bias [h], the norm's eps [1],
-   gain and shift [h] -> result [n, broad] = act(table[kind] + W_1 x), zeros beyond hidden, out [n, h] = the norm of
-   bias + W_2 result, and the norm's unit [n, h] and factor [n] */
+/* to [h] = the sum of the rows of `from` [., h] in list i */
+static void gather(ptrdiff_t h, const real *from, const int64_t *rows, const int64_t *offsets, ptrdiff_t i, real *to)
+{
+    memset(to, 0, h * sizeof *to);
+    for (int64_t k = offsets[i]; k < offsets[i + 1]; k++) add(h, to, from + rows[k] * h);
+}
+
+/* n lists of rows of states [., h], table [kinds, hidden], W_1 [hidden, h] with rows `stride` apart, W_2 [h, hidden], bias [h], the norm's eps [1],
+   gain and shift [h] -> x [n, h], the lists' sums, result [n, broad] = act(table[kind] + W_1 x), zeros beyond hidden, out
+   [n, h] = the norm of bias + W_2 result, and the norm's unit [n, h] and factor [n] */
 int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t hidden, ptrdiff_t broad,
-                 const int64_t *kind, const double *below, const real *table, const real *x, const real *W_1,
-                 ptrdiff_t stride, const real *W_2, const real *bias, const double *eps, const real *gain,
-                 const real *shift, real *result, real *unit, real *factor, real *out)
+                 const int64_t *kind, const double *below, const int64_t *lists, const int64_t *offsets,
+                 const real *states, const real *table, const real *W_1, ptrdiff_t stride, const real *W_2,
+                 const real *bias, const double *eps, const real *gain, const real *shift, real *x, real *result,
+                 real *unit, real *factor, real *out)
 {
     real *first = memory(h * padded(hidden)), *second = memory(hidden * padded(h));
     ptrdiff_t block = share(threads, n);
@@ -53,6 +61,7 @@ int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
             ptrdiff_t rows = smaller(block, n - row);
             real *mine = result + row * broad;
             for (ptrdiff_t i = 0; i < rows; i++) {
+                gather(h, states, lists, offsets, row + i, x + (row + i) * h);
                 memcpy(mine + i * broad, table + kind[row + i] * hidden, hidden * sizeof *mine);
                 for (ptrdiff_t j = hidden; j < broad; j++) mine[i * broad + j] = 0;
                 memcpy(y + i * wide, bias, h * sizeof *y);
@@ -71,25 +80,26 @@ int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
     return failed;
 }
 
-/* grad [n, h] of out -> by_x [n, h], by_table [kinds, hidden], by_first [hidden, h], by_second [h, hidden] and by_rows
-   [3, h], of gain, shift and bias */
+/* grad [n, h] of out and the transposed lists, of `count` -> by_states [count, h], by_table [kinds, hidden], by_first
+   [hidden, h], by_second [h, hidden] and by_rows [3, h], of gain, shift and bias */
 int feed_forward_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t hidden, ptrdiff_t broad,
-                          const int64_t *kind, const double *below, ptrdiff_t kinds, const real *x, const real *W_1,
-                          ptrdiff_t stride, const real *W_2, const real *gain, const real *result, const real *unit,
-                          const real *factor, const real *grad, real *by_x, real *by_table, real *by_first,
-                          real *by_second, real *by_rows)
+                          const int64_t *kind, const double *below, ptrdiff_t count, const int64_t *lists,
+                          const int64_t *offsets, ptrdiff_t kinds, const real *W_1, ptrdiff_t stride, const real *W_2,
+                          const real *gain, const real *x, const real *result, const real *unit, const real *factor,
+                          const real *grad, real *by_states, real *by_table, real *by_first, real *by_second,
+                          real *by_rows)
 {
     real *first = memory(hidden * padded(h)), *second = memory(h * padded(hidden));
     ptrdiff_t block = share(threads, n), of_first = kinds * hidden, of_second = of_first + hidden * wide;
     ptrdiff_t of_rows = of_second + h * broad, size = of_rows + 3 * h;
-    real *own = memory(threads * size); /* each thread's gradients */
-    int failed = !first || !second || !own;
+    real *own = memory(threads * size), *by_x = memory(n * h); /* each thread's gradients; that of x */
+    int failed = !first || !second || !own || !by_x;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         real *by = memory(BLOCK * broad), *y = memory(BLOCK * wide), *g = memory(BLOCK * h), *mine = own + THREAD * size;
         real *of_gain = mine + of_rows, *of_shift = of_gain + h, *of_bias = of_shift + h;
         const real **a = malloc((BLOCK + hidden) * sizeof *a);
-        failed = !first || !second || !own || !by || !y || !g || !a;
+        failed = !first || !second || !own || !by_x || !by || !y || !g || !a;
         if (!failed) memset(y, 0, BLOCK * wide * sizeof *y), memset(mine, 0, size * sizeof *mine);
 #pragma omp for schedule(static)
         for (ptrdiff_t part = 0; part < 2; part++)
@@ -118,7 +128,9 @@ int feed_forward_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
             product(rows, (Left){a, 1, hidden}, first, 0, h, y, wide, 0);
             for (ptrdiff_t i = 0; i < rows; i++) memcpy(by_x + (row + i) * h, y + i * wide, h * sizeof *y);
         }
-        if (own) { /* the loop ended with a barrier */
+        for (ptrdiff_t i = THREAD; i < count && by_x; i += THREADS) /* the loop ended with a barrier */
+            gather(h, by_x, lists, offsets, i, by_states + i * h);
+        if (own) {
             reduce(kinds, hidden, by_table, own, hidden, size);
             reduce(hidden, h, by_first, own + of_first, wide, size);
             reduce(h, hidden, by_second, own + of_second, broad, size);
@@ -126,6 +138,6 @@ int feed_forward_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
         }
         free(by), free(y), free(g), free(a);
     }
-    free(first), free(second), free(own);
+    free(first), free(second), free(own), free(by_x);
     return failed;
 }

@@ -163,8 +163,7 @@ class Grover(MoleculeModel):
             bonds = block(bonds, between_bonds, of_block)
             between_bonds = between_bonds.after(_steps([of_block]))
         n = batch.n_atoms
-        from_atoms = self.from_atoms(nodes, graph.around.sum(atoms))
-        return from_atoms[:n], self.from_bonds(nodes, graph.entering.sum(bonds))[:n]
+        return self.from_atoms(nodes, atoms, graph.around)[:n], self.from_bonds(nodes, bonds, graph.entering)[:n]
 
     def draw_depths(self) -> Tensor:
         """int64 [2 * blocks * heads * 3]: node blocks, then edge blocks; block by block, head by head, q, k, v.

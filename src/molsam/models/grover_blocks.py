@@ -54,15 +54,16 @@ class InputLayer(nn.Module):
         parts = first, *others
         if self.identity:
             return torch.cat([part.table.index_select(0, part.kind) for part in parts], dim=1)
-        W, *rest = self.W_i.weight.split([part.table.shape[1] for part in parts], dim=1)
-        if not others:
-            x = self.norm(self.act(F.linear(first.table, W, self.W_i.bias))).index_select(0, first.kind)
-        else:
-            x = first.linear(W, self.W_i.bias)
-            for part, w in zip(others, rest, strict=True):
-                x = x + part.linear(w)
-            x = self.norm(self.act(x))
-        return F.dropout(x, self.dropout, self.training)
+        kinds, tables = [part.kind for part in parts], [part.table for part in parts]
+        weights, act = (self.W_i.weight, self.W_i.bias), elementwise(self.act)
+        if act is not None and not (self.training and self.dropout) and compiled.fits(tables[0], act):
+            norm = self.norm.eps, self.norm.weight, self.norm.bias
+            return compiled.input_layer(kinds, act, *norm, *weights, *tables)
+        W, *rest = self.W_i.weight.split([table.shape[1] for table in tables], dim=1)
+        x = first.linear(W, self.W_i.bias)
+        for part, w in zip(others, rest, strict=True):
+            x = x + part.linear(w)
+        return F.dropout(self.norm(self.act(x)), self.dropout, self.training)
 
 
 class MTBlock(nn.Module):
@@ -143,12 +144,14 @@ class FeedForward(nn.Module):
         self.act = activation(activation_name)
         self.norm = nn.LayerNorm(hidden)
 
-    def forward(self, features: Rows, summed: Tensor) -> Tensor:
-        """[N, feature_dim], [N, hidden] -> [N, hidden]."""
-        act = elementwise(self.act)
-        if act is not None and not (self.training and self.dropout) and compiled.fits(summed, act):
-            weights = self.W_1.weight, self.W_1.bias, self.W_2.weight, self.W_2.bias, self.norm.weight, self.norm.bias
-            return compiled.feed_forward(features.kind, act, self.norm.eps, features.table, summed, *weights)
+    def forward(self, features: Rows, states: Tensor, neighbours: Neighbours) -> Tensor:
+        """[N, feature_dim], states [n, hidden] and their sums -> [N, hidden]."""
+        act, plain = elementwise(self.act), bool(self.training and self.dropout) or neighbours.missing is not None
+        if act is not None and not plain and compiled.fits(states, act):
+            weights = self.W_1.weight, self.W_1.bias, self.W_2.weight, self.W_2.bias
+            tensors = features.table, states, *weights, self.norm.weight, self.norm.bias
+            return compiled.feed_forward(features.kind, neighbours, act, self.norm.eps, *tensors)
+        summed = neighbours.sum(states)
         by_features, by_sum = self.W_1.weight.split([features.table.shape[1], summed.shape[1]], dim=1)
         x = self.act(torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t()))
         x = self.W_2(F.dropout(x, self.dropout, self.training))

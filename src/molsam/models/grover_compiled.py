@@ -1,5 +1,5 @@
-"""GROVER in C: a block with its encoders, the attention between their heads, the linear map behind it and its norm
-(c/grover.c), and the feed-forward layers with theirs (c/feed_forward.c).
+"""GROVER in C: the input layers (c/input.c), a block with its encoders, the attention between their heads, the linear map
+behind it and its norm (c/grover.c), and the feed-forward layers with theirs (c/feed_forward.c).
 
 A thread takes some molecules, or rows, through all of it, so that what passes from one operation to the next stays in
 its core's cache. grover_encoders.py and layers/head_attention.py compute the same one after the other.
@@ -105,10 +105,84 @@ class _Block(torch.autograd.Function):
         )
 
 
-def feed_forward(kind: Tensor, act: Elementwise, eps: float, *tensors: Tensor) -> Tensor:
-    """norm(W_2 act(W_1 [table[kind] ; x] + b_1) + b_2): kind int64 [n]; table [kinds, f], x [n, h], W_1 [d, f + h], b_1 [d],
-    W_2 [h, d], b_2 [h], the norm's gain and bias [h] -> [n, h]."""
-    out: Tensor = _FeedForward.apply(kind, act, eps, *tensors)
+def input_layer(kinds: Sequence[Tensor], act: Elementwise, eps: float, *tensors: Tensor | None) -> Tensor:
+    """norm(act(W [table[kind], ...] + b)) for one or two kinds, int64 [n]: the norm's gain and shift [h], W [h, sum of f],
+    b [h] or None, and a table [., f] for each kind -> [n, h]."""
+    out: Tensor = _Input.apply(kinds, act, eps, *tensors)
+    return out
+
+
+class _Input(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kinds: Sequence[Tensor],
+        act: Elementwise,
+        eps: float,
+        gain: Tensor,
+        shift: Tensor,
+        W: Tensor,
+        b: Tensor | None,
+        *tables: Tensor,
+    ) -> Tensor:
+        assert act.below is not None
+        n, h = len(kinds[0]), len(W)
+        parts = W.split([table.shape[1] for table in tables], dim=1)
+        biases = [b, *[None] * (len(tables) - 1)]
+        mapped = [F.linear(*each) for each in zip(tables, parts, biases, strict=True)]
+        (unit, out), factor = W.new_empty(2, n, h), W.new_empty(n)
+        given = *_pairs(kinds, mapped), array("d", [act.below])
+        kernels.call("input_layer", W.dtype, n, h, *given, array("d", [eps]), gain, shift, unit, factor, out)
+        ctx.kinds, ctx.act, ctx.eps, ctx.tables = kinds, act, eps, len(tables)
+        ctx.save_for_backward(gain, shift, W, b, *tables, *mapped, unit, factor)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, unit, factor = ctx.saved_tensors
+        inputs, mapped = inputs[: -ctx.tables], inputs[-ctx.tables :]
+        if torch.is_grad_enabled():
+            plain = partial(_plain_input, ctx.kinds, ctx.act, ctx.eps)
+            return None, None, None, *replay(plain, inputs, grads[0])
+        gain, _, W, b, *tables = inputs
+        sizes = [len(table) for table in tables]
+        by = gain.new_empty(sum(sizes) + 2, len(gain))
+        given = *_pairs(ctx.kinds, mapped), array("d", [ctx.act.below]), sizes[0], sum(sizes[1:])
+        kernels.call(
+            "input_layer_backward", W.dtype, *unit.shape, *given, gain, unit, factor, grads[0].contiguous(), by
+        )
+        *by_mapped, by_norm = by.split([*sizes, 2])
+        by_W = torch.cat([torch.mm(each.t(), table) for each, table in zip(by_mapped, tables, strict=True)], dim=1)
+        parts = W.split([table.shape[1] for table in tables], dim=1)
+        needed = zip(by_mapped, parts, ctx.needs_input_grad[-len(tables) :], strict=True)
+        by_tables = [torch.mm(each, part) if wanted else None for each, part, wanted in needed]
+        return None, None, None, *by_norm, by_W, None if b is None else by_mapped[0].sum(0), *by_tables
+
+
+def _pairs(kinds: Sequence[Tensor], mapped: Sequence[Tensor]) -> list[Tensor | int]:
+    """a, A, b, B of c/input.c."""
+    given = [each for pair in zip(kinds, mapped, strict=True) for each in pair]
+    return [*given, *[0] * (4 - len(given))]
+
+
+def _plain_input(
+    kinds: Sequence[Tensor],
+    act: Elementwise,
+    eps: float,
+    gain: Tensor,
+    shift: Tensor,
+    W: Tensor,
+    b: Tensor | None,
+    *tables: Tensor,
+) -> Tensor:
+    rows = [table.index_select(0, kind) for table, kind in zip(tables, kinds, strict=True)]
+    return F.layer_norm(act.plain(F.linear(torch.cat(rows, dim=1), W, b)), gain.shape, gain, shift, eps)
+
+
+def feed_forward(kind: Tensor, neighbours: Neighbours, act: Elementwise, eps: float, *tensors: Tensor) -> Tensor:
+    """norm(W_2 act(W_1 [table[kind] ; S states] + b_1) + b_2): kind int64 [n]; table [kinds, f], states [m, h],
+    W_1 [d, f + h], b_1 [d], W_2 [h, d], b_2 [h], the norm's gain and bias [h] -> [n, h]. Without padding."""
+    out: Tensor = _FeedForward.apply(kind, neighbours, act, eps, *tensors)
     return out
 
 
@@ -117,10 +191,11 @@ class _FeedForward(torch.autograd.Function):
     def forward(
         ctx: Any,
         kind: Tensor,
+        neighbours: Neighbours,
         act: Elementwise,
         eps: float,
         table: Tensor,
-        x: Tensor,
+        states: Tensor,
         W_1: Tensor,
         b_1: Tensor,
         W_2: Tensor,
@@ -129,45 +204,47 @@ class _FeedForward(torch.autograd.Function):
         shift: Tensor,
     ) -> Tensor:
         assert act.below is not None
-        (n, h), hidden, x = x.shape, len(W_1), x.contiguous()
+        (n, h), hidden, states = (len(kind), states.shape[1]), len(W_1), states.contiguous()
         W_1, W_2 = W_1.contiguous(), W_2.contiguous()
         by_table, by_x = W_1.split([table.shape[1], h], dim=1)
-        result, (out, unit) = x.new_empty(n, kernels.whole_vectors(hidden)), x.new_empty(2, n, h)
-        factor = x.new_empty(n)
+        result, (x, unit, out) = states.new_empty(n, kernels.whole_vectors(hidden)), states.new_empty(3, n, h)
+        factor = states.new_empty(n)
         common = n, h, kernels.whole_vectors(h), hidden, result.shape[1], kind, array("d", [act.below])
-        weights = by_x.data_ptr(), by_x.stride(0), W_2
-        rest = b_2, array("d", [eps]), gain, shift, result, unit, factor, out
-        kernels.call("feed_forward", x.dtype, *common, F.linear(table, by_table, b_1), x, *weights, *rest)
-        ctx.kind, ctx.act, ctx.eps, ctx.common = kind, act, eps, common
-        ctx.save_for_backward(table, x, W_1, b_1, W_2, b_2, gain, shift, result, unit, factor)
+        weights = F.linear(table, by_table, b_1), by_x.data_ptr(), by_x.stride(0), W_2, b_2
+        norm = array("d", [eps]), gain, shift
+        given = neighbours.rows, neighbours.offsets, states, *weights, *norm
+        kernels.call("feed_forward", states.dtype, *common, *given, x, result, unit, factor, out)
+        ctx.kind, ctx.neighbours, ctx.act, ctx.eps, ctx.common = kind, neighbours, act, eps, common
+        ctx.save_for_backward(table, states, W_1, b_1, W_2, b_2, gain, shift, x, result, unit, factor)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, result, unit, factor = ctx.saved_tensors
+        inputs, saved, neighbours = ctx.saved_tensors[:8], ctx.saved_tensors[8:], ctx.neighbours
         if torch.is_grad_enabled():
-            plain = partial(_plain_feed_forward, ctx.kind, ctx.act, ctx.eps)
-            return None, None, None, *replay(plain, inputs, grads[0])
-        table, x, W_1, _, W_2, _, gain, _ = inputs
-        (f, h), hidden = (table.shape[1], x.shape[1]), len(W_1)
-        by_rows, by_mapped, by_first = x.new_empty(3, h), x.new_empty(len(table), hidden), x.new_empty(hidden, h)
-        by_x, by_W_2 = torch.empty_like(x), torch.empty_like(W_2)
-        weights = W_1[:, f:].data_ptr(), W_1.stride(0), W_2, gain
-        given = len(table), x, *weights, result, unit, factor, grads[0].contiguous()
-        found = by_x, by_mapped, by_first, by_W_2, by_rows
-        kernels.call("feed_forward_backward", x.dtype, *ctx.common, *given, *found)
+            plain = partial(_plain_feed_forward, ctx.kind, neighbours, ctx.act, ctx.eps)
+            return *(None,) * 4, *replay(plain, inputs, grads[0])
+        table, states, W_1, _, W_2, _, gain, _ = inputs
+        (f, h), hidden = (table.shape[1], states.shape[1]), len(W_1)
+        by_rows, by_mapped, by_first = (W_1.new_empty(size) for size in ((3, h), (len(table), hidden), (hidden, h)))
+        by_states, by_W_2 = torch.empty_like(states), torch.empty_like(W_2)
+        weights = len(table), W_1[:, f:].data_ptr(), W_1.stride(0), W_2, gain
+        given = len(states), neighbours.back, neighbours.back_offsets, *weights, *saved, grads[0].contiguous()
+        found = by_states, by_mapped, by_first, by_W_2, by_rows
+        kernels.call("feed_forward_backward", W_1.dtype, *ctx.common, *given, *found)
         by_gain, by_shift, by_b_2 = by_rows
-        by_table = torch.mm(by_mapped, W_1[:, :f]) if ctx.needs_input_grad[3] else None
+        by_table = torch.mm(by_mapped, W_1[:, :f]) if ctx.needs_input_grad[4] else None
         by_W_1 = torch.cat([torch.mm(by_mapped.t(), table), by_first], dim=1)
-        return None, None, None, by_table, by_x, by_W_1, by_mapped.sum(0), by_W_2, by_b_2, by_gain, by_shift
+        return *(None,) * 4, by_table, by_states, by_W_1, by_mapped.sum(0), by_W_2, by_b_2, by_gain, by_shift
 
 
 def _plain_feed_forward(
     kind: Tensor,
+    neighbours: Neighbours,
     act: Elementwise,
     eps: float,
     table: Tensor,
-    x: Tensor,
+    states: Tensor,
     W_1: Tensor,
     b_1: Tensor,
     W_2: Tensor,
@@ -175,7 +252,8 @@ def _plain_feed_forward(
     gain: Tensor,
     shift: Tensor,
 ) -> Tensor:
-    hidden = act.plain(F.linear(torch.cat([table.index_select(0, kind), x], dim=1), W_1, b_1))
+    features = torch.cat([table.index_select(0, kind), neighbours.sum(states)], dim=1)
+    hidden = act.plain(F.linear(features, W_1, b_1))
     return F.layer_norm(F.linear(hidden, W_2, b_2), gain.shape, gain, shift, eps)
 
 

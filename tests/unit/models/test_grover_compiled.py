@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from molsam import kernels
 from molsam.models import grover_compiled as compiled
 from molsam.models.grover_encoders import Plan, plain_encode
-from molsam.models.grover_graph import Neighbourhood, Neighbours
+from molsam.models.grover_graph import Neighbourhood, Neighbours, _lists
 from molsam.models.layers.activation import elementwise
 from molsam.models.layers.head_attention import plain_head_attention
 from tests.unit.models.test_grover import batch_of, build
@@ -111,20 +111,49 @@ def test_a_block_without_rows() -> None:
 
 
 @pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(("n", "kinds", "h"), [(7, [3], 4), (1, [1, 2], 3), (0, [2], 4), (300, [40, 7], 35)])
+def test_an_input_layer(n: int, kinds: list[int], h: int, biased: bool) -> None:
+    torch.manual_seed(0)
+    act, chosen = nn.LeakyReLU(0.1), [torch.randint(count, (n,)) for count in kinds]
+    widths = [5, 2][: len(kinds)]
+    inputs = [randn(h), randn(h), randn(h, sum(widths)), *map(randn, kinds, widths), *([randn(h)] if biased else [])]
+    by_result = elementwise(act)
+    assert by_result is not None
+
+    def fused(gain: Tensor, shift: Tensor, W: Tensor, *rest: Tensor) -> Tensor:
+        tables, b = rest[: len(kinds)], rest[-1] if biased else None
+        return compiled.input_layer(chosen, by_result, EPS, gain, shift, W, b, *tables)
+
+    def plain(gain: Tensor, shift: Tensor, W: Tensor, *rest: Tensor) -> Tensor:
+        features = torch.cat([table[kind] for table, kind in zip(rest, chosen, strict=False)], dim=1)
+        return F.layer_norm(act(F.linear(features, W, rest[-1] if biased else None)), (h,), gain, shift, EPS)
+
+    if n:
+        assert_same(fused, plain, inputs)
+    else:
+        fused(*inputs).sum().backward()
+        assert not inputs[2].grad.any()  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(("n", "kinds", "h", "hidden"), [(7, 3, 4, 16), (1, 1, 3, 5), (0, 2, 4, 16), (300, 40, 20, 81)])
 def test_feed_forward(n: int, kinds: int, h: int, hidden: int) -> None:
     torch.manual_seed(0)
-    kind, act = torch.randint(kinds, (n,)), nn.LeakyReLU(0.1)
+    kind, act, states = torch.randint(kinds, (n,)), nn.LeakyReLU(0.1), n // 2 + 3
+    offsets = F.pad(torch.randint(4, (n,)).cumsum(0), (1, 0))  # some lists are empty, and some states in none
+    neighbours = _lists(states, torch.randint(states, (int(offsets[-1]),)), offsets)
     layers = [randn(hidden, h + 2), randn(hidden), randn(h, hidden), randn(h)]
-    inputs = [randn(kinds, 2), randn(n, h), *layers, randn(h), randn(h)]
+    inputs = [randn(kinds, 2), randn(states, h), *layers, randn(h), randn(h)]
     by_result = elementwise(act)
     assert by_result is not None
 
     def fused(*tensors: Tensor) -> Tensor:
-        return compiled.feed_forward(kind, by_result, EPS, *tensors)
+        return compiled.feed_forward(kind, neighbours, by_result, EPS, *tensors)
 
     def plain(table: Tensor, x: Tensor, W_1: Tensor, b_1: Tensor, W_2: Tensor, b_2: Tensor, *norm: Tensor) -> Tensor:
-        hidden = act(F.linear(torch.cat([table[kind], x], dim=1), W_1, b_1))
+        total = torch.stack([x[rows].sum(0) for rows in neighbours.rows.split(offsets.diff().tolist())])
+        hidden = act(F.linear(torch.cat([table[kind], total], dim=1), W_1, b_1))
         return F.layer_norm(F.linear(hidden, W_2, b_2), (h,), *norm, EPS)
 
     if n:
