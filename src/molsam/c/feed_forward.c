@@ -55,7 +55,7 @@ int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
         for (ptrdiff_t part = 0; part < 2; part++)
             if (part && second) pack(second, W_2, hidden, h, 1, hidden);
             else if (first) pack(first, W_1, h, hidden, 1, stride);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic) /* nothing is added up over rows */
         for (ptrdiff_t row = 0; row < n; row += block) {
             if (failed) continue;
             ptrdiff_t rows = smaller(block, n - row);

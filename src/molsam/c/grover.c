@@ -4,10 +4,10 @@
 /* A block of GROVER (models/grover_compiled.py): message passing encoders, attention between their heads, the linear
    map behind it and its norm.
 
-   Molecules do not touch each other, so each thread takes the rows of some of them, a chunk, through all of it: encoder by encoder,
-   whose matrix stays in the core's nearest caches, a few rows at a time (of those that have the same state after a step the
-   first, and the others by copy), and then, strip by strip, from the encoders'
-   final states to the result. What passes from one to the other stays in the core's cache.
+   Molecules do not touch each other, so the rows of some of them, a chunk, go through all of it: encoder by encoder, whose
+   matrix stays in the core's nearest caches, a few rows at a time (of those that have the same state after a step the first,
+   and the others by copy), and then, strip by strip, from the encoders' final states to the result. On the way back a chunk
+   belongs to one thread.
 
    Encoders come sorted, deepest first; step t is made by the first active[t] of them, after which active[t + 1] go on
    and the others' states are final. Rows of states are `wide` numbers, h rounded up to whole vectors; what is beyond h
@@ -81,6 +81,11 @@ static ptrdiff_t most_rows(const Plan *p)
     for (ptrdiff_t k = 0; k < p->chunks; k++)
         if (p->bounds[k + 1] - p->bounds[k] > most) most = p->bounds[k + 1] - p->bounds[k];
     return most;
+}
+
+static ptrdiff_t strips_of(const Plan *p, ptrdiff_t chunk)
+{
+    return (p->bounds[chunk + 1] - p->bounds[chunk] + STRIP - 1) / STRIP;
 }
 
 static ptrdiff_t lanes_before(const Plan *p, ptrdiff_t chunk)
@@ -184,7 +189,7 @@ static Room room_of(const Plan *p, int backward)
 {
     ptrdiff_t size = most_rows(p) * p->wide * backward, block = (BLOCK > STRIP ? BLOCK : STRIP) * p->wide;
     ptrdiff_t lanes = STRIP * p->heads * (p->h + 1), all = BLOCK > STRIP ? BLOCK : STRIP;
-    Room r = {zeros(most_rows(p) * p->wide), zeros(block), zeros(size), zeros(size), zeros(block), zeros(block), memory(3 * p->heads * size),
+    Room r = {zeros(size), zeros(block), zeros(size), zeros(size), zeros(block), zeros(block), memory(3 * p->heads * size),
               memory(size), memory(lanes), memory(lanes), memory(3 * lanes * backward),
               memory(STRIP * p->heads * p->heads * backward), malloc((all + p->h * p->heads) * sizeof *r.a)};
     return r;
@@ -202,28 +207,38 @@ static void leave(Room *r)
     free(r->lanes), free(r->o), free(r->by_lanes), free(r->by_scores), free(r->a);
 }
 
-static void encode(const Plan *p, const Chunk *c, Lists lists, const real *x, const real *panels, const real *bias, Room *r)
+/* x [n, h] -> wide [n, wide], zeros beyond h, and first, of the chunk's rows. */
+static void widen(const Plan *p, const Chunk *c, Lists lists, const real *x, real *wide)
 {
-    ptrdiff_t h = p->h, wide = p->wide;
-    for (ptrdiff_t i = 0; i < c->rows; i++) memcpy(r->x + i * wide, x + (c->begin + i) * h, h * sizeof *x);
-    for (ptrdiff_t i = 0; i < c->rows; i++) gather(p, c, lists, r->x, i, c->saved.first + i * wide);
-    for (ptrdiff_t j = 0; j < 3 * p->heads; j++) {
-        ptrdiff_t steps = steps_of(p, j), own = p->order[j], at[BLOCK];
-        if (!steps) memcpy(c->final + p->slot[j] * c->rows * wide, r->x, c->rows * wide * sizeof *x);
-        for (ptrdiff_t t = 0; t < steps; t++) {
-            real *to = after(p, c, t, j);
-            for (ptrdiff_t row = 0, rows; (rows = models(p, c, t, &row, at)) > 0;) {
-                for (ptrdiff_t i = 0; i < rows; i++) {
-                    if (t) gather(p, c, lists, after(p, c, t - 1, j), at[i], r->left + i * wide);
-                    r->a[i] = t ? r->left + i * wide : c->saved.first + at[i] * wide;
-                }
-                product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, r->right, wide, 0);
-                for (ptrdiff_t i = 0; i < rows; i++)
-                    update(wide, (real)*p->below, to + at[i] * wide, r->x + at[i] * wide, r->right + i * wide, bias + own * wide);
+    ptrdiff_t h = p->h, more = p->wide - h;
+    x += c->begin * h, wide += c->begin * p->wide;
+    for (ptrdiff_t i = 0; i < c->rows; i++) {
+        memcpy(wide + i * p->wide, x + i * h, h * sizeof *x);
+        memset(wide + i * p->wide + h, 0, more * sizeof *x);
+    }
+    for (ptrdiff_t i = 0; i < c->rows; i++) gather(p, c, lists, wide, i, c->saved.first + i * p->wide);
+}
+
+/* The states of encoder j. */
+static void encode(const Plan *p, const Chunk *c, ptrdiff_t j, Lists lists, const real *x, const real *panels, const real *bias,
+                   Room *r)
+{
+    ptrdiff_t h = p->h, wide = p->wide, steps = steps_of(p, j), own = p->order[j], at[BLOCK];
+    x += c->begin * wide;
+    if (!steps) memcpy(c->final + p->slot[j] * c->rows * wide, x, c->rows * wide * sizeof *x);
+    for (ptrdiff_t t = 0; t < steps; t++) {
+        real *to = after(p, c, t, j);
+        for (ptrdiff_t row = 0, rows; (rows = models(p, c, t, &row, at)) > 0;) {
+            for (ptrdiff_t i = 0; i < rows; i++) {
+                if (t) gather(p, c, lists, after(p, c, t - 1, j), at[i], r->left + i * wide);
+                r->a[i] = t ? r->left + i * wide : c->saved.first + at[i] * wide;
             }
-            for (ptrdiff_t i = 0; i < c->rows; i++)
-                if (model(p, c, t, i) != i) memcpy(to + i * wide, to + model(p, c, t, i) * wide, wide * sizeof *to);
+            product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, r->right, wide, 0);
+            for (ptrdiff_t i = 0; i < rows; i++)
+                update(wide, (real)*p->below, to + at[i] * wide, x + at[i] * wide, r->right + i * wide, bias + own * wide);
         }
+        for (ptrdiff_t i = 0; i < c->rows; i++)
+            if (model(p, c, t, i) != i) memcpy(to + i * wide, to + model(p, c, t, i) * wide, wide * sizeof *to);
     }
 }
 
@@ -304,13 +319,15 @@ int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
     Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count, same};
     Saved saved = {first, states, projected, attention, unit, factor};
     Norm norm = {(real)*eps, gain, shift};
-    ptrdiff_t *owner = owners(&p, threads);
+    ptrdiff_t strips = 0;
+    for (ptrdiff_t k = 0; k < count; k++) strips += strips_of(&p, k);
     real *panels = memory(3 * heads * h * padded(h)), *projection = memory(3 * h * (h + 1)); /* [3, h, W and b] */
-    int failed = !owner || !panels || !projection;
+    real *widened = memory(n * wide);
+    int failed = !panels || !projection || !widened;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         Room r = room_of(&p, 0);
-        failed = !owner || !panels || !projection || incomplete(&r);
+        failed = !panels || !projection || !widened || incomplete(&r);
 #pragma omp for schedule(static)
         for (ptrdiff_t j = 0; j < 3 * heads; j++)
             if (panels) pack(panels + j * h * padded(h), W + j * h * h, h, h, 1, h);
@@ -320,16 +337,27 @@ int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
                 memcpy(projection + i * (h + 1), qkv[i / h * 2] + i % h * h, h * sizeof *projection);
                 projection[i * (h + 1) + h] = qkv[i / h * 2 + 1][i % h];
             }
-        for (ptrdiff_t k = 0; k < count && !failed; k++)
-            if (owner[k] % THREADS == THREAD && bounds[k] < bounds[k + 1]) {
-                Chunk c = chunk_of(&p, saved, k);
-                encode(&p, &c, (Lists){rows, offsets}, x, panels, bias, &r);
-                for (ptrdiff_t row = 0; row < c.rows; row += STRIP)
-                    attend(&p, &c, strip_of(&p, &c, row), projection, mixing, mixing_bias, norm, out, &r);
-            }
+#pragma omp for schedule(static)
+        for (ptrdiff_t k = 0; k < count; k++) {
+            Chunk c = chunk_of(&p, saved, k);
+            if (widened) widen(&p, &c, (Lists){rows, offsets}, x, widened);
+        }
+        /* Nothing is added up over rows here, so whoever is free takes the next piece, and the numbers stay the same. */
+#pragma omp for schedule(dynamic)
+        for (ptrdiff_t j = 0; j < 3 * heads * count; j++) {
+            Chunk c = chunk_of(&p, saved, j % count);
+            if (!failed && c.rows) encode(&p, &c, j / count, (Lists){rows, offsets}, widened, panels, bias, &r);
+        }
+#pragma omp for schedule(dynamic)
+        for (ptrdiff_t i = 0; i < strips; i++) {
+            ptrdiff_t k = 0, strip = i;
+            while (strip >= strips_of(&p, k)) strip -= strips_of(&p, k++);
+            Chunk c = chunk_of(&p, saved, k);
+            if (!failed) attend(&p, &c, strip_of(&p, &c, strip * STRIP), projection, mixing, mixing_bias, norm, out, &r);
+        }
         leave(&r);
     }
-    free(owner), free(panels), free(projection);
+    free(panels), free(projection), free(widened);
     return failed;
 }
 

@@ -56,7 +56,7 @@ class InputLayer(nn.Module):
             return torch.cat([part.table.index_select(0, part.kind) for part in parts], dim=1)
         kinds, tables = [part.kind for part in parts], [part.table for part in parts]
         weights, act = (self.W_i.weight, self.W_i.bias), elementwise(self.act)
-        if act is not None and not (self.training and self.dropout) and compiled.fits(tables[0], act):
+        if act is not None and not (self.training and self.dropout) and compiled.fits(self.W_i.weight, act):
             norm = self.norm.eps, self.norm.weight, self.norm.bias
             return compiled.input_layer(kinds, act, *norm, *weights, *tables)
         W, *rest = self.W_i.weight.split([table.shape[1] for table in tables], dim=1)

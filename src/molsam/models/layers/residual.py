@@ -34,12 +34,8 @@ class _Residual(torch.autograd.Function):
         shift: Tensor | None,
     ) -> Tensor:
         slope = torch.mm(x, W.t())
-        kept, out, size, least = (
-            torch.empty_like(slope),
-            torch.empty_like(slope),
-            x.new_empty(len(x)),
-            x.new_tensor(SCALE_EPS if shift is None else LAYER_EPS),
-        )
+        (kept, out), size = x.new_empty(2, *slope.shape), x.new_empty(len(x))
+        least = x.new_tensor(SCALE_EPS if shift is None else LAYER_EPS)
         to = first.contiguous(), 0 if second is None else second.contiguous()
         norm = gain, 0 if shift is None else shift, least
         kernels.call("residual", x.dtype, *slope.shape, slope, bias, *to, *norm, kept, size, out)
