@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -35,7 +34,7 @@ from molsam.optim.hooks import Unrecorded
 from molsam.optim.passes import Closure, NonFinite, Pass, Passes
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.state import load_base, snapshot
-from molsam.optim.vector import GRADIENT, Vector
+from molsam.optim.vector import Vector
 
 __all__ = [
     "BaseOptimizer",
@@ -299,9 +298,9 @@ class Optimizer(Passes, Unrecorded):
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
             clipped = torch._foreach_mul(list(omega.values()), self.max_grad_norm / norm)
             omega = dict(zip(omega, clipped, strict=True))
-        parameters, wanted = self.parameters(), list(omega.values())
-        if len(wanted) < len(parameters) or not all(map(is_, map(GRADIENT, parameters), wanted)):
-            for parameter in parameters:
+        # The last pass left its gradient there, unless an observer made passes of its own.
+        if omega is not self._made[-1].gradient or self.observers:
+            for parameter in self.parameters():
                 parameter.grad = omega.get(parameter)
         assert self.base is not None
         self.base.step()
