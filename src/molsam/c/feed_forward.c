@@ -11,31 +11,8 @@ static ptrdiff_t share(ptrdiff_t threads, ptrdiff_t n)
     return n ? (n + blocks - 1) / blocks : 1;
 }
 
-static APART void bend(ptrdiff_t n, real below, real *restrict x)
-{
-    for (ptrdiff_t j = 0; j < n; j++) {
-        real low = x[j] * below;
-        x[j] = x[j] > 0 ? x[j] : low;
-    }
-}
-
-static APART void bend_backward(ptrdiff_t n, real below, const real *restrict result, real *restrict by)
-{
-    for (ptrdiff_t j = 0; j < n; j++) {
-        real low = by[j] * below;
-        by[j] = result[j] > 0 ? by[j] : low;
-    }
-}
-
-/* to [h] = the sum of the rows of `from` [., h] in list i */
-static void gather(ptrdiff_t h, const real *from, const int64_t *rows, const int64_t *offsets, ptrdiff_t i, real *to)
-{
-    memset(to, 0, h * sizeof *to);
-    for (int64_t k = offsets[i]; k < offsets[i + 1]; k++) add(h, to, from + rows[k] * h);
-}
-
-/* n lists of rows of states [., h], table [kinds, hidden], W_1 [hidden, h] with rows `stride` apart, W_2 [h, hidden], bias [h], the norm's eps [1],
-   gain and shift [h] -> x [n, h], the lists' sums, result [n, broad] = act(table[kind] + W_1 x), zeros beyond hidden, out
+/* n lists of rows of states [., h], table [kinds, hidden], W_1 [hidden, h] with rows `stride` apart, W_2 [h, hidden], bias
+   [h], the norm's eps [1], gain and shift [h] -> x [n, h], the lists' sums, result [n, broad] = act(table[kind] + W_1 x), zeros beyond hidden, out
    [n, h] = the norm of bias + W_2 result, and the norm's unit [n, h] and factor [n] */
 int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t hidden, ptrdiff_t broad,
                  const int64_t *kind, const double *below, const int64_t *lists, const int64_t *offsets,
@@ -61,7 +38,7 @@ int feed_forward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
             ptrdiff_t rows = smaller(block, n - row);
             real *mine = result + row * broad;
             for (ptrdiff_t i = 0; i < rows; i++) {
-                gather(h, states, lists, offsets, row + i, x + (row + i) * h);
+                sum_of_rows(h, states, lists, offsets[row + i], offsets[row + i + 1], 0, x + (row + i) * h);
                 memcpy(mine + i * broad, table + kind[row + i] * hidden, hidden * sizeof *mine);
                 for (ptrdiff_t j = hidden; j < broad; j++) mine[i * broad + j] = 0;
                 memcpy(y + i * wide, bias, h * sizeof *y);
@@ -129,7 +106,7 @@ int feed_forward_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
             for (ptrdiff_t i = 0; i < rows; i++) memcpy(by_x + (row + i) * h, y + i * wide, h * sizeof *y);
         }
         for (ptrdiff_t i = THREAD; i < count && by_x; i += THREADS) /* the loop ended with a barrier */
-            gather(h, by_x, lists, offsets, i, by_states + i * h);
+            sum_of_rows(h, by_x, lists, offsets[i], offsets[i + 1], 0, by_states + i * h);
         if (own) {
             reduce(kinds, hidden, by_table, own, hidden, size);
             reduce(hidden, h, by_first, own + of_first, wide, size);

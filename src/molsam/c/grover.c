@@ -123,13 +123,8 @@ static real *after(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t j)
 /* to = the sum of the rows of `from` in the list of a row of the chunk; from's row 0 is the chunk's first. */
 static void gather(const Plan *p, const Chunk *c, Lists lists, const real *from, ptrdiff_t row, real *to)
 {
-    int64_t at = lists.offsets[c->begin + row], end = lists.offsets[c->begin + row + 1];
-    if (at == end) memset(to, 0, p->wide * sizeof *to);
-    for (int64_t k = at; k < end; k++) {
-        const real *other = from + (lists.rows[k] - c->begin) * p->wide;
-        if (k == at) memcpy(to, other, p->wide * sizeof *to);
-        else add(p->wide, to, other);
-    }
+    const int64_t *at = lists.offsets + c->begin + row;
+    sum_of_rows(p->wide, from, lists.rows, at[0], at[1], c->begin, to);
 }
 
 /* The row of the chunk whose state a row has after step t. */

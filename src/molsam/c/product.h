@@ -114,6 +114,33 @@ static APART void add(ptrdiff_t n, real *restrict to, const real *restrict from)
     for (ptrdiff_t j = 0; j < n; j++) to[j] += from[j];
 }
 
+/* to [n] = the sum of the rows rows[at] - base, ..., rows[end - 1] - base of from [., n] */
+static inline void
+sum_of_rows(ptrdiff_t n, const real *from, const int64_t *rows, int64_t at, int64_t end, int64_t base, real *to)
+{
+    if (at == end) memset(to, 0, n * sizeof *to);
+    for (int64_t k = at; k < end; k++)
+        if (k == at) memcpy(to, from + (rows[k] - base) * n, n * sizeof *to);
+        else add(n, to, from + (rows[k] - base) * n);
+}
+
+/* An activation that is linear on both sides of zero. */
+static APART void bend(ptrdiff_t n, real below, real *restrict x)
+{
+    for (ptrdiff_t j = 0; j < n; j++) {
+        real low = x[j] * below;
+        x[j] = x[j] > 0 ? x[j] : low;
+    }
+}
+
+static APART void bend_backward(ptrdiff_t n, real below, const real *restrict result, real *restrict by)
+{
+    for (ptrdiff_t j = 0; j < n; j++) {
+        real low = by[j] * below;
+        by[j] = result[j] > 0 ? by[j] : low;
+    }
+}
+
 static APART real dot(ptrdiff_t n, const real *restrict x, const real *restrict y)
 {
     real sum = 0;
