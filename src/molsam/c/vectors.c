@@ -127,6 +127,26 @@ int moved(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, const real 
     return 0;
 }
 
+/* A mean that no gradient reaches any more shrinks until it is denormal, and then stays so: slow to compute with, for the
+   rest of the training. Between these two calls such numbers are 0. */
+static inline unsigned flush_denormals(void)
+{
+    unsigned before = 0;
+#ifdef __AVX__
+    before = _mm_getcsr();
+    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | 0x40); /* what is computed, and 0x40: what is read */
+#endif
+    return before;
+}
+
+static inline void restore_denormals(unsigned before)
+{
+#ifdef __AVX__
+    _mm_setcsr(before);
+#endif
+    (void)before;
+}
+
 /* of one tensor: the constants of its step */
 typedef struct {
     real beta1, rest1, beta2, rest2, rate, eps, decay, kept;
@@ -151,12 +171,16 @@ int adam(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const 
     double lr = settings[0], beta1 = settings[1], beta2 = settings[2], decay = settings[4];
     for (ptrdiff_t k = 0; k < count; k++) *step[k] += 1;
 #pragma omp parallel num_threads(threads)
-    EACH_PART {
-        /* lr (mean / bias) / (sqrt(square / root^2) + eps), with one division a number */
-        double bias = 1 - pow(beta1, *step[k]), root = sqrt(1 - pow(beta2, *step[k]));
-        Step s = {beta1, 1 - beta1, beta2, 1 - beta2, lr / bias * root, settings[3] * root,
-                  decoupled ? 0 : decay, decoupled ? 1 - lr * decay : 1};
-        adam_part(n, s, x[k] + from, gradient[k] + from, mean[k] + from, square[k] + from);
+    {
+        unsigned before = flush_denormals();
+        EACH_PART {
+            /* lr (mean / bias) / (sqrt(square / root^2) + eps), with one division a number */
+            double bias = 1 - pow(beta1, *step[k]), root = sqrt(1 - pow(beta2, *step[k]));
+            Step s = {beta1, 1 - beta1, beta2, 1 - beta2, lr / bias * root, settings[3] * root,
+                      decoupled ? 0 : decay, decoupled ? 1 - lr * decay : 1};
+            adam_part(n, s, x[k] + from, gradient[k] + from, mean[k] + from, square[k] + from);
+        }
+        restore_denormals(before);
     }
     return 0;
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from itertools import count
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -40,10 +41,13 @@ class _State(NamedTuple):
     """addresses of the last three"""
 
 
-class _OneCall(Unrecorded):
+class OneCall(Unrecorded):
     """The step of Adam and AdamW."""
 
     _states: dict[int, _State]
+    measured: tuple[list[Tensor], array[int] | None] = ([], None)
+    """Contiguous gradients and where they are in memory, from whoever has just asked for that: the next step then does
+    not ask again."""
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step; what torch's step takes and returns."""
@@ -51,24 +55,25 @@ class _OneCall(Unrecorded):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        states = [self._state(place, group) for place, group in enumerate(self.param_groups)]
+        gradients = [list(map(GRADIENT, group["params"])) for group in self.param_groups]
+        states = list(map(self._state, count(), self.param_groups, gradients))
         if None in states:
             unhooked(super().step)()
-            return loss
-        for group, state in zip(self.param_groups, states, strict=True):
-            if state is not None and state.parameters:
-                self._update(group, state)
+        else:
+            for group, state, there in zip(self.param_groups, states, gradients, strict=True):
+                if state is not None and state.parameters:
+                    self._update(group, state, [gradient for gradient in there if gradient is not None])
+        self.measured = [], None
         return loss
 
-    def _update(self, group: dict[str, Any], state: _State) -> None:
+    def _update(self, group: dict[str, Any], state: _State, gradients: list[Tensor]) -> None:
         (beta1, beta2), decay = group["betas"], group["weight_decay"]
         decoupled = isinstance(self, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
-        gradients = list(map(GRADIENT, state.parameters))
         first = state.parameters[0]
         torch.autograd.graph.increment_version(state.parameters)
-        if state.sizes and kernels.fits(first) and all(map(Tensor.is_contiguous, gradients)):
+        if state.sizes and kernels.fits(first) and (places := self._places(gradients)):
             settings = array("d", [group["lr"], beta1, beta2, group["eps"], decay])
-            where = state.places, vector.addresses(gradients), *state.moments
+            where = state.places, places, *state.moments
             kernels.call("adam", first.dtype, len(gradients), state.sizes, *where, settings, int(decoupled))
             return
         with torch.no_grad():
@@ -91,12 +96,19 @@ class _OneCall(Unrecorded):
                 found_inf=None,
             )
 
-    def _state(self, place: int, group: dict[str, Any]) -> _State | None:
+    def _places(self, gradients: list[Tensor]) -> array[int] | None:
+        """Where these are in memory, if all are contiguous."""
+        known, places = self.measured
+        if len(known) == len(gradients) and all(map(is_, known, gradients)):
+            return places
+        return vector.addresses(gradients) if all(map(Tensor.is_contiguous, gradients)) else None
+
+    def _state(self, place: int, group: dict[str, Any], gradients: list[Tensor | None]) -> _State | None:
         """The state of a group's parameters with a gradient; what was kept, unless others have one, a parameter moved in
         memory, or a state was loaded. None if torch would do more than call its fused kernel."""
         if not group["fused"] or isinstance(group["lr"], Tensor) or any(map(group.__getitem__, OTHERWISE)):
             return None
-        parameters = [p for p in group["params"] if p.grad is not None]
+        parameters = [p for p, gradient in zip(group["params"], gradients, strict=True) if gradient is not None]
         kept = self.__dict__.setdefault("_states", {}).get(place)
         if kept is not None and self._is_current(kept, parameters):
             return kept
@@ -129,12 +141,12 @@ class _OneCall(Unrecorded):
         return _State(parameters, vector.addresses(parameters), sizes, exp_avg, exp_avg_sq, step, moments)
 
 
-class Adam(_OneCall, torch.optim.Adam):
+class Adam(OneCall, torch.optim.Adam):
     """torch.optim.Adam with `fused=True`, faster on a CPU for small models; Kingma and Ba, ICLR 2015, algorithm 1.
 
     The arguments are torch's. With fused=False, and with settings under which torch does more, it is torch's.
     """
 
 
-class AdamW(_OneCall, torch.optim.AdamW):
+class AdamW(OneCall, torch.optim.AdamW):
     """torch.optim.AdamW in the same way; Loshchilov and Hutter, ICLR 2019, algorithm 2."""

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from molsam.errors import ConfigError, NumericalError
 from molsam.optim import vector
+from molsam.optim.adam import OneCall
 from molsam.optim.hooks import Unrecorded
 from molsam.optim.passes import Closure, NonFinite, Pass, Passes
 from molsam.optim.schedules import RhoSchedule
@@ -299,9 +300,12 @@ class Optimizer(Passes, Unrecorded):
             clipped = torch._foreach_mul(list(omega.values()), self.max_grad_norm / norm)
             omega = dict(zip(omega, clipped, strict=True))
         # The last pass left its gradient there, unless an observer made passes of its own.
-        if omega is not self._made[-1].gradient or self.observers:
+        last = self._made[-1]
+        if omega is not last.gradient or self.observers:
             for parameter in self.parameters():
                 parameter.grad = omega.get(parameter)
+        elif isinstance(self.base, OneCall):
+            self.base.measured = list(omega.values()), last.places
         assert self.base is not None
         self.base.step()
 

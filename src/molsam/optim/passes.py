@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from molsam.errors import ConfigError
 from molsam.optim import vector
 from molsam.optim.noise import noise_state, set_noise_state
 from molsam.optim.vector import GRADIENT, Vector
 
 Closure = Callable[[], Tensor]
 TINY = torch.finfo(torch.float32).tiny
-IS_SPARSE = attrgetter("is_sparse")
 
 
 class Pass(NamedTuple):
@@ -33,6 +31,8 @@ class Pass(NamedTuple):
     """of the gradient's tensors, summed"""
     sums: Sequence[float] | None
     """of the gradient's tensors, if they are known"""
+    places: array[int] | None
+    """of the gradient's tensors in memory, if all are contiguous (`vector.Measure`)"""
 
 
 class NonFinite(Exception):  # noqa: N818 - `Optimizer.step` turns it into a skipped step or a NumericalError
@@ -163,14 +163,7 @@ class Passes:
     def _gradients(self) -> Vector:
         """What a pass left in `.grad`."""
         parameters = self.parameters()
-        found = {p: grad for p, grad in zip(parameters, map(GRADIENT, parameters), strict=True) if grad is not None}
-        if any(map(IS_SPARSE, found.values())):
-            shapes = [tuple(p.shape) for p, grad in found.items() if grad.is_sparse]
-            raise ConfigError(
-                f"A parameter of shape {shapes[0]} has a sparse gradient, which these optimizers do not take; build its "
-                "layer with sparse=False."
-            )
-        return found
+        return {p: grad for p, grad in zip(parameters, map(GRADIENT, parameters), strict=True) if grad is not None}
 
 
 def call(closure: Closure) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from molsam import kernels
+from molsam.errors import ConfigError
 
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
@@ -45,6 +46,8 @@ class Measure(NamedTuple):
     """of each the sum of squares"""
     sums: Sequence[float] | None
     """of the numbers of each; None if that would take another pass"""
+    places: array[int] | None
+    """where each is in memory, if C computed: all are contiguous then"""
 
     @property
     def norms(self) -> list[float]:
@@ -53,19 +56,29 @@ class Measure(NamedTuple):
 
 
 def measure(tensors: Iterable[Tensor]) -> Measure:
-    """Euclidean norms, in the tensors' own precision or a higher one (16 bits would ruin them); no epsilon is added."""
+    """Euclidean norms, in the tensors' own precision or a higher one (16 bits would ruin them); no epsilon is added.
+
+    Raises:
+        ConfigError: one is sparse.
+    """
     tensors = list(tensors)
     if counts := sizes(tensors):
-        found = _squares(counts, tensors)
+        places = addresses(tensors)
+        found = _squares(tensors[0].dtype, counts, places)
         squares = found[: len(tensors)]
-        return Measure(math.sqrt(sum(squares)), squares, found[len(tensors) :])
+        return Measure(math.sqrt(sum(squares)), squares, found[len(tensors) :], places)
+    if sparse := [tuple(tensor.shape) for tensor in tensors if tensor.is_sparse]:
+        raise ConfigError(
+            f"A parameter of shape {sparse[0]} has a sparse gradient, which these optimizers do not take; build its "
+            "layer with sparse=False."
+        )
     each = []
     if any(tensor.dtype in HALF for tensor in tensors):
         parts = [torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]
         each = total(parts).tolist()
     elif tensors:
         each = total(torch._foreach_norm(tensors)).tolist()
-    return Measure(math.hypot(*each), [norm * norm for norm in each], None)
+    return Measure(math.hypot(*each), [norm * norm for norm in each], None, None)
 
 
 def norm(vector: Vector) -> float:
@@ -82,7 +95,8 @@ def sums(tensors: list[Tensor]) -> list[float]:
 def adaptive_norms(tensors: list[Tensor], direction: list[Tensor]) -> list[float]:
     """Euclidean norm of each tensor's square times direction."""
     if counts := sizes(tensors, direction):
-        return list(map(math.sqrt, _squares(counts, direction, by=tensors)[: len(tensors)]))
+        found = _squares(tensors[0].dtype, counts, addresses(direction), by=addresses(tensors))
+        return list(map(math.sqrt, found[: len(tensors)]))
     return measure(_adaptive(tensors, direction)).norms
 
 
@@ -109,7 +123,8 @@ def average_(mean: Vector, new: Vector, weight: float) -> float:
     shared = [parameter for parameter in mean if parameter in new]
     moving, targets = [mean[p] for p in shared], [new[p] for p in shared]
     if len(shared) == len(mean) == len(new) and (counts := sizes(moving, targets)):
-        return math.sqrt(sum(_squares(counts, moving, targets, weight)[: len(moving)]))
+        found = _squares(moving[0].dtype, counts, addresses(moving), addresses(targets), weight)
+        return math.sqrt(sum(found[: len(moving)]))
     if shared:
         torch._foreach_lerp_(moving, targets, weight)
     rest = [tensor for parameter, tensor in mean.items() if parameter not in new]
@@ -164,17 +179,17 @@ def _adaptive(tensors: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
 
 
 def _squares(
+    dtype: torch.dtype,
     counts: array[int],
-    x: Sequence[Tensor],
-    to: Sequence[Tensor] | None = None,
+    x: array[int],
+    to: array[int] | None = None,
     weight: float = 0.0,
-    by: Sequence[Tensor] | None = None,
+    by: array[int] | None = None,
 ) -> array[float]:
-    """Of each tensor the sum of squares, after it moved towards that in `to`: (1 - weight) x + weight to; or of the squares
-    of by^2 x. After these the sum of each."""
+    """Of each tensor (given by its address, as all here) the sum of squares, after it moved towards that in `to`:
+    (1 - weight) x + weight to; or of the squares of by^2 x. After these the sum of each."""
     sums = array("d", bytes(16 * len(x)))
-    towards, scaled = (0 if tensors is None else addresses(tensors) for tensors in (to, by))
-    kernels.call("squares", x[0].dtype, len(x), counts, addresses(x), towards, array("d", [weight]), scaled, sums)
+    kernels.call("squares", dtype, len(x), counts, x, to or 0, array("d", [weight]), by or 0, sums)
     return sums
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import platform
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch.profiler import profile
 
 from molsam import kernels, optim
+from molsam.optim import vector
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
@@ -103,6 +105,30 @@ def test_the_threads_do_not_change_a_step(threads: int) -> None:
         found.append(weight.detach())
     torch.set_num_threads(before)
     assert torch.equal(*found)
+
+
+def test_a_step_takes_the_gradient_that_is_there_not_one_measured_before() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = optim.Adam([weight], lr=1.0, fused=True)
+    known = [torch.full((3,), -1.0)]
+    optimizer.measured = known, vector.addresses(known)
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.zeros(3), rtol=0, atol=1e-6)
+    assert optimizer.measured == ([], None)
+
+
+def test_a_mean_that_no_gradient_reaches_any_more_becomes_zero() -> None:
+    weight = nn.Parameter(torch.ones(20))
+    optimizer = optim.Adam([weight], betas=(0.1, 0.999), fused=True)
+    if kernels.in_use() == "torch" or platform.machine() != "x86_64":
+        pytest.skip("only C flushes denormal numbers, on x86")
+    weight.grad = torch.ones(20)
+    for _ in range(60):
+        optimizer.step()
+        weight.grad = torch.zeros(20)
+    assert not optimizer.state[weight]["exp_avg"].any()
+    assert float(torch.tensor(1e-39) * 1) > 0  # and nothing else in the process is computed otherwise
 
 
 def test_a_step_is_known_to_graphs_made_before_it() -> None:

@@ -52,7 +52,9 @@ def test_norms_are_their_definition(dtype: torch.dtype) -> None:
     values = tensors(0, dtype)
     for _ in range(2):
         exact = [float(value.double().square().sum().sqrt()) for value in values]
-        norm, squares, sums = measured = vector.measure(values)
+        norm, squares, sums, places = measured = vector.measure(values)
+        assert places is None or list(places) == [value.data_ptr() for value in values]
+        assert places is None or all(value.is_contiguous() for value in values)
         assert measured.norms == pytest.approx(exact, rel=RTOL[dtype])
         assert list(squares) == pytest.approx([size**2 for size in exact], rel=2 * RTOL[dtype])
         assert norm == pytest.approx(math.hypot(*exact), rel=RTOL[dtype])
