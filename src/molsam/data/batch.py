@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,8 @@ class MoleculeBatch:
     """int64 [N], row of `node_table`"""
     edge_table: Tensor
     """float [K, edge_dim]"""
-    edge_type: Tensor
-    """int64 [E], row of `edge_table`"""
-    src: Tensor
-    """int64 [E]"""
-    dst: Tensor
-    """int64 [E]"""
+    columns: Callable[[], tuple[Tensor, ...]]
+    """makes `src`, `dst` and `edge_type` when one is first asked for: GCN, whose step is short, reads none"""
     sizes: Tensor
     """int64 [B], atoms per molecule"""
     bonds: Tensor
@@ -65,6 +62,25 @@ class MoleculeBatch:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @cached_property
+    def _made(self) -> tuple[Tensor, ...]:
+        return self.columns()
+
+    @property
+    def src(self) -> Tensor:
+        """int64 [E], the atom that each directed bond leaves."""
+        return self._made[0]
+
+    @property
+    def dst(self) -> Tensor:
+        """int64 [E], the atom that it enters."""
+        return self._made[1]
+
+    @property
+    def edge_type(self) -> Tensor:
+        """int64 [E], its row of `edge_table`."""
+        return self._made[2]
 
     @property
     def n_atoms(self) -> int:
@@ -109,4 +125,4 @@ class MoleculeBatch:
 
         tensors = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
         own: dict[str, Any] = {name: value for name, value in tensors.items() if name in self.__dataclass_fields__}
-        return replace(self, **own)
+        return replace(self, columns=lambda: tuple(map(move, self._made)), **own)

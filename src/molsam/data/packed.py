@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -91,9 +91,13 @@ class PackedMolecules:
 
     @cached_property
     def _bonds(self) -> np.ndarray:
-        """int64 [4, E], to be cut in one go: src, dst, src in the order of `_by_dst`, edge_type."""
-        src = self.src.numpy()
-        return np.stack([src, self.dst.numpy(), src[self._by_dst[0]], self.edge_type.numpy()]).astype(np.int64)
+        """int64 [3, E], to be cut in one go: src, dst, edge_type."""
+        return torch.stack([self.src, self.dst, self.edge_type]).long().numpy()
+
+    @cached_property
+    def _neighbours(self) -> np.ndarray:
+        """int64 [E], src in the order of `_by_dst`."""
+        return self._bonds[0].take(self._by_dst[0])
 
     @cached_property
     def _by_dst(self) -> tuple[np.ndarray, np.ndarray]:
@@ -119,16 +123,17 @@ class PackedMolecules:
         start = atoms.offsets[first]
         """first atom of each batch"""
         n_atoms, n_bonds = np.diff(start, append=atoms.total), np.diff(bonds.offsets[first], append=bonds.total)
-        columns = self._bonds.take(bonds.places, axis=1)
-        columns[:3] += (atoms.offsets[:-1] - start.repeat(counts)).repeat(bonds.sizes)
+        within = (atoms.offsets[:-1] - start.repeat(counts)).repeat(bonds.sizes)
+        """first atom of each bond's molecule in its batch"""
         entering = _offsets_of(self._by_dst[1].take(atoms.places))
         molecule = (np.arange(len(rows)) - first.repeat(counts)).repeat(atoms.sizes)
         made = []
-        for row, count, largest, of_bonds, offsets, sizes, bonded, places, of_atoms, nodes, neighbour_offsets in zip(
+        for row, count, largest, columns, neighbours, offsets, sizes, bonded, places, of_atoms, nodes, entered in zip(
             first.tolist(),
             counts.tolist(),
             np.maximum.reduceat(atoms.sizes, first).tolist(),
-            _split(columns, n_bonds),
+            self._columns(bonds.places, within, n_bonds),
+            _split(self._neighbours.take(bonds.places) + within, n_bonds),
             _rebased(atoms.offsets, first, counts),
             *(_split(array, counts) for array in (atoms.sizes, bonds.sizes, rows)),
             _split(molecule, n_atoms),
@@ -136,15 +141,12 @@ class PackedMolecules:
             _rebased(entering, start, n_atoms),
             strict=True,
         ):
-            src, dst, neighbours, edge_type = of_bonds.unbind()
             made.append(
                 MoleculeBatch(
                     node_table=nodes[0],
                     node_type=nodes[1],
                     edge_table=self.edge_table,
-                    edge_type=edge_type,
-                    src=src,
-                    dst=dst,
+                    columns=columns,
                     sizes=sizes,
                     bonds=bonded,
                     offsets=offsets,
@@ -152,7 +154,7 @@ class PackedMolecules:
                     self_loops=self.self_loops,
                     index=places,
                     neighbours=neighbours,
-                    neighbour_offsets=neighbour_offsets,
+                    neighbour_offsets=entered,
                     molecule=of_atoms,
                     max_size=largest,
                 )
@@ -166,6 +168,22 @@ class PackedMolecules:
             return [(table, types) for types in _split(kind.numpy().take(places), counts)]
         parts = np.split(places, counts.cumsum()[:-1])
         return [(_take(self.nodes, part), torch.arange(len(part))) for part in parts]
+
+    def _columns(
+        self, places: np.ndarray, within: np.ndarray, counts: np.ndarray
+    ) -> Iterable[Callable[[], tuple[Tensor, ...]]]:
+        """For each batch of so many bonds what makes its `columns`; the first call cuts them for all batches."""
+
+        @cache
+        def cut() -> list[tuple[Tensor, ...]]:
+            columns = self._bonds.take(places, axis=1)
+            columns[:2] += within
+            return [part.unbind() for part in _split(columns, counts)]
+
+        def of(batch: int) -> Callable[[], tuple[Tensor, ...]]:
+            return lambda: cut()[batch]
+
+        return map(of, range(len(counts)))
 
     def _distances(self, rows: np.ndarray) -> Tensor | None:
         """Of some molecules; they are so many that they are better copied whole than by place."""
