@@ -31,6 +31,7 @@ SOURCES = sorted(Path(__file__).with_name("c").glob("*.[ch]"))
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 LANES = 16
 """the most numbers that a vector has in c/"""
+INTEGERS = (torch.int64, torch.int16)
 PLAIN = (Tensor, torch.nn.Parameter)
 DTYPES = {torch.float32: (), torch.float64: ("-DDOUBLE",)}
 
@@ -76,15 +77,15 @@ def call(name: str, dtype: torch.dtype, *arguments: Tensor | array[Any] | int) -
     """
     values = [torch.get_num_threads()]
     for argument in arguments:
-        if isinstance(argument, array):
-            values.append(argument.buffer_info()[0])
-        elif isinstance(argument, Tensor):
-            assert argument.is_cpu, name
-            assert argument.is_contiguous(), name
-            assert argument.dtype in (dtype, torch.int64, torch.int16), name
-            values.append(argument.data_ptr())
-        else:
+        if type(argument) is int:
             values.append(argument)
+        elif type(argument) is array:
+            values.append(argument.buffer_info()[0])
+        else:
+            assert isinstance(argument, Tensor), (name, argument)
+            assert argument.is_cpu and argument.is_contiguous(), name  # noqa: PT018 - it is asked hundreds of times a step
+            assert argument.dtype is dtype or argument.dtype in INTEGERS, name
+            values.append(argument.data_ptr())
     if _function(name, dtype, len(values))(*values):
         raise MemoryError(f"no memory for {name}")
 

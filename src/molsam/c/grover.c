@@ -300,32 +300,90 @@ static void attend(const Plan *p, const Chunk *c, Strip s, const real *projectio
         c->saved.factor[at] = layer_norm_of(h, norm.eps, out, norm.gain, norm.shift, c->saved.unit + at * h, out);
 }
 
+/* Two linear maps, of each head and of all: W_out [h, h] and its bias [h], W_o [h, heads, h] and its bias [h]; or no biases. */
+typedef struct {
+    const real *W_o, *b_o, *W_out, *b_out;
+} Maps;
+
+/* Nothing stands between the two, so they are one: mixing [h, heads, h] = W_o W_out and bias [h]; out, W_out in panels. */
+static void mixing_of(const Plan *p, Maps m, const real *out, real *mixing, real *bias, Room *r, int failed)
+{
+    ptrdiff_t h = p->h, all = h * p->heads;
+#pragma omp for schedule(static) nowait
+    for (ptrdiff_t from = 0; from < all; from += BLOCK) {
+        ptrdiff_t rows = failed ? 0 : smaller(BLOCK, all - from);
+        spread(rows, r->a, m.W_o + from * h, h);
+        product(rows, (Left){r->a, 1, h}, out, 0, h, r->left, p->wide, 0);
+        for (ptrdiff_t i = 0; i < rows; i++) memcpy(mixing + (from + i) * h, r->left + i * p->wide, h * sizeof *mixing);
+    }
+#pragma omp for schedule(static)
+    for (ptrdiff_t j = 0; j < h; j++) {
+        if (failed) continue;
+        bias[j] = m.b_o ? m.b_o[j] : 0;
+        for (ptrdiff_t i = 0; i < p->heads && m.b_out; i++) bias[j] += dot(h, m.W_o + (j * p->heads + i) * h, m.b_out);
+    }
+}
+
+/* From the gradients of mixing (transposed, [heads, h, h]) and its bias, those of W_o, W_out and its bias; out is W_out's
+   transposed in panels; panels, room for a matrix. */
+static void mixing_backward(const Plan *p, Maps m, const real *out, const real *by, const real *by_bias, real *panels,
+                            real *by_W_o, real *by_W_out, real *by_b_out, Room *r, int failed)
+{
+    ptrdiff_t h = p->h, heads = p->heads, first = h * THREAD / THREADS, end = h * (THREAD + 1) / THREADS;
+#pragma omp for schedule(static)
+    for (ptrdiff_t i = 0; i < heads; i++)
+        if (panels) pack(panels + i * h * padded(h), m.W_o + i * h, h, h, heads * h, 1);
+    if (failed) return;
+    for (ptrdiff_t from = first, rows; rows = smaller(ROWS, end - from), from < end; from += rows) {
+        for (ptrdiff_t i = 0; i < heads; i++) {
+            spread(rows, r->a, by + i * h * h + from, 1);
+            product(rows, (Left){r->a, h, h}, out, 0, h, r->left, p->wide, 0);
+            for (ptrdiff_t j = 0; j < rows; j++) {
+                real *to = by_W_o + ((from + j) * heads + i) * h, factor = by_bias[from + j];
+                for (ptrdiff_t k = 0; k < h; k++) to[k] = r->left[j * p->wide + k] + (m.b_out ? factor * m.b_out[k] : 0);
+            }
+        }
+        for (ptrdiff_t i = 0; i < heads; i++) {
+            spread(rows, r->a, by + (i * h + from) * h, h);
+            product(rows, (Left){r->a, 1, h}, panels + i * h * padded(h), 0, h, r->left, p->wide, i > 0);
+        }
+        for (ptrdiff_t k = 0; k < h; k++)
+            for (ptrdiff_t j = 0; j < rows; j++) by_W_out[k * h + from + j] = r->left[j * p->wide + k];
+    }
+    for (ptrdiff_t k = first; k < end; k++) by_b_out[k] = 0;
+    for (ptrdiff_t i = 0; i < h * heads; i++)
+        for (ptrdiff_t k = first; k < end; k++) by_b_out[k] += by_bias[i / heads] * m.W_o[i * h + k];
+}
+
 /* x [n, h], W [3 heads, h, h], bias [3 heads, wide], lists of n rows; qkv [6]: W [h, h] and b [h] of q, k
-   and v; mixing [h, heads, h] and its bias [h]; the norm's eps [1], gain and shift [h] -> out [n, h], and what is saved (see
-   Saved). */
+   and v; the two maps behind attention (see Maps); the norm's eps [1], gain and shift [h] -> out [n, h], mixing [h, heads, h],
+   and what is saved (see Saved). */
 int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t heads, ptrdiff_t parts,
                  ptrdiff_t steps, const int64_t *active, const int64_t *order, const int64_t *slot, const double *below,
                  const int64_t *bounds, ptrdiff_t count, const int64_t *same, const int64_t *rows, const int64_t *offsets,
-                 const real *x,
-                 const real *W, const real *bias, const real *const *qkv, const real *mixing,
-                 const real *mixing_bias, const double *eps, const real *gain, const real *shift, real *first,
-                 real *states, real *projected, real *attention, real *unit, real *factor, real *out)
+                 const real *x, const real *W, const real *bias, const real *const *qkv, const real *W_o, const real *b_o,
+                 const real *W_out, const real *b_out, const double *eps, const real *gain, const real *shift, real *first,
+                 real *states, real *projected, real *attention, real *unit, real *factor, real *mixing, real *out)
 {
     Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count, same};
     Saved saved = {first, states, projected, attention, unit, factor};
     Norm norm = {(real)*eps, gain, shift};
     ptrdiff_t strips = 0;
     for (ptrdiff_t k = 0; k < count; k++) strips += strips_of(&p, k);
-    real *panels = memory(3 * heads * h * padded(h)), *projection = memory(3 * h * (h + 1)); /* [3, h, W and b] */
-    real *widened = memory(n * wide);
-    int failed = !panels || !projection || !widened;
+    Maps maps = {W_o, b_o, W_out, b_out};
+    ptrdiff_t encoders = 3 * heads;
+    real *panels = memory((encoders + 1) * h * padded(h)), *of_out = panels + encoders * h * padded(h);
+    real *projection = memory(3 * h * (h + 1)), *widened = memory(n * wide), *mixing_bias = memory(h); /* [3, h, W and b] */
+    int failed = !panels || !projection || !widened || !mixing_bias;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         Room r = room_of(&p, 0);
-        failed = !panels || !projection || !widened || incomplete(&r);
+        failed = !panels || !projection || !widened || !mixing_bias || incomplete(&r);
 #pragma omp for schedule(static)
-        for (ptrdiff_t j = 0; j < 3 * heads; j++)
-            if (panels) pack(panels + j * h * padded(h), W + j * h * h, h, h, 1, h);
+        for (ptrdiff_t j = 0; j <= encoders; j++)
+            if (panels && j < encoders) pack(panels + j * h * padded(h), W + j * h * h, h, h, 1, h);
+            else if (panels) pack(of_out, W_out, h, h, h, 1);
+        mixing_of(&p, maps, of_out, mixing, mixing_bias, &r, failed);
 #pragma omp for schedule(static)
         for (ptrdiff_t i = 0; i < 3 * h; i++)
             if (projection) {
@@ -339,7 +397,7 @@ int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
         }
         /* Nothing is added up over rows here, so whoever is free takes the next piece, and the numbers stay the same. */
 #pragma omp for schedule(dynamic)
-        for (ptrdiff_t j = 0; j < 3 * heads * count; j++) {
+        for (ptrdiff_t j = 0; j < encoders * count; j++) {
             Chunk c = chunk_of(&p, saved, j % count);
             if (!failed && c.rows) encode(&p, &c, j / count, (Lists){rows, offsets}, widened, panels, bias, &r);
         }
@@ -352,11 +410,11 @@ int grover_block(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, pt
         }
         leave(&r);
     }
-    free(panels), free(projection), free(widened);
+    free(panels), free(projection), free(widened), free(mixing_bias);
     return failed;
 }
 
-/* A thread's gradients of the weights, rows of `wide` numbers one after the other. */
+/* Gradients of the weights, rows of `wide` numbers (a thread's) or h one after the other. */
 typedef struct {
     real *W, *bias;                     /* [3 heads, h], [3 heads] */
     real *projection, *projection_bias; /* [3, h], [3] */
@@ -366,13 +424,13 @@ typedef struct {
 
 static ptrdiff_t gradient_rows(const Plan *p) { return (4 * p->heads + 3) * p->h + 3 * p->heads + 6; }
 
-static Gradients gradients_of(const Plan *p, real *rows)
+static Gradients gradients_of(const Plan *p, real *rows, ptrdiff_t wide)
 {
     ptrdiff_t h = p->h, heads = p->heads;
-    real *bias = rows + 3 * heads * h * p->wide, *projection = bias + 3 * heads * p->wide;
-    real *projection_bias = projection + 3 * h * p->wide, *mixing = projection_bias + 3 * p->wide;
-    real *gain = mixing + h * heads * p->wide;
-    return (Gradients){rows, bias, projection, projection_bias, mixing, gain, gain + p->wide, gain + 2 * p->wide};
+    real *bias = rows + 3 * heads * h * wide, *projection = bias + 3 * heads * wide;
+    real *projection_bias = projection + 3 * h * wide, *mixing = projection_bias + 3 * wide;
+    real *gain = mixing + h * heads * wide;
+    return (Gradients){rows, bias, projection, projection_bias, mixing, gain, gain + wide, gain + 2 * wide};
 }
 
 /* From grad [rows, h] of the strip's out: those of the final states, in r->by. */
@@ -454,30 +512,35 @@ static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists ba
 }
 
 /* grad [n, h] of out, the lists and the transposed ones -> by_x [n, h] and the gradients of W, bias, projection, its bias, mixing
-   (transposed), gain, shift and mixing's bias, one after the other: by_weights [rows, h]. */
+   (transposed), gain, shift and W_o's bias (that of mixing), one after the other, by_weights [rows, h], and by_maps [rows, h]:
+   of W_o, W_out and its bias. */
 int grover_block_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t wide, ptrdiff_t heads, ptrdiff_t parts,
                           ptrdiff_t steps, const int64_t *active, const int64_t *order, const int64_t *slot,
                           const double *below, const int64_t *bounds, ptrdiff_t count, const int64_t *same, const int64_t *rows,
-                          const int64_t *offsets, const int64_t *back, const int64_t *back_offsets, const real *W, const real *const *qkv, const real *mixing,
-                          const real *gain, real *first, real *states, real *projected, real *attention, real *unit,
-                          real *factor, const real *grad, real *by_x, real *by_weights)
+                          const int64_t *offsets, const int64_t *back, const int64_t *back_offsets, const real *W, const real *const *qkv,
+                          const real *W_o, const real *W_out, const real *b_out, const real *gain, real *first, real *states,
+                          real *projected, real *attention, real *unit, real *factor, const real *mixing, const real *grad,
+                          real *by_x, real *by_weights, real *by_maps)
 {
     Plan p = {n, h, wide, heads, parts, steps, active, order, slot, below, bounds, count, same};
     Saved saved = {first, states, projected, attention, unit, factor};
     ptrdiff_t *owner = owners(&p, threads), encoders = 3 * heads, size = gradient_rows(&p) * wide;
-    real *panels = memory((encoders + 3) * h * padded(h)), *of_projection = panels + encoders * h * padded(h);
-    real *own = memory(threads * size);
+    real *panels = memory((encoders + 4) * h * padded(h)), *of_projection = panels + encoders * h * padded(h);
+    real *of_out = of_projection + 3 * h * padded(h), *own = memory(threads * size);
+    Maps maps = {W_o, NULL, W_out, b_out};
+    Gradients all = gradients_of(&p, by_weights, h);
     int failed = !owner || !panels || !own;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         Room r = room_of(&p, 1);
         failed = !owner || !panels || !own || incomplete(&r);
         if (own) memset(own + THREAD * size, 0, size * sizeof *own);
-        Gradients g = gradients_of(&p, own + THREAD * size);
+        Gradients g = gradients_of(&p, own + THREAD * size, wide);
 #pragma omp for schedule(static)
-        for (ptrdiff_t j = 0; j < encoders + 3; j++)
+        for (ptrdiff_t j = 0; j < encoders + 4; j++)
             if (panels && j < encoders) pack(panels + j * h * padded(h), W + j * h * h, h, h, h, 1);
-            else if (panels) pack(panels + j * h * padded(h), qkv[2 * (j - encoders)], h, h, h, 1);
+            else if (panels && j < encoders + 3) pack(panels + j * h * padded(h), qkv[2 * (j - encoders)], h, h, h, 1);
+            else if (panels) pack(of_out, W_out, h, h, 1, h);
         for (ptrdiff_t k = 0; k < count && !failed; k++)
             if (owner[k] % THREADS == THREAD && bounds[k] < bounds[k + 1]) {
                 Chunk c = chunk_of(&p, saved, k);
@@ -487,6 +550,9 @@ int grover_block_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
             }
 #pragma omp barrier
         if (own) reduce(gradient_rows(&p), h, by_weights, own, wide, size);
+#pragma omp barrier
+        mixing_backward(&p, maps, of_out, all.mixing, all.mixing_bias, panels, by_maps, by_maps + h * heads * h,
+                        by_maps + (heads + 1) * h * h, &r, failed);
         leave(&r);
     }
     free(owner), free(panels), free(own);

@@ -13,7 +13,7 @@ from molsam.models import grover_compiled as compiled
 from molsam.models.grover_encoders import Plan, encode, plain_encode
 from molsam.models.grover_graph import Neighbours
 from molsam.models.layers.activation import Elementwise, activation, elementwise
-from molsam.models.layers.head_attention import head_attention, plain_head_attention
+from molsam.models.layers.head_attention import head_attention, joint_map, plain_head_attention
 
 
 class Rows(NamedTuple):
@@ -94,11 +94,11 @@ class MTBlock(nn.Module):
         plan = Plan.of(depths, [role * self.heads + head for head in range(self.heads) for role in range(3)])
         fused = self._fused(x)
         by_result = elementwise(self.act) if fused else None
-        mixing = self.mixing()
+        maps = self.W_o.weight, self.W_o.bias, self.W_out.weight, self.W_out.bias
         if by_result is not None and neighbours.bounds is not None and compiled.fits(x, by_result):
             encoders = self.W_h, self.b_h
             norm = self.norm.eps, self.norm.weight, self.norm.bias
-            tensors = x, *encoders, *mixing, *projections
+            tensors = x, *encoders, *maps, *projections
             return compiled.block(neighbours, plan, by_result, self.heads, *norm, *tensors)
         states = self.encode(x, neighbours, plan, by_result).unflatten(0, (3, self.heads))
         if fused:
@@ -106,7 +106,7 @@ class MTBlock(nn.Module):
         else:
             dropout = self.dropout if self.training else 0.0
             attended = plain_head_attention(states, projections, self.heads, dropout)
-        return F.dropout(self.norm(F.linear(attended.flatten(1), *mixing)), self.dropout, self.training)
+        return F.dropout(self.norm(F.linear(attended.flatten(1), *joint_map(*maps))), self.dropout, self.training)
 
     def encode(self, x: Tensor, neighbours: Neighbours, plan: Plan, by_result: Elementwise | None) -> Tensor:
         """The final m_j of every encoder, [3 * heads, n, hidden]: those of q, head by head, then of k, of v."""
@@ -124,13 +124,6 @@ class MTBlock(nn.Module):
         else:
             m = self.act(m)
         return F.dropout(m, self.dropout, self.training)
-
-    def mixing(self) -> tuple[Tensor, Tensor | None]:
-        """W_o and W_out as one linear map of the flattened heads: nothing stands between them. [h, heads * h], [h]."""
-        hidden = self.W_out.weight.shape[0]
-        per_head = self.W_o.weight.view(hidden, self.heads, hidden)
-        W = (per_head @ self.W_out.weight).flatten(1)
-        return W, None if self.W_o.bias is None else self.W_o.bias + per_head.sum(1) @ self.W_out.bias
 
 
 class FeedForward(nn.Module):

@@ -21,7 +21,7 @@ from molsam.models.grover_encoders import Plan, plain_encode
 from molsam.models.grover_graph import Neighbours
 from molsam.models.layers.activation import Elementwise
 from molsam.models.layers.fused import replay
-from molsam.models.layers.head_attention import plain_head_attention
+from molsam.models.layers.head_attention import joint_map, plain_head_attention
 
 
 def fits(x: Tensor, act: Elementwise) -> bool:
@@ -32,8 +32,8 @@ def fits(x: Tensor, act: Elementwise) -> bool:
 def block(
     neighbours: Neighbours, plan: Plan, act: Elementwise, heads: int, eps: float, *tensors: Tensor | None
 ) -> Tensor:
-    """The norm's gain and bias [h], x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None, mixing [h, heads * h] and its
-    bias [h] or None (the linear map of the attended heads), W_q, b_q, W_k, b_k, W_v, b_v -> [n, h]."""
+    """The norm's gain and bias [h], x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None, the maps of each attended head,
+    W_out [h, h], and of all, W_o [h, heads * h], with biases [h] or None, W_q, b_q, W_k, b_k, W_v, b_v -> [n, h]."""
     out: Tensor = _Block.apply(neighbours, plan, act, heads, eps, *tensors)
     return out
 
@@ -52,45 +52,48 @@ class _Block(torch.autograd.Function):
         x: Tensor,
         W: Tensor,
         b: Tensor | None,
-        mixing: Tensor,
-        mixing_bias: Tensor | None,
+        W_o: Tensor,
+        b_o: Tensor | None,
+        W_out: Tensor,
+        b_out: Tensor | None,
         *qkv: Tensor,
     ) -> Tensor:
         (n, h), wide = x.shape, kernels.whole_vectors(x.shape[1])
-        x, W = x.contiguous(), W.contiguous()
+        x, W, W_o, W_out, *qkv = (one.contiguous() for one in (x, W, W_o, W_out, *qkv))  # type: ignore[assignment]
         bias = x.new_zeros(len(W), wide) if b is None else F.pad(b, (0, wide - h))
-        mixing, qkv = mixing.contiguous(), tuple(one.contiguous() for one in qkv)
-        shift = x.new_zeros(h) if mixing_bias is None else mixing_bias
+        maps = W_o, b_o, W_out, b_out
         lanes, common = _common(neighbours, plan, act, heads, x, wide)
         active = [step[0] for step in plan.steps]
         first, states = x.new_empty(n, wide), x.new_empty(sum(active[1:]) + len(W), n, wide)
         projected, attention = x.new_empty(3, h, heads, lanes), x.new_empty(heads, heads, heads, lanes)
         out, unit = x.new_empty(2, n, h)
-        saved = first, states, projected, attention, unit, x.new_empty(n)
-        given = x, W, bias, _addresses(qkv), mixing, shift, array("d", [eps]), gain, norm_bias
+        saved = first, states, projected, attention, unit, x.new_empty(n), torch.empty_like(W_o)
+        norm = array("d", [eps]), gain, norm_bias
+        given = x, W, bias, _addresses(qkv), *(0 if one is None else one for one in maps), *norm
         kernels.call("grover_block", x.dtype, *common, neighbours.rows, neighbours.offsets, *given, *saved, out)
         ctx.neighbours, ctx.plan, ctx.act, ctx.heads, ctx.eps, ctx.common = neighbours, plan, act, heads, eps, common
-        ctx.save_for_backward(gain, norm_bias, x, W, b, mixing, mixing_bias, *qkv, *saved)
+        ctx.save_for_backward(gain, norm_bias, x, W, b, *maps, *qkv, *saved)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gain, norm_bias, x, W, b, mixing, mixing_bias, *rest = ctx.saved_tensors
+        gain, norm_bias, x, W, b, W_o, b_o, W_out, b_out, *rest = ctx.saved_tensors
         qkv, saved = rest[:6], rest[6:]
         neighbours, heads = ctx.neighbours, ctx.heads
         if torch.is_grad_enabled():
             plain = partial(_plain, neighbours, ctx.plan, ctx.act, heads, ctx.eps)
-            inputs = gain, norm_bias, x, W, b, mixing, mixing_bias, *qkv
+            inputs = gain, norm_bias, x, W, b, W_o, b_o, W_out, b_out, *qkv
             return *(None,) * 5, *replay(plain, inputs, grads[0])
         h, J = x.shape[1], len(W)
         grad, by_x = grads[0].contiguous(), torch.empty_like(x)
         rows = (J * h, J, 3 * h, 3, h * heads, 1, 1, 1)
-        by_weights = x.new_empty(sum(rows), h)
+        by_weights, by_maps = (x.new_empty(count, h) for count in (sum(rows), (heads + 1) * h + 1))
         lists = neighbours.rows, neighbours.offsets, neighbours.back, neighbours.back_offsets
-        given = *lists, W, _addresses(qkv), mixing, gain, *saved, grad, by_x, by_weights
-        kernels.call("grover_block_backward", x.dtype, *ctx.common, *given)
-        by_W, by_bias, by_projection, by_projection_bias, by_mixing, *by_rows = by_weights.split(rows)
-        by_gain, by_norm_bias, by_mixing_bias = (row[0] for row in by_rows)
+        given = *lists, W, _addresses(qkv), W_o, W_out, 0 if b_out is None else b_out, gain, *saved, grad
+        kernels.call("grover_block_backward", x.dtype, *ctx.common, *given, by_x, by_weights, by_maps)
+        by_W, by_bias, by_projection, by_projection_bias, _, *by_rows = by_weights.split(rows)
+        by_W_o, by_W_out, by_b_out = by_maps.split((heads * h, h, 1))
+        by_gain, by_norm_bias, by_b_o = (row[0] for row in by_rows)
         pairs = zip(by_projection.view(3, h, h), by_projection_bias, strict=True)
         return (
             *(None,) * 5,
@@ -99,8 +102,10 @@ class _Block(torch.autograd.Function):
             by_x,
             by_W.view(W.shape),
             None if b is None else by_bias,
-            by_mixing.t(),
-            None if mixing_bias is None else by_mixing_bias,
+            by_W_o.view(W_o.shape),
+            None if b_o is None else by_b_o,
+            by_W_out,
+            None if b_out is None else by_b_out[0],
             *[by for pair in pairs for by in pair],
         )
 
@@ -286,10 +291,13 @@ def _plain(
     x: Tensor,
     W: Tensor,
     b: Tensor | None,
-    mixing: Tensor,
-    mixing_bias: Tensor | None,
+    W_o: Tensor,
+    b_o: Tensor | None,
+    W_out: Tensor,
+    b_out: Tensor | None,
     *qkv: Tensor,
 ) -> Tensor:
     states = plain_encode(x, W, b, neighbours, plan, lambda m, _: act.plain(m)).unflatten(0, (3, heads))
-    mixed = F.linear(plain_head_attention(states, list(qkv), heads).flatten(1), mixing, mixing_bias)
+    attended = plain_head_attention(states, list(qkv), heads).flatten(1)
+    mixed = F.linear(attended, *joint_map(W_o, b_o, W_out, b_out))
     return F.layer_norm(mixed, gain.shape, gain, norm_bias, eps)

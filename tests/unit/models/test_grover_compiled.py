@@ -27,9 +27,10 @@ LARGE = ["C" * 120, "CCO", "C", "CC(C)(C)C" * 12, "C1CC1" * 40, "C" * 300, "CN(C
 
 def block_inputs(n: int, h: int, heads: int, biased: bool) -> list[Tensor]:
     torch.manual_seed(0)
-    biases = [randn(3 * heads, h), randn(h)] if biased else []
+    biases = [randn(3 * heads, h), randn(h), randn(h)] if biased else []
     qkv = [p for _ in range(3) for p in (randn(h, h), randn(h))]
-    return [randn(h), randn(h), randn(n, h), randn(3 * heads, h, h), randn(h, heads * h), *qkv, *biases]
+    maps = randn(h, heads * h), randn(h, h)
+    return [randn(h), randn(h), randn(n, h), randn(3 * heads, h, h), *maps, *qkv, *biases]
 
 
 def check_block(
@@ -47,16 +48,16 @@ def check_block(
     inputs = [x.detach().mul(0.3).requires_grad_() for x in block_inputs(int(kind.max()) + 1, h, heads, biased)]
     assert compiled.fits(inputs[0], by_result)
 
-    def fused(gain: Tensor, bias: Tensor, x: Tensor, W: Tensor, mixing: Tensor, *rest: Tensor) -> Tensor:
-        qkv, (b, shift) = rest[:6], rest[6:] or (None, None)
-        tensors = gain, bias, x[kind], W, b, mixing, shift, *qkv
+    def fused(gain: Tensor, bias: Tensor, x: Tensor, W: Tensor, W_o: Tensor, W_out: Tensor, *rest: Tensor) -> Tensor:
+        qkv, (b, b_o, b_out) = rest[:6], rest[6:] or (None, None, None)
+        tensors = gain, bias, x[kind], W, b, W_o, b_o, W_out, b_out, *qkv
         return compiled.block(neighbours, plan, by_result, heads, EPS, *tensors)
 
-    def plain(gain: Tensor, bias: Tensor, x: Tensor, W: Tensor, mixing: Tensor, *rest: Tensor) -> Tensor:
-        qkv, (b, shift) = rest[:6], rest[6:] or (None, None)
+    def plain(gain: Tensor, bias: Tensor, x: Tensor, W: Tensor, W_o: Tensor, W_out: Tensor, *rest: Tensor) -> Tensor:
+        qkv, (b, b_o, b_out) = rest[:6], rest[6:] or (None, None, None)
         states = plain_encode(x[kind], W, b, neighbours, plan, lambda m, _: act(m)).unflatten(0, (3, heads))
-        mixed = F.linear(plain_head_attention(states, list(qkv), heads).flatten(1), mixing, shift)
-        return F.layer_norm(mixed, (h,), gain, bias, EPS)
+        mapped = F.linear(plain_head_attention(states, list(qkv), heads), W_out, b_out)
+        return F.layer_norm(F.linear(mapped.flatten(1), W_o, b_o), (h,), gain, bias, EPS)
 
     assert_same(fused, plain, inputs)
 
@@ -85,26 +86,27 @@ def test_a_block_of_many_rows(bonds: bool) -> None:
 def test_a_block_without_messages() -> None:
     atoms, act = Neighbourhood.of(batch_of(["CCO"]), False, (1, 1)).atoms, elementwise(nn.ReLU())
     assert act is not None
-    gain, bias, x, W, mixing, *qkv = block_inputs(3, 4, 2, False)
+    gain, bias, x, W, W_o, W_out, *qkv = block_inputs(3, 4, 2, False)
     plan = Plan.of([1] * 6, list(range(6)))
     states = x.expand(3, 2, 3, 4)
-    expected = F.layer_norm(F.linear(plain_head_attention(states, qkv, 2).flatten(1), mixing), (4,), gain, bias, EPS)
-    found = compiled.block(atoms, plan, act, 2, EPS, gain, bias, x, W, None, mixing, None, *qkv)
+    mapped = F.linear(plain_head_attention(states, qkv, 2), W_out)
+    expected = F.layer_norm(F.linear(mapped.flatten(1), W_o), (4,), gain, bias, EPS)
+    found = compiled.block(atoms, plan, act, 2, EPS, gain, bias, x, W, None, W_o, None, W_out, None, *qkv)
     torch.testing.assert_close(found, expected)
     weight = torch.randn(3, 4, dtype=torch.float64)
     ours, theirs = ((out * weight).sum() for out in (found, expected))
     torch.testing.assert_close(
-        torch.autograd.grad(ours, [gain, bias, x, mixing, *qkv]),
-        torch.autograd.grad(theirs, [gain, bias, x, mixing, *qkv]),
+        torch.autograd.grad(ours, [gain, bias, x, W_o, W_out, *qkv]),
+        torch.autograd.grad(theirs, [gain, bias, x, W_o, W_out, *qkv]),
     )
 
 
 def test_a_block_without_rows() -> None:
     bonds, act = Neighbourhood.of(batch_of(["C", "[Na+]"]), False, (1, 1)).bonds, elementwise(nn.ReLU())
     assert act is not None
-    gain, bias, x, W, mixing, *qkv = block_inputs(0, 4, 2, False)
+    gain, bias, x, W, W_o, W_out, *qkv = block_inputs(0, 4, 2, False)
     plan = Plan.of([2] * 6, list(range(6)))
-    out = compiled.block(bonds, plan, act, 2, EPS, gain, bias, x, W, None, mixing, None, *qkv)
+    out = compiled.block(bonds, plan, act, 2, EPS, gain, bias, x, W, None, W_o, None, W_out, None, *qkv)
     out.sum().backward()
     assert out.shape == (0, 4)
     assert not W.grad.any()  # type: ignore[union-attr]

@@ -96,3 +96,11 @@ def plain_head_attention(states: Tensor, weights: list[Tensor], parts: int, drop
 
 def _replay(parts: int, states: Tensor, weights: list[Tensor], grad: Tensor) -> tuple[Tensor | None, ...]:
     return replay(lambda s, *w: plain_head_attention(s, list(w), parts), [states, *weights], grad)
+
+
+def joint_map(W_o: Tensor, b_o: Tensor | None, W_out: Tensor, b_out: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """W_out [h, h] of each head and W_o [h, heads * h] of all as one linear map of the flattened heads, because nothing stands
+    between them: [h, heads * h] and its bias [h], if they have biases."""
+    per_head = W_o.unflatten(1, (-1, len(W_out)))
+    bias = None if b_o is None or b_out is None else b_o + per_head.sum(1) @ b_out
+    return (per_head @ W_out).flatten(1), bias
