@@ -162,8 +162,9 @@ class Grover(MoleculeModel):
         for block, of_block in zip(self.edge_blocks, edge_depths, strict=True):
             bonds = block(bonds, between_bonds, of_block)
             between_bonds = between_bonds.after(_steps([of_block]))
-        n = batch.n_atoms
-        return self.from_atoms(nodes, atoms, graph.around)[:n], self.from_bonds(nodes, bonds, graph.entering)[:n]
+        of_atoms = self.from_atoms(nodes, atoms, graph.around)
+        of_bonds = self.from_bonds(nodes, bonds, graph.entering)
+        return (of_atoms[: batch.n_atoms], of_bonds[: batch.n_atoms]) if padding else (of_atoms, of_bonds)
 
     def draw_depths(self) -> Tensor:
         """int64 [2 * blocks * heads * 3]: node blocks, then edge blocks; block by block, head by head, q, k, v.

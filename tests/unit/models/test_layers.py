@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from molsam import kernels
 from molsam.errors import ConfigError
 from molsam.models.layers.activation import activation
 from molsam.models.layers.mish import Mish
@@ -128,13 +129,24 @@ def test_reductions_over_molecules(seed: int, sizes: list[int]) -> None:
     ):
         expected = torch.stack([one(p) if len(p) else zero for p in parts])
         torch.testing.assert_close(function(x, offsets), expected)
+        with kernels.torch_only():
+            torch.testing.assert_close(function(x, offsets), expected)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("function", [segment_sum, segment_mean, segment_max])
 def test_reductions_have_two_derivatives(function) -> None:
     torch.manual_seed(0)
     offsets, x = torch.tensor([0, 3, 3, 5]), _random(5, 2)
     check_derivatives(lambda x: function(x, offsets), (x,))
+
+
+@pytest.mark.usefixtures("each_way")
+def test_equal_maxima_share_the_gradient() -> None:
+    x = torch.tensor([[1.0, 5.0], [2.0, 5.0], [2.0, 4.0], [7.0, 5.0]], requires_grad=True)
+    segment_max(x, torch.tensor([0, 3, 4])).backward(torch.tensor([[6.0, 8.0], [1.0, 2.0]]))
+    assert x.grad is not None
+    assert x.grad.tolist() == [[0.0, 4.0], [3.0, 4.0], [3.0, 0.0], [1.0, 2.0]]
 
 
 def test_padding_puts_zero_rows_after_each_molecule() -> None:
