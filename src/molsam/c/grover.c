@@ -549,7 +549,7 @@ int grover_block_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
                 encode_backward(&p, &c, (Lists){rows, offsets}, (Lists){back, back_offsets}, panels, g, by_x + c.begin * h, &r);
             }
 #pragma omp barrier
-        if (own) reduce(gradient_rows(&p), h, by_weights, own, wide, size);
+        if (own) reduce(gradient_rows(&p), h, by_weights, h, own, wide, size);
 #pragma omp barrier
         mixing_backward(&p, maps, of_out, all.mixing, all.mixing_bias, panels, by_maps, by_maps + h * heads * h,
                         by_maps + (heads + 1) * h * h, &r, failed);

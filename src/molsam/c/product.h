@@ -157,13 +157,13 @@ static APART real total(ptrdiff_t n, const real *restrict x)
     return sum;
 }
 
-/* rows [rows, columns] = the sum over the threads' own [rows, stride], which lie `size` numbers apart; of the calling
-   thread's share of the rows */
-static APART void
-reduce(ptrdiff_t rows, ptrdiff_t columns, real *restrict out, const real *restrict own, ptrdiff_t stride, ptrdiff_t size)
+/* out [rows, columns], its rows `apart` apart = the sum over the threads' own [rows, stride], which lie `size` numbers apart;
+   of the calling thread's share of the rows */
+static APART void reduce(ptrdiff_t rows, ptrdiff_t columns, real *restrict out, ptrdiff_t apart, const real *restrict own,
+                         ptrdiff_t stride, ptrdiff_t size)
 {
     for (ptrdiff_t i = THREAD; i < rows; i += THREADS) {
-        memcpy(out + i * columns, own + i * stride, columns * sizeof *out);
-        for (ptrdiff_t k = 1; k < THREADS; k++) add(columns, out + i * columns, own + k * size + i * stride);
+        memcpy(out + i * apart, own + i * stride, columns * sizeof *out);
+        for (ptrdiff_t k = 1; k < THREADS; k++) add(columns, out + i * apart, own + k * size + i * stride);
     }
 }

@@ -159,7 +159,7 @@ int residual_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *g
             else mine[d] += scale_row(d, size[i], *eps, *gain, kept + i * d, grad + i * d, by_z + i * d);
             through_mish(d, by_z + i * d, slope + i * d, mine);
         }
-        reduce(3, d, sums, own, d, 3 * d);
+        reduce(3, d, sums, d, own, d, 3 * d);
     }
     return 0;
 }

@@ -131,43 +131,40 @@ class _Input(torch.autograd.Function):
         *tables: Tensor,
     ) -> Tensor:
         assert act.below is not None
-        n, h = len(kinds[0]), len(W)
-        parts = W.split([table.shape[1] for table in tables], dim=1)
-        biases = [b, *[None] * (len(tables) - 1)]
-        mapped = [F.linear(*each) for each in zip(tables, parts, biases, strict=True)]
-        (unit, out), factor = W.new_empty(2, n, h), W.new_empty(n)
-        given = *_pairs(kinds, mapped), array("d", [act.below])
-        kernels.call("input_layer", W.dtype, n, h, *given, array("d", [eps]), gain, shift, unit, factor, out)
-        ctx.kinds, ctx.act, ctx.eps, ctx.tables = kinds, act, eps, len(tables)
-        ctx.save_for_backward(gain, shift, W, b, *tables, *mapped, unit, factor)
+        W, *tables = (one.contiguous() for one in (W, *tables))  # type: ignore[assignment]
+        n, h, wide = kinds[0].shape[0], W.shape[0], kernels.whole_vectors(W.shape[0])
+        mapped = W.new_empty(sum(table.shape[0] for table in tables), wide)
+        (unit, out), factor = W.new_empty(2, n, h).unbind(), W.new_empty(n)
+        common = n, h, wide, *_pairs(kinds, tables), W, array("d", [act.below])
+        norm = array("d", [eps]), gain, shift
+        kernels.call("input_layer", W.dtype, *common, 0 if b is None else b, *norm, mapped, unit, factor, out)
+        ctx.kinds, ctx.act, ctx.eps, ctx.common = kinds, act, eps, common
+        ctx.save_for_backward(gain, shift, W, b, *tables, mapped, unit, factor)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, unit, factor = ctx.saved_tensors
-        inputs, mapped = inputs[: -ctx.tables], inputs[-ctx.tables :]
+        *inputs, mapped, unit, factor = ctx.saved_tensors
         if torch.is_grad_enabled():
             plain = partial(_plain_input, ctx.kinds, ctx.act, ctx.eps)
             return None, None, None, *replay(plain, inputs, grads[0])
         gain, _, W, b, *tables = inputs
-        sizes = [len(table) for table in tables]
-        by = gain.new_empty(sum(sizes) + 2, len(gain))
-        given = *_pairs(ctx.kinds, mapped), array("d", [ctx.act.below]), sizes[0], sum(sizes[1:])
-        kernels.call(
-            "input_layer_backward", W.dtype, *unit.shape, *given, gain, unit, factor, grads[0].contiguous(), by
-        )
-        *by_mapped, by_norm = by.split([*sizes, 2])
-        by_W = torch.cat([torch.mm(each.t(), table) for each, table in zip(by_mapped, tables, strict=True)], dim=1)
-        parts = W.split([table.shape[1] for table in tables], dim=1)
-        needed = zip(by_mapped, parts, ctx.needs_input_grad[-len(tables) :], strict=True)
-        by_tables = [torch.mm(each, part) if wanted else None for each, part, wanted in needed]
-        return None, None, None, *by_norm, by_W, None if b is None else by_mapped[0].sum(0), *by_tables
+        by, by_W = gain.new_empty(mapped.shape[0] + 2, gain.shape[0]), torch.empty_like(W)
+        by_b = None if b is None else torch.empty_like(b)
+        given = gain, mapped, unit, factor, grads[0].contiguous(), by, by_W, 0 if by_b is None else by_b
+        kernels.call("input_layer_backward", W.dtype, *ctx.common, *given)
+        by_tables: list[Tensor | None] = [None] * len(tables)
+        if any(ctx.needs_input_grad[-len(tables) :]):
+            parts = W.split([table.shape[1] for table in tables], dim=1)
+            rows = by[:-2].split([table.shape[0] for table in tables])
+            by_tables = [torch.mm(*each) for each in zip(rows, parts, strict=True)]
+        return None, None, None, by[-2], by[-1], by_W, by_b, *by_tables
 
 
-def _pairs(kinds: Sequence[Tensor], mapped: Sequence[Tensor]) -> list[Tensor | int]:
-    """a, A, b, B of c/input.c."""
-    given = [each for pair in zip(kinds, mapped, strict=True) for each in pair]
-    return [*given, *[0] * (4 - len(given))]
+def _pairs(kinds: Sequence[Tensor], tables: Sequence[Tensor]) -> list[Tensor | int]:
+    """a, kinds, f, A, b, others, g, B of c/input.c."""
+    given = [each for kind, table in zip(kinds, tables, strict=True) for each in (kind, *table.shape, table)]
+    return [*given, *[0] * (8 - len(given))]
 
 
 def _plain_input(
@@ -209,16 +206,14 @@ class _FeedForward(torch.autograd.Function):
         shift: Tensor,
     ) -> Tensor:
         assert act.below is not None
-        (n, h), hidden, states = (len(kind), states.shape[1]), len(W_1), states.contiguous()
-        W_1, W_2 = W_1.contiguous(), W_2.contiguous()
-        by_table, by_x = W_1.split([table.shape[1], h], dim=1)
-        result, (x, unit, out) = states.new_empty(n, kernels.whole_vectors(hidden)), states.new_empty(3, n, h)
-        factor = states.new_empty(n)
-        common = n, h, kernels.whole_vectors(h), hidden, result.shape[1], kind, array("d", [act.below])
-        weights = F.linear(table, by_table, b_1), by_x.data_ptr(), by_x.stride(0), W_2, b_2
+        states, table, W_1, W_2 = (one.contiguous() for one in (states, table, W_1, W_2))
+        (n, h), hidden, broad = (kind.shape[0], states.shape[1]), W_1.shape[0], kernels.whole_vectors(W_1.shape[0])
+        result, mapped = states.new_empty(n, broad), states.new_empty(table.shape[0], broad)
+        (x, unit, out), factor = states.new_empty(3, n, h).unbind(), states.new_empty(n)
+        common = n, h, kernels.whole_vectors(h), hidden, broad, kind, array("d", [act.below]), *table.shape
         norm = array("d", [eps]), gain, shift
-        given = neighbours.rows, neighbours.offsets, states, *weights, *norm
-        kernels.call("feed_forward", states.dtype, *common, *given, x, result, unit, factor, out)
+        given = table, W_1, W_2, neighbours.rows, neighbours.offsets, states, b_1, b_2, *norm
+        kernels.call("feed_forward", states.dtype, *common, *given, mapped, x, result, unit, factor, out)
         ctx.kind, ctx.neighbours, ctx.act, ctx.eps, ctx.common = kind, neighbours, act, eps, common
         ctx.save_for_backward(table, states, W_1, b_1, W_2, b_2, gain, shift, x, result, unit, factor)
         return out
@@ -229,18 +224,16 @@ class _FeedForward(torch.autograd.Function):
         if torch.is_grad_enabled():
             plain = partial(_plain_feed_forward, ctx.kind, neighbours, ctx.act, ctx.eps)
             return *(None,) * 4, *replay(plain, inputs, grads[0])
-        table, states, W_1, _, W_2, _, gain, _ = inputs
-        (f, h), hidden = (table.shape[1], states.shape[1]), len(W_1)
-        by_rows, by_mapped, by_first = (W_1.new_empty(size) for size in ((3, h), (len(table), hidden), (hidden, h)))
-        by_states, by_W_2 = torch.empty_like(states), torch.empty_like(W_2)
-        weights = len(table), W_1[:, f:].data_ptr(), W_1.stride(0), W_2, gain
-        given = len(states), neighbours.back, neighbours.back_offsets, *weights, *saved, grads[0].contiguous()
-        found = by_states, by_mapped, by_first, by_W_2, by_rows
+        table, states, W_1, b_1, W_2, _, gain, _ = inputs
+        by_states, by_W_1, by_b_1, by_W_2 = (torch.empty_like(one) for one in (states, W_1, b_1, W_2))
+        by_mapped, by_rows = W_1.new_empty(table.shape[0], W_1.shape[0]), gain.new_empty(3, gain.shape[0])
+        lists = states.shape[0], neighbours.back, neighbours.back_offsets
+        given = table, W_1, W_2, *lists, gain, *saved, grads[0].contiguous()
+        found = by_states, by_mapped, by_W_1, by_b_1, by_W_2, by_rows
         kernels.call("feed_forward_backward", W_1.dtype, *ctx.common, *given, *found)
-        by_gain, by_shift, by_b_2 = by_rows
-        by_table = torch.mm(by_mapped, W_1[:, :f]) if ctx.needs_input_grad[4] else None
-        by_W_1 = torch.cat([torch.mm(by_mapped.t(), table), by_first], dim=1)
-        return *(None,) * 4, by_table, by_states, by_W_1, by_mapped.sum(0), by_W_2, by_b_2, by_gain, by_shift
+        by_gain, by_shift, by_b_2 = by_rows.unbind()
+        by_table = torch.mm(by_mapped, W_1[:, : table.shape[1]]) if ctx.needs_input_grad[4] else None
+        return *(None,) * 4, by_table, by_states, by_W_1, by_b_1, by_W_2, by_b_2, by_gain, by_shift
 
 
 def _plain_feed_forward(
