@@ -24,10 +24,9 @@ int entering_bonds(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t bonds, const int64_
 }
 
 /* Of each bond b those that enter its source, but for its reverse, which is b ^ 1: before and its offsets. */
-int following_bonds(ptrdiff_t threads, ptrdiff_t bonds, const int64_t *src, const int64_t *rows, const int64_t *offsets,
-                    int64_t *before, int64_t *before_offsets)
+static void following_bonds(ptrdiff_t bonds, const int64_t *src, const int64_t *rows, const int64_t *offsets, int64_t *before,
+                            int64_t *before_offsets)
 {
-    (void)threads;
     ptrdiff_t at = 0;
     for (ptrdiff_t b = 0; b < bonds; b++) {
         before_offsets[b] = at;
@@ -35,7 +34,6 @@ int following_bonds(ptrdiff_t threads, ptrdiff_t bonds, const int64_t *src, cons
             if (rows[k] != (b ^ 1)) before[at++] = rows[k];
     }
     before_offsets[bonds] = at;
-    return 0;
 }
 
 /* lists of `targets` rows of numbers below n -> of each number the targets in whose lists it is, as often */
@@ -147,9 +145,9 @@ static ptrdiff_t tell_apart(Partition *p, const int64_t *a, const int64_t *b, pt
    class, because their states are equal. Lists of n rows, chunks' bounds, features a [n] below `kinds` and b [n] (or 0)
    -> class [n]; chosen [n], a row of each class; class_bounds, where a chunk's classes begin; the lists of the chosen
    rows, of classes; and same [steps, n], of each class the first that is equal to it after so many steps. */
-int classes(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t chunks, const int64_t *bounds, const int64_t *rows,
-            const int64_t *offsets, const int64_t *a, const int64_t *b, ptrdiff_t kinds, ptrdiff_t steps, int64_t *class,
-            int64_t *chosen, int64_t *class_bounds, int64_t *class_rows, int64_t *class_offsets, int64_t *same)
+static int classes(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t chunks, const int64_t *bounds, const int64_t *rows,
+                   const int64_t *offsets, const int64_t *a, const int64_t *b, ptrdiff_t kinds, ptrdiff_t steps, int64_t *class,
+                   int64_t *chosen, int64_t *class_bounds, int64_t *class_rows, int64_t *class_offsets, int64_t *same)
 {
     int64_t *history = malloc((steps + 1) * (n + 1) * sizeof *history), *seen = history + steps * n;
     int failed = !history;
@@ -181,6 +179,83 @@ int classes(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t chunks, const int64_t *bou
         class_bounds[k + 1] += base;
     }
     free(history);
+    return failed;
+}
+
+/* The next piece of a result of many: `count` numbers, if `from` is not NULL copied from there. */
+typedef struct {
+    int64_t *next, *length;
+} Pieces;
+
+static int64_t *piece(Pieces *p, const int64_t *from, ptrdiff_t count)
+{
+    int64_t *made = p->next;
+    if (from) memcpy(made, from, count * sizeof *made);
+    *p->length++ = count;
+    p->next += count;
+    return made;
+}
+
+/* rows, offsets, back and back_offsets of the lists of `targets` rows of numbers below n; `entries` in all of them */
+static int lists_of(Pieces *p, ptrdiff_t targets, ptrdiff_t n, ptrdiff_t entries, const int64_t *rows, const int64_t *offsets)
+{
+    int64_t *own = piece(p, rows, entries), *own_offsets = piece(p, offsets, targets + 1), *back = piece(p, NULL, entries);
+    return transposed_lists(1, targets, n, own, own_offsets, back, piece(p, NULL, n + 1));
+}
+
+/* The lists over classes of n rows (see classes), bounds of chunks, same [steps, classes] and a row of each class -> how many
+   classes there are, or -1; class [n] of each row. */
+static ptrdiff_t lists_of_classes(Pieces *p, ptrdiff_t threads, ptrdiff_t molecules, const int64_t *sizes, ptrdiff_t n,
+                                  const int64_t *rows, const int64_t *offsets, const int64_t *a, const int64_t *b,
+                                  ptrdiff_t steps, int64_t *class)
+{
+    ptrdiff_t kinds = 1, entries = offsets[n], count = -1;
+    for (ptrdiff_t i = 0; i < n; i++) kinds = a[i] < kinds ? kinds : a[i] + 1;
+    int64_t found, *room = malloc((2 * (molecules + 1) + n + entries + n + 1 + steps * n) * sizeof *room);
+    if (!room) return -1;
+    int64_t *bounds = room, *own_bounds = bounds + molecules + 1, *chosen = own_bounds + molecules + 1;
+    int64_t *own_rows = chosen + n, *own_offsets = own_rows + entries, *same = own_offsets + n + 1;
+    chunks(threads, molecules, sizes, bounds, &found);
+    if (!classes(threads, n, found, bounds, rows, offsets, a, b, kinds, steps, class, chosen, own_bounds, own_rows, own_offsets,
+                 same)) {
+        count = own_bounds[found];
+        if (lists_of(p, count, count, own_offsets[count], own_rows, own_offsets)) count = -1;
+        piece(p, own_bounds, found + 1);
+        int64_t *of_steps = piece(p, NULL, steps * (count < 0 ? 0 : count));
+        for (ptrdiff_t t = 0; t < steps && count > 0; t++) memcpy(of_steps + t * count, same + t * n, count * sizeof *same);
+        piece(p, chosen, count < 0 ? 0 : count);
+    }
+    free(room);
+    return count;
+}
+
+/* All that GROVER sums over (models/grover_graph.py), from the bonds that enter each of n atoms and their offsets, of which
+   `pairs` follow one another; sizes and counts [molecules] of atoms and bonds; their types -> pieces of out, one after the
+   other, and how long each is, lengths [22]: rows, offsets, back, back_offsets, bounds, same and chosen of classes of atoms,
+   the same of bonds; rows, offsets, back and back_offsets of the classes of each atom's neighbours and of the bonds that enter
+   it. */
+int neighbourhood(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t bonds, ptrdiff_t pairs, ptrdiff_t molecules, const int64_t *sizes,
+                  const int64_t *counts, const int64_t *src, const int64_t *entering, const int64_t *offsets,
+                  const int64_t *atom_type, const int64_t *bond_type, ptrdiff_t atom_steps, ptrdiff_t bond_steps,
+                  int64_t *out, int64_t *lengths)
+{
+    int64_t *room = malloc((n + 5 * bonds + pairs + 1) * sizeof *room);
+    if (!room) return 1;
+    int64_t *of_atom = room, *of_bond = of_atom + n, *neighbour = of_bond + bonds, *source = neighbour + bonds;
+    int64_t *rows = source + bonds, *before_offsets = rows + bonds, *before = before_offsets + bonds + 1;
+    Pieces p = {out, lengths};
+    for (ptrdiff_t k = 0; k < bonds; k++) neighbour[k] = src[entering[k]], source[k] = atom_type[src[k]];
+    following_bonds(bonds, src, entering, offsets, before, before_offsets);
+    ptrdiff_t atoms = lists_of_classes(&p, threads, molecules, sizes, n, neighbour, offsets, atom_type, NULL, atom_steps,
+                                       of_atom);
+    ptrdiff_t others = atoms < 0 ? -1 : lists_of_classes(&p, threads, molecules, counts, bonds, before, before_offsets, source,
+                                                         bond_type, bond_steps, of_bond);
+    int failed = others < 0;
+    for (ptrdiff_t k = 0; k < bonds && !failed; k++) rows[k] = of_atom[neighbour[k]];
+    failed = failed || lists_of(&p, n, atoms, bonds, rows, offsets);
+    for (ptrdiff_t k = 0; k < bonds && !failed; k++) rows[k] = of_bond[entering[k]];
+    failed = failed || lists_of(&p, n, others, bonds, rows, offsets);
+    free(room);
     return failed;
 }
 

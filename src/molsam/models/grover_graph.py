@@ -7,6 +7,7 @@ messages are passed, are equal: the colours of Weisfeiler and Leman. They are co
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ class Neighbours(NamedTuple):
     offsets: Tensor
     back: Tensor
     back_offsets: Tensor
-    missing: Tensor | None
+    missing: Tensor | None = None
     """int64 [targets], how often the padding row (the last of x) is added; None without padding"""
     bounds: Tensor | None = None
     """int64 [chunks + 1], where each chunk of rows begins that sums over its own rows only; for C"""
@@ -126,59 +127,30 @@ class Neighbourhood(NamedTuple):
         """The same in C (c/line_graph.c), in classes."""
         if batch.self_loops:
             raise ValueError("reverse bonds are undefined in a graph with self loops")
-        src, dst, n = batch.src.contiguous(), batch.dst.contiguous(), batch.n_atoms
+        src, n, e, molecules = batch.src.contiguous(), batch.n_atoms, batch.src.shape[0], len(batch)
         found, offsets, entering = src.new_empty(1), src.new_empty(n + 1), torch.empty_like(src)
-        _call("entering_bonds", n, len(src), src, dst, entering, offsets, found)
-        neighbour = src.index_select(0, entering)
-        before, before_offsets = src.new_empty(int(found)), src.new_empty(len(src) + 1)
-        _call("following_bonds", len(src), src, entering, offsets, before, before_offsets)
-        atoms, atom_class, atom_rows = _classes(batch.sizes, neighbour, offsets, batch.node_type, None, atom_steps)
-        source_type = batch.node_type.index_select(0, src)
-        bonds, bond_class, bond_rows = _classes(
-            batch.bonds, before, before_offsets, source_type, batch.edge_type, bond_steps
-        )
-        around = _lists(len(atom_rows), atom_class.index_select(0, neighbour), offsets)
+        kernels.call("entering_bonds", torch.float32, n, e, src, batch.dst.contiguous(), entering, offsets, found)
+        pairs, atom_steps, bond_steps = int(found), max(atom_steps, 1), max(bond_steps, 1)
+        most = (10 + bond_steps) * e + (6 + atom_steps) * n + 2 * (pairs + molecules) + 10
+        out, lengths = src.new_empty(most), src.new_empty(22)
+        features = (one.contiguous() for one in (batch.node_type, batch.edge_type))
+        given = batch.sizes.contiguous(), batch.bonds.contiguous(), src, entering, offsets, *features
+        sizes = n, e, pairs, molecules
+        kernels.call("neighbourhood", torch.float32, *sizes, *given, atom_steps, bond_steps, out, lengths)
+        parts = [out[a:b] for a, b in pairwise(accumulate(lengths.tolist(), initial=0))]
+
+        def of_classes(lists: list[Tensor], bounds: Tensor, same: Tensor, rows: Tensor) -> Neighbours:
+            same = same.view(-1, rows.shape[0]) if rows.shape[0] else same[None]
+            return Neighbours(*lists, bounds=bounds, same=same)
+
         return cls(
-            atoms,
-            bonds,
-            around,
-            _lists(len(bond_rows), bond_class.index_select(0, entering), offsets),
-            atom_rows,
-            bond_rows,
+            of_classes(parts[:4], *parts[4:7]),
+            of_classes(parts[7:11], *parts[11:14]),
+            Neighbours(*parts[14:18]),
+            Neighbours(*parts[18:]),
+            parts[6],
+            parts[13],
         )
-
-
-def _classes(
-    sizes: Tensor, rows: Tensor, offsets: Tensor, kind: Tensor, other: Tensor | None, steps: int
-) -> tuple[Neighbours, Tensor, Tensor]:
-    """Sums over classes, the class of each row, and a row of each class; sizes: rows of each molecule."""
-    n = len(kind)
-    bounds, found = sizes.new_empty(len(sizes) + 1), sizes.new_empty(1)
-    _call("chunks", len(sizes), sizes.contiguous(), bounds, found)
-    chunks = int(found)
-    of, chosen, own_bounds, own_rows, own_offsets = (
-        torch.empty_like(like) for like in (kind, kind, bounds, rows, offsets)
-    )
-    kinds = int(kind.max()) + 1 if n else 1
-    features = kind.contiguous(), 0 if other is None else other.contiguous(), kinds, max(steps, 1)
-    same = kind.new_empty(max(steps, 1), n)
-    _call("classes", n, chunks, bounds, rows, offsets, *features, of, chosen, own_bounds, own_rows, own_offsets, same)
-    own_bounds = own_bounds[: chunks + 1]
-    count = int(own_bounds[-1])
-    sums = _lists(count, own_rows, own_offsets[: count + 1])
-    return sums._replace(bounds=own_bounds, same=same[:, :count].contiguous()), of, chosen[:count]
-
-
-def _lists(n: int, rows: Tensor, offsets: Tensor) -> Neighbours:
-    """The sums over lists of numbers below n, of which `rows` may hold more than `offsets` says."""
-    rows = rows[: int(offsets[-1])]
-    back, back_offsets = torch.empty_like(rows), offsets.new_empty(n + 1)
-    _call("transposed_lists", len(offsets) - 1, n, rows, offsets, back, back_offsets)
-    return Neighbours(rows, offsets, back, back_offsets, None)
-
-
-def _call(name: str, *arguments: Tensor | int) -> None:
-    kernels.call(name, torch.float32, *arguments)
 
 
 def _others(entering: Tensor, offsets: Tensor, at: Tensor, *, but: Tensor) -> tuple[Tensor, Tensor]:

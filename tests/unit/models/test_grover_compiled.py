@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from molsam import kernels
 from molsam.models import grover_compiled as compiled
 from molsam.models.grover_encoders import Plan, plain_encode
-from molsam.models.grover_graph import Neighbourhood, Neighbours, _lists
+from molsam.models.grover_graph import Neighbourhood, Neighbours
 from molsam.models.layers.activation import elementwise
 from molsam.models.layers.head_attention import plain_head_attention
 from tests.unit.models.test_grover import batch_of, build
@@ -23,6 +23,13 @@ EPS = 0.01
 SMALL = ["CC(=O)OC", "C", "C1CC1N"]
 LARGE = ["C" * 120, "CCO", "C", "CC(C)(C)C" * 12, "C1CC1" * 40, "C" * 300, "CN(C)C", "C" * 64, "[Na+].[Cl-]"]
 """beyond the rows that C takes at a time, of which a thread has several chunks"""
+
+
+def lists_of(n: int, rows: Tensor, offsets: Tensor) -> Neighbours:
+    """The sums over lists of numbers below n."""
+    back, back_offsets = torch.empty_like(rows), offsets.new_empty(n + 1)
+    kernels.call("transposed_lists", torch.float32, len(offsets) - 1, n, rows, offsets, back, back_offsets)
+    return Neighbours(rows, offsets, back, back_offsets)
 
 
 def block_inputs(n: int, h: int, heads: int, biased: bool) -> list[Tensor]:
@@ -144,7 +151,7 @@ def test_feed_forward(n: int, kinds: int, h: int, hidden: int) -> None:
     torch.manual_seed(0)
     kind, act, states = torch.randint(kinds, (n,)), nn.LeakyReLU(0.1), n // 2 + 3
     offsets = F.pad(torch.randint(4, (n,)).cumsum(0), (1, 0))  # some lists are empty, and some states in none
-    neighbours = _lists(states, torch.randint(states, (int(offsets[-1]),)), offsets)
+    neighbours = lists_of(states, torch.randint(states, (int(offsets[-1]),)), offsets)
     layers = [randn(hidden, h + 2), randn(hidden), randn(h, hidden), randn(h)]
     inputs = [randn(kinds, 2), randn(states, h), *layers, randn(h), randn(h)]
     by_result = elementwise(act)
