@@ -64,9 +64,9 @@ class _Block(torch.autograd.Function):
         maps = W_o, b_o, W_out, b_out
         lanes, common = _common(neighbours, plan, act, heads, x, wide)
         active = [step[0] for step in plan.steps]
-        first, states = x.new_empty(n, wide), x.new_empty(sum(active[1:]) + len(W), n, wide)
+        first, states = x.new_empty(n, wide), x.new_empty(sum(active[1:]) + W.shape[0], n, wide)
         projected, attention = x.new_empty(3, h, heads, lanes), x.new_empty(heads, heads, heads, lanes)
-        out, unit = x.new_empty(2, n, h)
+        out, unit = x.new_empty(2, n, h).unbind()
         saved = first, states, projected, attention, unit, x.new_empty(n), torch.empty_like(W_o)
         norm = array("d", [eps]), gain, norm_bias
         given = x, W, bias, _addresses(qkv), *(0 if one is None else one for one in maps), *norm
@@ -84,17 +84,17 @@ class _Block(torch.autograd.Function):
             plain = partial(_plain, neighbours, ctx.plan, ctx.act, heads, ctx.eps)
             inputs = gain, norm_bias, x, W, b, W_o, b_o, W_out, b_out, *qkv
             return *(None,) * 5, *replay(plain, inputs, grads[0])
-        h, J = x.shape[1], len(W)
+        h, J = x.shape[1], W.shape[0]
         grad, by_x = grads[0].contiguous(), torch.empty_like(x)
         rows = (J * h, J, 3 * h, 3, h * heads, 1, 1, 1)
         by_weights, by_maps = (x.new_empty(count, h) for count in (sum(rows), (heads + 1) * h + 1))
         lists = neighbours.rows, neighbours.offsets, neighbours.back, neighbours.back_offsets
         given = *lists, W, _addresses(qkv), W_o, W_out, 0 if b_out is None else b_out, gain, *saved, grad
         kernels.call("grover_block_backward", x.dtype, *ctx.common, *given, by_x, by_weights, by_maps)
-        by_W, by_bias, by_projection, by_projection_bias, _, *by_rows = by_weights.split(rows)
-        by_W_o, by_W_out, by_b_out = by_maps.split((heads * h, h, 1))
+        by_W, by_bias, by_projection, by_projection_bias, _, *by_rows = torch.split_with_sizes(by_weights, rows)
+        by_W_o, by_W_out, by_b_out = torch.split_with_sizes(by_maps, (heads * h, h, 1))
         by_gain, by_norm_bias, by_b_o = (row[0] for row in by_rows)
-        pairs = zip(by_projection.view(3, h, h), by_projection_bias, strict=True)
+        pairs = zip(by_projection.view(3, h, h).unbind(), by_projection_bias.unbind(), strict=True)
         return (
             *(None,) * 5,
             by_gain,

@@ -141,7 +141,7 @@ class Neighbourhood(NamedTuple):
 
         def of_classes(lists: list[Tensor], bounds: Tensor, same: Tensor, rows: Tensor) -> Neighbours:
             same = same.view(-1, rows.shape[0]) if rows.shape[0] else same[None]
-            return Neighbours(*lists, bounds=bounds, same=same)
+            return Neighbours(*lists)._replace(bounds=bounds, same=same)
 
         return cls(
             of_classes(parts[:4], *parts[4:7]),
