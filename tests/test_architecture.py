@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # room -> rooms (or modules) of molsam it may import
 MAY_IMPORT = {
-    "chem": {"errors", "chem"},
+    "chem": {"errors", "library", "chem"},
     "data": {"errors", "files", "chem", "data"},
     "models": {"errors", "kernels", "chem", "data", "models"},
     "optim": {"errors", "kernels", "optim"},

@@ -1,7 +1,6 @@
 """Loops in C for what torch can only do as many calls; without a C compiler torch does it all the same.
 
-The files of c/ are compiled on first use (some seconds) and kept in the cache folder, for this processor.
-`MOLSAM_KERNELS=torch` turns them off. Who has two ways asks `available(x)` or `fits(x)`, and calls their functions by `call`.
+Who has two ways asks `available(x)` or `fits(x)`, and calls their functions by `call`.
 """
 
 from __future__ import annotations
@@ -9,31 +8,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from array import array
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from molsam.files import cache_folder
+from molsam import library
 
-log = logging.getLogger(__name__)
-SOURCES = sorted(Path(__file__).with_name("c").glob("*.[ch]"))
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 LANES = 16
 """the most numbers that a vector has in c/"""
 INTEGERS = (torch.int64, torch.int16)
 PLAIN = (Tensor, torch.nn.Parameter)
-DTYPES = {torch.float32: (), torch.float64: ("-DDOUBLE",)}
+DTYPES = {torch.float32: False, torch.float64: True}
+"""and whether they are double"""
 
 
 class _Switch:
@@ -47,7 +36,8 @@ def available(x: Tensor) -> bool:
 
 def fits(x: Tensor) -> bool:
     """Whether c/ can compute with tensors like x: plain float32 or float64 ones of the CPU."""
-    return type(x) in PLAIN and x.is_cpu and x.dtype in DTYPES and _Switch.on and _library(x.dtype) is not None
+    there = type(x) in PLAIN and x.is_cpu and x.dtype in DTYPES
+    return there and _Switch.on and library.compiled(DTYPES[x.dtype]) is not None
 
 
 @contextlib.contextmanager
@@ -62,7 +52,7 @@ def torch_only() -> Iterator[None]:
 
 def in_use() -> str:
     """What computes on the CPU: compiled or torch."""
-    return "torch" if _library(torch.float32) is None else "compiled"
+    return "torch" if library.compiled(False) is None else "compiled"
 
 
 def whole_vectors(width: int) -> int:
@@ -93,50 +83,6 @@ def call(name: str, dtype: torch.dtype, *arguments: Tensor | array[Any] | int) -
 @functools.cache
 def _function(name: str, dtype: torch.dtype, count: int) -> Callable[..., int]:
     """A function of c/ that takes `count` numbers and addresses, both as wide as a machine word."""
-    function: Callable[..., int] = getattr(_library(dtype), name)
+    function: Callable[..., int] = getattr(library.compiled(DTYPES[dtype]), name)
     function.argtypes = [ctypes.c_size_t] * count  # type: ignore[attr-defined]
     return function
-
-
-@functools.cache
-def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """c/ for this type, compiled if it is not in the cache; None where that cannot be."""
-    if os.environ.get("MOLSAM_KERNELS") == "torch" or platform.system() != "Linux":
-        return None
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        log.warning(
-            "There is no C compiler (gcc), so torch computes what C would: CoMPT, CMPNN, DMPNN and GROVER are slower."
-        )
-        return None
-    flags = [*FLAGS, *DTYPES[dtype]]
-    if platform.machine() == "x86_64":
-        flags.append("-mprefer-vector-width=512")
-    try:
-        known = [*(path.read_text(encoding="utf-8") for path in SOURCES), compiler, *flags, _processor()]
-        digest = hashlib.sha256("\n".join(known).encode()).hexdigest()[:24]
-        path = cache_folder(None) / "kernels" / f"{digest}.so"
-        if not path.exists():
-            _compile([compiler, *flags], path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = str(getattr(error, "stderr", None) or error).strip()
-        log.warning("The C files of molsam cannot be compiled, so torch computes instead, more slowly: %s", reason)
-        return None
-
-
-def _compile(command: list[str], path: Path) -> None:
-    """Into its place in one move: processes that start together each compile, and the last one's file stays."""
-    log.info("Compiling molsam's C files for this processor: some seconds, once.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files = [source for source in SOURCES if source.suffix == ".c"]
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        subprocess.run([*command, "-o", made, *files, "-lm"], check=True, capture_output=True, text=True, timeout=300)
-        os.replace(made, path)
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

@@ -64,7 +64,8 @@ class ComptFeaturizer:
 
     def __call__(self, mol: Mol) -> MolArrays:
         bonds = bonds_of(mol)
-        return MolArrays(_nodes(mol, bonds), *bonds.directed(_BOND_KINDS), topological_distances(mol))
+        edges, src, dst = bonds.directed(_BOND_KINDS)
+        return MolArrays(_nodes(mol, bonds), edges, src, dst, topological_distances(mol, src, dst))
 
     def settings(self) -> dict[str, Any]:
         return {}

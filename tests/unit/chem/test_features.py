@@ -9,12 +9,12 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import BondStereo, BondType, RenumberAtoms
 
-from molsam.chem import chemprop, compt
+from molsam.chem import chemprop, compt, distances
 from molsam.chem.arrays import DISCONNECTED, Featurizer
 from molsam.chem.chemprop import ChempropFeaturizer
 from molsam.chem.compt import ComptFeaturizer
 from molsam.chem.dgllife import DgllifeFeaturizer
-from molsam.chem.distances import LARGE, LARGEST, topological_distances
+from molsam.chem.distances import LARGE, LARGEST
 from molsam.chem.grover import GroverFeaturizer
 from molsam.chem.molecule import parse
 from molsam.chem.reading import Bonds
@@ -204,15 +204,21 @@ def test_settings_are_the_constructors_arguments(featurizer: Featurizer) -> None
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("smiles", ["C" * (LARGE + 1), "C1" + "C" * LARGE + "C1.O", "CC(C)C.N"])
-def test_distances_by_both_methods(smiles: str) -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("smiles", ["C" * (LARGE + 1), "C1" + "C" * LARGE + "C1.O", "CC(C)C.N", "C", "C1CC2CC1CC2"])
+def test_distances_by_each_method(smiles: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(distances, "_compiled", lambda: None)
+    elif distances._compiled() is None:
+        pytest.skip("no C compiler")
     mol = parse(smiles)
     expected = Chem.GetDistanceMatrix(mol)
-    found = topological_distances(mol)
+    found = ComptFeaturizer()(mol).distances
+    assert found is not None
     np.testing.assert_array_equal(found, np.where(expected > 1e6, DISCONNECTED, expected))
     assert found.dtype == np.int16
 
 
 def test_too_many_pairs_are_refused() -> None:
     with pytest.raises(InvalidMolecule, match=f"the molecule has {LARGEST + 1} atoms"):
-        topological_distances(parse("C" * (LARGEST + 1)))
+        ComptFeaturizer()(parse("C" * (LARGEST + 1)))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from molsam import kernels
+from molsam import kernels, library
 from molsam.chem.arrays import Featurizer
 from molsam.chem.chemprop import ChempropFeaturizer
 from molsam.chem.compt import ComptFeaturizer
@@ -54,9 +54,9 @@ def threads() -> Iterator[None]:
 @pytest.fixture
 def again() -> Iterator[None]:
     """The library is looked for anew, in this test and after it."""
-    kernels._library.cache_clear()
+    library.compiled.cache_clear()
     yield
-    kernels._library.cache_clear()
+    library.compiled.cache_clear()
 
 
 def _gradients(name: str, dtype: torch.dtype, smiles: list[str]) -> list[Tensor]:
@@ -119,8 +119,8 @@ def test_compiled_once(monkeypatch: pytest.MonkeyPatch, again: None, tmp_path: P
     monkeypatch.setenv("MOLSAM_CACHE", str(tmp_path))
     if kernels.in_use() != "compiled":
         pytest.skip("no C compiler")
-    kernels._library.cache_clear()
-    monkeypatch.setattr(kernels, "_compile", lambda *_: pytest.fail("compiled again"))
+    library.compiled.cache_clear()
+    monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
     assert kernels.in_use() == "compiled"
     assert [path.suffix for path in (tmp_path / "kernels").iterdir()] == [".so"]
 
@@ -129,7 +129,7 @@ def test_the_variable_and_the_switch_turn_them_off(monkeypatch: pytest.MonkeyPat
     with kernels.torch_only():
         assert not kernels.available(torch.empty(1))
     monkeypatch.setenv("MOLSAM_KERNELS", "torch")
-    kernels._library.cache_clear()
+    library.compiled.cache_clear()
     assert kernels.in_use() == "torch"
 
 
