@@ -141,6 +141,12 @@ static APART void bend_backward(ptrdiff_t n, real below, const real *restrict re
     }
 }
 
+/* Of a maximum over rows: count += 1 where x attains it */
+static APART void count_hits(ptrdiff_t n, const real *restrict x, const real *restrict most, real *restrict count)
+{
+    for (ptrdiff_t j = 0; j < n; j++) count[j] += x[j] == most[j] ? 1 : 0;
+}
+
 static APART real dot(ptrdiff_t n, const real *restrict x, const real *restrict y)
 {
     real sum = 0;

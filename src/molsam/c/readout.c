@@ -33,11 +33,6 @@ int weighted_sum_and_max(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, co
     return failed;
 }
 
-static APART void count_hits(ptrdiff_t n, const real *restrict x, const real *restrict most, real *restrict count)
-{
-    for (ptrdiff_t j = 0; j < n; j++) count[j] += x[j] == most[j] ? 1 : 0;
-}
-
 static APART void atom_backward(ptrdiff_t n, real weight, real slope, const real *restrict x, const real *restrict w,
                                 const real *restrict by_sum, const real *restrict most, const real *restrict share,
                                 real *restrict by_x, real *restrict by_w)

@@ -54,11 +54,6 @@ int segment_max(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, const int64_
     return 0;
 }
 
-static APART void hits(ptrdiff_t n, const real *restrict x, const real *restrict most, real *restrict count)
-{
-    for (ptrdiff_t j = 0; j < n; j++) count[j] += x[j] == most[j] ? 1 : 0;
-}
-
 static APART void to_hits(ptrdiff_t n, const real *restrict x, const real *restrict most, const real *restrict share,
                           real *restrict by_x)
 {
@@ -78,7 +73,7 @@ int segment_max_backward(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, con
         for (ptrdiff_t b = 0; b < segments; b++) {
             if (failed) continue;
             memset(share, 0, d * sizeof *share);
-            for (int64_t v = offsets[b]; v < offsets[b + 1]; v++) hits(d, x + v * d, out + b * d, share);
+            for (int64_t v = offsets[b]; v < offsets[b + 1]; v++) count_hits(d, x + v * d, out + b * d, share);
             for (ptrdiff_t j = 0; j < d; j++) share[j] = grad[b * d + j] / share[j];
             for (int64_t v = offsets[b]; v < offsets[b + 1]; v++) to_hits(d, x + v * d, out + b * d, share, by_x + v * d);
         }
