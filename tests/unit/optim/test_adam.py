@@ -118,16 +118,16 @@ def test_a_step_takes_the_gradient_that_is_there_not_one_measured_before() -> No
     assert optimizer.measured == ([], None)
 
 
-def test_a_mean_that_no_gradient_reaches_any_more_becomes_zero() -> None:
-    weight = nn.Parameter(torch.ones(20))
-    optimizer = optim.Adam([weight], betas=(0.1, 0.999), fused=True)
+def test_a_mean_that_becomes_denormal_is_zero_instead() -> None:
+    """Without, 0.9 times the smallest number rounds to itself: a mean that no gradient reaches would stay there."""
     if kernels.in_use() == "torch" or platform.machine() != "x86_64":
         pytest.skip("only C flushes denormal numbers, on x86")
-    weight.grad = torch.ones(20)
-    for _ in range(60):
-        optimizer.step()
-        weight.grad = torch.zeros(20)
-    assert not optimizer.state[weight]["exp_avg"].any()
+    weight = nn.Parameter(torch.ones(20))
+    optimizer = optim.Adam([weight], fused=True)
+    weight.grad = torch.full((20,), 2e-38)
+    optimizer.step()
+    if kernels.available(weight):
+        assert not optimizer.state[weight]["exp_avg"].any()
     assert float(torch.tensor(1e-39) * 1) > 0  # and nothing else in the process is computed otherwise
 
 
