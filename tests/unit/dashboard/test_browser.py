@@ -62,6 +62,21 @@ def test_everything_is_drawn_without_a_complaint(browser: Browser, runs: Path, t
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
 
+def test_an_empty_chart_names_the_settings_that_fill_it(browser: Browser, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", "gcn", "sam", gradients=False)
+    browser.open(page(tmp_path / "runs", tmp_path / "page.html"))
+    for name in ("norms", "cosines"):
+        browser.run(f"document.getElementById('chart-{name}').scrollIntoView()")
+        browser.wait(f"document.querySelector('#chart-{name} .empty') !== null")
+        assert browser.run(f"document.getElementById('chart-{name}').innerText").endswith("diagnostics=gradients")
+    browser.run(
+        "(s => { s.value = 'cos_true'; s.dispatchEvent(new Event('change')); })(document.getElementById('cosine'))"
+    )
+    assert "probe_every" in browser.run("document.getElementById('chart-cosines').innerText")
+    click(browser, "#filter-model input[value=gcn]")
+    assert "diagnostics" not in browser.run("document.getElementById('chart-cosines').innerText")
+
+
 def test_filters_filter(browser: Browser, runs: Path, tmp_path: Path) -> None:
     browser.open(page(runs, tmp_path / "page.html"))
     assert len(rows(browser, "leaderboard")) == 9

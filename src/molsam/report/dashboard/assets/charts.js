@@ -36,11 +36,11 @@ function looks(rows) {
   }));
 }
 
-function draw(id, traces, x, y, extra) {
+function draw(id, traces, x, y, { yaxisMore, empty, ...extra } = {}) {
   const place = document.getElementById(id);
   if (!traces.length) {
     Plotly.purge(place);
-    place.replaceChildren(element("div", { class: "empty" }, "nothing was recorded for this choice"));
+    place.replaceChildren(element("div", { class: "empty" }, empty || "nothing was recorded for this choice"));
     return;
   }
   if (!place._fullLayout) place.replaceChildren();
@@ -52,8 +52,7 @@ function draw(id, traces, x, y, extra) {
     xaxis: { ...axis, title: { text: x } }, yaxis: { ...axis, title: { text: y } }, ...extra,
   };
   layout.showlegend = traces.filter((trace) => trace.name && trace.showlegend !== false).length <= MOST_NAMES;
-  Object.assign(layout.yaxis, (extra && extra.yaxisMore) || {});
-  delete layout.yaxisMore;
+  Object.assign(layout.yaxis, yaxisMore);
   Plotly.react(place, traces, layout, CONFIG);
 }
 
@@ -123,6 +122,8 @@ function lines(rows, pick, options) {
 const byEpoch = (key) => (run) => (run.curves[key] ? { x: run.x, y: run.curves[key] } : null);
 const byStep = (key) => (run) => (run.gradients && run.gradients[key] ? { x: run.gradients.step, y: run.gradients[key] } : null);
 
+const remedy = (rows, settings) => (rows.length ? `no run here recorded this; train with ${settings}` : null);
+
 function drawCurves(rows) {
   const key = document.getElementById("curve").value, single = document.getElementById("spread").value === "runs";
   const known = /^(valid|test)\/(?!loss)/.test(key) ? references(rows.slice(0, MOST_GROUPS), looks(rows)) : {};
@@ -132,13 +133,14 @@ function drawCurves(rows) {
 function drawCosines(rows) {
   const key = document.getElementById("cosine").value;
   draw("chart-cosines", lines(rows, byStep(key), { band: false }), "step", "cosine", {
-    shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: "#64707d", width: 1 } }], yaxisMore: { range: [-1.02, 1.02] } });
+    shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: "#64707d", width: 1 } }], yaxisMore: { range: [-1.02, 1.02] },
+    empty: remedy(rows, key === "cos_true" ? "diagnostics=gradients diagnostics.gradients.probe_every=50" : "diagnostics=gradients") });
 }
 
 function drawNorms(rows) {
   const which = document.getElementById("norm").value === "size" ? ["eps_norm", "omega_norm"] : ["eps_change", "omega_change"];
   const traces = [...lines(rows, byStep(which[0]), { band: false, dash: "solid", suffix: " ε" }), ...lines(rows, byStep(which[1]), { band: false, dash: "dot", suffix: " ω" })];
-  draw("chart-norms", traces, "step", "norm", { yaxisMore: { type: "log", exponentformat: "power" } });
+  draw("chart-norms", traces, "step", "norm", { yaxisMore: { type: "log", exponentformat: "power" }, empty: remedy(rows, "diagnostics=gradients") });
 }
 
 function drawRho(rows) {
