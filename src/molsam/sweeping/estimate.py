@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from statistics import median
@@ -47,6 +47,15 @@ def dry_run(sweeper: ResumableSweeper, plan: list[Planned], done: set[str], same
     runs = finished(sweeper.outputs) if missing else []
     lines += describe([guess(planned, runs) for planned in missing], sweeper.workers()) if missing else []
     return "\n".join(lines)
+
+
+def left_beside(plan: Sequence[Planned], ended: Collection[str], outputs: Path) -> float | None:
+    """The time of cells still to come over that of those that have `ended`; None if that of any is not known."""
+    runs = finished(outputs)
+    guesses = {planned.cell.name: guess(planned, runs) for planned in plan}
+    seconds = {name: found.seconds for name, found in guesses.items() if found is not None}
+    spent = sum(seconds[name] for name in seconds.keys() & ended)
+    return (sum(seconds.values()) - spent) / spent if spent and len(seconds) == len(guesses) else None
 
 
 def describe(guesses: Sequence[Guess | None], workers: int) -> list[str]:

@@ -116,6 +116,8 @@ class Grid:
         self.before = {p.cell.name for p in plan if is_done(p)}
         self.known = {trial.number for trial in study.trials() if trial.state.is_finished()}
         self.deaths: Counter[str] = Counter()
+        self.ended: set[str] = set()
+        self.left: float | None = None
         self.shared = not storages.is_file(study.node)
 
     def run(self) -> None:
@@ -225,8 +227,13 @@ class Grid:
     def count(self) -> Count:
         """Where the sweep stands, by the study alone."""
         by_cell = self.by_cell()
-        states = Counter(self.state(planned, by_cell, files=False).split(":")[0] for planned in self.plan)
-        return Count(states["done"], states["failed"], states["running"], len(self.plan), len(self.before))
+        states = {p.cell.name: self.state(p, by_cell, files=False).split(":")[0] for p in self.plan}
+        number = Counter(states.values())
+        ended = {name for name, state in states.items() if state in ("done", "failed")} - self.before
+        if ended != self.ended:
+            todo = [planned for planned in self.plan if planned.cell.name not in self.before]
+            self.ended, self.left = ended, estimate.left_beside(todo, ended, self.sweeper.outputs)
+        return Count(number["done"], number["failed"], number["running"], len(self.plan), len(self.before), self.left)
 
     def conclude(self, states: dict[str, str]) -> None:
         """Say how it ended. Raises SweepIncomplete."""

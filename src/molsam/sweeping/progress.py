@@ -10,13 +10,15 @@ from typing import NamedTuple, TextIO
 
 
 class Count(NamedTuple):
-    """Where a sweep stands; `total` cells, some of them `before` this process started."""
+    """Where a sweep stands; `total` cells, some of them `before` this process started; `left` is the time of those to
+    come over that of those that have ended since, if their times are known."""
 
     done: int
     failed: int
     running: int
     total: int
     before: int
+    left: float | None = None
 
 
 def line(name: str, count: Count, elapsed: float) -> str:
@@ -27,7 +29,8 @@ def line(name: str, count: Count, elapsed: float) -> str:
     parts.append(f"{duration(elapsed)} so far")
     finished, left = count.done + count.failed - count.before, count.total - count.done - count.failed
     if left > 0:
-        parts.append(f"about {duration(elapsed / finished * left)} left" if finished > 0 else "time left not known yet")
+        share = left / max(finished, 1) if count.left is None else count.left
+        parts.append(f"about {duration(elapsed * share)} left" if finished > 0 else "time left not known yet")
     return ", ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,20 @@ def test_whose_speed_counts(planned: Planned, speed: float, size: float, measure
 def test_a_model_that_never_ran_is_not_guessed() -> None:
     assert estimate.guess(cell("gcn", "adam", "esol"), RUNS) is None
     assert estimate.guess(cell("compt", "adam", "mine"), RUNS) is None
+
+
+def test_what_is_left_is_weighed_by_the_time_of_its_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of a small dataset that come first tell little of what a large one takes."""
+    monkeypatch.setattr(estimate, "finished", lambda outputs: RUNS if outputs == tmp_path else [])
+    plan = [
+        replace(cell("compt", "adam", dataset), cell=Cell(name, (("dataset", dataset),), ()))
+        for name, dataset in (("a", "esol"), ("b", "esol"), ("c", "bbbp"))
+    ]
+    esol, bbbp = 800 / 400, 1600 / 100
+    assert estimate.left_beside(plan, {"a", "b"}, tmp_path) == pytest.approx(bbbp / (2 * esol))
+    assert estimate.left_beside(plan, {"a"}, tmp_path) == pytest.approx((esol + bbbp) / esol)
+    assert estimate.left_beside(plan, set(), tmp_path) is None
+    assert estimate.left_beside([*plan, cell("gcn", "adam", "esol")], {"a"}, tmp_path) is None
 
 
 def test_it_is_said_how_far_to_trust_it() -> None:

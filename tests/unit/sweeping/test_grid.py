@@ -7,10 +7,17 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
 
+from molsam.sweeping.cells import Cell
+from molsam.sweeping.compose import Planned
+from molsam.sweeping.grid import Grid
+from molsam.sweeping.progress import Count
 from tests.unit.sweeping.conftest import App
 
 SMALL = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1")
@@ -181,3 +188,27 @@ def test_jobs_that_cannot_take_their_trial_end_the_sweep(app: App, monkeypatch: 
 def test_a_sweep_stays_in_its_folder(app: App) -> None:
     assert "sweeps.name=../../x" in app.run(*SMALL, "sweeps.name=../../x", code=2)
     assert not (app.outputs / "../../x").exists()
+
+
+def test_the_time_left_is_asked_for_once_a_cell_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[set[str]] = []
+
+    def left_beside(plan: list[Planned], ended: set[str], outputs: Path) -> float:
+        assert outputs == tmp_path
+        assert [planned.cell.name for planned in plan] == ["a", "b", "c"]
+        asked.append(ended)
+        return 7.0
+
+    monkeypatch.setattr("molsam.sweeping.estimate.left_beside", left_beside)
+    plan = [Planned(Cell(name, (), ()), tmp_path / name, (), "hash", OmegaConf.create()) for name in "abc"]
+    trials = [optuna.trial.create_trial(value=1.0, user_attrs={"cell": name, "config_hash": "hash"}) for name in "ab"]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    shown = SimpleNamespace(trials=list, node="sqlite:///study.db")
+    grid = Grid(SimpleNamespace(outputs=tmp_path), shown, plan)  # type: ignore[arg-type]
+    assert grid.count() == Count(done=0, failed=0, running=0, total=3, before=0)
+    shown.trials = lambda: trials[:1]
+    assert [grid.count().left, grid.count().left] == [7.0, 7.0]
+    shown.trials = lambda: trials
+    assert grid.count() == Count(done=2, failed=0, running=0, total=3, before=0, left=7.0)
+    assert asked == [{"a"}, {"a", "b"}]

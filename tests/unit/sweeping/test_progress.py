@@ -15,6 +15,7 @@ from molsam.sweeping.progress import Count, ProgressLine, line
         (Count(12, 0, 2, 60, 2), "table3: 12 of 60 cells, 2 running, 0:10:00 so far, about 0:48:00 left"),
         # A failed cell is not left, and its time counts as time of a cell.
         (Count(11, 1, 2, 60, 2), "table3: 11 of 60 cells, 1 failed, 2 running, 0:10:00 so far, about 0:48:00 left"),
+        (Count(12, 0, 2, 60, 2, 1.5), "table3: 12 of 60 cells, 2 running, 0:10:00 so far, about 0:15:00 left"),
         (Count(2, 0, 1, 60, 2), "table3: 2 of 60 cells, 1 running, 0:10:00 so far, time left not known yet"),
         (Count(59, 1, 0, 60, 0), "table3: 59 of 60 cells, 1 failed, 0:10:00 so far"),
     ],
