@@ -54,7 +54,7 @@ class State:
 
 
 def states(frame: pd.DataFrame, roots: Iterable[Path], figures: Path, *, smoke: bool = False) -> list[State]:
-    """Every sweep file, and the figures that have none."""
+    """Every sweep file, and the figures that have none of their own."""
     found = [_of_sweep(specs.load(name, smoke=smoke), frame, list(roots)) for name in specs.names()]
     return sorted(found + _other_figures(figures), key=_order)
 
@@ -110,7 +110,7 @@ def _other_figures(folder: Path) -> list[State]:
         State(f"Figure {name}", recipe.title, int((folder / f"figure{name}.png").is_file()), 1, 0, 0, 0, 0, 0,
               f"molsam figure {name} --make -o {folder}")
         for name, recipe in RECIPES.items()
-        if recipe.sweep is None
+        if recipe.sweep is None or recipe.sweep.removeprefix("fig") not in name
     ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -232,6 +233,8 @@ def test_the_overview_counts(fill: Fill, tmp_path: Path, capsys: Any) -> None:
     assert cells[5] == f"{sum(bool(check.holds) for check in checks)} of 8"
     assert cells[6] == str(sum(bool(check.holds) and check.clear for check in checks))
     assert next(text for text in page.splitlines() if text.startswith("| Figure 4 ")).split("|")[3].strip() == "1 of 1"
+    listed = re.findall(r"^\| ((?:Table|Figure) \d+) ", page, re.MULTILINE)
+    assert listed == [f"Table {number}" for number in range(1, 12)] + [f"Figure {number}" for number in range(1, 11)]
 
 
 def test_wrong_names_and_changes_are_refused() -> None:
