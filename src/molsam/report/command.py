@@ -62,14 +62,15 @@ def _table(args: argparse.Namespace, runs: object) -> int:
         raise ConfigError(f"{spec.file} is a search, not a table; its folder has optimization_results.yaml and plots/.")
     built = table.build(spec, runs)  # type: ignore[arg-type]
     checks = claims.check(built)
-    console = Console(highlight=False)
-    for part in render.terminal(built, checks, console.width):
-        console.print(part, soft_wrap=not hasattr(part, "columns"))
     stem = args.to / spec.folder
     write_atomic(stem.with_name(f"{spec.folder}.md"), render.markdown(built, checks).encode())
     write_atomic(stem.with_name(f"{spec.folder}.csv"), render.comma_separated(built).encode())
     write_atomic(stem.with_name(f"{spec.folder}.tex"), render.latex(built).encode())
     picture.save(built, stem)
+    # Printed last, because who reads may stop before the end (`| head`).
+    console = Console(highlight=False)
+    for part in render.terminal(built, checks, console.width):
+        console.print(part, soft_wrap=not hasattr(part, "columns"))
     console.print(f"written: {stem}.md, .csv, .tex, .png, .svg", soft_wrap=True, markup=False)
     return 0 if built.complete else 1
 
@@ -80,10 +81,10 @@ def _overview(args: argparse.Namespace, runs: object) -> int:
     from molsam.report import overview
 
     found = overview.states(runs, args.outputs, args.figures, smoke=args.smoke)  # type: ignore[arg-type]
+    path = args.to / ("all-smoke.md" if args.smoke else "all.md")
+    write_atomic(path, overview.markdown(found, smoke=args.smoke).encode())
     console = Console(highlight=False)
     for part in overview.terminal(found, smoke=args.smoke):
         console.print(part)
-    path = args.to / ("all-smoke.md" if args.smoke else "all.md")
-    write_atomic(path, overview.markdown(found, smoke=args.smoke).encode())
     console.print(f"written: {path}", soft_wrap=True, markup=False)
     return 0 if all(state.complete for state in found) else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -254,6 +255,16 @@ def test_every_sweep_file_makes_sense() -> None:
             assert spec.cells
             entries = spec.report.get("claims") or []
             assert len(spec.claims) == len(entries), f"{name}: a claim names a row that is not there"
+
+
+@pytest.mark.parametrize("what", [("--table", "3"), ("--all",)], ids=["table", "all"])
+def test_files_are_written_though_nobody_reads_on(tmp_path: Path, what: tuple[str, ...]) -> None:
+    unread, output = os.pipe()
+    os.close(unread)
+    command = [sys.executable, "-m", "molsam.cli", "report", *what, "--outputs", ".", "--to", str(tmp_path)]
+    with os.fdopen(output) as closed:
+        subprocess.run(command, stdout=closed, stderr=subprocess.DEVNULL, cwd=tmp_path, check=False)
+    assert (tmp_path / f"{'table3' if what[0] == '--table' else 'all'}.md").stat().st_size > 0
 
 
 def test_the_report_needs_no_torch_and_starts_fast(tmp_path: Path) -> None:
