@@ -68,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     kind = "against" if args.against else args.kind
     found = {name: measure(name, args) for name in (["training", "features", "start"] if kind == "all" else [kind])}
-    for name, rows in found.items():
-        show(rows, f"molsam bench {name}")
-    if args.json is not None:
+    if args.json is not None:  # before anything is printed: who reads may stop early
         rows_of = {"rows": found[kind]} if kind in found else found
         write_atomic(args.json, (json.dumps({"kind": kind, **rows_of, **_machine()}, indent=1) + "\n").encode())
         print(f"written: {args.json}", file=sys.stderr)
+    for name, rows in found.items():
+        show(rows, f"molsam bench {name}")
     return 0
 
 
