@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never a part; and where the cache is."""
+"""Writing files so that a reader sees the old one or the new one, never a part; finding them; and where the cache is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ def write_atomic(path: Path, data: bytes) -> None:
             f"{path} cannot be written ({error.strerror or error}); free some space or choose a writable folder, "
             "then run the same command again: it continues."
         ) from error
+
+
+def below(root: Path, *names: str) -> Iterator[Path]:
+    """The files of these names below a folder, in any order.
+
+    Not by rglob: that breaks off where a run that goes on meanwhile removes a folder.
+    """
+    for folder, _, there in os.walk(root):
+        yield from (Path(folder, name) for name in names if name in there)
 
 
 def remove_temporaries(folder: Path, older_than: float = 0.0) -> None:

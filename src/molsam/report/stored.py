@@ -11,6 +11,7 @@ from typing import Any
 
 from molsam import result
 from molsam.errors import StorageError
+from molsam.files import below
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -77,7 +78,7 @@ class StoredRun:
 def scan(roots: Iterable[Path]) -> tuple[list[StoredRun], list[str]]:
     """All finished runs under some folders, by path, and a sentence for every result.json that is damaged."""
     found, damaged = [], []
-    for path in sorted({path for root in roots for path in root.rglob(result.NAME)}):
+    for path in sorted({path for root in roots for path in below(root, result.NAME)}):
         try:
             outcome = result.read(path.parent)
         except StorageError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from molsam.config import NEUTRAL
+from molsam.files import below
 from molsam.sweeping.progress import duration
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def describe(guesses: Sequence[Guess | None], workers: int) -> list[str]:
 def finished(outputs: Path) -> list[dict[str, Any]]:
     """What each finished run under a folder says about speed; runs that were taken over say it only once."""
     found = []
-    for path in outputs.rglob("result.json"):
+    for path in below(outputs, "result.json"):
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
             record = {key: run[key] for key in ("model", "optimizer", "dataset")}

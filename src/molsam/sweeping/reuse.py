@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from molsam import result
 from molsam.errors import StorageError
+from molsam.files import below
 from molsam.folder import STATUS
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _begun(folder: Path) -> bool:
 def _finished(outputs: Path, hashes: set[str]) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
     """The finished runs of some settings by their hash, in the order of their paths; no copies."""
     found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
-    for path in sorted(outputs.rglob(result.NAME)) if hashes else []:
+    for path in sorted(below(outputs, result.NAME)) if hashes else []:
         try:
             run = result.read(path.parent)
         except StorageError:

@@ -20,6 +20,7 @@ import yaml
 from molsam import result
 from molsam.config import NEUTRAL
 from molsam.errors import StorageError
+from molsam.files import below
 from molsam.report.dashboard.groups import describe, group_key
 from molsam.report.figures.paper import stated_score
 from molsam.report.stored import StoredRun, read_lines
@@ -45,7 +46,7 @@ class Collector:
     def collect(self) -> dict[str, Any]:
         """What the page shows: {"made", "base", "groups", "runs"}."""
         names = ("metrics.jsonl", result.NAME)
-        folders = {path.parent for root in self.roots for name in names for path in root.rglob(name)}
+        folders = {path.parent for root in self.roots for path in below(root, *names)}
         found = [one for folder in sorted(folders) if (one := self._one(folder)) is not None]
         self._known = {run.folder: self._known[run.folder] for run, _ in found}
         # A run that a sweep took over from another folder is shown once.
