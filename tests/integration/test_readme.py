@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +44,20 @@ def test_a_seventh_model_costs_one_file_and_one_yaml(tmp_path: Path, monkeypatch
     outcome = result.read(tmp_path / "run")
     assert outcome is not None
     assert outcome["model"] == "deepsets"
+
+
+def test_the_batteries_test_the_seventh_model_and_it_passes(tmp_path: Path) -> None:
+    for name in ("src", "conf", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "src" / "molsam" / "models" / "deepsets.py").write_text(block("## Adding a model", "python"))
+    (tmp_path / "conf" / "model" / "deepsets.yaml").write_text(block("## Adding a model", "yaml"))
+    command = "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/batteries/test_models.py", "-k", "deepsets"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_settings_may_follow_options(capsys: pytest.CaptureFixture[str]) -> None:
