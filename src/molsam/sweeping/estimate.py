@@ -109,7 +109,8 @@ def guess(planned: Planned, runs: list[dict[str, Any]]) -> Guess | None:
     chosen["dataset"] = planned.cell.values.get("dataset") or chosen["dataset"]
     limit, epochs = OmegaConf.select(config, "dataset.limit"), int(OmegaConf.select(config, "training.epochs") or 1)
     size = _size([run for run in runs if run["dataset"] == chosen["dataset"]], limit, str(chosen["dataset"]))
-    alike = [run for run in runs if run["model"] == chosen["model"] and _same_model(run, planned)]
+    settings = _model_settings(planned)
+    alike = [run for run in runs if run["model"] == chosen["model"] and _agree(run["settings"], settings)]
     if size is None or not alike:
         return None
     work = epochs * size * EVALUATION
@@ -137,10 +138,14 @@ def _size(here: list[dict[str, Any]], limit: int | None, dataset: str) -> float 
     return None
 
 
-def _same_model(run: dict[str, Any], planned: Planned) -> bool:
-    """Whether a run's model has the settings of a cell's, as far as they are not taken from the dataset."""
+def _model_settings(planned: Planned) -> dict[str, str]:
+    """The settings of a cell's model, as far as they are not taken from the dataset."""
     own = _flat(OmegaConf.to_container(planned.config.get("model") or OmegaConf.create(), resolve=False))
-    return all(str(run["settings"].get(key)) == str(value) for key, value in own.items() if "${" not in str(value))
+    return {key: str(value) for key, value in own.items() if "${" not in str(value)}
+
+
+def _agree(found: dict[str, Any], settings: dict[str, str]) -> bool:
+    return all(str(found.get(key)) == value for key, value in settings.items())
 
 
 def difference(old: dict[str, Any] | None, new: DictConfig) -> str:
