@@ -9,7 +9,7 @@ from pathlib import Path
 # sweeps/ and conf/ are found from here whatever the working directory (conf/config.yaml reads it).
 os.environ.setdefault("PROJECT_ROOT", str(Path(__file__).resolve().parent))
 
-from molsam.main import main
+from molsam.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.setdefault("DGLBACKEND", "pytorch")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -35,3 +38,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read from or written to the user's cache."""
     monkeypatch.setenv("MOLSAM_CACHE", str(cache))
+
+
+@pytest.fixture(scope="module", params=["compiled", "torch"])
+def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A module's tests run once with the C files and once without."""
+    from molsam.native import call as kernels
+
+    if request.param == "compiled" and kernels.in_use() != "compiled":
+        pytest.skip("no C compiler")
+    with kernels.torch_only() if request.param == "torch" else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test runs with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)

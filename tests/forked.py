@@ -13,7 +13,7 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["molsam.run", "molsam.main", "tests.unit.sweeping.app"])
+CONTEXT.set_forkserver_preload(["molsam.wiring.run", "molsam.commands.train", "tests.sweeping.app"])
 
 
 class Forked:
@@ -50,7 +50,7 @@ class Forked:
 
 def train_py(arguments: list[str]) -> int:
     """What `python train.py ARGUMENTS` runs."""
-    from molsam.main import main
+    from molsam.commands.train import main
 
     sys.argv = ["train.py", *arguments]
     return main()

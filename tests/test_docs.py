@@ -18,13 +18,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import molsam.optim
-from molsam import result
-from molsam.cli import COMMANDS
-from molsam.config import compose, conf_dir, plain
+from molsam.commands.main import COMMANDS
+from molsam.config.compose import compose, conf_dir, plain
 from molsam.report.figures.recipes import RECIPES
-from molsam.run import start
+from molsam.runs import result
 from molsam.sweeping.cells import table_cells
 from molsam.sweeping.compose import values_of
+from molsam.wiring.run import start
 from tests.paths import ROOT
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -93,7 +93,7 @@ def molsam_understands(words: list[str]) -> None:
     args, rest = parser.parse_known_args(words[1:])
     assert not [word for word in rest if word.startswith("-")]
     if words[0] == "figure":
-        from molsam.report.figures.command import _wanted
+        from molsam.commands.figure import _wanted
 
         assert _wanted(args.figures)
 

@@ -12,8 +12,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from molsam import preflight
 from molsam.optim import Optimizer
+from molsam.wiring import build as wiring
 from tests.paths import ROOT
 
 torch.set_num_threads(1)
@@ -122,7 +122,7 @@ def build(
     if rho is not None:
         section.rho = rho
     section.base.lr = lr if lr is not None else 0.02
-    factory = preflight.build("optimizer", section)
+    factory = wiring.build("optimizer", section)
     return factory(groups, module=module, steps_per_epoch=N, total_steps=100, **options)
 
 

@@ -18,13 +18,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 import molsam
-from molsam import preflight
 from molsam.chem.arrays import Featurizer
 from molsam.chem.molecule import parse
 from molsam.data.batch import MoleculeBatch
 from molsam.data.graph import from_dgl
 from molsam.data.packed import PackedMolecules, pack
 from molsam.models.api import DataSpec, MoleculeModel
+from molsam.wiring import build
 from tests.paths import ROOT
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if "featurizer" in path.read_text())
@@ -63,7 +63,7 @@ class Subject(NamedTuple):
         config = {**self.config, **{k: v for k, v in changes.items() if k in self.config}}
         width = self.featurizer.node_dim, self.featurizer.edge_dim
         spec = DataSpec(*width, n_tasks, max_atoms=len(CHAIN), descriptor_dim=descriptor_dim)
-        return preflight.build("model", OmegaConf.create(config), spec)
+        return build.build("model", OmegaConf.create(config), spec)
 
     def pack(self, smiles: list[str]) -> PackedMolecules:
         return pack([self.featurizer(parse(s)) for s in smiles], self_loops=self.featurizer.self_loops)
@@ -73,7 +73,7 @@ class Subject(NamedTuple):
 def subject(name: str) -> Subject:
     with initialize_config_dir(str(ROOT / "conf")):
         config = compose(f"model/{name}").model
-    featurizer = preflight.build("model.featurizer", config.featurizer)
+    featurizer = build.build("model.featurizer", config.featurizer)
     molecules = pack([featurizer(parse(s)) for s in HARD], self_loops=featurizer.self_loops)
     return Subject(featurizer, molecules, config)
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from molsam.chem.grover import GroverFeaturizer
 from molsam.data.batch import MoleculeBatch
 from molsam.models.api import DataSpec, ModelOutput
-from molsam.models.grover import Grover
+from molsam.models.grover.model import Grover
 from tests.goldens import common
 
 VIEWS = ("atom_from_atom", "atom_from_bond")

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from molsam import result
-from molsam.config import compose
-from molsam.run import start
+from molsam.config.compose import compose
+from molsam.runs import result
 from molsam.training import checkpoint
 from molsam.training.loop import Trainer
-from tests.cifar import write
+from molsam.wiring.run import start
+from tests.images.files import write
 from tests.paths import ROOT
 
 TINY = ("model=resnet18", "model.width=2", "split=official", "training.batch_size=16", "training.threads=1")

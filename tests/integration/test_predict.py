@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molsam import cli, result
-from molsam.config import compose
+from molsam.commands import main as cli
+from molsam.config.compose import compose
 from molsam.data.settings import spread
-from molsam.run import start
+from molsam.runs import result
+from molsam.wiring.run import start
 
 SETTINGS = ["model=dmpnn", "model.hidden_size=8", "training.epochs=2", "training.threads=1", "dataset.limit=60"]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import molsam.models
-from molsam import result
-from molsam.config import compose
-from molsam.run import start
+from molsam.config.compose import compose
+from molsam.runs import result
+from molsam.wiring.run import start
 from tests.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def test_the_batteries_test_the_seventh_model_and_it_passes(tmp_path: Path) -> N
 
 
 def test_settings_may_follow_options(capsys: pytest.CaptureFixture[str]) -> None:
-    from molsam import cli
+    from molsam.commands import main as cli
 
     assert cli.main(["data", "check", "--cache", "x-not-there", "nothing"]) == 2
     assert "nothing is not a dataset" in capsys.readouterr().err

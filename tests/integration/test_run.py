@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, root_mean_squared_error
 
-from molsam import result
-from molsam.config import compose
+from molsam.config.compose import compose
 from molsam.errors import ConfigError
-from molsam.run import start
+from molsam.runs import result
 from molsam.training import checkpoint
 from molsam.training.loop import Trainer
+from molsam.wiring.run import start
 from tests.forked import Forked, train_py
 from tests.paths import ROOT
 

@@ -18,7 +18,7 @@ import pytest
 
 from molsam.sweeping import storage as storages
 from tests.forked import Forked
-from tests.unit.sweeping.conftest import App
+from tests.sweeping.conftest import App
 
 TABLE = ("sweeps=table", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 ALL = 16

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from molsam import result
-from molsam.config import compose
-from molsam.main import main
-from molsam.run import start
+from molsam.commands.train import main
+from molsam.config.compose import compose
+from molsam.runs import result
 from molsam.training import checkpoint
 from molsam.training.loop import Trainer
+from molsam.wiring.run import start
 from tests.integration.test_run import METRICS, SMALL
 from tests.paths import ROOT
 

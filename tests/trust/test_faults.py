@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from molsam import folder as folders
-from molsam import result
 from molsam.errors import MolsamError, StorageError
+from molsam.runs import folder as folders
+from molsam.runs import result
 from molsam.tracking.jsonl import JsonlTracker
 from molsam.training import checkpoint
 from tests.trust.helpers import Killed, command, die_after_step, left_over, outcome, run_train, settings, train
@@ -116,7 +116,7 @@ def test_a_full_disk_at_a_line_of_the_log(tmp_path: Path, name: str, monkeypatch
 def test_a_full_disk_at_run_log_is_one_line_and_no_end(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from molsam import runlog
+    from molsam.runs import log as runlog
 
     monkeypatch.setattr(runlog._LogFile, "flush", lambda self: (_ for _ in ()).throw(full()))
     cfg = settings("gcn", "training.nonfinite=skip")

@@ -14,8 +14,9 @@ from hypothesis import settings as rules
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from molsam import preflight, result
 from molsam.errors import ConfigError, MolsamError
+from molsam.runs import result
+from molsam.wiring import check
 from tests.integration.test_run import SMALL
 from tests.trust.helpers import MODELS, command, settings, train
 
@@ -143,7 +144,7 @@ def test_an_input_that_is_not_there_is_refused_before_anything_is_read(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, key, value, code, reason = INPUTS[kind]
-    monkeypatch.setattr("molsam.run.load_dataset", lambda cfg: pytest.fail("data were read"))
+    monkeypatch.setattr("molsam.wiring.run.load_dataset", lambda cfg: pytest.fail("data were read"))
     cfg = settings(model)
     OmegaConf.update(cfg, key, value, force_add=True)
     with pytest.raises(MolsamError) as caught:
@@ -159,7 +160,7 @@ def test_only_grover_has_checkpoints_to_start_from(tmp_path: Path) -> None:
     (tmp_path / "grover.pt").write_bytes(b"")
     OmegaConf.update(cfg, "model.pretrained", str(tmp_path / "grover.pt"), force_add=True)
     with pytest.raises(ConfigError, match=r"model\.pretrained=.*does not fit this model.*use model=grover"):
-        preflight.check(cfg)
+        check.check(cfg)
 
 
 @pytest.mark.parametrize("sampler", ["grid", "tpe"])
@@ -299,7 +300,7 @@ def check_with(plain: dict[str, Any], path: tuple[Any, ...], value: Any) -> None
         node = node[key]
     node[path[-1]] = value
     try:
-        preflight.check(OmegaConf.create(changed))
+        check.check(OmegaConf.create(changed))
     except MolsamError as error:
         assert "\n" not in str(error)  # noqa: PT017
         # An input that is not there has the exit code of data or files.

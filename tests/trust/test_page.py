@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tests.data.test_fuzz import LONG, MANY
 from tests.paths import ROOT
 from tests.trust import test_faults, test_hostile, test_resume, test_security, test_soak
 from tests.trust.helpers import MODELS, OPTIMIZERS
-from tests.unit.data.test_fuzz import LONG, MANY
 
 
 def test_the_page_counts_what_the_tests_try() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from molsam import cli, result
-from molsam.rerun import difference
+from molsam.commands import main as cli
+from molsam.commands.rerun import difference
+from molsam.runs import result
 from tests.trust.helpers import settings, train
 
 

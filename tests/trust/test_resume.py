@@ -94,7 +94,7 @@ def test_accumulation_early_stopping_sharpness_and_probes_go_on_to_the_bit(tmp_p
 def test_a_kill_after_the_result_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = settings("gcn", "training.checkpoint_steps=2")
     with monkeypatch.context() as patch:
-        patch.setattr("molsam.run.checkpoint.remove", nth(1, Killed(), checkpoint.remove))
+        patch.setattr("molsam.wiring.run.checkpoint.remove", nth(1, Killed(), checkpoint.remove))
         with pytest.raises(Killed):
             train(cfg, tmp_path)
     assert (tmp_path / "result.json").exists()
@@ -166,7 +166,9 @@ def test_other_data_under_a_checkpoint_are_refused(tmp_path: Path, monkeypatch: 
         train(cfg, tmp_path / "run")
     path.write_text(whole)
     with monkeypatch.context() as patch:
-        patch.setattr("molsam.run.make_split", lambda *_, **__: Split("x", *map(np.array, ([0, 1], [2], [3])), 0))
+        patch.setattr(
+            "molsam.wiring.run.make_split", lambda *_, **__: Split("x", *map(np.array, ([0, 1], [2], [3])), 0)
+        )
         with pytest.raises(StorageError, match="it was made with another split"):
             train(cfg, tmp_path / "run")
     train(cfg, tmp_path / "run")
@@ -175,7 +177,7 @@ def test_other_data_under_a_checkpoint_are_refused(tmp_path: Path, monkeypatch: 
 def test_ctrl_c_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = settings("gcn")
     with monkeypatch.context() as patch:
-        patch.setattr("molsam.run.load_dataset", lambda cfg: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr("molsam.wiring.run.load_dataset", lambda cfg: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(Interrupted, match=r"Stopped by Ctrl-C .* the same command") as caught:
             train(cfg, tmp_path)
     assert caught.value.exit_code == 130

@@ -17,13 +17,14 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from molsam import cli, preflight, result
-from molsam.config import compose
+from molsam.commands import main as cli
+from molsam.config.compose import compose, plain
 from molsam.errors import ConfigError, StorageError
-from molsam.folder import stored
-from molsam.models.grover_checkpoint import read_checkpoint
-from molsam.run import start
+from molsam.models.grover.checkpoint import read_checkpoint
+from molsam.runs import result
+from molsam.runs.folder import stored
 from molsam.training import checkpoint
+from molsam.wiring.run import start
 from tests.paths import ROOT
 from tests.trust.helpers import command, settings, train
 
@@ -51,7 +52,12 @@ def test_no_secret_is_written(whole: Path) -> None:
 PLACES = ["model", "model.featurizer", "model.hidden_sizes.0", "optimizer", "optimizer.base", "optimizer.base.betas.0"]
 PLACES += ["optimizer.rho_schedule", "lr_schedule", "callbacks.mine", "callbacks.mine.atoms", "diagnostics.gradients"]
 TARGETS = ["os.system", "subprocess.Popen", "builtins.eval", "molsam.files.os.system", "molsam.files.write_json"]
-TARGETS += ["molsam.training.checkpoint.os.replace", "molsam.training.checkpoint.Path", "molsam.cli.main", "torch.load"]
+TARGETS += [
+    "molsam.training.checkpoint.os.replace",
+    "molsam.training.checkpoint.Path",
+    "molsam.commands.main.main",
+    "torch.load",
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +65,7 @@ def shared_settings() -> str:
     """Resolved settings with observers, as JSON."""
     cfg = settings("gcn", "callbacks=attention", "diagnostics=gradients")
     cfg.callbacks.mine = cfg.callbacks.attention
-    return json.dumps(preflight.plain(cfg))
+    return json.dumps(plain(cfg))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -235,7 +241,7 @@ def test_a_strangers_run_folder_runs_nothing(
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", "x\n", "<script>alert(1)</script>"])
 def test_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
-    from molsam.folder import choose
+    from molsam.runs.folder import choose
 
     cfg = compose(["model=gcn", f"paths.outputs={tmp_path}"])
     cfg.name = cfg.choices.dataset = name

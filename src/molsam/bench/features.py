@@ -17,16 +17,16 @@ from molsam.errors import StorageError
 def bench_features(models: Sequence[str], dataset: str, rounds: int, overrides: Sequence[str]) -> list[dict[str, Any]]:
     """Featurising the whole dataset on one core, per model's featurizer: molecules/s of parsing and featurising, of that
     with the canonical SMILES and the packing that a cache entry needs too, and of parsing alone, which is the floor."""
-    from molsam import preflight
     from molsam.chem.molecule import parse
-    from molsam.config import compose
+    from molsam.config.compose import compose
     from molsam.data.featurize import Work, arrays_of, featurize
-    from molsam.run import load_dataset
+    from molsam.wiring import build
+    from molsam.wiring.run import load_dataset
 
     rows = []
     for model in models:
         cfg = compose([f"model={model}", f"dataset={dataset}", *overrides])
-        featurizer = preflight.build("model.featurizer", cfg.model.featurizer)
+        featurizer = build.build("model.featurizer", cfg.model.featurizer)
         smiles = load_dataset(cfg).smiles
         steps: dict[str, Callable[[], object]] = {
             "molecules_per_s": lambda: list(arrays_of(featurizer, smiles)),  # noqa: B023 - called in this turn
@@ -46,7 +46,7 @@ def bench_features(models: Sequence[str], dataset: str, rounds: int, overrides: 
 
 def bench_start(rounds: int) -> list[dict[str, Any]]:
     """Seconds of `train.py --help`, and to the first step on ESOL with a cold and a warm cache."""
-    program = [sys.executable, "-m", "molsam.main"]
+    program = [sys.executable, "-m", "molsam.commands.train"]
     rows = [{"what": "--help", **_seconds([*program, "--help"], rounds)}]
     with tempfile.TemporaryDirectory() as folder:
         # The file is made with the first step's line; what it holds is written when the epoch has been validated.

@@ -86,17 +86,17 @@ def bench_size(
 
 
 def _rows(name: str, rounds: int, seconds: float, overrides: Sequence[str]) -> list[dict[str, Any]]:
-    from molsam import preflight
     from molsam.chem.molecule import parse
-    from molsam.config import compose
+    from molsam.config.compose import compose
     from molsam.data.packed import pack
     from molsam.models.api import DataSpec
+    from molsam.wiring import build
 
     cfg = compose([f"model={name}", *overrides])
-    featurizer = preflight.build("model.featurizer", cfg.model.featurizer)
+    featurizer = build.build("model.featurizer", cfg.model.featurizer)
     molecules = pack([featurizer(parse(polymer(n))) for n in ATOMS], self_loops=featurizer.self_loops)
     spec = DataSpec(featurizer.node_dim, featurizer.edge_dim, 1, max_atoms=max(ATOMS))
-    model = preflight.build("model", cfg.model, spec).train()
+    model = build.build("model", cfg.model, spec).train()
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     batches = [molecules.batch([i] * MOLECULES) for i in range(len(ATOMS))]
     times: list[list[float]] = [[] for _ in ATOMS]

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molsam import kernels
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
-from molsam.data.images import Batch
+from molsam.images.dataset import Batch
+from molsam.native import call as kernels
 from molsam.training.loop import AHEAD
 
 BATCH = {"compt": 32, "grover": 32, "cmpnn": 50, "dmpnn": 64, "gcn": 32, "mpnn": 32}
@@ -30,11 +30,11 @@ class Bench:
     """One model on one dataset, wired exactly as a training run is."""
 
     def __init__(self, model: str, dataset: str, overrides: Sequence[str] = ()) -> None:
-        from molsam import preflight
-        from molsam.allocator import keep_freed_memory
-        from molsam.config import compose
+        from molsam.config.compose import compose
         from molsam.data.split import make_split
-        from molsam.run import load_dataset, make_trainer
+        from molsam.native.memory import keep_freed_memory
+        from molsam.wiring import check
+        from molsam.wiring.run import load_dataset, make_trainer
 
         batch = BATCH.get(model, 32)
         chosen = [
@@ -47,7 +47,7 @@ class Bench:
         keep_freed_memory()
         self.cfg = compose([*chosen, *overrides])
         self.name, self.dataset_name = model, dataset
-        training = preflight.check(self.cfg)
+        training = check.check(self.cfg)
         dataset_ = load_dataset(self.cfg)
         split = make_split(dataset_, self.cfg.split, seed=self.cfg.seed, fold=0)
         self.trainer = make_trainer(self.cfg, training, dataset_, split, Path(tempfile.gettempdir()))

@@ -11,8 +11,8 @@ import sys
 
 import torch
 
-from molsam.allocator import peak_memory_mb
 from molsam.bench.training import Bench
+from molsam.native.memory import peak_memory_mb
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from rdkit.Chem import Mol, rdmolops
 
-from molsam import library
 from molsam.chem.arrays import DISCONNECTED
 from molsam.errors import InvalidMolecule
+from molsam.native import build as library
 
 LARGE = 68
 """Atoms from which scipy's search beats RDKit's Floyd-Warshall."""

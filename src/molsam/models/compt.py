@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from molsam import kernels
 from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError, DataError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
@@ -21,6 +20,7 @@ from molsam.models.layers.queries import type_queries
 from molsam.models.layers.residual import add_norm_of_mish
 from molsam.models.layers.segment import segment_max, segment_sum
 from molsam.models.naming import from_reference_names, to_reference_names
+from molsam.native import call as kernels
 
 CHOICES = {
     "distance_kernel": ("softmax", "exp"),

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from molsam import kernels
 from molsam.data.batch import MoleculeBatch
 from molsam.models.layers.fused import replay
+from molsam.native import call as kernels
 
 
 class Atoms(NamedTuple):

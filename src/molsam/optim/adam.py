@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from molsam import kernels
+from molsam.native import call as kernels
 from molsam.optim import vector
 from molsam.optim.hooks import Unrecorded, unhooked
 from molsam.optim.vector import GRADIENT

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from molsam import kernels
 from molsam.errors import ConfigError
+from molsam.native import call as kernels
 
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""

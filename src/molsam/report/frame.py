@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsam import result
 from molsam.report.stored import scan
+from molsam.runs import result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def shared_settings(config: dict[str, Any]) -> str:
     """What must be equal in all cells of a table, as JSON: schedule, base optimizer, split, training."""
-    from molsam.config import NEUTRAL_TRAINING
+    from molsam.config.identity import NEUTRAL_TRAINING
 
     kept = {key: copy.deepcopy(config.get(key)) for key in ("training", "split", "lr_schedule", "base_optimizer")}
     for key in NEUTRAL_TRAINING:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from molsam.config import conf_dir
+from molsam.config.compose import conf_dir
 from molsam.errors import ConfigError
 from molsam.sweeping.cells import SMOKE_TRIALS, Cell, rows, shrunk, table_cells
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molsam import result
 from molsam.errors import StorageError
 from molsam.files import below
+from molsam.runs import result
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]

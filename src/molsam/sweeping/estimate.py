@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from molsam.config import NEUTRAL
+from molsam.config.identity import NEUTRAL
 from molsam.files import below
 from molsam.sweeping.progress import duration
 

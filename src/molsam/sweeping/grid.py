@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsam import inputs, result
 from molsam.errors import ConfigError, MolsamError, StorageError
-from molsam.folder import read_status
+from molsam.runs import result
+from molsam.runs.folder import read_status
 from molsam.sweeping import compose, estimate, reuse, summary
 from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Planned
@@ -20,6 +20,7 @@ from molsam.sweeping.heartbeat import host
 from molsam.sweeping.job import make_pruner
 from molsam.sweeping.progress import Count, ProgressLine
 from molsam.sweeping.study import SharedStudy
+from molsam.wiring import inputs
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from molsam import result
 from molsam.errors import StorageError
 from molsam.files import below
-from molsam.folder import STATUS
+from molsam.runs import result
+from molsam.runs.folder import STATUS
 
 if TYPE_CHECKING:
     from molsam.sweeping.compose import Planned

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from omegaconf import DictConfig, OmegaConf
 
-from molsam import inputs
-from molsam.config import plain
+from molsam.config.compose import plain
 from molsam.sweeping import compose, plots, summary
 from molsam.sweeping.cells import SMOKE_TRIALS, key_of
 from molsam.sweeping.grid import POLL, SweepIncomplete
@@ -21,6 +20,7 @@ from molsam.sweeping.job import conclude, make_pruner
 from molsam.sweeping.progress import Count, ProgressLine
 from molsam.sweeping.sampling import NumberSeededSampler
 from molsam.sweeping.study import SharedStudy
+from molsam.wiring import inputs
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from molsam import result
 from molsam.errors import StorageError
+from molsam.runs import result
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

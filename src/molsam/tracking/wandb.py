@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from molsam.config import without_secrets
+from molsam.config.secrets import without_secrets
 from molsam.tracking.jsonl import FILES
 from molsam.tracking.plots import pixels, result_plots
 

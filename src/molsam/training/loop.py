@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from molsam.config import TrainingConfig
-from molsam.data.images import Batch, Dataset
+from molsam.config.schema import TrainingConfig
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import ConfigError, NumericalError, StorageError
+from molsam.images.dataset import Batch, Dataset
 from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint
 from molsam.training.clock import Clock

@@ -21,10 +21,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from molsam import kernels
 from molsam.chem.arrays import DISCONNECTED
 from molsam.data.batch import MoleculeBatch
 from molsam.models.layers.fused import replay
+from molsam.native import call as kernels
 
 FAR = 1e8
 """the reference's distance between atoms of different fragments"""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molsam import kernels
+from molsam.native import call as kernels
 
 
 def grouped_product(rows: Tensor, matrices: Tensor, sizes: list[int]) -> Tensor:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molsam import kernels
 from molsam.models.layers.fused import replay
+from molsam.native import call as kernels
 
 
 class Packing(NamedTuple):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molsam import kernels
 from molsam.errors import ConfigError
 from molsam.models.layers.fused import replay
+from molsam.native import call as kernels
 
 SCALE_EPS = 1e-5
 LAYER_EPS = 1e-6

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molsam import kernels
 from molsam.models.layers.fused import replay
+from molsam.native import call as kernels
 
 
 def type_queries(

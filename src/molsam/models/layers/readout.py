@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molsam import kernels
 from molsam.models.layers.batchnorm import FEW
 from molsam.models.layers.fused import replay
 from molsam.models.layers.neighbours import bag_sum
 from molsam.models.layers.segment import equal, segment_max, segment_sum
+from molsam.native import call as kernels
 
 
 def weighted_sum_and_max(h: Tensor, w: Tensor, b: Tensor, offsets: Tensor, molecule: Tensor, max_size: int) -> Tensor:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molsam import kernels
 from molsam.models.layers.fused import replay
 from molsam.models.layers.neighbours import bag_sum
+from molsam.native import call as kernels
 
 
 def segment_index(offsets: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
-from molsam import result
-from molsam.config import NEUTRAL
+from molsam.config.identity import NEUTRAL
 from molsam.errors import StorageError
 from molsam.files import below
 from molsam.report.dashboard.groups import describe, group_key
 from molsam.report.figures.paper import stated_score
 from molsam.report.stored import StoredRun, read_lines
+from molsam.runs import result
 
 POINTS = 60
 """Points that a curve keeps."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from molsam.config import NEUTRAL, NEUTRAL_TRAINING
+from molsam.config.identity import NEUTRAL, NEUTRAL_TRAINING
 from molsam.report.stored import StoredRun
 
 # The paper's defaults (Appendix A.4); preferred where several settings of an optimizer were run.

@@ -1,0 +1,119 @@
+"""molsam figure: the paper's figures from stored runs."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from molsam.config.compose import conf_dir
+from molsam.errors import ConfigError, MolsamError
+from molsam.files import write_json
+from molsam.report.figures import drawing, style
+from molsam.report.figures.recipes import RECIPES
+from molsam.report.stored import find_runs
+
+OUTPUTS = Path("outputs")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `molsam figure`."""
+    numbers = ", ".join(RECIPES)
+    parser.add_argument("figures", nargs="+", metavar="N", help=f"which: {numbers}, or all")
+    parser.add_argument("--runs", nargs="+", type=Path, default=[OUTPUTS], metavar="FOLDER",
+                        help="where the runs are (default: outputs)")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, default=Path("figures"), metavar="FOLDER",
+                        help="where figureN.png, .svg and .json go (default: figures)")  # fmt: skip
+    parser.add_argument("--datasets", type=_names, metavar="A,B", help="instead of the paper's")
+    parser.add_argument("--models", type=_names, metavar="A,B", help="instead of the paper's")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE",
+                        help="further settings of the runs that --make trains")  # fmt: skip
+    parser.add_argument("--make", action="store_true", help="train the runs that are missing, then draw")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the figures; 1 if runs are missing for one of them."""
+    code = 0
+    for name in _wanted(args.figures):
+        try:
+            _draw(name, args)
+        except drawing.MissingRuns as missing:
+            if not args.make:
+                print(f"molsam: Figure {name}: {_remedy(name, missing, args)}", file=sys.stderr)
+                code = missing.exit_code
+                continue
+            _make(name, args)
+            _draw(name, args)
+    return code
+
+
+def _wanted(figures: list[str]) -> list[str]:
+    names = [name for figure in figures for name in (RECIPES if figure == "all" else _parts(figure))]
+    return list(dict.fromkeys(names))
+
+
+def _parts(figure: str) -> list[str]:
+    """3 is 3a, 3b and 3c."""
+    names = [name for name in RECIPES if figure in (name, name.rstrip("abc"))]
+    if not names:
+        raise ConfigError(f"There is no figure {figure!r}; the figures are {', '.join(RECIPES)}, or all.")
+    return names
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _draw(name: str, args: argparse.Namespace) -> None:
+    recipe = RECIPES[name]
+    roots = [root for root in args.runs if root.is_dir()]
+    models, datasets = args.models or recipe.models, args.datasets or recipe.datasets
+    with style.styled():
+        drawn = recipe.draw(drawing.Request(find_runs(roots), models, datasets))
+        paths = style.save(drawn.figure, args.output / f"figure{name}")
+    facts = {"figure": name, "title": recipe.title, "caption": drawn.caption, "numbers": drawn.numbers}
+    write_json(args.output / f"figure{name}.json", facts)
+    print(f"Figure {name}: {recipe.title}. {drawn.caption}")
+    print("  " + ", ".join(str(path) for path in paths))
+
+
+def _overrides(name: str, args: argparse.Namespace) -> list[str]:
+    """Arguments of train.py that make the runs of a figure; the same ones again go on where they stopped."""
+    recipe = RECIPES[name]
+    if recipe.sweep is not None:
+        named = (("model", args.models), ("dataset", args.datasets))
+        chosen = [f"{key}={','.join(names)}" for key, names in named if names]
+        outputs = [] if args.runs[0] == OUTPUTS else [f"paths.outputs={args.runs[0]}"]
+        return ["--multirun", f"sweeps={recipe.sweep}", *chosen, *args.set, *outputs]
+    models, datasets = args.models or recipe.models, args.datasets or recipe.datasets
+    fold = [] if any(text.startswith("split.") for text in args.set) else ["split.fold=0"]
+    return [
+        "--multirun", f"model={','.join(models)}", f"dataset={','.join(datasets)}", *recipe.make, *fold, *args.set,
+        f"hydra.sweep.dir={args.runs[0]}/figure{name}",
+    ]  # fmt: skip
+
+
+def _remedy(name: str, missing: drawing.MissingRuns, args: argparse.Namespace) -> str:
+    line = shlex.join(["python", "train.py", *_overrides(name, args)])
+    return f"{missing}; train what is missing with `{line}`, or add --make to this command."
+
+
+def _make(name: str, args: argparse.Namespace) -> None:
+    script = conf_dir().parent / "train.py"
+    program = [str(script)] if script.is_file() else ["-m", "molsam.commands.train"]
+    overrides = _overrides(name, args)
+    print(f"Figure {name}: {shlex.join(['python', 'train.py', *overrides])}", file=sys.stderr)
+    code = subprocess.run([sys.executable, *program, *overrides], check=False).returncode
+    if code:
+        raise TrainingFailed(
+            f"The runs of Figure {name} ended with exit code {code} (see above); mend that, then run the same command "
+            "again: finished runs are kept."
+        )
+
+
+class TrainingFailed(MolsamError):  # noqa: N818 - reads as the sentence it raises
+    """The runs of a figure could not be made."""
+
+    exit_code = 1

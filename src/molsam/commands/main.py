@@ -1,0 +1,61 @@
+"""The `molsam` command: everything but training itself."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from molsam import __version__
+from molsam.errors import MolsamError
+
+COMMANDS = {
+    "data": ("molsam.commands.data", "list, fetch and check datasets"),
+    "predict": ("molsam.commands.predict", "predict molecules of a CSV file with trained runs"),
+    "rerun": ("molsam.commands.rerun", "train a finished run again and compare its metrics"),
+    "report": ("molsam.commands.report", "our tables beside the paper's"),
+    "figure": ("molsam.commands.figure", "the paper's figures from our runs"),
+    "dashboard": ("molsam.commands.dashboard", "compare runs in a browser, with or without an account"),
+    "bench": (
+        "molsam.commands.bench",
+        "throughput of models and optimizers, with the distance to the machine's limit",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code (molsam.errors lists them)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="molsam", description=__doc__, epilog="Training: python train.py --help")
+    parser.add_argument("--version", action="version", version=f"molsam {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    wanted = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    for name, (module, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        # Only the command that runs is imported: `molsam --help` stays fast.
+        if name == wanted:
+            loaded = importlib.import_module(module)
+            loaded.configure(sub)
+            sub.set_defaults(run=loaded.run)
+    args, rest = parser.parse_known_args(arguments)
+    # argparse gives up on words that follow an option; here they belong to the list before it.
+    words = next((name for name in ("overrides", "names") if hasattr(args, name)), None)
+    if rest and (words is None or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest and words is not None:
+        setattr(args, words, [*getattr(args, words), *rest])
+    try:
+        return int(args.run(args))
+    except MolsamError as error:
+        print(f"molsam: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("molsam: stopped by Ctrl-C.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

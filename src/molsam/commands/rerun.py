@@ -1,0 +1,95 @@
+"""molsam rerun: train a finished run again from its record and say whether the metrics agree."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from molsam.errors import StorageError
+
+COMPARED = ("best_epoch", "epochs", "steps", "gradient_passes", "valid", "test", "test_per_task", "gradients")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `molsam rerun`."""
+    parser.add_argument("folder", type=Path, help="a finished run folder; of a run of several folds each is trained")
+    parser.add_argument("-o", "--output", type=Path, help="where the new run goes (default: a temporary folder)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 if every number agrees to the bit, 1 if not (with the largest difference)."""
+    folders = sorted(path.parent for path in args.folder.glob("fold*/result.json")) or [args.folder]
+    with tempfile.TemporaryDirectory(prefix="molsam-rerun-") as temporary:
+        root = args.output or Path(temporary) / "run"
+        agree = [_again(folder, root / folder.name if len(folders) > 1 else root) for folder in folders]
+    return 0 if all(agree) else 1
+
+
+def _again(folder: Path, place: Path) -> bool:
+    """Train the run of a folder again and print how the two compare."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from molsam.runs import result
+    from molsam.runs.folder import recorded
+    from molsam.wiring.run import start
+
+    old = result.read(folder)
+    if old is None:
+        raise StorageError(f"{folder} holds no result.json; give the folder of a finished run.")
+    try:
+        cfg = recorded(OmegaConf.create(old["config"]))
+        # What cannot change a number: nothing of the first run is written over or uploaded again.
+        cfg.resume, cfg.logger = None, {"kind": "none"}
+        versions, parts = dict(old["versions"]), [(part, old[part]["hash"]) for part in ("data", "split")]
+        machine = dict(old["machine"])
+        processor = machine["processor"]
+        threads = cfg.training.threads = cfg.training.threads or machine["threads"]
+    except (LookupError, TypeError, ValueError, AttributeError, OmegaConfBaseException) as error:
+        raise StorageError(f"{folder / result.NAME} is damaged ({error}); take another run folder.") from error
+    start(cfg, place, [])
+    new = result.read(place)
+    assert new is not None
+    worst, where = difference(old, new)
+    if not worst:
+        print(f"{folder}: the metrics agree to the bit ({threads} threads).")
+        return True
+    reasons = [f"{k} {v} -> {new['versions'].get(k)}" for k, v in versions.items() if new["versions"].get(k) != v]
+    reasons += [f"other {part}" for part, digest in parts if new[part]["hash"] != digest]
+    if processor != new["machine"]["processor"]:
+        reasons.append("another processor")
+    if machine.get("kernels") != new["machine"]["kernels"]:
+        reasons.append(f"kernels {machine.get('kernels', 'none')} -> {new['machine']['kernels']}")
+    size = (
+        "is no number on one side" if math.isinf(worst) else f"agrees to a relative {worst:.1e}, the others are closer"
+    )
+    print(f"{folder}: {where} {size}. Changed since: {', '.join(reasons) or 'nothing that is recorded'}.")
+    return False
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[float, str]:
+    """The largest relative difference of two results' numbers and where it is; infinite if one side has none."""
+    worst, where = 0.0, ""
+    theirs = dict(_numbers({key: new.get(key) for key in COMPARED}))
+    ours = dict(_numbers({key: old.get(key) for key in COMPARED}))
+    for name in sorted(ours.keys() | theirs.keys()):
+        a, b = ours.get(name), theirs.get(name)
+        if a == b:
+            continue
+        apart = math.inf if a is None or b is None else abs(a - b) / max(abs(a), abs(b))
+        if apart > worst:
+            worst, where = apart, name
+    return worst, where
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in a tree by its path."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _numbers(item, f"{name} {key}".strip())
+    if isinstance(value, (int, float)):
+        yield name, float(value)

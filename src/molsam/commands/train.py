@@ -1,0 +1,149 @@
+"""The Hydra application: composes the settings, runs one job or a sweep, turns errors into one sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from difflib import get_close_matches
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from molsam.config.compose import compose, conf_dir, register_resolvers, set_project_root
+from molsam.errors import MolsamError
+
+
+def main() -> int:
+    """Entry point of train.py; returns the exit code (molsam.errors lists them)."""
+    set_project_root()
+    # Hydra then raises what it would print, so that one place below words every error.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register_resolvers()
+    outcome: list[int] = []
+
+    # What Hydra itself would call for a configuration (callbacks, logging): nothing beyond its own handlers.
+    @hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=())
+    def task(cfg: DictConfig) -> Any:
+        from molsam.wiring.run import run
+
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run(cfg)
+        try:
+            return run(cfg)
+        except MolsamError as error:
+            outcome.append(report(error))
+            return None
+
+    try:
+        task()
+    except MolsamError as error:
+        return report(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"molsam: {explain(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("molsam: stopped by Ctrl-C.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if (known := _known(error)) is not None:
+            return known
+        traceback.print_exc()
+        print(
+            "molsam: this is a defect of molsam, not of your settings; please report the lines above.",
+            file=sys.stderr,
+        )
+        return 70
+    return outcome[0] if outcome else 0
+
+
+def _known(error: Exception) -> int | None:
+    """Say what is wrong where a library's error has a plain cause; None if it has none."""
+    if isinstance(error, OSError):
+        place = error.filename or "A file or the terminal"
+        print(
+            f"molsam: {place} cannot be used ({error.strerror or error}); free some space, or choose another folder with "
+            "paths.outputs=FOLDER.",
+            file=sys.stderr,
+        )
+        return 5
+    if isinstance(error, yaml.YAMLError):
+        # Hydra reads settings as plain values: other tags, or what is no YAML at all, end here.
+        print(
+            f"molsam: a configuration file is no plain YAML ({' '.join(str(error).split())}); correct it.",
+            file=sys.stderr,
+        )
+        return 2
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, HydraException):
+        cause = cause.__cause__
+    if isinstance(cause, HydraException) or str(error).startswith("Unknown plugin class"):
+        print(f"molsam: {explain(cause if isinstance(cause, HydraException) else error)}", file=sys.stderr)
+        return 2
+    return None
+
+
+def report(error: MolsamError) -> int:
+    """Print one sentence and return the exit code."""
+    print(f"molsam: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def explain(error: Exception) -> str:
+    """Hydra's complaint as one sentence with the nearest valid name."""
+    text = " ".join(str(error).split())
+    if match := re.search(
+        r"Could not find '([\w/]+)/([^']+)'.*?Available options in '[^']+': (.*?)(?: Config search|$)", text
+    ):
+        group, given, options = match.groups()
+        names = re.findall(r"[\w-]+", options)
+        near = get_close_matches(given, names, n=1)
+        hint = f" Did you mean {group}={near[0]}?" if near else ""
+        return f"{group}={given} does not exist.{hint} Choose one of: {', '.join(names)}."
+    if match := re.search(r"Key '([^']+)' is not in struct.*?full_key: (\S+)", f"{text} {_cause(error)}"):
+        return _unknown_key(match.group(2))
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match.group(1))
+    return f"{text} {_cause(error)}".strip()
+
+
+def _cause(error: BaseException) -> str:
+    return " ".join(str(error.__cause__).split()) if error.__cause__ is not None else ""
+
+
+def _unknown_key(key: str) -> str:
+    try:
+        names = _names()
+    except (ConfigCompositionException, OmegaConfBaseException):
+        names = []
+    near = get_close_matches(key, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{key} is not a setting of this run.{hint} `python train.py --help` lists them all."
+
+
+def _names() -> list[str]:
+    """Every setting's dotted name, with the groups that the command line chose."""
+    chosen = [a for a in sys.argv[1:] if "=" in a and (conf_dir() / a.split("=")[0].strip("+~")).is_dir()]
+    found: list[str] = []
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for key in node:
+            name = f"{prefix}{key!s}"
+            found.append(name)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+                walk(child, f"{name}.")
+
+    walk(compose(chosen), "")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Compose settings: the folder of the configuration, Hydra's composition outside the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def conf_dir() -> Path:
+    """The folder of the configuration: beside the sources, or inside an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    source = package.parents[1] / "conf"
+    return source if (source / "config.yaml").is_file() else package / "conf"
+
+
+def set_project_root() -> None:
+    """Make sweeps/ a config group from any working directory (read by conf/config.yaml)."""
+    os.environ.setdefault("PROJECT_ROOT", str(conf_dir().parent))
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """The settings of a run, as the command line composes them."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    set_project_root()
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_dir())):
+        cfg = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
+def register_resolvers() -> None:
+    """Make ${molsam.run_dir:} known to Hydra."""
+    OmegaConf.register_resolver("molsam.run_dir", _run_dir, replace=True)
+
+
+def _run_dir(*_: str, _root_: DictConfig) -> str:
+    from molsam.runs.folder import choose
+
+    return str(choose(OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])))
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A section as a plain dict, interpolations resolved."""
+    return {str(key): value for key, value in cast(dict[Any, Any], OmegaConf.to_container(node, resolve=True)).items()}

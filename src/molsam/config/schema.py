@@ -1,0 +1,151 @@
+"""Schemas of the sections that every run shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class TrainingConfig:
+    """Schema of conf/training."""
+
+    epochs: int = 30
+    batch_size: int = 32
+    eval_batch_size: int = 256
+    loss: str = "auto"
+    max_grad_norm: float | None = None
+    patience: int | None = None
+    accumulate: int = 1
+    drop_last: bool = False
+    nonfinite: str = "raise"
+    test_each_epoch: bool = False
+    precision: str = "fp32"
+    device: str = "cpu"
+    threads: int | None = None
+    log_every: int = 10
+    checkpoint_minutes: float = 1.0
+    checkpoint_steps: int | None = None
+
+
+@dataclass
+class PathsConfig:
+    """Schema of conf/paths."""
+
+    outputs: str = "outputs"
+    cache: str | None = None
+
+
+@dataclass
+class SplitConfig:
+    """Schema of conf/split; molsam.data.split says what fits together."""
+
+    kind: str
+    folds: int = 1
+    fold: int | None = None
+    fractions: list[float] | None = None
+    balanced: bool = False
+    column: str | None = None
+    valid: float | None = None
+
+
+@dataclass
+class LoggerConfig:
+    """Schema of conf/logger."""
+
+    kind: str
+    mode: str = "offline"
+    project: str = "molsam"
+    entity: str | None = None
+    tags: list[str] | None = None
+    log_every: int = 10
+
+
+@dataclass
+class DatasetConfig:
+    """Schema of conf/dataset; molsam.data.settings checks the values."""
+
+    display: str
+    task: str | None = None
+    metric: str | None = None
+    path: str | None = None
+    smiles: str | None = None
+    targets: Any = None
+    root: str | None = None
+    on_invalid: str = "drop"
+    duplicates: str = "keep"
+    max_atoms: int | None = None
+    limit: int | None = None
+    descriptors: str | None = None
+    published: Any = None
+    url: str | None = None
+    sha256: str | None = None
+    embedded: str | None = None
+    layouts: list[Any] | None = None
+    reader: str | None = None
+    classes: int | None = None
+    augment: bool = False
+
+
+@dataclass
+class ChoicesConfig:
+    """Schema of the names that were chosen."""
+
+    model: str | None
+    dataset: str | None
+    optimizer: str | None
+    base_optimizer: str | None
+    rho_schedule: str | None
+    lr_schedule: str | None
+
+
+@dataclass
+class DiagnosticsConfig:
+    """Schema of conf/diagnostics."""
+
+    gradients: Any = None
+    sharpness: Any = None
+
+
+@dataclass
+class RunConfig:
+    """Schema of conf/config.yaml, without Hydra's own section."""
+
+    choices: Any
+    dataset: Any
+    model: Any
+    split: Any
+    base_optimizer: Any
+    rho_schedule: Any
+    optimizer: Any
+    lr_schedule: Any
+    training: Any
+    diagnostics: Any
+    callbacks: Any
+    logger: Any
+    paths: Any
+    sweeps: Any = None
+    seed: int = 0
+    name: str | int | None = None
+    resume: str | None = None
+    overwrite: bool = False
+    smoke: bool = False
+    dry_run: bool = False
+
+
+# key -> (smallest allowed value, or the allowed values)
+TRAINING_LIMITS: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 1,
+    "eval_batch_size": 1,
+    "accumulate": 1,
+    "patience": 1,
+    "threads": 1,
+    "log_every": 1,
+    "checkpoint_steps": 1,
+    "checkpoint_minutes": 0,
+    "max_grad_norm": 1e-12,
+    "loss": ("auto", "mse", "rmse", "mae", "bce", "cross_entropy"),
+    "nonfinite": ("raise", "skip"),
+    "precision": ("fp32", "bf16", "fp64"),
+}

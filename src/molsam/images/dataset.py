@@ -1,0 +1,147 @@
+"""Images with one class each, for the paper's Table 11: what the training loop asks of a dataset, and no molecules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from molsam.data.batch import MoleculeBatch
+from molsam.data.dataset import MoleculeDataset
+from molsam.data.report import DataReport
+from molsam.data.settings import spread
+from molsam.data.spec import DataSpec
+from molsam.errors import ConfigError
+from molsam.images import cifar
+
+MARGIN = 4
+"""Pixels by which a training image may be shifted in each direction."""
+
+OFFICIAL = (50_000, 10_000)
+"""Images in the training files and in the test file of both CIFARs, equally many of each class."""
+
+
+@dataclass
+class ImageBatch:
+    """B images."""
+
+    images: Tensor
+    """float [B, 3, 32, 32], each channel with mean 0 and variance 1 over the training files"""
+    index: Tensor
+    """int64 [B], row in the dataset"""
+    targets: Tensor
+    """float [B, 1], the number of the class"""
+    mask: Tensor
+    """bool [B, 1], all true"""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ImageBatch:
+        """The batch on another device, its floating-point tensors in another dtype."""
+        moved = {name: value.to(device=device) for name, value in vars(self).items()}
+        for name in ("images", "targets"):
+            moved[name] = moved[name].to(dtype=dtype)
+        return ImageBatch(**moved)
+
+
+@dataclass
+class ImageDataset:
+    """M images of a number of classes; those of the test file are the last."""
+
+    images: Tensor
+    """uint8 [M, 3, 32, 32]"""
+    targets: np.ndarray
+    """float64 [M, 1], the number of the class"""
+    tests: int
+    """images of the test file"""
+    classes: int
+    report: DataReport
+    noun: ClassVar[str] = "image"
+    task: ClassVar[str] = "multiclass"
+    metric: ClassVar[str] = "accuracy"
+    duplicates: ClassVar[str] = "keep"
+    task_names: ClassVar[list[str]] = ["class"]
+
+    def __post_init__(self) -> None:
+        # Of the training files alone, and by counting: a float copy of all images would take a gigabyte.
+        counts = torch.stack(
+            [torch.bincount(self.images[: -self.tests, c].flatten(), minlength=256) for c in range(3)]
+        ).double()
+        shares, values = counts / counts.sum(1, keepdim=True), torch.arange(256.0, dtype=torch.float64)
+        mean = (shares * values).sum(1, keepdim=True)
+        std = (shares * (values - mean).square()).sum(1, keepdim=True).sqrt().clamp(min=1.0)
+        self.mean, self.std = mean.float().view(1, 3, 1, 1), std.float().view(1, 3, 1, 1)
+        self.smiles = self.canonical = [f"image {row}" for row in range(len(self.targets))]
+        self.spec = DataSpec(node_dim=3, edge_dim=0, n_tasks=self.classes, max_atoms=0)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, index: np.ndarray | Sequence[int], scaler: object = None) -> ImageBatch:
+        """Images with their classes; classes are never scaled."""
+        rows = torch.from_numpy(np.asarray(index, dtype=np.int64))
+        targets = torch.from_numpy(self.targets[rows.numpy()]).float()
+        images = (self.images[rows].float() - self.mean) / self.std
+        return ImageBatch(images, rows, targets, torch.ones_like(targets, dtype=torch.bool))
+
+    def batches(self, index: np.ndarray | Sequence[int], size: int, scaler: object = None) -> list[ImageBatch]:
+        """Images in batches of `size`; the last may be smaller."""
+        return [self.batch(index[start : start + size]) for start in range(0, len(index), size)]
+
+
+Dataset = MoleculeDataset | ImageDataset
+Batch = MoleculeBatch | ImageBatch
+
+
+def load(settings: Mapping[str, Any]) -> ImageDataset:
+    """Read the dataset of a section with `reader: cifar`.
+
+    Raises:
+        ConfigError: no folder is given.
+        DataError: in one sentence what is wrong with a file.
+    """
+    classes, root, limit = settings["classes"], settings.get("root"), settings.get("limit")
+    if not root:
+        raise ConfigError(
+            f"{settings['display']} is not on this machine; unpack its archive and give dataset.root=FOLDER."
+        )
+    images, labels, tests = cifar.read(Path(root).expanduser(), classes)
+    sizes = len(labels) - tests, tests
+    counts = [np.bincount(part, minlength=classes) for part in (labels[:-tests], labels[-tests:])]
+    balanced = all(len(set(part.tolist())) == 1 for part in counts)
+    report = DataReport(
+        path=str(root),
+        hash=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16],
+        rows=len(labels),
+        verified=sizes == OFFICIAL and balanced,
+    )
+    if limit is not None:
+        # So many images of the training files, and so many of the test file.
+        rows = np.r_[spread(limit, sizes[0]), sizes[0] + spread(limit, sizes[1])]
+        images, labels, tests = images[rows], labels[rows], min(limit, tests)
+    targets = labels.astype(np.float64)[:, None]
+    return ImageDataset(torch.from_numpy(images.copy()), targets, tests, classes, report)
+
+
+def augment(batch: ImageBatch) -> ImageBatch:
+    """Shift each image by up to four pixels in each direction and mirror half of them: the usual for CIFAR.
+
+    What comes in at the edges has the mean colour. The draw is from torch's CPU generator.
+    """
+    count, _, height, width = batch.images.shape
+    padded = F.pad(batch.images, [MARGIN] * 4)
+    down, right = torch.randint(2 * MARGIN + 1, (2, count))
+    mirrored = torch.rand(count) < 0.5
+    rows = down[:, None] + torch.arange(height)
+    columns = torch.arange(width).expand(count, width)
+    columns = right[:, None] + torch.where(mirrored[:, None], columns.flip(1), columns)
+    place = torch.arange(count)[:, None, None, None], torch.arange(3)[None, :, None, None]
+    return replace(batch, images=padded[(*place, rows[:, None, :, None], columns[:, None, None, :])])

@@ -1,0 +1,151 @@
+"""The parts of GROVER's encoder: the input, message passing with attention between heads, the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from molsam.models.grover import compiled
+from molsam.models.grover.encoders import Plan, encode, plain_encode
+from molsam.models.grover.graph import Neighbours
+from molsam.models.layers.activation import Elementwise, activation, elementwise
+from molsam.models.layers.head_attention import head_attention, joint_map, plain_head_attention
+
+
+class Rows(NamedTuple):
+    """Feature vectors of atoms or bonds, of which few are distinct: linear maps run over those."""
+
+    table: Tensor
+    """float [J, f]"""
+    kind: Tensor
+    """int64 [n], row of `table`"""
+
+    def linear(self, W: Tensor, b: Tensor | None = None) -> Tensor:
+        """W [h, f], b [h] or None -> [n, h]."""
+        return F.linear(self.table, W, b).index_select(0, self.kind)
+
+    def at(self, rows: Tensor | None) -> Rows:
+        """Some of the rows; None: all."""
+        return self if rows is None else Rows(self.table, self.kind.index_select(0, rows))
+
+    def padded(self) -> Rows:
+        """With a row of zeros at the end."""
+        return Rows(F.pad(self.table, (0, 0, 0, 1)), F.pad(self.kind, (0, 1), value=len(self.table)))
+
+
+class InputLayer(nn.Module):
+    """x = LN(act(W_i f)) for concatenated features f; f itself if it is as wide as x."""
+
+    def __init__(self, width: int, hidden: int, activation_name: str, dropout: float, *, bias: bool) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.identity = width == hidden
+        if not self.identity:
+            self.W_i = nn.Linear(width, hidden, bias=bias)
+            self.act = activation(activation_name)
+            self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, first: Rows, *others: Rows) -> Tensor:
+        """Features [n, f_1], [n, f_2], ... -> x [n, hidden]."""
+        parts = first, *others
+        if self.identity:
+            return torch.cat([part.table.index_select(0, part.kind) for part in parts], dim=1)
+        kinds, tables = [part.kind for part in parts], [part.table for part in parts]
+        weights, act = (self.W_i.weight, self.W_i.bias), elementwise(self.act)
+        if act is not None and not (self.training and self.dropout) and compiled.fits(self.W_i.weight, act):
+            norm = self.norm.eps, self.norm.weight, self.norm.bias
+            return compiled.input_layer(kinds, act, *norm, *weights, *tables)
+        W, *rest = self.W_i.weight.split([table.shape[1] for table in tables], dim=1)
+        x = first.linear(W, self.W_i.bias)
+        for part, w in zip(others, rest, strict=True):
+            x = x + part.linear(w)
+        return F.dropout(self.norm(self.act(x)), self.dropout, self.training)
+
+
+class MTBlock(nn.Module):
+    """Message passing transformer: attention between `heads` heads, whose q, k and v are message passing encoders.
+
+    Encoder j of the 3 * heads (head by head: q, k, v) has its own W_j and depth D_j:
+    m_j = x, then D_j - 1 times m_j <- act(x + W_j sum m_j over neighbours).
+    The heads of one atom (or bond) are the sequence of a multi-head attention with `heads` parts;
+    out = LN(W_o flatten(W_out attention)), without a residual connection.
+    """
+
+    def __init__(self, hidden: int, heads: int, activation_name: str, dropout: float, *, bias: bool) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.W_h = nn.Parameter(torch.empty(3 * heads, hidden, hidden))
+        self.b_h = nn.Parameter(torch.empty(3 * heads, hidden)) if bias else None
+        self.act = activation(activation_name)
+        if isinstance(self.act, nn.PReLU):
+            self.act = nn.PReLU(3 * heads)
+        self.query, self.key, self.value = (nn.Linear(hidden, hidden) for _ in range(3))
+        self.W_out = nn.Linear(hidden, hidden, bias=bias)
+        self.W_o = nn.Linear(heads * hidden, hidden, bias=bias)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, x: Tensor, neighbours: Neighbours, depths: Sequence[int]) -> Tensor:
+        """x [n, hidden] -> [n, hidden]; depths: of the 3 * heads encoders."""
+        projections = [p for layer in (self.query, self.key, self.value) for p in (layer.weight, layer.bias)]
+        plan = Plan.of(depths, [role * self.heads + head for head in range(self.heads) for role in range(3)])
+        fused = self._fused(x)
+        by_result = elementwise(self.act) if fused else None
+        maps = self.W_o.weight, self.W_o.bias, self.W_out.weight, self.W_out.bias
+        if by_result is not None and neighbours.bounds is not None and compiled.fits(x, by_result):
+            encoders = self.W_h, self.b_h
+            norm = self.norm.eps, self.norm.weight, self.norm.bias
+            tensors = x, *encoders, *maps, *projections
+            return compiled.block(neighbours, plan, by_result, self.heads, *norm, *tensors)
+        states = self.encode(x, neighbours, plan, by_result).unflatten(0, (3, self.heads))
+        if fused:
+            attended = head_attention(states, projections, self.heads)
+        else:
+            dropout = self.dropout if self.training else 0.0
+            attended = plain_head_attention(states, projections, self.heads, dropout)
+        return F.dropout(self.norm(F.linear(attended.flatten(1), *joint_map(*maps))), self.dropout, self.training)
+
+    def encode(self, x: Tensor, neighbours: Neighbours, plan: Plan, by_result: Elementwise | None) -> Tensor:
+        """The final m_j of every encoder, [3 * heads, n, hidden]: those of q, head by head, then of k, of v."""
+        if by_result is not None:
+            return encode(x, self.W_h, self.b_h, neighbours, plan, by_result)
+        return plain_encode(x, self.W_h, self.b_h, neighbours, plan, self._activate)
+
+    def _fused(self, x: Tensor) -> bool:
+        """Whether the hand-written passes apply: they know neither dropout nor lowered precision."""
+        return not (self.training and self.dropout) and not torch.is_autocast_enabled(x.device.type)
+
+    def _activate(self, m: Tensor, chosen: Tensor) -> Tensor:
+        if isinstance(self.act, nn.PReLU):
+            m = F.prelu(m, self.act.weight.index_select(0, chosen))
+        else:
+            m = self.act(m)
+        return F.dropout(m, self.dropout, self.training)
+
+
+class FeedForward(nn.Module):
+    """LN(W_2 act(W_1 [features ; summed])), hidden width 4 times the output's."""
+
+    def __init__(self, feature_dim: int, hidden: int, activation_name: str, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.W_1 = nn.Linear(feature_dim + hidden, 4 * hidden)
+        self.W_2 = nn.Linear(4 * hidden, hidden)
+        self.act = activation(activation_name)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, features: Rows, states: Tensor, neighbours: Neighbours) -> Tensor:
+        """[N, feature_dim], states [n, hidden] and their sums -> [N, hidden]."""
+        act, plain = elementwise(self.act), bool(self.training and self.dropout) or neighbours.missing is not None
+        if act is not None and not plain and compiled.fits(states, act):
+            weights = self.W_1.weight, self.W_1.bias, self.W_2.weight, self.W_2.bias
+            tensors = features.table, states, *weights, self.norm.weight, self.norm.bias
+            return compiled.feed_forward(features.kind, neighbours, act, self.norm.eps, *tensors)
+        summed = neighbours.sum(states)
+        by_features, by_sum = self.W_1.weight.split([features.table.shape[1], summed.shape[1]], dim=1)
+        x = self.act(torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t()))
+        x = self.W_2(F.dropout(x, self.dropout, self.training))
+        return F.dropout(self.norm(x), self.dropout, self.training)

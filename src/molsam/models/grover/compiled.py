@@ -1,0 +1,296 @@
+"""GROVER in C: the input layers (c/input.c), a block with its encoders, the attention between their heads, the linear map
+behind it and its norm (c/grover.c), and the feed-forward layers with theirs (c/feed_forward.c).
+
+A thread takes some molecules, or rows, through all of it, so that what passes from one operation to the next stays in
+its core's cache. grover_encoders.py and layers/head_attention.py compute the same one after the other.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from molsam.models.grover.encoders import Plan, plain_encode
+from molsam.models.grover.graph import Neighbours
+from molsam.models.layers.activation import Elementwise
+from molsam.models.layers.fused import replay
+from molsam.models.layers.head_attention import joint_map, plain_head_attention
+from molsam.native import call as kernels
+
+
+def fits(x: Tensor, act: Elementwise) -> bool:
+    """Whether C knows this: activations that are linear below zero."""
+    return act.below is not None and kernels.available(x)
+
+
+def block(
+    neighbours: Neighbours, plan: Plan, act: Elementwise, heads: int, eps: float, *tensors: Tensor | None
+) -> Tensor:
+    """The norm's gain and bias [h], x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None, the maps of each attended head,
+    W_out [h, h], and of all, W_o [h, heads * h], with biases [h] or None, W_q, b_q, W_k, b_k, W_v, b_v -> [n, h]."""
+    out: Tensor = _Block.apply(neighbours, plan, act, heads, eps, *tensors)
+    return out
+
+
+class _Block(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        neighbours: Neighbours,
+        plan: Plan,
+        act: Elementwise,
+        heads: int,
+        eps: float,
+        gain: Tensor,
+        norm_bias: Tensor,
+        x: Tensor,
+        W: Tensor,
+        b: Tensor | None,
+        W_o: Tensor,
+        b_o: Tensor | None,
+        W_out: Tensor,
+        b_out: Tensor | None,
+        *qkv: Tensor,
+    ) -> Tensor:
+        (n, h), wide = x.shape, kernels.whole_vectors(x.shape[1])
+        x, W, W_o, W_out, *qkv = (one.contiguous() for one in (x, W, W_o, W_out, *qkv))  # type: ignore[assignment]
+        bias = x.new_zeros(len(W), wide) if b is None else F.pad(b, (0, wide - h))
+        maps = W_o, b_o, W_out, b_out
+        lanes, common = _common(neighbours, plan, act, heads, x, wide)
+        active = [step[0] for step in plan.steps]
+        first, states = x.new_empty(n, wide), x.new_empty(sum(active[1:]) + W.shape[0], n, wide)
+        projected, attention = x.new_empty(3, h, heads, lanes), x.new_empty(heads, heads, heads, lanes)
+        out, unit = x.new_empty(2, n, h).unbind()
+        saved = first, states, projected, attention, unit, x.new_empty(n), torch.empty_like(W_o)
+        norm = array("d", [eps]), gain, norm_bias
+        given = x, W, bias, _addresses(qkv), *(0 if one is None else one for one in maps), *norm
+        kernels.call("grover_block", x.dtype, *common, neighbours.rows, neighbours.offsets, *given, *saved, out)
+        ctx.neighbours, ctx.plan, ctx.act, ctx.heads, ctx.eps, ctx.common = neighbours, plan, act, heads, eps, common
+        ctx.save_for_backward(gain, norm_bias, x, W, b, *maps, *qkv, *saved)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gain, norm_bias, x, W, b, W_o, b_o, W_out, b_out, *rest = ctx.saved_tensors
+        qkv, saved = rest[:6], rest[6:]
+        neighbours, heads = ctx.neighbours, ctx.heads
+        if torch.is_grad_enabled():
+            plain = partial(_plain, neighbours, ctx.plan, ctx.act, heads, ctx.eps)
+            inputs = gain, norm_bias, x, W, b, W_o, b_o, W_out, b_out, *qkv
+            return *(None,) * 5, *replay(plain, inputs, grads[0])
+        h, J = x.shape[1], W.shape[0]
+        grad, by_x = grads[0].contiguous(), torch.empty_like(x)
+        rows = (J * h, J, 3 * h, 3, h * heads, 1, 1, 1)
+        by_weights, by_maps = (x.new_empty(count, h) for count in (sum(rows), (heads + 1) * h + 1))
+        lists = neighbours.rows, neighbours.offsets, neighbours.back, neighbours.back_offsets
+        given = *lists, W, _addresses(qkv), W_o, W_out, 0 if b_out is None else b_out, gain, *saved, grad
+        kernels.call("grover_block_backward", x.dtype, *ctx.common, *given, by_x, by_weights, by_maps)
+        by_W, by_bias, by_projection, by_projection_bias, _, *by_rows = torch.split_with_sizes(by_weights, rows)
+        by_W_o, by_W_out, by_b_out = torch.split_with_sizes(by_maps, (heads * h, h, 1))
+        by_gain, by_norm_bias, by_b_o = (row[0] for row in by_rows)
+        pairs = zip(by_projection.view(3, h, h).unbind(), by_projection_bias.unbind(), strict=True)
+        return (
+            *(None,) * 5,
+            by_gain,
+            by_norm_bias,
+            by_x,
+            by_W.view(W.shape),
+            None if b is None else by_bias,
+            by_W_o.view(W_o.shape),
+            None if b_o is None else by_b_o,
+            by_W_out,
+            None if b_out is None else by_b_out[0],
+            *[by for pair in pairs for by in pair],
+        )
+
+
+def input_layer(kinds: Sequence[Tensor], act: Elementwise, eps: float, *tensors: Tensor | None) -> Tensor:
+    """norm(act(W [table[kind], ...] + b)) for one or two kinds, int64 [n]: the norm's gain and shift [h], W [h, sum of f],
+    b [h] or None, and a table [., f] for each kind -> [n, h]."""
+    out: Tensor = _Input.apply(kinds, act, eps, *tensors)
+    return out
+
+
+class _Input(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kinds: Sequence[Tensor],
+        act: Elementwise,
+        eps: float,
+        gain: Tensor,
+        shift: Tensor,
+        W: Tensor,
+        b: Tensor | None,
+        *tables: Tensor,
+    ) -> Tensor:
+        assert act.below is not None
+        W, *tables = (one.contiguous() for one in (W, *tables))  # type: ignore[assignment]
+        n, h, wide = kinds[0].shape[0], W.shape[0], kernels.whole_vectors(W.shape[0])
+        mapped = W.new_empty(sum(table.shape[0] for table in tables), wide)
+        (unit, out), factor = W.new_empty(2, n, h).unbind(), W.new_empty(n)
+        common = n, h, wide, *_pairs(kinds, tables), W, array("d", [act.below])
+        norm = array("d", [eps]), gain, shift
+        kernels.call("input_layer", W.dtype, *common, 0 if b is None else b, *norm, mapped, unit, factor, out)
+        ctx.kinds, ctx.act, ctx.eps, ctx.common = kinds, act, eps, common
+        ctx.save_for_backward(gain, shift, W, b, *tables, mapped, unit, factor)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, mapped, unit, factor = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = partial(_plain_input, ctx.kinds, ctx.act, ctx.eps)
+            return None, None, None, *replay(plain, inputs, grads[0])
+        gain, _, W, b, *tables = inputs
+        by, by_W = gain.new_empty(mapped.shape[0] + 2, gain.shape[0]), torch.empty_like(W)
+        by_b = None if b is None else torch.empty_like(b)
+        given = gain, mapped, unit, factor, grads[0].contiguous(), by, by_W, 0 if by_b is None else by_b
+        kernels.call("input_layer_backward", W.dtype, *ctx.common, *given)
+        by_tables: list[Tensor | None] = [None] * len(tables)
+        if any(ctx.needs_input_grad[-len(tables) :]):
+            parts = W.split([table.shape[1] for table in tables], dim=1)
+            rows = by[:-2].split([table.shape[0] for table in tables])
+            by_tables = [torch.mm(*each) for each in zip(rows, parts, strict=True)]
+        return None, None, None, by[-2], by[-1], by_W, by_b, *by_tables
+
+
+def _pairs(kinds: Sequence[Tensor], tables: Sequence[Tensor]) -> list[Tensor | int]:
+    """a, kinds, f, A, b, others, g, B of c/input.c."""
+    given = [each for kind, table in zip(kinds, tables, strict=True) for each in (kind, *table.shape, table)]
+    return [*given, *[0] * (8 - len(given))]
+
+
+def _plain_input(
+    kinds: Sequence[Tensor],
+    act: Elementwise,
+    eps: float,
+    gain: Tensor,
+    shift: Tensor,
+    W: Tensor,
+    b: Tensor | None,
+    *tables: Tensor,
+) -> Tensor:
+    rows = [table.index_select(0, kind) for table, kind in zip(tables, kinds, strict=True)]
+    return F.layer_norm(act.plain(F.linear(torch.cat(rows, dim=1), W, b)), gain.shape, gain, shift, eps)
+
+
+def feed_forward(kind: Tensor, neighbours: Neighbours, act: Elementwise, eps: float, *tensors: Tensor) -> Tensor:
+    """norm(W_2 act(W_1 [table[kind] ; S states] + b_1) + b_2): kind int64 [n]; table [kinds, f], states [m, h],
+    W_1 [d, f + h], b_1 [d], W_2 [h, d], b_2 [h], the norm's gain and bias [h] -> [n, h]. Without padding."""
+    out: Tensor = _FeedForward.apply(kind, neighbours, act, eps, *tensors)
+    return out
+
+
+class _FeedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kind: Tensor,
+        neighbours: Neighbours,
+        act: Elementwise,
+        eps: float,
+        table: Tensor,
+        states: Tensor,
+        W_1: Tensor,
+        b_1: Tensor,
+        W_2: Tensor,
+        b_2: Tensor,
+        gain: Tensor,
+        shift: Tensor,
+    ) -> Tensor:
+        assert act.below is not None
+        states, table, W_1, W_2 = (one.contiguous() for one in (states, table, W_1, W_2))
+        (n, h), hidden, broad = (kind.shape[0], states.shape[1]), W_1.shape[0], kernels.whole_vectors(W_1.shape[0])
+        result, mapped = states.new_empty(n, broad), states.new_empty(table.shape[0], broad)
+        (x, unit, out), factor = states.new_empty(3, n, h).unbind(), states.new_empty(n)
+        common = n, h, kernels.whole_vectors(h), hidden, broad, kind, array("d", [act.below]), *table.shape
+        norm = array("d", [eps]), gain, shift
+        given = table, W_1, W_2, neighbours.rows, neighbours.offsets, states, b_1, b_2, *norm
+        kernels.call("feed_forward", states.dtype, *common, *given, mapped, x, result, unit, factor, out)
+        ctx.kind, ctx.neighbours, ctx.act, ctx.eps, ctx.common = kind, neighbours, act, eps, common
+        ctx.save_for_backward(table, states, W_1, b_1, W_2, b_2, gain, shift, x, result, unit, factor)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, saved, neighbours = ctx.saved_tensors[:8], ctx.saved_tensors[8:], ctx.neighbours
+        if torch.is_grad_enabled():
+            plain = partial(_plain_feed_forward, ctx.kind, neighbours, ctx.act, ctx.eps)
+            return *(None,) * 4, *replay(plain, inputs, grads[0])
+        table, states, W_1, b_1, W_2, _, gain, _ = inputs
+        by_states, by_W_1, by_b_1, by_W_2 = (torch.empty_like(one) for one in (states, W_1, b_1, W_2))
+        by_mapped, by_rows = W_1.new_empty(table.shape[0], W_1.shape[0]), gain.new_empty(3, gain.shape[0])
+        lists = states.shape[0], neighbours.back, neighbours.back_offsets
+        given = table, W_1, W_2, *lists, gain, *saved, grads[0].contiguous()
+        found = by_states, by_mapped, by_W_1, by_b_1, by_W_2, by_rows
+        kernels.call("feed_forward_backward", W_1.dtype, *ctx.common, *given, *found)
+        by_gain, by_shift, by_b_2 = by_rows.unbind()
+        by_table = torch.mm(by_mapped, W_1[:, : table.shape[1]]) if ctx.needs_input_grad[4] else None
+        return *(None,) * 4, by_table, by_states, by_W_1, by_b_1, by_W_2, by_b_2, by_gain, by_shift
+
+
+def _plain_feed_forward(
+    kind: Tensor,
+    neighbours: Neighbours,
+    act: Elementwise,
+    eps: float,
+    table: Tensor,
+    states: Tensor,
+    W_1: Tensor,
+    b_1: Tensor,
+    W_2: Tensor,
+    b_2: Tensor,
+    gain: Tensor,
+    shift: Tensor,
+) -> Tensor:
+    features = torch.cat([table.index_select(0, kind), neighbours.sum(states)], dim=1)
+    hidden = act.plain(F.linear(features, W_1, b_1))
+    return F.layer_norm(F.linear(hidden, W_2, b_2), gain.shape, gain, shift, eps)
+
+
+def _addresses(tensors: Sequence[Tensor]) -> array[int]:
+    return array("q", [tensor.data_ptr() for tensor in tensors])
+
+
+def _common(
+    neighbours: Neighbours, plan: Plan, act: Elementwise, heads: int, x: Tensor, wide: int
+) -> tuple[int, tuple[Any, ...]]:
+    """The most rows that all chunks can have in whole vectors, and what both functions take first."""
+    assert neighbours.bounds is not None
+    assert neighbours.same is not None
+    assert act.below is not None
+    chunks = len(neighbours.bounds) - 1
+    numbers = [step[0] for step in plan.steps] + [0], plan.order, plan.slots
+    plans = *(array("q", part) for part in numbers), array("d", [act.below])
+    lanes = len(x) + chunks * kernels.LANES
+    return lanes, (*x.shape, wide, heads, heads, len(plan.steps), *plans, neighbours.bounds, chunks, neighbours.same)
+
+
+def _plain(
+    neighbours: Neighbours,
+    plan: Plan,
+    act: Elementwise,
+    heads: int,
+    eps: float,
+    gain: Tensor,
+    norm_bias: Tensor,
+    x: Tensor,
+    W: Tensor,
+    b: Tensor | None,
+    W_o: Tensor,
+    b_o: Tensor | None,
+    W_out: Tensor,
+    b_out: Tensor | None,
+    *qkv: Tensor,
+) -> Tensor:
+    states = plain_encode(x, W, b, neighbours, plan, lambda m, _: act.plain(m)).unflatten(0, (3, heads))
+    attended = plain_head_attention(states, list(qkv), heads).flatten(1)
+    mixed = F.linear(attended, *joint_map(W_o, b_o, W_out, b_out))
+    return F.layer_norm(mixed, gain.shape, gain, norm_bias, eps)

@@ -1,0 +1,306 @@
+"""GROVER: Rong et al., Self-Supervised Graph Transformer on Large-Scale Molecular Data, NeurIPS 2020.
+
+The fine-tuning model: two encoders, of atoms and of bonds, that exchange nothing; both are summed to atoms, read
+out and followed by a head of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from molsam.data.batch import MoleculeBatch
+from molsam.errors import ConfigError
+from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
+from molsam.models.grover.blocks import FeedForward, InputLayer, MTBlock, Rows
+from molsam.models.grover.graph import Neighbourhood
+from molsam.models.layers.activation import activation
+from molsam.models.layers.segment import segment_mean
+
+CHOICES = {
+    "padding": (None, "exact", "reference"),
+    "init": ("sane", "reference"),
+    "dynamic_depth": ("truncnorm", "none"),
+    "readout": ("mean", "self_attention"),
+}
+ROLES = ("q", "k", "v")
+TAIL = math.erfc(3 / math.sqrt(2)) / 2
+"""of a normal distribution, beyond three standard deviations on one side"""
+
+
+class SelfAttentiveReadout(nn.Module):
+    """A X with A = softmax over a molecule's atoms of W_2 tanh(W_1 X^T), flattened row by row."""
+
+    def __init__(self, hidden: int, attention_hidden: int, attention_out: int) -> None:
+        super().__init__()
+        self.w1 = nn.Parameter(torch.empty(attention_hidden, hidden))
+        self.w2 = nn.Parameter(torch.empty(attention_out, attention_hidden))
+
+    def forward(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
+        """[N, hidden] -> [B, attention_out * hidden]."""
+        scores = torch.tanh(atoms @ self.w1.T) @ self.w2.T
+        position = torch.arange(len(atoms), device=atoms.device) - batch.offsets[batch.molecule]
+        shape, where = (len(batch), batch.max_size, -1), (batch.molecule, position)
+        empty = scores.new_full((*shape[:2], scores.shape[1]), -math.inf)
+        weights = torch.softmax(empty.index_put(where, scores), dim=1)
+        padded = atoms.new_zeros(*shape[:2], atoms.shape[1]).index_put(where, atoms)
+        return (weights.mT @ padded).flatten(1)
+
+
+class Head(nn.Module):
+    """Linear, then (act, linear) for each further layer, with dropout before every one."""
+
+    def __init__(self, widths: list[int], activation_name: str, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
+        self.act = activation(activation_name) if len(widths) > 2 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(F.dropout(self.act(x) if i else x, self.dropout, self.training))
+        return x
+
+
+class Grover(MoleculeModel):
+    """Logits [2, B, T] of the head on the atoms' encoder and of the head on the bonds' encoder.
+
+    In training mode `auxiliary` is dist_coff * (difference of the two logits)^2, and with
+    dynamic_depth="truncnorm" every encoder draws its own depth int(N(depth, 1), cut at 3 standard deviations).
+
+    padding: "exact" (each molecule by itself); "reference" (the padding row of the reference adds to every sum,
+    so outputs depend on the batch's largest degree); None is "exact", and "reference" once official weights are
+    loaded. init: "sane", or "reference", which zeroes all one-dimensional parameters, LayerNorm gains included.
+    head_size: hidden width of the heads, hidden_size if None. attention_hidden, attention_out: of
+    readout="self_attention". Raises ConfigError for a setting out of range.
+    """
+
+    reference_padding: Tensor
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        hidden_size: int = 100,
+        depth: int = 3,
+        n_heads: int = 4,
+        n_blocks: int = 1,
+        activation: str = "relu",
+        bias: bool = False,
+        dropout: float = 0.0,
+        dynamic_depth: str = "truncnorm",
+        readout: str = "mean",
+        attention_hidden: int = 4,
+        attention_out: int = 128,
+        head_layers: int = 2,
+        head_size: int | None = None,
+        dist_coff: float = 0.1,
+        init: str = "sane",
+        padding: str | None = None,
+    ) -> None:
+        super().__init__()
+        given = {"padding": padding, "init": init, "dynamic_depth": dynamic_depth, "readout": readout}
+        sizes = {"hidden_size": hidden_size, "depth": depth, "n_heads": n_heads, "n_blocks": n_blocks}
+        _check(given, **sizes, head_layers=head_layers)
+        self.hidden_size, self.depth, self.n_heads, self.n_blocks = hidden_size, depth, n_heads, n_blocks
+        self.activation, self.bias, self.dist_coff, self.padding = activation, bias, dist_coff, padding
+        self.dynamic_depth, self.dropout = dynamic_depth == "truncnorm", dropout
+        # A buffer, because weights trained with the padding row must be used with it wherever they are loaded.
+        self.register_buffer("reference_padding", torch.tensor(padding == "reference"))
+
+        node_dim, edge_dim = spec.node_dim, spec.node_dim + spec.edge_dim
+        options = activation, dropout
+        self.node_input = InputLayer(node_dim, hidden_size, *options, bias=bias)
+        self.edge_input = InputLayer(edge_dim, hidden_size, *options, bias=bias)
+        self.node_blocks, self.edge_blocks = (
+            nn.ModuleList(MTBlock(hidden_size, n_heads, *options, bias=bias) for _ in range(n_blocks)) for _ in range(2)
+        )
+        self.from_atoms = FeedForward(node_dim, hidden_size, *options)
+        self.from_bonds = FeedForward(node_dim, hidden_size, *options)
+        self.readout = None
+        width = hidden_size
+        if readout == "self_attention":
+            self.readout = SelfAttentiveReadout(hidden_size, attention_hidden, attention_out)
+            width = attention_out * hidden_size
+        widths = [width + spec.descriptor_dim, *[head_size or hidden_size] * (head_layers - 1), spec.n_tasks]
+        self.atom_head, self.bond_head = (Head(widths, activation, dropout) for _ in range(2))
+        self.initialise(init)
+        self.unused = tuple(self._unused())
+
+    def forward(self, batch: MoleculeBatch, depths: Tensor | None = None) -> ModelOutput:
+        """Logits of a batch; depths, int [2 * blocks * heads * 3], fixes the encoders' depths (see draw_depths)."""
+        vectors = [self.read(atoms, batch) for atoms in self.encode(batch, depths)]
+        p_atom, p_bond = self.atom_head(vectors[0]), self.bond_head(vectors[1])
+        auxiliary = self.dist_coff * (p_atom - p_bond).square() if self.training else None
+        return ModelOutput(torch.stack([p_atom, p_bond]), auxiliary)
+
+    def encode(self, batch: MoleculeBatch, depths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Atoms [N, hidden_size] by way of the atoms' and of the bonds' encoder."""
+        padding = bool(self.reference_padding)
+        if depths is None:
+            depths = self.draw_depths()
+        node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()
+        # Equal states would have to be dropped alike.
+        steps = None if self.training and self.dropout else (_steps(node_depths), _steps(edge_depths))
+        graph = Neighbourhood.of(batch, padding, steps)
+        between_atoms, between_bonds = graph.atoms, graph.bonds
+        nodes = Rows(batch.node_table, batch.node_type)
+        sources = Rows(batch.node_table, batch.node_type.index_select(0, batch.src))
+        edges = Rows(batch.edge_table, batch.edge_type)
+        if padding:
+            nodes, sources, edges = (rows.padded() for rows in (nodes, sources, edges))
+        atoms = self.node_input(nodes.at(graph.atom_rows))
+        for block, of_block in zip(self.node_blocks, node_depths, strict=True):
+            atoms = block(atoms, between_atoms, of_block)
+            between_atoms = between_atoms.after(_steps([of_block]))
+        bonds = self.edge_input(sources.at(graph.bond_rows), edges.at(graph.bond_rows))
+        for block, of_block in zip(self.edge_blocks, edge_depths, strict=True):
+            bonds = block(bonds, between_bonds, of_block)
+            between_bonds = between_bonds.after(_steps([of_block]))
+        of_atoms = self.from_atoms(nodes, atoms, graph.around)
+        of_bonds = self.from_bonds(nodes, bonds, graph.entering)
+        return (of_atoms[: batch.n_atoms], of_bonds[: batch.n_atoms]) if padding else (of_atoms, of_bonds)
+
+    def draw_depths(self) -> Tensor:
+        """int64 [2 * blocks * heads * 3]: node blocks, then edge blocks; block by block, head by head, q, k, v.
+
+        `depth` for all in evaluation mode, else int() of normal draws around it from torch's CPU generator.
+        """
+        count = 2 * self.n_blocks * self.n_heads * 3
+        if not (self.training and self.dynamic_depth):
+            return torch.full((count,), self.depth, device="cpu")
+        uniform = torch.rand(count, dtype=torch.float64, device="cpu").mul_(1 - 2 * TAIL).add_(TAIL)
+        return (self.depth + torch.special.ndtri(uniform)).long()
+
+    def read(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
+        """Atoms [N, hidden_size] -> molecules [B, width], with the molecule's descriptors if it has any."""
+        vector = segment_mean(atoms, batch.offsets) if self.readout is None else self.readout(atoms, batch)
+        if batch.descriptors is None:
+            return vector
+        return torch.cat([vector, batch.descriptors.nan_to_num(nan=0.0)], dim=1)
+
+    def initialise(self, init: str) -> None:
+        """Xavier-normal matrices, zero biases; gains 1 and PReLU slopes 0.25, or 0 as the reference has them."""
+        for module in self.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                gain = {nn.LayerNorm: 1.0, nn.PReLU: 0.25}.get(type(module), 0.0) if init == "sane" else 0.0
+                if name == "W_h":
+                    for matrix in parameter:
+                        nn.init.xavier_normal_(matrix)
+                elif parameter.dim() > 1 and name != "b_h":
+                    nn.init.xavier_normal_(parameter)
+                else:
+                    nn.init.constant_(parameter, gain if name == "weight" else 0.0)
+
+    def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state dict of GroverFinetuneTask as ours; the q, k, v encoders of all heads stacked."""
+        state: dict[str, Tensor] = {"reference_padding": self.reference_padding}
+        stacks: dict[str, list[Tensor]] = {}
+        for ours, slot, theirs in self.reference_names():
+            if slot is None:
+                state[ours] = tensors[theirs]
+            else:
+                stacks.setdefault(ours, []).append(tensors[theirs])
+        join = {name: torch.cat(v) if name.endswith("act.weight") else torch.stack(v) for name, v in stacks.items()}
+        return state | join
+
+    def to_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Our tensors under GroverFinetuneTask's names."""
+        named = {}
+        for ours, slot, theirs in self.reference_names():
+            if ours in tensors:
+                value = tensors[ours]
+                named[theirs] = value if slot is None else value[slot].reshape(-1, *value.shape[2:])
+        return named
+
+    def reference_names(self) -> Iterator[tuple[str, int | None, str]]:
+        """(our parameter, index in it or None for all of it, the reference's parameter) for every one of ours."""
+        for ours in dict(self.named_parameters()):
+            part, _, rest = ours.partition(".")
+            if part in ("node_blocks", "edge_blocks"):
+                block, name = rest.split(".", 1)
+                prefix = f"grover.encoders.{part}.{block}."
+                if name in _STACKED:
+                    for slot in range(3 * self.n_heads):
+                        encoder = f"heads.{slot // 3}.mpn_{ROLES[slot % 3]}."
+                        yield ours, slot, prefix + encoder + _STACKED[name]
+                else:
+                    yield ours, None, prefix + _rename(name, _IN_BLOCK)
+            else:
+                yield ours, None, _rename(ours, _OUTSIDE)
+
+    def _unused(self) -> Iterator[str]:
+        """The bond view, which fine-tuning does not read, and what later blocks would need for another width."""
+        for name in ("ffn_bond_from_*", "bond_from_*_sublayer.*", "act_func_node.*", "act_func_edge.*"):
+            yield f"grover.encoders.{name}"
+        yield "readout.cached_zero_vector"
+        for view, layer in (("node", self.node_input), ("edge", self.edge_input)):
+            for block in range(0 if layer.identity else 1, self.n_blocks):
+                for name in ("W_i", "layernorm", "act_func"):
+                    yield f"grover.encoders.{view}_blocks.{block}.{name}.*"
+        # A head has one activation; a state dict repeats its PReLU slope after every layer.
+        for layer_index in range(1, len(self.atom_head.layers) - 1):
+            yield f"mol_atom_from_*_ffn.{3 * layer_index + 2}.weight"
+
+
+def _steps(depths: list[list[int]]) -> int:
+    """The most steps that messages are passed in all blocks together."""
+    return sum(max(max(of_block) - 1, 0) for of_block in depths)
+
+
+_STACKED = {"W_h": "W_h.weight", "b_h": "W_h.bias", "act.weight": "act_func.weight"}
+_IN_BLOCK = {
+    "query.": "attn.linear_layers.0.",
+    "key.": "attn.linear_layers.1.",
+    "value.": "attn.linear_layers.2.",
+    "W_out.": "attn.output_linear.",
+    "norm.": "sublayer.norm.",
+}
+_OUTSIDE = {
+    "node_input.act.": "grover.encoders.node_blocks.0.act_func.",
+    "node_input.norm.": "grover.encoders.node_blocks.0.layernorm.",
+    "node_input.": "grover.encoders.node_blocks.0.",
+    "edge_input.act.": "grover.encoders.edge_blocks.0.act_func.",
+    "edge_input.norm.": "grover.encoders.edge_blocks.0.layernorm.",
+    "edge_input.": "grover.encoders.edge_blocks.0.",
+    "from_atoms.norm.": "grover.encoders.atom_from_atom_sublayer.norm.",
+    "from_bonds.norm.": "grover.encoders.atom_from_bond_sublayer.norm.",
+    "from_atoms.act.": "grover.encoders.ffn_atom_from_atom.act_func.",
+    "from_bonds.act.": "grover.encoders.ffn_atom_from_bond.act_func.",
+    "from_atoms.": "grover.encoders.ffn_atom_from_atom.",
+    "from_bonds.": "grover.encoders.ffn_atom_from_bond.",
+    "readout.": "readout.attn.",
+    "atom_head.act.": "mol_atom_from_atom_ffn.2.",
+    "bond_head.act.": "mol_atom_from_bond_ffn.2.",
+    "atom_head.layers.": "mol_atom_from_atom_ffn.",
+    "bond_head.layers.": "mol_atom_from_bond_ffn.",
+}
+
+
+def _rename(name: str, prefixes: dict[str, str]) -> str:
+    """The first prefix that fits, replaced; layer i of a head is entry 3i + 1 of (dropout, linear, act) in turn."""
+    theirs = next((new + name[len(old) :] for old, new in prefixes.items() if name.startswith(old)), name)
+    if "_head.layers." not in name:
+        return theirs
+    head, layer, leaf = theirs.split(".")
+    return f"{head}.{3 * int(layer) + 1}.{leaf}"
+
+
+def _check(given: dict[str, str | None], **sizes: int) -> None:
+    for name, value in given.items():
+        if value not in CHOICES[name]:
+            choices = ", ".join("null" if c is None else c for c in CHOICES[name])
+            raise ConfigError(f"model.{name} is {value!r}; choose one of {choices}.")
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"model.{name} is {size}; give a whole number of at least 1.")
+    if sizes["hidden_size"] % sizes["n_heads"]:
+        raise ConfigError(
+            f"model.hidden_size is {sizes['hidden_size']}, not a multiple of model.n_heads {sizes['n_heads']}; "
+            "change one of them."
+        )

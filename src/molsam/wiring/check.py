@@ -1,0 +1,172 @@
+"""Checks of the settings before any data are read: names, types, ranges, and whether the parts fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch.overrides import TorchFunctionMode
+
+from molsam.config.schema import (
+    TRAINING_LIMITS,
+    ChoicesConfig,
+    DatasetConfig,
+    DiagnosticsConfig,
+    LoggerConfig,
+    PathsConfig,
+    RunConfig,
+    SplitConfig,
+    TrainingConfig,
+)
+from molsam.errors import ConfigError
+from molsam.images.resnet import ResNet18
+from molsam.models.api import DataSpec, MoleculeModel
+from molsam.training.events import Callback
+from molsam.training.metrics import check_metric
+from molsam.training.objective import Objective
+from molsam.wiring import inputs
+from molsam.wiring.build import build, make_optimizer, sentence, typed
+
+SECTIONS: dict[str, type[Any]] = {
+    "choices": ChoicesConfig,
+    "dataset": DatasetConfig,
+    "split": SplitConfig,
+    "diagnostics": DiagnosticsConfig,
+    "logger": LoggerConfig,
+    "paths": PathsConfig,
+}
+MOST_THREADS, MOST_FOLDS = 1024, 10_000
+
+
+def training_config(cfg: DictConfig) -> TrainingConfig:
+    """The checked training section."""
+    values = typed("training", cfg.training, TrainingConfig)
+    assert isinstance(values, TrainingConfig)
+    for key, limit in TRAINING_LIMITS.items():
+        value = getattr(values, key)
+        if value is None:
+            continue
+        if isinstance(limit, tuple):
+            if value not in limit:
+                near = get_close_matches(str(value), limit, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"training.{key}={value} is not a choice.{hint} Use one of: {', '.join(limit)}.")
+        elif not value >= limit:
+            raise ConfigError(f"training.{key}={value} is too small; it must be at least {limit:g}.")
+    if values.threads is not None and values.threads > MOST_THREADS:
+        raise ConfigError(f"training.threads={values.threads} is too large; it must be at most {MOST_THREADS}.")
+    return values
+
+
+def check(cfg: DictConfig) -> TrainingConfig:
+    """Refuse what cannot run. Raises ConfigError, or as `inputs.check` does, naming field, value and remedy."""
+    typed("", cfg, RunConfig)
+    for section, schema in SECTIONS.items():
+        typed(section, cfg[section], schema)
+    training = training_config(cfg)
+    _check_device(training.device)
+    if cfg.seed < 0:
+        raise ConfigError(f"seed={cfg.seed} is not a whole number from 0 up; give one such as seed=0.")
+    _check_data(cfg, training)
+    inputs.check(cfg)
+    _check_model(cfg)
+    build("lr_schedule", cfg.lr_schedule)
+    _check_observers(cfg)
+    dummy = [torch.nn.Parameter(torch.zeros(1))]
+    make_optimizer(cfg, dummy, steps_per_epoch=1, training=training)
+    return training
+
+
+def has_images(cfg: DictConfig) -> bool:
+    """Whether the dataset is one of images."""
+    return cfg.dataset.get("reader") == "cifar"
+
+
+def _check_model(cfg: DictConfig) -> None:
+    if not isinstance(cfg.model, DictConfig):
+        raise ConfigError(f"model={cfg.model} is no group of settings; choose one of the options of its config group.")
+    images = "featurizer" not in cfg.model
+    if images != has_images(cfg):
+        kind, remedy = ("images", "dataset=cifar10 or cifar100") if images else ("molecules", "model=resnet18")
+        raise ConfigError(
+            f"model={cfg.choices.model} reads {kind}, dataset={cfg.choices.dataset} has none; use {remedy}."
+        )
+    if images:
+        spec = DataSpec(node_dim=3, edge_dim=0, n_tasks=cfg.dataset.classes, max_atoms=0)
+    else:
+        featurizer = build("model.featurizer", cfg.model.featurizer)
+        spec = DataSpec(featurizer.node_dim, featurizer.edge_dim, n_tasks=1, max_atoms=50)
+    with torch.device("meta"), _Undrawn():
+        model = build("model", cfg.model, spec)
+    if not isinstance(model, ResNet18 if images else MoleculeModel):
+        raise ConfigError(f"model._target_={cfg.model._target_} is not a molsam model; give a MoleculeModel.")
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no weights: without memory for them there is nothing to draw, and torch would load its compiler or sympy."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "").endswith(("uniform_", "normal_", "div_")):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"training.device={name} cannot be used ({sentence(reason)}) Use training.device=cpu."
+        ) from error
+
+
+def _check_observers(cfg: DictConfig) -> None:
+    if not isinstance(cfg.callbacks, DictConfig):
+        raise ConfigError(f"callbacks={cfg.callbacks} is no group of settings; use callbacks=none.")
+    for name, node in cfg.callbacks.items():
+        if not isinstance(build(f"callbacks.{name!s}", node), Callback):
+            raise ConfigError(
+                f"callbacks.{name!s}._target_={node._target_} is no molsam.training.events.Callback; give one."
+            )
+    for name, node in cfg.diagnostics.items():
+        if node is not None:
+            build(f"diagnostics.{name!s}", node)
+    kind, every, mode = cfg.logger.kind, cfg.logger.get("log_every", 1), cfg.logger.get("mode", "offline")
+    if kind not in ("none", "wandb"):
+        raise ConfigError(f"logger.kind={kind} is no logger; use none or wandb.")
+    if every < 1:
+        raise ConfigError(f"logger.log_every={every} is too small; it must be at least 1.")
+    if mode not in ("offline", "online", "disabled"):
+        raise ConfigError(f"logger.mode={mode} is not known; use offline, online or disabled.")
+
+
+def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
+    task, metric = cfg.dataset.get("task"), cfg.dataset.get("metric")
+    if task is not None:
+        if task not in ("regression", "classification") and not has_images(cfg):
+            raise ConfigError(f"dataset.task={task} is not a task; use regression, classification or null (inferred).")
+        Objective(task, training.loss)
+        if metric is not None:
+            check_metric(metric, task)
+    if training.loss == "rmse" and training.accumulate > 1:
+        raise ConfigError(
+            f"training.loss=rmse is not a mean over molecules, so training.accumulate={training.accumulate} would "
+            "change it; use training.accumulate=1 or training.loss=mse."
+        )
+    kind, folds, fold = cfg.split.kind, cfg.split.get("folds", 1), cfg.split.get("fold")
+    if not 1 <= folds <= MOST_FOLDS:
+        raise ConfigError(f"split.folds={folds} must be a whole number from 1 to {MOST_FOLDS}.")
+    if fold is not None and fold < 0:
+        raise ConfigError(f"split.fold={fold} must be a whole number from 0 up.")
+    if (kind in ("scaffold", "predefined")) if has_images(cfg) else (kind == "official"):
+        other = "official, random or kfold" if has_images(cfg) else "random, kfold, scaffold or predefined"
+        raise ConfigError(f"split={kind} does not fit dataset={cfg.choices.dataset}; use {other}.")
+    if kind == "kfold" and folds < 2:
+        raise ConfigError(f"split.folds={folds} is too small for split=kfold; give split.folds=5.")

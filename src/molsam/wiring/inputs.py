@@ -1,0 +1,57 @@
+"""The files and folders that settings name as input: looked for before anything else is read or launched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from molsam.chem.descriptors import NAMES
+from molsam.errors import ConfigError, DataError, MolsamError, StorageError
+
+CSV = "give the path of a CSV file"
+FILES: tuple[tuple[str, type[MolsamError], str], ...] = (
+    ("dataset.path", DataError, CSV),
+    ("dataset.descriptors", DataError, "give rdkit_2d, rdkit_2d_normalized, or an .npy or .npz file"),
+    ("model.pretrained", StorageError, "give the path of an official GROVER checkpoint"),
+)
+"""Setting, the error if its file cannot be read, and the remedy."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise DataError or StorageError, naming setting, value and remedy, for an input that is not there."""
+    for name, error, remedy in FILES:
+        value = _value(cfg, name)
+        if value is None or (name == "dataset.descriptors" and value in NAMES):
+            continue
+        if reason := _unreadable(value):
+            raise error(f"{name}={value!s} cannot be read ({reason}); {remedy}.")
+    root = _value(cfg, "dataset.root")
+    if isinstance(root, str) and not os.path.isdir(Path(root).expanduser()):
+        raise DataError(f"dataset.root={root} is not a folder; name the one that holds the file.")
+    if _value(cfg, "model.pretrained") is not None and not str(_value(cfg, "model._target_")).endswith(".Grover"):
+        raise ConfigError(
+            f"model.pretrained={_value(cfg, 'model.pretrained')} does not fit this model, which has no official "
+            "checkpoints; use model=grover, or leave it out."
+        )
+
+
+def _value(cfg: DictConfig, name: str) -> Any:
+    """A setting, None if it is not given or its section is none, which `check` reports."""
+    section, _, key = name.partition(".")
+    node = cfg.get(section)
+    return OmegaConf.select(node, key, throw_on_missing=False) if isinstance(node, DictConfig) else None
+
+
+def _unreadable(value: Any) -> str:
+    """Why a path cannot be read as a file; empty if it can."""
+    try:
+        path = Path(value).expanduser()
+        if path.exists() and not path.is_file():
+            return "it is not a file"
+        with open(path, "rb"):
+            return ""
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,214 @@
+"""Tables: every cell once, resumed, shared, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from omegaconf import OmegaConf
+
+from molsam.sweeping.cells import Cell
+from molsam.sweeping.compose import Planned
+from molsam.sweeping.grid import Grid
+from molsam.sweeping.progress import Count
+from tests.sweeping.conftest import App
+
+SMALL = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1")
+CELLS = {"x_=_0.1-a-f0-s0", "x_=_0.1-a-f0-s1", "x_=_0.2-a-f0-s0", "x_=_0.2-a-f0-s1"}
+
+
+def once(cells: set[str]) -> Counter[str]:
+    return Counter(dict.fromkeys(cells, 1))
+
+
+def study(app: App, name: str = "table") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{app.outputs}/{name}/study.db")
+
+
+def test_runs_every_cell_once_and_then_nothing(app: App) -> None:
+    out = app.run(*SMALL)
+    assert app.results() == CELLS
+    assert app.events("end") == once(CELLS)
+    assert "4 of 4 cells are done" in out
+    app.run(*SMALL)
+    assert app.events("start") == once(CELLS)
+    # More of the table later: only what is new runs, under numbers of its own.
+    app.run("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=2", "sweeps.seeds=[1]")
+    assert app.events("start") == once(CELLS | {"x_=_0.1-a-f1-s1", "x_=_0.2-a-f1-s1"})
+    assert sorted(app.numbers()) == [0, 1, 2, 3, 4, 5]
+    record = json.loads((app.outputs / "table" / "x_=_0.2-a-f1-s1" / "result.json").read_text())
+    assert (record["config"]["sweeps"]["row"], record["fold"], record["seed"]) == ("x = 0.2", 1, 1)
+    assert "variants" not in record["config"]["sweeps"]
+
+
+def test_a_lost_result_runs_again_under_a_new_number(app: App) -> None:
+    app.run(*SMALL)
+    (app.outputs / "table" / "x_=_0.1-a-f0-s1" / "result.json").unlink()
+    (app.outputs / "table" / "x_=_0.2-a-f0-s1" / "result.json").unlink()
+    app.run(*SMALL, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert app.events("start") == once(CELLS) + Counter(["x_=_0.1-a-f0-s1", "x_=_0.2-a-f0-s1"])
+    assert sorted(app.numbers()) == [0, 1, 2, 3, 4, 5]
+
+
+def test_failures_are_collected_and_tried_again(app: App) -> None:
+    out = app.run(*SMALL, "mode=fail-1", code=1)
+    good = {cell for cell in CELLS if cell.endswith("s0")}
+    assert app.results() == good
+    assert "failed: x_=_0.1-a-f0-s1: this cell cannot run; give it a better seed." in out
+    assert "2 of 4 cells of table failed" in out
+    assert "table: 2 of 4 cells, 2 failed" in out
+    assert "ConfigError" in (app.outputs / "table" / "x_=_0.1-a-f0-s1" / "error.log").read_text()
+    app.run(*SMALL, "mode=fail-1", code=1)
+    assert app.events("start") == once(CELLS) + Counter(CELLS - good)
+
+
+def test_a_cell_that_writes_no_result_is_a_failure(app: App) -> None:
+    out = app.run(*SMALL, "sweeps.seeds=[0]", "mode=silent", code=1)
+    assert "without a complete result.json" in out
+    assert sum(app.events("start").values()) == 2
+
+
+def test_a_dying_worker_loses_nothing_but_itself(app: App) -> None:
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    out = app.run(*SMALL, "sweeps.rows=['x = 0.1']", "mode=die-1", *launcher, code=1)
+    assert app.results() == {"x_=_0.1-a-f0-s0"}
+    assert "its worker died 3 times" in out
+    assert app.events("start")["x_=_0.1-a-f0-s1"] == 3
+    assert len(app.numbers()) == len(set(app.numbers()))
+
+
+def test_other_settings_are_not_mixed_in(app: App) -> None:
+    app.run(*SMALL)
+    out = app.run(*SMALL, "training.epochs=2", code=2)
+    assert "holds a run of other settings (training.epochs 1, now 2)" in out
+    assert app.events("start") == once(CELLS)
+    app.run(*SMALL, "training.epochs=2", "overwrite=true")
+    assert app.events("start") == once(CELLS) + once(CELLS)
+    # The same command goes on: what is overwritten already stays.
+    app.run(*SMALL, "training.epochs=2", "overwrite=true")
+    assert sum(app.events("start").values()) == 8
+
+
+def test_smoke_runs_apart_and_keeps_the_shape(app: App) -> None:
+    app.run("sweeps=table", "smoke=true")
+    assert app.results("table-smoke") == {f"x_=_0.{n}-{d}-f0-s0" for n in (1, 2) for d in "ab"}
+    assert app.results() == set()
+    record = json.loads((app.outputs / "table-smoke" / "x_=_0.1-b-f0-s0" / "result.json").read_text())
+    assert record["config"]["dataset"] == {"name": "b", "limit": 64}
+
+
+def test_a_dry_run_counts_and_estimates(app: App) -> None:
+    assert "cannot be estimated" in app.run(*SMALL, "dry_run=true")
+    app.run(*SMALL, "sweeps.seeds=[1]")
+    out = app.run(*SMALL, "dry_run=true", "training.epochs=1")
+    assert sum(line.startswith("done") for line in out.splitlines()) == 2
+    assert "missing  x_=_0.2-a-f0-s0" in out
+    # Finished cells say: 240 molecules at 2 a second; one epoch of two cells, and 15 per cent for its evaluation.
+    assert "2 of 4 cells are done, 2 would run" in out
+    assert "About 0:04:36 with 1 at a time" in out
+    assert sum(app.events("start").values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("x=0.5", "the rows of table set x themselves"),
+        ("training.epochs=1,2", "would give every cell of table several results"),
+        ("sweeps.rows=[nonsense]", "is no row of table"),
+        ("+sweeps.needs={model.file: 'Table 10 needs a checkpoint: model.file=FILE.'}", "Table 10 needs a checkpoint"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(app: App, argument: str, sentence: str) -> None:
+    assert sentence in app.run(*SMALL, argument, code=2)
+    assert not app.log.read_text()
+
+
+def test_axes_may_be_given_by_their_own_names(app: App) -> None:
+    app.run("sweeps=table", "dataset=b", "seed=5", "split.fold=3", "sweeps.rows=['x = 0.2']")
+    assert app.results() == {"x_=_0.2-b-f3-s5"}
+
+
+def test_choices_on_the_command_line_make_a_grid(app: App) -> None:
+    app.run("x=0.1,0.2", "seed=0,1", "work=0.01")
+    names = {f"x=0.{n},seed={s},work=0.01" for n in (1, 2) for s in (0, 1)}
+    assert app.results("multirun") == names
+    app.run("x=0.1,0.2", "seed=0,1,2", "work=0.01")
+    assert sum(app.events("start").values()) == 6
+
+
+def test_two_sweeps_share_the_cells(app: App) -> None:
+    arguments = ("sweeps=table", "sweeps.datasets=[a]", "work=0.3")
+    sweeps = [app.start(*arguments), app.start(*arguments)]
+    app.join(*sweeps)
+    starts = app.events("start")
+    assert len(starts) == 8
+    assert set(starts.values()) == {1}
+    workers = {line.split()[3] for line in app.log.read_text().splitlines()}
+    assert len(workers) == 2
+
+
+def test_killed_and_continued(app: App) -> None:
+    arguments = (*SMALL, "work=0.6")
+    sweep = app.start(*arguments)
+    while app.log.read_text().count("start") < 2:
+        time.sleep(0.02)
+    os.killpg(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    assert app.events("end") == once({"x_=_0.1-a-f0-s0"})
+    app.run(*arguments)
+    assert app.events("end") == once(CELLS)
+    assert app.events("start") == once(CELLS) + Counter(["x_=_0.1-a-f0-s1"])
+    states = Counter(trial.state.name for trial in study(app).trials)
+    assert states == {"COMPLETE": 4, "FAIL": 1}
+    assert len(app.numbers()) == len(set(app.numbers()))
+
+
+def test_a_pruner_that_cannot_be_built_is_refused(app: App) -> None:
+    out = app.run(*SMALL, "++hydra.sweeper.pruner={_target_: os.system, command: 'true'}", code=2)
+    assert "hydra.sweeper.pruner={'_target_': 'os.system', 'command': 'true'} cannot be built" in out
+    assert not app.events("start")
+
+
+def test_jobs_that_cannot_take_their_trial_end_the_sweep(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bool:
+        raise OSError("no storage here")
+
+    monkeypatch.setattr("molsam.sweeping.job.take", refuse)
+    with pytest.raises(OSError, match="no storage here"):
+        app.run(*SMALL, "hydra/launcher=basic")
+
+
+def test_a_sweep_stays_in_its_folder(app: App) -> None:
+    assert "sweeps.name=../../x" in app.run(*SMALL, "sweeps.name=../../x", code=2)
+    assert not (app.outputs / "../../x").exists()
+
+
+def test_the_time_left_is_asked_for_once_a_cell_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[set[str]] = []
+
+    def left_beside(plan: list[Planned], ended: set[str], outputs: Path) -> float:
+        assert outputs == tmp_path
+        assert [planned.cell.name for planned in plan] == ["a", "b", "c"]
+        asked.append(ended)
+        return 7.0
+
+    monkeypatch.setattr("molsam.sweeping.estimate.left_beside", left_beside)
+    plan = [Planned(Cell(name, (), ()), tmp_path / name, (), "hash", OmegaConf.create()) for name in "abc"]
+    trials = [optuna.trial.create_trial(value=1.0, user_attrs={"cell": name, "config_hash": "hash"}) for name in "ab"]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    shown = SimpleNamespace(trials=list, node="sqlite:///study.db")
+    grid = Grid(SimpleNamespace(outputs=tmp_path), shown, plan)  # type: ignore[arg-type]
+    assert grid.count() == Count(done=0, failed=0, running=0, total=3, before=0)
+    shown.trials = lambda: trials[:1]
+    assert [grid.count().left, grid.count().left] == [7.0, 7.0]
+    shown.trials = lambda: trials
+    assert grid.count() == Count(done=2, failed=0, running=0, total=3, before=0, left=7.0)
+    assert asked == [{"a"}, {"a", "b"}]

@@ -1,0 +1,45 @@
+"""What the rows of every sweep file share: all settings but those a row is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from molsam.config.compose import compose
+from molsam.report import specs
+from molsam.sweeping.cells import rows
+
+FREE = ("optimizer", "model", "featurizer", "choices", "sweeps")
+"""Sections in which rows may differ; `shared` looks into `optimizer` itself."""
+
+VARIED = {"table8", "table9", "fig7"}
+"""Sweeps whose rows are about the schedule of rho."""
+
+QUICK = {"table6", "table11"}
+
+TABLES = [name for name in specs.names() if specs.load(name).trials is None]
+
+
+def shared(name: str, overrides: list[str]) -> dict[str, Any]:
+    """The settings of a row that all rows of its sweep have to share."""
+    settings = OmegaConf.to_container(compose([f"sweeps={name}", "dataset.root=x", *overrides]), resolve=True)
+    assert isinstance(settings, dict)
+    optimizer, schedule = settings["optimizer"], settings["rho_schedule"]
+    # Whatever a row's optimizer is, its base and its schedule are those that stand for all rows.
+    assert optimizer["base"] == settings["base_optimizer"]
+    assert optimizer.get("rho_schedule", schedule) == schedule
+    free = (*FREE, "rho_schedule") if name in VARIED else FREE
+    return {str(key): value for key, value in settings.items() if key not in free}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TABLES]
+)
+def test_rows_share_schedule_base_optimizer_split_and_training(name: str) -> None:
+    section = specs.load(name).section
+    found = {row: shared(name, variant["overrides"]) for row, variant in rows(section).items()}
+    first = next(iter(found.values()))
+    assert {row: settings for row, settings in found.items() if settings != first} == {}
+    assert {"base_optimizer", "lr_schedule", "split", "training", "dataset", "diagnostics"} <= set(first)

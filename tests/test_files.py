@@ -1,0 +1,50 @@
+"""Files of runs that go on meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from molsam.files import below
+from molsam.report.dashboard.collect import Collector, relative_link
+from molsam.report.stored import scan
+from molsam.sweeping import estimate
+from tests.report.figures.synthetic import write_run
+
+
+def by_the_dashboard(root: Path) -> Iterable[Any]:
+    runs: list[Any] = Collector([root], relative_link(root)).collect()["runs"]
+    return runs
+
+
+@pytest.mark.parametrize(
+    "read",
+    [by_the_dashboard, lambda root: scan([root])[0], estimate.finished],
+    ids=["dashboard", "reports", "sweeps"],
+)
+def test_a_folder_may_go_while_runs_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], Iterable[Any]]
+) -> None:
+    gone, listed = tmp_path / "a" / "gone", os.scandir
+    gone.mkdir(parents=True)
+    write_run(tmp_path)
+
+    def scandir(path: Any) -> Any:
+        if Path(path) == gone:
+            raise FileNotFoundError(path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert len(list(read(tmp_path))) == 1
+
+
+def test_files_are_found_by_their_names(tmp_path: Path) -> None:
+    for name in ("one", "b/two", "b/c/one", "b/c/three"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert {str(path.relative_to(tmp_path)) for path in below(tmp_path, "one", "two")} == {"one", "b/two", "b/c/one"}
+    assert list(below(tmp_path / "nowhere", "one")) == []

@@ -1,0 +1,56 @@
+"""Nothing assumes the CPU. There is no GPU here, so "meta" plays the default device instead.
+
+A tensor that is made without naming its neighbours' device then lands there, and cannot meet the batch; leaving torch
+(`Tensor.numpy`) is refused. Models read sizes from the batch, so whole passes on "meta" itself cannot run.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from molsam.wiring.run import lacks_bf16
+from tests.batteries.optimizers import NAMES, Training
+from tests.batteries.test_models import MODELS, subject
+
+ROWS = [1, 3, 6, 9]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_pass_stays_on_the_device_of_its_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = subject(name).build().train(), subject(name).molecules.batch(ROWS)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("leaves the device")
+
+    monkeypatch.setattr(torch.Tensor, "numpy", refuse)
+    with torch.device("meta"):
+        model(batch).logits.sum().backward()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_stays_on_the_device_of_its_parameters(name: str) -> None:
+    training = Training(name)
+    with torch.device("meta"):
+        for _ in range(3):
+            training.optimizer.step(training)
+            training.step += 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_gpu_computes_what_the_cpu_does(name: str) -> None:
+    model, batch = subject(name).build().double().eval(), subject(name).molecules.batch(ROWS).to(dtype=torch.float64)
+    wanted = model(batch).logits
+    found = model.to("cuda")(batch.to("cuda")).logits
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-9, atol=1e-11)
+
+
+def test_processors_without_bf16_products_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known, lacks in (
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"avx2": True, "avx512_bf16": True, "amx_bf16": False}, False),
+        ({}, False),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert lacks_bf16() == lacks

@@ -1,0 +1,234 @@
+"""What cannot run is refused before data are read, in one sentence with field, value and remedy."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import re
+import subprocess
+import sys
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+
+from molsam.config.compose import compose
+from molsam.config.identity import config_hash
+from molsam.config.secrets import without_secrets
+from molsam.errors import ConfigError
+from molsam.models.api import DataSpec, MoleculeModel
+from molsam.wiring import build, check
+from tests.paths import ROOT
+
+CONF = ROOT / "conf"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs=0", r"training\.epochs=0 is too small; it must be at least 1\."),
+        ("training.epochs=many", r"training\.epochs='many' has the wrong type"),
+        ("training.batch_size=-3", r"training\.batch_size=-3 is too small"),
+        ("training.loss=mes", r"training\.loss=mes is not a choice\. Did you mean mse\?"),
+        ("training.loss=bce", r"training\.loss=bce does not fit a regression dataset"),
+        ("training.precision=fp8", r"training\.precision=fp8 is not a choice"),
+        ("+training.epoch=3", r"training\.epoch is not a setting\. Did you mean training\.epochs\?"),
+        ("+model.hiden_size=3", r"model\.hiden_size is not a setting\. Did you mean model\.hidden_sizes\?"),
+        ("model.residual=maybe", r"model\.residual='maybe' has the wrong type"),
+        ("model.hidden_sizes=7", r"model\.hidden_sizes=7 has the wrong type"),
+        ("model.gnn_norm=left", r"gnn_norm"),
+        ("optimizer.beta=1.5", r"optimizer\.beta is 1\.5; it must be from 0 to 1"),
+        ("optimizer.rho=-1", r"rho"),
+        ("base_optimizer.lr=-0.1", r"optimizer.*learning rate"),
+        ("rho_schedule.gamma=-2", r"gamma"),
+        ("optimizer.rho_schedule=3", r"optimizer\.rho_schedule=3 has the wrong type; expected"),
+        ("lr_schedule.final=0", r"lr_schedule: final must be positive"),
+        ("dataset.metric=roc_auc", r"dataset\.metric=roc_auc does not fit a regression dataset; use one of: rmse, mae"),
+        ("dataset.task=ranking", r"dataset\.task=ranking is not a task"),
+        ("split.folds=0", r"split\.folds=0"),
+        ("seed=-1", r"seed=-1"),
+        ("optimizer._target_=os.system", r"_target_=os\.system is not allowed"),
+        ("model._target_=subprocess.Popen", r"_target_=subprocess\.Popen is not allowed"),
+        ("lr_schedule._target_=molsam.training.Here", r"cannot be imported"),
+        ("lr_schedule._target_=molsam.training.nothing.Here", r"cannot be imported"),
+        ("lr_schedule._target_=molsam.training.lr_schedule.math", r"is no class that is defined there"),
+    ],
+)
+def test_wrong_settings_are_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check.check(compose(["model=gcn", override]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+def test_every_model_passes(name: str) -> None:
+    check.check(compose([f"model={name}", *(["dataset=cifar10"] if name == "resnet18" else [])]))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml")))
+def test_every_optimizer_passes_with_every_schedule_and_base(name: str) -> None:
+    schedules = sorted(path.stem for path in (CONF / "rho_schedule").glob("*.yaml"))
+    for schedule, base in zip(schedules, cycle(["adam", "adamw", "sgd"]), strict=False):
+        cfg = compose(["model=gcn", f"optimizer={name}", f"rho_schedule={schedule}", f"base_optimizer={base}"])
+        if name.endswith("_release") and schedule == "cosine":
+            with pytest.raises(ConfigError, match="the rho schedule Cosine"):
+                check.check(cfg)
+        else:
+            check.check(cfg)
+
+
+@pytest.mark.parametrize("group", ["dataset", "split", "lr_schedule", "logger", "diagnostics", "experiment", "debug"])
+def test_every_option_of_the_other_groups_composes(group: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("smiles,y\nC,1\n")
+    for path in (CONF / group).glob("*.yaml"):
+        extra = [f"dataset.path={tmp_path / 'x.csv'}"] if path.stem == "csv" else []
+        if path.stem in ("cifar10", "cifar100", "official"):
+            extra = ["dataset=cifar100", "model=resnet18"]
+        check.check(compose(["model=gcn", *extra, f"{group}={path.stem}"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=gcn", "dataset=cifar10"], "model=gcn reads molecules, dataset=cifar10 has none; use model=resnet18"),
+        (["model=resnet18"], "model=resnet18 reads images, dataset=esol has none; use dataset=cifar10 or cifar100"),
+        (["model=gcn", "split=official"], "split=official does not fit dataset=esol; use random, kfold"),
+        (["model=resnet18", "dataset=cifar10", "split=scaffold"], "split=scaffold does not fit dataset=cifar10"),
+        (["model=resnet18", "dataset=cifar10", "training.loss=bce"], "does not fit a multiclass dataset"),
+        (["model=resnet18", "dataset=cifar10", "dataset.metric=rmse"], "use one of: accuracy"),
+        (["model=gcn", "dataset.task=multiclass"], "dataset.task=multiclass is not a task"),
+    ],
+)
+def test_images_and_molecules_are_not_mixed(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check.check(compose(overrides))
+
+
+@pytest.mark.parametrize("section", ["model", "dataset", "optimizer", "callbacks", "logger", "split"])
+@pytest.mark.parametrize("value", [[], 3, "x", None])
+def test_a_section_that_is_none_is_refused(section: str, value: object) -> None:
+    cfg = compose(["model=gcn"])
+    cfg[section] = value
+    with pytest.raises(ConfigError, match=section):
+        check.check(cfg)
+
+
+def test_every_key_is_documented_in_place() -> None:
+    for path in CONF.rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        assert text.lstrip().startswith("#") or "# @package" in text, f"{path} does not say what it is"
+
+
+@functools.cache
+def gcn() -> DictConfig:
+    """GCN's settings, composed once."""
+    return compose(["model=gcn"])
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(["training.epochs", "training.batch_size", "optimizer.rho", "optimizer.beta", "model.dropout",
+                        "training.max_grad_norm", "split.folds", "seed", "rho_schedule.gamma", "lr_schedule.warmup_epochs"]),
+       st.one_of(st.integers(-(10**12), 10**12), st.floats(), st.text("abcxyz_", max_size=8), st.booleans(), st.none()))  # fmt: skip
+def test_any_value_is_taken_or_refused_with_its_name(key: str, value: object) -> None:
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    override = OverridesParser.create().parse_override(f"{key}='{text}'" if isinstance(value, str) else f"{key}={text}")
+    cfg = copy.deepcopy(gcn())
+    OmegaConf.update(cfg, key, override.value())
+    try:
+        check.check(cfg)
+    except ConfigError as error:
+        message = str(error)
+    else:
+        return
+    assert key.split(".")[-1] in message or key.split(".")[0] in message
+    assert "\n" not in message
+
+
+def test_the_hash_ignores_what_cannot_change_a_result() -> None:
+    base = config_hash(compose(["model=gcn"]))
+    same = [
+        "paths.outputs=x",
+        "logger=wandb",
+        "training.threads=1",
+        "training.log_every=3",
+        "name=mine",
+        "dataset.root=r",
+        "optimizer.base._target_=torch.optim.Adam",
+    ]
+    assert {config_hash(compose(["model=gcn", one])) for one in same} == {base}
+    different = [
+        "seed=1",
+        "training.epochs=2",
+        "optimizer.rho=0.1",
+        "split.fold=1",
+        "dataset.limit=9",
+        "model.dropout=0.1",
+    ]
+    hashes = {config_hash(compose(["model=gcn", one])) for one in different}
+    assert len(hashes | {base}) == len(different) + 1
+
+
+def test_a_value_with_line_breaks_is_quoted_in_one_line() -> None:
+    cfg = copy.deepcopy(gcn())
+    OmegaConf.update(cfg, "dataset.task", "a\nb\x1b[31m")
+    with pytest.raises(ConfigError, match=r"dataset\.task=a\\nb\\x1b\[31m is not a task") as caught:
+        check.check(cfg)
+    assert str(caught.value).isprintable()
+
+
+def test_secrets_are_starred_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    tree = {"a": ["x 0123456789abcdef y"], "b": 3}
+    assert without_secrets(tree) == {"a": ["x *** y"], "b": 3}
+
+
+def run_train(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=False,
+    )
+
+
+def test_the_command_line_names_the_nearest_setting(tmp_path: Path) -> None:
+    done = run_train("model=gcm")
+    assert done.returncode == 2
+    assert "Did you mean model=gcn?" in done.stderr
+    done = run_train("model=gcn", "optimizer.bta=0.5", f"paths.outputs={tmp_path}")
+    assert done.returncode == 2
+    assert "Did you mean optimizer.beta?" in done.stderr
+    assert not re.search("Traceback", done.stderr)
+
+
+def test_an_unknown_dataset_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+    done = run_train(
+        "model=gcn", "dataset=csv", f"dataset.path={tmp_path / 'none.csv'}", f"hydra.run.dir={tmp_path / 'r'}"
+    )
+    assert done.returncode == 3
+    assert "none.csv cannot be read" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_model_that_passes_keywords_on_to_torch() -> None:
+    """torch's Module takes any arguments, which are no settings."""
+
+    class Model(MoleculeModel):
+        def __init__(self, spec: DataSpec, *, width: int = 1, **others: object) -> None:
+            super().__init__(**others)
+
+    assert list(build._merged_signature(Model).parameters) == ["self", "spec", "width"]
+
+
+def test_a_check_imports_nothing_slow_that_it_does_not_need() -> None:
+    """torch's compiler takes seconds, the others one in all."""
+    code = "from molsam.wiring import check; from molsam.config.compose import compose; import sys\n"
+    code += "".join(f"check.check(compose(['model={name}']))\n" for name in ("compt", "gcn", "grover", "mpnn"))
+    code += "assert not {'torch._dynamo', 'sympy', 'scipy', 'sklearn', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
