@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "optim": {"errors", "native", "optim"},
     "training": {"errors", "files", "config", "data", "images", "models", "training", "tracking"},
     "tracking": {"errors", "files", "config", "tracking", "training.events"},
-    "diagnostics": {"errors", "files", "data", "models", "optim", "training", "diagnostics"},
+    "diagnostics": {"errors", "files", "data", "images", "models", "optim", "training", "diagnostics"},
     "runs": {"errors", "files", "config", "native", "runs"},
     "report": {"errors", "files", "runs", "config", "report", "tracking", "sweeping.cells"},
 }

@@ -21,7 +21,7 @@ from molsam.config.compose import plain
 from molsam.config.schema import TrainingConfig
 from molsam.errors import ConfigError, MolsamError
 
-ROOMS = ("chem", "diagnostics", "models", "optim", "training")
+ROOMS = ("chem", "diagnostics", "images", "models", "optim", "training")
 """Parts of molsam whose classes a `_target_` may name, by the address where they are defined."""
 OTHERS = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD")
 
