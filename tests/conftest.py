@@ -43,7 +43,7 @@ def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module", params=["compiled", "torch"])
 def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
     """A module's tests run once with the C files and once without."""
-    from molsam.native import call as kernels
+    from molsam.native import kernels
 
     if request.param == "compiled" and kernels.in_use() != "compiled":
         pytest.skip("no C compiler")

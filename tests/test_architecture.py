@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "files.py": {"errors"},
     "config": {"errors", "files", "config", "runs.folder"},
     "native": {"errors", "files", "native"},
-    "chem": {"errors", "native", "chem"},
+    "chem": {"errors", "chem"},
     "data": {"errors", "files", "chem", "data"},
     "images": {"errors", "files", "data", "models", "images"},
     "models": {"errors", "native", "chem", "data", "models"},

@@ -18,7 +18,7 @@ from molsam.bench.training import PARTS, Bench, bench_kernels
 from molsam.commands import bench as command
 from molsam.errors import ConfigError, StorageError
 from molsam.models.layers.gru import BiGRU
-from molsam.native import call as kernels
+from molsam.native import kernels
 from molsam.training.loop import AHEAD
 
 SMALL = ["dataset.limit=40", "training.batch_size=8"]

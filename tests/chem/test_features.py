@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import BondStereo, BondType, RenumberAtoms
 
-from molsam.chem import chemprop, compt, distances
+from molsam.chem import chemprop, compt
 from molsam.chem.arrays import DISCONNECTED, Featurizer
 from molsam.chem.chemprop import ChempropFeaturizer
 from molsam.chem.compt import ComptFeaturizer
@@ -204,13 +204,8 @@ def test_settings_are_the_constructors_arguments(featurizer: Featurizer) -> None
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("smiles", ["C" * (LARGE + 1), "C1" + "C" * LARGE + "C1.O", "CC(C)C.N", "C", "C1CC2CC1CC2"])
-def test_distances_by_each_method(smiles: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not compiled:
-        monkeypatch.setattr(distances, "_compiled", lambda: None)
-    elif distances._compiled() is None:
-        pytest.skip("no C compiler")
+def test_distances_by_each_method(smiles: str) -> None:
     mol = parse(smiles)
     expected = Chem.GetDistanceMatrix(mol)
     found = ComptFeaturizer()(mol).distances

@@ -13,7 +13,7 @@ from molsam.models.layers.mish import Mish
 from molsam.models.layers.norm import norm_layer
 from molsam.models.layers.queries import type_queries
 from molsam.models.layers.residual import _Residual, add_norm_of_mish
-from molsam.native import call as kernels
+from molsam.native import kernels
 from tests.models.test_grover_fused import assert_same, randn
 
 

@@ -12,7 +12,7 @@ from molsam.models.grover.encoders import Plan, plain_encode
 from molsam.models.grover.graph import Neighbourhood, Neighbours
 from molsam.models.layers.activation import elementwise
 from molsam.models.layers.head_attention import plain_head_attention
-from molsam.native import call as kernels
+from molsam.native import kernels
 from tests.models.test_grover import batch_of, build
 from tests.models.test_grover_fused import assert_same, randn
 

@@ -14,7 +14,7 @@ from molsam.models.grover.encoders import Plan, encode, plain_encode
 from molsam.models.grover.graph import Neighbourhood
 from molsam.models.layers.activation import ACTIVATIONS, activation, elementwise
 from molsam.models.layers.head_attention import head_attention, plain_head_attention
-from molsam.native import call as kernels
+from molsam.native import kernels
 from tests.models.test_grover import batch_of, build
 
 pytestmark = pytest.mark.usefixtures("each_way")

@@ -18,7 +18,7 @@ from molsam.models.layers.mish import Mish
 from molsam.models.layers.norm import LayerNorm, ScaleNorm, norm_layer
 from molsam.models.layers.padding import pad
 from molsam.models.layers.segment import segment_max, segment_mean, segment_sum
-from molsam.native import call as kernels
+from molsam.native import kernels
 from tests.reference.derivatives import check_derivatives
 
 pytestmark = pytest.mark.usefixtures("each_way")

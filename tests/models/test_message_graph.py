@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from molsam.data.batch import MoleculeBatch
 from molsam.models.message_graph import Atoms, Bonds, MessageGraph, sum_entering, sum_times_max, take, turn
-from molsam.native import call as kernels
+from molsam.native import kernels
 from tests.reference.derivatives import check_derivatives
 from tests.reference.molecules import random_molecules
 

@@ -25,7 +25,7 @@ from molsam.models.gcn import GCN
 from molsam.models.grover.model import Grover
 from molsam.models.mpnn import MPNN
 from molsam.native import build as library
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 SMILES = ["C", "CC(=O)Oc1ccccc1C(=O)O", "[Na+].[Cl-]", "C1CC2CC1C2", "CC(=O)[O-].[Na+]", "C" * 30, "FS(F)(F)(F)(F)F"]
 CMPNN_FEATURES = ChempropFeaturizer(atoms="v1", bond_order="pairs")

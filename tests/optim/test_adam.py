@@ -13,7 +13,7 @@ from torch import nn
 from torch.profiler import profile
 
 from molsam import optim
-from molsam.native import call as kernels
+from molsam.native import kernels
 from molsam.optim import vector
 
 pytestmark = pytest.mark.usefixtures("each_way")

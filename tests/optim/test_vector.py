@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from molsam import optim
-from molsam.native import call as kernels
+from molsam.native import kernels
 from molsam.optim import vector
 from molsam.optim.passes import Passes
 from tests.optim.problem import SGD

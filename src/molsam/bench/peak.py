@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 def matrix_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.3, size: int = 1024) -> float:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-from collections.abc import Callable
-
 import numpy as np
 from rdkit.Chem import Mol, rdmolops
 
 from molsam.chem.arrays import DISCONNECTED
 from molsam.errors import InvalidMolecule
-from molsam.native import build as library
 
 LARGE = 68
 """Atoms from which scipy's search beats RDKit's Floyd-Warshall."""
@@ -21,13 +16,13 @@ LARGEST = 5000
 def topological_distances(mol: Mol, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
     """int16 [n, n], bonds on the shortest path between two atoms, DISCONNECTED between fragments.
 
-    src, dst: int32 [e], both directions of every bond. In C (c/distances.c), or without a compiler by RDKit or scipy, in ten
-    times the time. Raises InvalidMolecule for more than LARGEST atoms, whose pairs would fill the memory.
+    src, dst: int32 [e], both directions of every bond. Computed by RDKit, or by scipy for
+    large molecules. Raises InvalidMolecule for more than LARGEST atoms, whose pairs would fill the memory.
     """
     n = mol.GetNumAtoms()
     if n > LARGEST:
         raise InvalidMolecule(f"the molecule has {n} atoms; distances between all pairs are computed up to {LARGEST}")
-    if n > LARGE or _compiled() is not None:
+    if n > LARGE:
         return shortest_paths(n, src, dst)
     # `force`: RDKit would otherwise keep the matrix with the molecule, which takes longer than to compute it.
     found = rdmolops.GetDistanceMatrix(mol, force=True)
@@ -41,30 +36,9 @@ def shortest_paths(n: int, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
 
     src, dst: int [e], both directions of every edge; self loops do not count.
     """
-    if (compiled := _compiled()) is not None:
-        out = np.empty((n, n), np.int16)
-        ends = [np.ascontiguousarray(one, np.int32) for one in (src, dst)]  # kept until C has read them
-        if compiled(n, len(src), *map(_address, ends), _address(out)):
-            raise MemoryError("no memory for distances")
-        return out
     from scipy.sparse import csr_matrix  # imported here: only large molecules need them, and every start would wait
     from scipy.sparse.csgraph import shortest_path
 
     adjacency = csr_matrix((np.ones(len(src)), (src, dst)), shape=(n, n))
     found = shortest_path(adjacency, method="D", directed=False, unweighted=True)
     return np.where(np.isfinite(found), found, DISCONNECTED).astype(np.int16)
-
-
-@functools.cache
-def _compiled() -> Callable[..., int] | None:
-    found = library.compiled(double=False)
-    if found is None:
-        return None
-    function: Callable[..., int] = found.distances
-    function.argtypes = [ctypes.c_size_t] * 5  # type: ignore[attr-defined]
-    return function
-
-
-def _address(array: np.ndarray) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address

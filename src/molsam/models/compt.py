@@ -20,7 +20,7 @@ from molsam.models.layers.queries import type_queries
 from molsam.models.layers.residual import add_norm_of_mish
 from molsam.models.layers.segment import segment_max, segment_sum
 from molsam.models.naming import from_reference_names, to_reference_names
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 CHOICES = {
     "distance_kernel": ("softmax", "exp"),

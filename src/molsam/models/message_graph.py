@@ -14,7 +14,7 @@ from torch import Tensor
 
 from molsam.data.batch import MoleculeBatch
 from molsam.models.layers.fused import replay
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 class Atoms(NamedTuple):

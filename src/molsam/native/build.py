@@ -16,7 +16,8 @@ from pathlib import Path
 from molsam.files import cache_folder
 
 log = logging.getLogger(__name__)
-SOURCES = sorted(Path(__file__).with_name("c").glob("*.[ch]"))
+FOLDER = Path(__file__).with_name("c")
+SOURCES = sorted(FOLDER.rglob("*.[ch]"))
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
 
@@ -57,7 +58,13 @@ def _compile(command: list[str], path: Path) -> None:
     files = [source for source in SOURCES if source.suffix == ".c"]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        subprocess.run([*command, "-o", made, *files, "-lm"], check=True, capture_output=True, text=True, timeout=300)
+        subprocess.run(
+            [*command, f"-I{FOLDER / 'shared'}", "-o", made, *files, "-lm"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         os.replace(made, path)
 
 

@@ -1,4 +1,4 @@
-"""Adam and AdamW as torch has them, at one call a step: of C (c/vectors.c), or of torch's fused kernel without a compiler.
+"""Adam and AdamW as torch has them, at one call a step: of C (c/optim/vectors.c), or of torch's fused kernel without a compiler.
 
 For a small model torch's step takes four times as long as its arithmetic: it gathers the state anew and counts the
 steps tensor by tensor. Here the lists are kept from step to step. The state is torch's, so that either can go on from
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from molsam.native import call as kernels
+from molsam.native import kernels
 from molsam.optim import vector
 from molsam.optim.hooks import Unrecorded, unhooked
 from molsam.optim.vector import GRADIENT

@@ -2,7 +2,7 @@
 
 A vector maps each parameter to a tensor of its shape; a parameter that is absent (frozen, or without
 gradient in this pass) counts as zero. Nothing is flattened or copied: the operations run over the list of
-tensors at once, in C (c/vectors.c) or by `torch._foreach_*`. A norm or a product becomes one Python float, which
+tensors at once, in C (c/optim/vectors.c) or by `torch._foreach_*`. A norm or a product becomes one Python float, which
 costs one synchronisation however many parameters there are.
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from molsam.errors import ConfigError
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""

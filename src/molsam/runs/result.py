@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
 
 def machine(threads: int, device: str) -> dict[str, Any]:
     """What the run ran on, without naming it."""
-    from molsam.native import call as kernels  # and with it torch, which a report does without
+    from molsam.native import kernels  # and with it torch, which a report does without
 
     return {
         "system": platform.system(),

@@ -1,5 +1,5 @@
-"""GROVER in C: the input layers (c/input.c), a block with its encoders, the attention between their heads, the linear map
-behind it and its norm (c/grover.c), and the feed-forward layers with theirs (c/feed_forward.c).
+"""GROVER in C: the input layers (c/grover/input.c), a block with its encoders, the attention between their heads, the linear map
+behind it and its norm (c/grover/block.c), and the feed-forward layers with theirs (c/grover/feed_forward.c).
 
 A thread takes some molecules, or rows, through all of it, so that what passes from one operation to the next stays in
 its core's cache. grover_encoders.py and layers/head_attention.py compute the same one after the other.
@@ -21,7 +21,7 @@ from molsam.models.grover.graph import Neighbours
 from molsam.models.layers.activation import Elementwise
 from molsam.models.layers.fused import replay
 from molsam.models.layers.head_attention import joint_map, plain_head_attention
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 def fits(x: Tensor, act: Elementwise) -> bool:
@@ -162,7 +162,7 @@ class _Input(torch.autograd.Function):
 
 
 def _pairs(kinds: Sequence[Tensor], tables: Sequence[Tensor]) -> list[Tensor | int]:
-    """a, kinds, f, A, b, others, g, B of c/input.c."""
+    """a, kinds, f, A, b, others, g, B of c/grover/input.c."""
     given = [each for kind, table in zip(kinds, tables, strict=True) for each in (kind, *table.shape, table)]
     return [*given, *[0] * (8 - len(given))]
 

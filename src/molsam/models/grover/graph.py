@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from molsam.data.batch import MoleculeBatch
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 class Neighbours(NamedTuple):

@@ -24,7 +24,7 @@ from torch import Tensor
 from molsam.chem.arrays import DISCONNECTED
 from molsam.data.batch import MoleculeBatch
 from molsam.models.layers.fused import replay
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 FAR = 1e8
 """the reference's distance between atoms of different fragments"""
@@ -190,7 +190,7 @@ def attend(relations: Relations, scores: Tensor, values: Tensor, decay: Tensor, 
 
 
 class _CompiledAttend(torch.autograd.Function):
-    """The same in C (c/attention.c), without A and its indices."""
+    """The same in C (c/compt/attention.c), without A and its indices."""
 
     @staticmethod
     def forward(ctx, r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Products of groups of rows, each group with a matrix of its own: in C (c/grouped.c) if widths are whole vectors."""
+"""Products of groups of rows, each group with a matrix of its own: in C (c/layers/grouped.c) if widths are whole vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 def grouped_product(rows: Tensor, matrices: Tensor, sizes: list[int]) -> Tensor:

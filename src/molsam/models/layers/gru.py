@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molsam.models.layers.fused import replay
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 class Packing(NamedTuple):
@@ -191,7 +191,7 @@ def _weight_gradients(slopes: Tensor, by_n: Tensor, x: Tensor, h: Tensor) -> lis
 
 
 class _CompiledBiGRU(torch.autograd.Function):
-    """The same with the recurrence in C (c/gru.c), whose lines stay in the atoms' order: nothing is packed."""
+    """The same with the recurrence in C (c/layers/gru.c), whose lines stay in the atoms' order: nothing is packed."""
 
     @staticmethod
     def forward(ctx, sizes: Tensor, x: Tensor, h0: Tensor, *weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molsam.models.layers.fused import replay
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 class Mish(nn.Module):

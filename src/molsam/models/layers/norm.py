@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from molsam.errors import ConfigError
 from molsam.models.layers.fused import replay
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 SCALE_EPS = 1e-5
 LAYER_EPS = 1e-6

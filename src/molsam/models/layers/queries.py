@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from molsam.models.layers.fused import replay
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 def type_queries(

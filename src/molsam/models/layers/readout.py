@@ -17,7 +17,7 @@ from molsam.models.layers.batchnorm import FEW
 from molsam.models.layers.fused import replay
 from molsam.models.layers.neighbours import bag_sum
 from molsam.models.layers.segment import equal, segment_max, segment_sum
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 def weighted_sum_and_max(h: Tensor, w: Tensor, b: Tensor, offsets: Tensor, molecule: Tensor, max_size: int) -> Tensor:
@@ -33,7 +33,7 @@ def weighted_sum_and_max(h: Tensor, w: Tensor, b: Tensor, offsets: Tensor, molec
 
 
 class _Compiled(torch.autograd.Function):
-    """In C (c/readout.c), which adds in float64."""
+    """In C (c/layers/readout.c), which adds in float64."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, w: Tensor, b: Tensor, offsets: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from molsam.models.layers.fused import replay
 from molsam.models.layers.norm import LAYER_EPS, SCALE_EPS, LayerNorm, ScaleNorm, plain_layer_norm, plain_scale_norm
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 def add_norm_of_mish(norm: ScaleNorm | LayerNorm, linear: nn.Linear, x: Tensor, *to: Tensor) -> Tensor:

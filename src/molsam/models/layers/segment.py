@@ -15,7 +15,7 @@ from torch import Tensor
 
 from molsam.models.layers.fused import replay
 from molsam.models.layers.neighbours import bag_sum
-from molsam.native import call as kernels
+from molsam.native import kernels
 
 
 def segment_index(offsets: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def equal(x: Tensor, y: Tensor) -> Tensor:
 
 
 class _CompiledSum(torch.autograd.Function):
-    """Sum or mean in C (c/segments.c)."""
+    """Sum or mean in C (c/layers/segments.c)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, offsets: Tensor, mean: bool = False) -> Tensor:
