@@ -30,7 +30,24 @@ MAY_IMPORT = {
     "tracking": {"errors", "files", "config", "tracking", "training.events"},
     "diagnostics": {"errors", "files", "data", "images", "models", "optim", "training", "diagnostics"},
     "runs": {"errors", "files", "config", "native", "runs"},
-    "report": {"errors", "files", "runs", "config", "report", "tracking", "sweeping.cells"},
+    "report": {"errors", "files", "runs", "config", "report", "tracking"},
+    "wiring": {
+        "errors",
+        "files",
+        "config",
+        "native",
+        "chem",
+        "data",
+        "images",
+        "models",
+        "optim",
+        "training",
+        "tracking",
+        "diagnostics",
+        "runs",
+        "wiring",
+    },
+    "sweeping": {"errors", "files", "config", "runs", "training", "tracking", "wiring", "sweeping"},
 }
 # third-party package -> where it may be imported
 ONLY_IN = {

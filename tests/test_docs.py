@@ -19,10 +19,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import molsam.optim
 from molsam.commands.main import COMMANDS
+from molsam.config.cells import table_cells
 from molsam.config.compose import compose, conf_dir, plain
 from molsam.report.figures.recipes import RECIPES
 from molsam.runs import result
-from molsam.sweeping.cells import table_cells
 from molsam.sweeping.compose import values_of
 from molsam.wiring.run import start
 from tests.paths import ROOT

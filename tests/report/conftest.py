@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from molsam.config.cells import Cell
 from molsam.report import specs
 from molsam.runs import result
-from molsam.sweeping.cells import Cell
 
 ERRORS = {"esol": "rmse", "lipophilicity": "rmse", "qm7": "mae", "qm8": "mae"}
 

@@ -21,7 +21,7 @@ from molsam.config.compose import plain
 from molsam.config.identity import config_hash
 from molsam.errors import ConfigError, MolsamError
 from molsam.runs import result
-from molsam.sweeping import trial
+from molsam.sweeping.trial import Trial
 from molsam.training.interrupt import Interrupts
 
 
@@ -33,8 +33,9 @@ def note(cfg: DictConfig, event: str) -> None:
         file.write(text)
 
 
-def task(cfg: DictConfig) -> float | None:
+def task(cfg: DictConfig, trial: Trial | None = None) -> float | None:
     """One cell."""
+    assert trial is not None
     folder = Path(HydraConfig.get().runtime.output_dir)
     found = result.read(folder)
     if found is not None and found["config_hash"] == config_hash(cfg):
@@ -51,8 +52,8 @@ def task(cfg: DictConfig) -> float | None:
             reached = (cfg.x - 0.3) ** 2 + cfg.seed + 1.0 / (epoch + 1)
             trial.end_of_epoch(reached, epoch, cfg.training.epochs, last=epoch + 1 == cfg.training.epochs)
     for fold in range(cfg.split.folds):
-        trial.begin_fold(fold, cfg.split.folds)
-        trial.end_of_fold((cfg.x - 0.3) ** 2 * (2 - 0.1 * fold))
+        trial.on_fold_start(fold, cfg.split.folds)
+        trial.on_fold_end((cfg.x - 0.3) ** 2 * (2 - 0.1 * fold))
     value = (cfg.x - 0.3) ** 2 + cfg.seed
     if cfg.mode != "silent":
         write(cfg, folder, value)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from molsam.config.cells import Cell
 from molsam.sweeping import estimate
-from molsam.sweeping.cells import Cell
 from molsam.sweeping.compose import Planned
 
 

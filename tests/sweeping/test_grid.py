@@ -14,7 +14,7 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
-from molsam.sweeping.cells import Cell
+from molsam.config.cells import Cell
 from molsam.sweeping.compose import Planned
 from molsam.sweeping.grid import Grid
 from molsam.sweeping.progress import Count

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from molsam.config.cells import rows
 from molsam.config.compose import compose
 from molsam.report import specs
-from molsam.sweeping.cells import rows
 
 FREE = ("optimizer", "model", "featurizer", "choices", "sweeps")
 """Sections in which rows may differ; `shared` looks into `optimizer` itself."""

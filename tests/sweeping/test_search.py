@@ -16,8 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from molsam.sweeping import trial as reporting
-from molsam.sweeping.reporter import Reporter
+from molsam.sweeping.trial import Trial
 from tests.sweeping.conftest import App
 
 SEARCH = ("hydra/sweeper/sampler=tpe", "hydra.sweeper.sampler.seed=3", "x=interval(0.0,1.0)")
@@ -108,21 +107,18 @@ def test_wilcoxon_ends_a_trial_at_the_fold_that_shows_it(app: App) -> None:
 
 
 @pytest.mark.parametrize(("folds", "reported"), [(1, [0, 1]), (2, [0, 1, 2, 3])])
-def test_no_trial_is_pruned_at_its_very_end(folds: int, reported: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_trial_is_pruned_at_its_very_end(folds: int, reported: list[int]) -> None:
     """A pruner that gives up everything is heeded at each step but the last."""
     running = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=-1.0)).ask()
-    monkeypatch.setattr(
-        reporting,
-        "current",
-        reporting.Trial(running.study, running.study._storage, running._trial_id, running.study.pruner),
-    )
-    reporter, pruned = Reporter(epochs=2), []
+    trial = Trial(running.study, running.study._storage, running._trial_id, running.number, running.study.pruner)
+    pruned = []
     for fold in range(folds):
-        reporting.begin_fold(fold, folds)
+        trial.on_fold_start(fold, folds)
         for epoch in range(2):
+            settings = SimpleNamespace(epochs=2)
             try:
-                reporter.on_train_epoch_end(
-                    SimpleNamespace(stop=False, epoch=epoch, metric="rmse"), {"valid/rmse": 1.0}
+                trial.on_train_epoch_end(
+                    SimpleNamespace(stop=False, epoch=epoch, metric="rmse", settings=settings), {"valid/rmse": 1.0}
                 )
             except optuna.TrialPruned:
                 pruned.append(2 * fold + epoch)

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from molsam.config.compose import compose, conf_dir, register_resolvers, set_project_root
 from molsam.errors import MolsamError
+from molsam.training.events import RunObserver
 
 
 def main() -> int:
@@ -31,11 +32,11 @@ def main() -> int:
 
     # What Hydra itself would call for a configuration (callbacks, logging): nothing beyond its own handlers.
     @hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=())
-    def task(cfg: DictConfig) -> Any:
+    def task(cfg: DictConfig, observer: RunObserver | None = None) -> Any:
         from molsam.wiring.run import run
 
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return run(cfg)
+            return run(cfg, observer)
         try:
             return run(cfg)
         except MolsamError as error:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from molsam.config.cells import SMOKE_TRIALS, Cell, rows, shrunk, table_cells
 from molsam.config.compose import conf_dir
 from molsam.errors import ConfigError
-from molsam.sweeping.cells import SMOKE_TRIALS, Cell, rows, shrunk, table_cells
 
 SMOKE_NOTE = (
     "These are runs of smoke=true, one epoch on a few molecules: they show that the sweep works, and their numbers "

@@ -15,9 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from molsam.config.cells import Cell, key_of, quote, shrunk, slug, table_cells
 from molsam.config.identity import NEUTRAL, config_hash
 from molsam.errors import ConfigError
-from molsam.sweeping.cells import Cell, key_of, quote, shrunk, slug, table_cells
 
 if TYPE_CHECKING:
     from molsam.sweeping.sweeper import ResumableSweeper

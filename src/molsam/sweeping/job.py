@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 from molsam.errors import ConfigError, MolsamError
 from molsam.sweeping import orphan
 from molsam.sweeping import storage as storages
-from molsam.sweeping import trial as reporting
 from molsam.sweeping.heartbeat import WORKER, Heartbeat, host
+from molsam.sweeping.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Job:
     """The task function that launchers call: plain settings, so that it travels to any worker.
 
     Attributes:
-        task: the application's own task function.
+        task: the application's own task function; takes the settings, and the Trial as observer.
         storage: the study's storage, an address or a node.
         study_name: the study.
         pruner: the pruner's node.
@@ -41,7 +41,7 @@ class Job:
             a cluster keeps.
     """
 
-    task: Callable[[DictConfig], Any]
+    task: Callable[..., Any]
     storage: storages.Node = ""
     study_name: str = ""
     pruner: dict[str, Any] = field(default_factory=dict)
@@ -66,17 +66,14 @@ class Job:
         if not mine:
             return None
         with Heartbeat(storage, [trial_id], WORKER, self.heartbeat):
-            reporting.current = reporting.Trial(study, storage, trial_id, pruner)
-            try:
-                return self._run(cfg, study, storage, trial_id, number)
-            finally:
-                reporting.current = None
+            return self._run(cfg, Trial(study, storage, trial_id, number, pruner))
 
-    def _run(self, cfg: DictConfig, study: Any, storage: Any, trial_id: int, number: int) -> Any:
+    def _run(self, cfg: DictConfig, trial: Trial) -> Any:
         import optuna
 
+        study, storage, trial_id, number = trial.study, trial.storage, trial.trial_id, trial.number
         try:
-            value = self.task(cfg)
+            value = self.task(cfg, trial)
         except optuna.TrialPruned:
             conclude(study, storage, trial_id, number, optuna.trial.TrialState.PRUNED)
             return None

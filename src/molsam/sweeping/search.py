@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from omegaconf import DictConfig, OmegaConf
 
+from molsam.config.cells import SMOKE_TRIALS, key_of
 from molsam.config.compose import plain
 from molsam.sweeping import compose, plots, summary
-from molsam.sweeping.cells import SMOKE_TRIALS, key_of
 from molsam.sweeping.grid import POLL, SweepIncomplete
 from molsam.sweeping.heartbeat import SWEEPER, Heartbeat
 from molsam.sweeping.job import conclude, make_pruner

@@ -1,16 +1,11 @@
-"""What a training run tells the sweep it belongs to; outside a sweep every call does nothing.
-
-The loop reports through molsam.sweeping.reporter; anything else may say
-
-    trial.report(value, step)      the validation metric so far
-    if trial.should_prune():       the study's pruner finds it hopeless
-        raise trial.pruned(step)
-"""
+"""The trial of a study that a run belongs to: hears of its epochs and folds, and ends it when the pruner says so."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from molsam.training.events import RunObserver
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -18,15 +13,16 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 
-class Trial:
-    """The trial that runs in this process, reached through the study's storage.
+class Trial(RunObserver):
+    """A trial, reached through the study's storage.
 
     Attributes:
+        number: of the trial in its study.
         fold: place of the fold that is trained among the `folds` of the run, the first being 0.
     """
 
-    def __init__(self, study: Study, storage: BaseStorage, trial_id: int, pruner: BasePruner) -> None:
-        self.study, self.storage, self.trial_id, self.pruner = study, storage, trial_id, pruner
+    def __init__(self, study: Study, storage: BaseStorage, trial_id: int, number: int, pruner: BasePruner) -> None:
+        self.study, self.storage, self.trial_id, self.number, self.pruner = study, storage, trial_id, number, pruner
         self.fold, self.folds = 0, 1
 
     @property
@@ -35,6 +31,36 @@ class Trial:
         from optuna.pruners import WilcoxonPruner
 
         return isinstance(self.pruner, WilcoxonPruner)
+
+    def on_fold_start(self, place: int, folds: int) -> None:
+        """Note which fold is trained."""
+        self.fold, self.folds = place, folds
+
+    def on_train_epoch_end(self, trainer: Any, metrics: dict[str, Any]) -> None:
+        """Report the validation metric. Raises as `end_of_epoch`."""
+        epochs = trainer.settings.epochs
+        last = trainer.stop or trainer.epoch + 1 == epochs
+        self.end_of_epoch(metrics[f"valid/{trainer.metric}"], trainer.epoch, epochs, last=last)
+
+    def end_of_epoch(self, value: float | None, epoch: int, epochs: int, *, last: bool) -> None:
+        """Report a value at step fold * epochs + epoch, unless the pruner compares folds.
+
+        Args:
+            value: the validation metric.
+            epoch: from 0.
+            epochs: of one fold.
+            last: whether the fold ends with this epoch.
+
+        Raises:
+            optuna.TrialPruned: the pruner gives the trial up. At its very end it never does: nothing would be saved.
+        """
+        if not self.per_fold:
+            self._check(value, self.fold * epochs + epoch, last=last and self.fold + 1 == self.folds)
+
+    def on_fold_end(self, value: float | None) -> None:
+        """Report a fold's metric at step fold to a pruner that compares folds. Raises as `end_of_epoch`."""
+        if self.per_fold:
+            self._check(value, self.fold, last=self.fold + 1 == self.folds)
 
     def report(self, value: float | None, step: int) -> None:
         """Record a value that is a number; a step reported again after a resume replaces the old one."""
@@ -45,59 +71,9 @@ class Trial:
         """Ask the pruner about the values reported so far."""
         return bool(self.pruner.prune(self.study, self.storage.get_trial(self.trial_id)))
 
+    def _check(self, value: float | None, step: int, *, last: bool) -> None:
+        import optuna
 
-current: Trial | None = None
-"""Set by molsam.sweeping.job for as long as a trial runs."""
-
-
-def report(value: float | None, step: int) -> None:
-    """Record the objective after `step` (an epoch, or a fold: see `per_fold`)."""
-    if current is not None:
-        current.report(value, step)
-
-
-def should_prune() -> bool:
-    """Whether the study's pruner wants this run to stop."""
-    return current is not None and current.should_prune()
-
-
-def pruned(step: int) -> Exception:
-    """The exception that ends a pruned run."""
-    import optuna
-
-    return optuna.TrialPruned(f"pruned after step {step}")
-
-
-def begin_fold(fold: int, folds: int) -> None:
-    """Say which of its folds a run trains next."""
-    if current is not None:
-        current.fold, current.folds = fold, folds
-
-
-def end_of_epoch(value: float | None, epoch: int, epochs: int, *, last: bool) -> None:
-    """Report the validation metric at step fold * epochs + epoch, unless the pruner compares folds.
-
-    Args:
-        value: the metric.
-        epoch: from 0.
-        epochs: of one fold.
-        last: whether the fold ends with this epoch.
-
-    Raises:
-        optuna.TrialPruned: the pruner gives the trial up. At its very end it never does: nothing would be saved.
-    """
-    if current is not None and not current.per_fold:
-        check(value, current.fold * epochs + epoch, last=last and current.fold + 1 == current.folds)
-
-
-def end_of_fold(value: float | None) -> None:
-    """Report a fold's validation metric at step fold to a pruner that compares folds. Raises as `end_of_epoch`."""
-    if current is not None and current.per_fold:
-        check(value, current.fold, last=current.fold + 1 == current.folds)
-
-
-def check(value: float | None, step: int, *, last: bool = False) -> None:
-    """Report, and raise optuna.TrialPruned if the pruner says so and it was not the last step."""
-    report(value, step)
-    if not last and should_prune():
-        raise pruned(step)
+        self.report(value, step)
+        if not last and self.should_prune():
+            raise optuna.TrialPruned(f"pruned after step {step}")

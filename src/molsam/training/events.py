@@ -41,3 +41,13 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`."""
+
+
+class RunObserver(Callback):
+    """An observer of a whole run, which may train several folds one after another."""
+
+    def on_fold_start(self, place: int, folds: int) -> None:
+        """Before the fold at `place` (from 0) of so many."""
+
+    def on_fold_end(self, value: float | None) -> None:
+        """After a fold; `value` is its validation metric."""

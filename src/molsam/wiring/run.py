@@ -31,14 +31,12 @@ from molsam.native.memory import keep_freed_memory, peak_memory_mb
 from molsam.runs import result
 from molsam.runs.folder import RunFolder, stored
 from molsam.runs.log import RunLog
-from molsam.sweeping import trial
-from molsam.sweeping.reporter import Reporter
 from molsam.tracking import console
 from molsam.tracking.jsonl import JsonlTracker
 from molsam.tracking.plots import PREDICTIONS
 from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint
-from molsam.training.events import Callback
+from molsam.training.events import Callback, RunObserver
 from molsam.training.interrupt import Interrupts
 from molsam.training.loop import DTYPES, Trainer, steps_per_epoch
 from molsam.training.metrics import DIRECTION, check_metric
@@ -48,43 +46,54 @@ from molsam.wiring import build, check
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig) -> float:
-    """Train what the settings say; returns the validation metric (its mean over folds)."""
+def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
+    """Train what the settings say; returns the validation metric (its mean over folds).
+
+    Args:
+        cfg: the settings.
+        observer: hears of every epoch and fold, and may end the run by an exception.
+    """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
     if cfg.resume:
         cfg = stored(Path(cfg.resume))
-    return start(cfg, folder, overrides)
+    return start(cfg, folder, overrides, observer)
 
 
-def start(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
+def start(cfg: DictConfig, folder: Path, overrides: list[str], observer: RunObserver | None = None) -> float:
     """Train in a folder, or go on there; a finished run of the same settings is only reported."""
     OmegaConf.resolve(cfg)
     training = check.check(cfg)
+    observer = observer or RunObserver()
     with RunFolder(folder, cfg, overrides) as claimed, RunLog(folder), Interrupts() as interrupts:
         claimed.record()
         folds = [cfg.split.fold] if cfg.split.fold is not None else list(range(cfg.split.folds))
         if len(folds) == 1:
-            outcome = _fold(cfg, training, folder, folds[0], interrupts)
+            outcome = _fold(cfg, training, folder, folds[0], interrupts, observer)
             console.print_result(outcome)
             value = outcome["valid"][outcome["metric"]]
         else:
-            value = _all_folds(cfg, training, folder, folds, interrupts)
+            value = _all_folds(cfg, training, folder, folds, interrupts, observer)
         claimed.complete()
     return float("nan") if value is None else float(value)
 
 
 def _all_folds(
-    cfg: DictConfig, training: TrainingConfig, folder: Path, folds: list[int], interrupts: Interrupts
+    cfg: DictConfig,
+    training: TrainingConfig,
+    folder: Path,
+    folds: list[int],
+    interrupts: Interrupts,
+    observer: RunObserver,
 ) -> float:
     outcomes = []
     for place, fold in enumerate(folds):
         interrupts.begin_fold()
-        trial.begin_fold(place, len(folds))
+        observer.on_fold_start(place, len(folds))
         console.say(f"fold {fold + 1} of {len(folds)}")
-        outcomes.append(_fold(cfg, training, folder / f"fold{fold}", fold, interrupts))
-        trial.end_of_fold(outcomes[-1]["valid"][outcomes[-1]["metric"]])
+        outcomes.append(_fold(cfg, training, folder / f"fold{fold}", fold, interrupts, observer))
+        observer.on_fold_end(outcomes[-1]["valid"][outcomes[-1]["metric"]])
     metric = outcomes[0]["metric"]
     rows = [
         {
@@ -114,7 +123,14 @@ def _all_folds(
     return float("nan") if mean is None else mean
 
 
-def _fold(cfg: DictConfig, training: TrainingConfig, folder: Path, fold: int, interrupts: Interrupts) -> dict[str, Any]:
+def _fold(
+    cfg: DictConfig,
+    training: TrainingConfig,
+    folder: Path,
+    fold: int,
+    interrupts: Interrupts,
+    observer: RunObserver,
+) -> dict[str, Any]:
     cfg = copy.deepcopy(cfg)
     cfg.split.fold = fold
     digest = config_hash(cfg)
@@ -128,11 +144,16 @@ def _fold(cfg: DictConfig, training: TrainingConfig, folder: Path, fold: int, in
         checkpoint.remove(folder / "last" / "checkpoint.safetensors")
         (folder / result.NAME).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    return _train(cfg, training, folder, digest, interrupts)
+    return _train(cfg, training, folder, digest, interrupts, observer)
 
 
 def _train(
-    cfg: DictConfig, training: TrainingConfig, folder: Path, digest: str, interrupts: Interrupts
+    cfg: DictConfig,
+    training: TrainingConfig,
+    folder: Path,
+    digest: str,
+    interrupts: Interrupts,
+    observer: RunObserver,
 ) -> dict[str, Any]:
     started = datetime.now(UTC)
     clock = time.monotonic()
@@ -147,7 +168,7 @@ def _train(
     split = make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
     _describe(cfg, dataset, split)
     write_json(folder / "split.json", split.as_dict())
-    trainer = make_trainer(cfg, training, dataset, split, folder)
+    trainer = make_trainer(cfg, training, dataset, split, folder, observer)
     try:
         trainer.fit(interrupts)
         _save_predictions(trainer)
@@ -195,7 +216,14 @@ def make_model(cfg: DictConfig, dataset: Dataset, fold: int) -> torch.nn.Module:
     return model.to(cfg.training.device, DTYPES[cfg.training.precision])
 
 
-def make_trainer(cfg: DictConfig, training: TrainingConfig, dataset: Dataset, split: Split, folder: Path) -> Trainer:
+def make_trainer(
+    cfg: DictConfig,
+    training: TrainingConfig,
+    dataset: Dataset,
+    split: Split,
+    folder: Path,
+    observer: Callback | None = None,
+) -> Trainer:
     """Everything wired together, ready to fit."""
     model = make_model(cfg, dataset, cfg.split.fold)
     steps = steps_per_epoch(len(split.train), training)
@@ -205,7 +233,7 @@ def make_trainer(cfg: DictConfig, training: TrainingConfig, dataset: Dataset, sp
         diagnostics = build.build("diagnostics.gradients", cfg.diagnostics.gradients)
         optimizer.observers.append(diagnostics)
     callbacks: list[Callback] = [console.ConsoleProgress(dataset.metric, training.epochs, steps)]
-    callbacks.append(Reporter(training.epochs))
+    callbacks += [] if observer is None else [observer]
     callbacks += [build.build(f"callbacks.{name}", node) for name, node in cfg.callbacks.items()]
     if cfg.diagnostics.get("sharpness"):
         callbacks.append(build.build("diagnostics.sharpness", cfg.diagnostics.sharpness))

@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from molsam.config.cells import cell_name, folds, key_of, quote, rows, slug, table_cells
 from molsam.errors import ConfigError
-from molsam.sweeping.cells import cell_name, folds, key_of, quote, rows, slug, table_cells
 
 
 def sweep(**changes: Any) -> dict[str, Any]:
