@@ -1,37 +1,283 @@
-"""Say which settings can change a result, and hash them."""
+"""Identity of a number: the settings, the data, the split and the mathematics that made it (docs/identity.md).
+
+Whoever decides that something is done already, goes on, belongs to the same mean or can be compared asks this module.
+It reads no files: `molsam.wiring.identify` adds the hashes of what a run would read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from omegaconf import DictConfig
 
 from molsam.config.compose import plain
+from molsam.config.secrets import without_secrets
 
-# Settings that cannot change a result: where files go, what is logged, how far a run may be interrupted.
-NEUTRAL = ("paths", "logger", "resume", "overwrite", "name", "smoke", "dry_run", "sweeps", "hydra", "debug")
+NUMERICS = 1
+"""Version of the mathematics of models, optimizers, splits, features and metrics. Raise it when a stored trajectory
+moves by more than rounding (tests/test_numerics.py), never for speed: what was computed would count no more."""
+
+NEUTRAL = (
+    "paths", "logger", "resume", "overwrite", "name", "smoke", "dry_run", "sweeps", "hydra", "debug", "experiment",
+    "choices",
+)  # fmt: skip
+"""Sections that say where files go, what is logged, and what things are called. A choice is known by its settings."""
+COPIED = ("base_optimizer", "rho_schedule")
+"""Sections that count only where the optimizer's own section takes them over."""
 NEUTRAL_TRAINING = (
-    "threads",
-    "log_every",
-    "checkpoint_minutes",
-    "checkpoint_steps",
-    "eval_batch_size",
-    "test_each_epoch",
-)
+    "threads", "log_every", "checkpoint_minutes", "checkpoint_steps", "eval_batch_size", "test_each_epoch",
+)  # fmt: skip
+NEUTRAL_DATASET = ("root", "path", "url", "sha256", "embedded", "layouts", "display", "published", "id")
+"""Where the data lie, how they are called, and what is published of them. What they are is in the hashes."""
+NEUTRAL_CLASS = ("_partial_", "_convert_", "_recursive_", "fused", "foreach")
+"""How an object is built, and which of several equal kernels it calls."""
+RECORDED = ("training.test_each_epoch",)
+"""Neutral settings without which a run records less than another one may want of it."""
+
+ADDED: dict[str, Any] = {"split.seed": None, "training.average": None}
+"""Settings that were added later -> the value that means what was done before. At this value a setting is left out,
+so that older results keep their identity; null is always left out."""
+RENAMED: dict[str, str] = {}
+"""Classes that got another name: old -> new. A class that only moved needs no entry."""
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """What a number belongs to.
+
+    Attributes:
+        settings: every setting that can change a number, in normal form, by dotted key.
+        data: what is read (dataset, columns, descriptors, pretrained) -> its hash, or the columns themselves.
+        split: kind, parts, seed and fold.
+        numerics: version of the mathematics.
+        paths: where each of `data` lies; for messages only.
+    """
+
+    settings: Mapping[str, Any]
+    data: Mapping[str, str]
+    split: Mapping[str, Any]
+    numerics: int = NUMERICS
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of everything but the paths; equal identities have equal ones."""
+        return digest_of([self.settings, self.data, self.split, self.numerics])
+
+    def describe(self) -> str:
+        """One line for people."""
+        data = ", ".join(f"{name} {value}" for name, value in self.data.items()) or "no files"
+        split = ", ".join(f"{name} {_shown(value)}" for name, value in self.split.items())
+        return (
+            f"{self.digest} ({len(self.settings)} settings {digest_of(self.settings)}; data: {data}; split: {split}; "
+            f"numerics {self.numerics})"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What is stored of it in result.json and run.json; the settings are stored there as `config`."""
+        return {"digest": self.digest, "data": dict(self.data), "numerics": self.numerics}
+
+
+def identity(
+    config: DictConfig | Mapping[str, Any],
+    data: Mapping[str, str],
+    fold: int | None = None,
+    *,
+    numerics: int = NUMERICS,
+    paths: Mapping[str, str] | None = None,
+) -> Identity:
+    """The identity of settings on data whose hashes are known; `fold` instead of split.fold."""
+    values = without_secrets(_values(config))
+    settings = normal(values)
+    for name in ("dataset.descriptors", "model.pretrained"):
+        if name.split(".")[1] in data:
+            settings[name] = "file"
+    return Identity(settings, dict(data), split_of(values, fold), numerics, dict(paths or {}))
+
+
+def stored(outcome: Mapping[str, Any]) -> Identity:
+    """The identity of a result, also of one from before identities were recorded.
+
+    Such a result knows its data file by `data.hash` and its columns by its tasks; of other files it read it knows
+    nothing, so it is never equal to a run that reads some.
+    """
+    config, record = outcome["config"], outcome.get("identity")
+    if record is not None:
+        return identity(config, record["data"], outcome["fold"], numerics=record["numerics"])
+    return identity(config, _data_before(outcome), outcome["fold"])
+
+
+def is_recorded(outcome: Mapping[str, Any]) -> bool:
+    """Whether a result recorded its identity, and not `stored` pieced it together."""
+    return outcome.get("identity") is not None
+
+
+def normal(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings in normal form: a flat dict of those that can change a number, without the split's.
+
+    Classes have their bare names, whole numbers are written as such, what is null or as it was before a setting was
+    added is left out.
+    """
+    kept = {key: value for key, value in config.items() if key not in (*NEUTRAL, *COPIED, "split")}
+    kept["training"] = _without(kept.get("training"), NEUTRAL_TRAINING)
+    kept["dataset"] = _without(kept.get("dataset"), NEUTRAL_DATASET)
+    flat = dict(sorted(_flat(kept)))
+    if "training.device" in flat:
+        flat["training.device"] = str(flat["training.device"]).split(":")[0]
+    return {key: value for key, value in flat.items() if not (key in ADDED and value == _plain(ADDED[key]))}
+
+
+def split_of(config: Mapping[str, Any], fold: int | None = None) -> dict[str, Any]:
+    """What the split depends on besides the data: its settings in normal form, seed and fold."""
+    section = dict(config.get("split") or {})
+    chosen = section.pop("fold", None) if fold is None else fold
+    section.pop("fold", None)
+    if chosen is None and section.get("folds") == 1:
+        chosen = 0  # the only one
+    if section.get("kind") != "kfold":
+        section.pop("folds", None)
+    section["seed"] = section.get("seed") if section.get("seed") is not None else config.get("seed", 0)
+    flat = dict(sorted(_flat({"split": section})))
+    kept = {key: value for key, value in flat.items() if not (key in ADDED and value == _plain(ADDED[key]))}
+    return {**kept, "split.fold": "all" if chosen is None else chosen}
+
+
+def differences(old: Identity, new: Identity) -> list[str]:
+    """What differs, one phrase each: setting, old and new value; or file and its two hashes."""
+    found: list[str] = []
+    for before, after in ((old.settings, new.settings), (old.split, new.split)):
+        for key in sorted({*before, *after}):
+            if key == "split.seed" and any(phrase.startswith("seed was") for phrase in found):
+                continue  # it follows the seed
+            if digest_of(before.get(key)) != digest_of(after.get(key)):
+                found.append(f"{key} was {_shown(before.get(key))}, is {_shown(after.get(key))}")
+    for key in sorted({*old.data, *new.data}):
+        a, b = old.data.get(key), new.data.get(key)
+        if a != b:
+            place = new.paths.get(key) or old.paths.get(key) or f"the file of {key}"
+            what = f"the columns of {key.removesuffix('.columns')}" if key.endswith(".columns") else place
+            found.append(f"{what} was {a or 'not recorded'}, is {b or 'not read'}")
+    if old.numerics != new.numerics:
+        found.append(f"molsam's numerics version was {old.numerics}, is {new.numerics}")
+    return found
+
+
+def mismatch(place: object, old: Identity, new: Identity, *, other: str = "name=NAME") -> str:
+    """One sentence for a ConfigError: what `place` holds is not what is asked for, and what to do about it."""
+    found = differences(old, new)
+    shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+    return (
+        f"{place} holds a run of something else ({shown}); keep both with another name ({other}), or start anew there "
+        "with overwrite=true."
+    )
+
+
+def lacks(config: Mapping[str, Any], wanted: DictConfig | Mapping[str, Any]) -> list[str]:
+    """Settings of RECORDED that are on in `wanted` and off in the run of `config`: its record holds less."""
+    asked = _values(wanted)
+    return [name for name in RECORDED if _value(asked, name) and not _value(config, name)]
+
+
+def digest_of(value: Any) -> str:
+    """Hex digest of plain values, 16 digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_as_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _values(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that count, as plain values, interpolations resolved."""
+    kept = [str(key) for key in config if key not in NEUTRAL]
+    if not isinstance(config, DictConfig):
+        return {key: config[key] for key in kept}
+    # Section by section: what is left out may be large, or need Hydra to be resolved.
+    return {key: plain(config[key]) if isinstance(config[key], DictConfig) else config[key] for key in kept}
+
+
+def _data_before(outcome: Mapping[str, Any]) -> dict[str, str]:
+    found = {}
+    if digest := (outcome.get("data") or {}).get("hash"):
+        found["dataset"] = str(digest)
+    tasks = list(outcome.get("test_per_task") or {})
+    for layout in (outcome["config"].get("dataset") or {}).get("layouts") or []:
+        if list(layout["targets"]) == tasks:
+            found["dataset.columns"] = columns(layout)
+    return found
+
+
+def columns(layout: Mapping[str, Any]) -> str:
+    """How a layout reads a file, as `Identity.data` has it."""
+    return f"{layout['smiles']} -> {', '.join(map(str, layout['targets']))}"
+
+
+def _without(section: Any, names: tuple[str, ...]) -> Any:
+    return (
+        {key: value for key, value in section.items() if key not in names} if isinstance(section, Mapping) else section
+    )
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, normal value) of everything that is not null."""
+    if isinstance(node, Mapping):
+        built = "_target_" in node
+        for key, value in node.items():
+            if not (built and key in NEUTRAL_CLASS):
+                yield from _flat(value, f"{prefix}{key}.")
+    elif node is not None:
+        key = prefix.rstrip(".")
+        yield key, _class(node) if key.endswith("_target_") else _plain(node)
+
+
+def _class(target: Any) -> str:
+    name = str(target).rsplit(".", 1)[-1]
+    return RENAMED.get(name, name)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(_flat(value))
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, str | int | float) or value is None else str(value)
+
+
+def _as_plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _value(config: Mapping[str, Any], name: str) -> Any:
+    node: Any = config
+    for part in name.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else str(value)[:80]
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Hex digest of every setting that can change a result."""
-    kept = {key: value for key, value in plain(cfg).items() if key not in NEUTRAL}
-    kept["training"] = {k: v for k, v in kept.get("training", {}).items() if k not in NEUTRAL_TRAINING}
-    dataset = kept.get("dataset", {})
-    kept["dataset"] = {k: v for k, v in dataset.items() if k not in ("root", "display", "published")}
+    """Hex digest of the settings, as results of before identities hold it."""
+    kept = {key: value for key, value in plain(cfg).items() if key == "choices" or key not in NEUTRAL}
+    kept["training"] = _without(kept.get("training", {}), NEUTRAL_TRAINING)
+    kept["dataset"] = _without(kept.get("dataset", {}), ("root", "display", "published"))
     split = kept.get("split", {})
     if split.get("fold") is None and split.get("folds") == 1:
         split["fold"] = 0  # the only one
     if split.get("kind") != "kfold":
-        kept["split"] = {key: value for key, value in split.items() if key != "folds"}
+        kept["split"] = _without(split, ("folds",))
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
     # The same steps, up to rounding: what was trained with torch's Adam, as base_optimizer=adam once was, stays valid.
     text = text.replace('"molsam.optim.adam.Adam', '"torch.optim.Adam')

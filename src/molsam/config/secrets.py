@@ -9,12 +9,16 @@ from typing import Any
 
 def without_secrets(value: Any) -> Any:
     """A tree of plain values in which the values of secret environment variables are starred out."""
+    return _starred(value, _secrets())
+
+
+def _starred(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, dict):
-        return {key: without_secrets(item) for key, item in value.items()}
+        return {key: _starred(item, secrets) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_secrets(item) for item in value]
+        return [_starred(item, secrets) for item in value]
     if isinstance(value, str):
-        for secret in _secrets():
+        for secret in secrets:
             value = value.replace(secret, "***")
     return value
 

@@ -59,6 +59,12 @@ def read(root: Path, classes: int) -> tuple[np.ndarray, np.ndarray, int]:
     return images, np.concatenate([labels for _, labels in parts]), len(parts[-1][1])
 
 
+def files(root: Path, classes: int) -> list[Path]:
+    """The files that `read` reads, in its order. Raises DataError as it does."""
+    folder, form = _find(root, classes)
+    return [folder / name for name in (*form.train, form.test)]
+
+
 def _find(root: Path, classes: int) -> tuple[Path, Form]:
     for form in FORMS[classes]:
         for folder in (root, root / form.folder):
