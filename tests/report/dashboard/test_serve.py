@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from molsam.errors import StorageError
-from molsam.report.dashboard.serve import Server
+from molsam.report.dashboard.serve import CONNECTIONS, Handler, Server
 from tests.report.figures.synthetic import write_run
 
 
@@ -102,3 +103,29 @@ def test_nothing_outside_is_given(server: Server, path: str) -> None:
 def test_another_name_for_this_address_is_refused(server: Server) -> None:
     assert get(server, "/data.json", Host="evil.example")[0] == 403
     assert get(server, "/data.json", Host=f"localhost:{server.server_port}")[0] == 200
+
+
+def test_connections_that_say_nothing_are_closed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "timeout", 0.05)
+    before = set(threading.enumerate())
+    silent = [socket.create_connection(("127.0.0.1", server.server_port), timeout=30) for _ in range(20)]
+    for number, connection in enumerate(silent):
+        connection.sendall(b"GET / HTT" if number % 2 else b"")
+    assert [connection.recv(1) for connection in silent] == [b""] * 20  # each was closed by the server
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert get(server, "/data.json")[0] == 200
+    for connection in silent:
+        connection.close()
+
+
+def test_so_many_connections_have_a_thread_and_no_more(server: Server) -> None:
+    before = threading.active_count()
+    held = [socket.create_connection(("127.0.0.1", server.server_port), timeout=30) for _ in range(CONNECTIONS + 20)]
+    for connection in held[CONNECTIONS:]:
+        assert connection.recv(1) == b""
+        connection.close()
+    assert threading.active_count() <= before + CONNECTIONS
+    for connection in held:
+        connection.close()

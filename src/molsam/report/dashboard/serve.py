@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -19,6 +20,8 @@ from molsam.report.dashboard.page import build, dump
 HOST = "127.0.0.1"
 LARGEST = 64 * 1024 * 1024
 """Bytes of a file that is still shown."""
+CONNECTIONS = 64
+"""Connections answered at a time. A browser opens six; more are closed at once."""
 
 
 class Server(ThreadingHTTPServer):
@@ -30,12 +33,32 @@ class Server(ThreadingHTTPServer):
         self.roots = [root.resolve() for root in roots]
         self.collector = Collector(self.roots, self._link)
         self.lock = threading.Lock()
+        self.slots = threading.BoundedSemaphore(CONNECTIONS)
         try:
             super().__init__((HOST, port), Handler)
         except OSError as error:
             raise StorageError(
                 f"Port {port} of {HOST} cannot be used ({error.strerror}); choose another with --port."
             ) from error
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, or close the connection if too many are open."""
+        if self.slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Free the slot when the connection ends, however it ends."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report a defect, but not a browser that closes its window early."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:
@@ -70,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
 
     server: Server
     server_version = "molsam"
+    timeout = 10
+    """Seconds that a connection may stay silent; a half-open one would keep its thread for ever."""
     sys_version = ""
 
     def do_GET(self) -> None:
