@@ -25,10 +25,10 @@ train: $(STAMP) ## train the default run (CoMPT + GraphSAM on ESOL); ARGS="model
 	$(BIN)/python train.py $(ARGS)
 
 test: $(STAMP) ## run the test suite
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -rs -m "not slow" $(ARGS)
 
 test-slow: $(STAMP) ## run the long tests too
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 -rs $(ARGS)
 
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check --no-cache .

@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+PATIENCE = 900.0
+"""Seconds after which a test that waits for something gives up. It only ends a hang: no test measures time."""
 GOLDEN = SHARED / "golden"
 MOLECULENET = SHARED / "data" / "moleculenet"
 

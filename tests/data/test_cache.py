@@ -18,6 +18,7 @@ from molsam.data import cache, dataset
 from molsam.data.cache import cached, key
 from molsam.data.dataset import load
 from tests.data.helpers import load_rows, write
+from tests.paths import PATIENCE
 
 ROWS = [("CCO", 1), ("C(C", 2), ("CC", 3)]
 
@@ -206,7 +207,7 @@ def test_processes_may_start_on_a_cold_cache_together(tmp_path: Path) -> None:
     workers = [context.Process(target=_start, args=(str(path), str(tmp_path / "c"), results)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    found = {results.get(timeout=60) for _ in workers}
+    found = {results.get(timeout=PATIENCE) for _ in workers}
     for worker in workers:
         worker.join()
     assert len(found) == 1

@@ -24,7 +24,7 @@ from molsam.training import checkpoint
 from molsam.training.loop import Trainer
 from molsam.wiring.run import start
 from tests.forked import Forked, train_py
-from tests.paths import ROOT
+from tests.paths import PATIENCE, ROOT
 
 TINY = ["dataset.limit=60", "training.epochs=2", "training.batch_size=16", "training.threads=1"]
 SMALL = {
@@ -187,11 +187,11 @@ def test_sigterm_saves_a_checkpoint_and_exits_with_143(tmp_path: Path, cache: Pa
     command = [sys.executable, str(ROOT / "train.py"), *settings, f"hydra.run.dir={tmp_path / 'run'}"]
     env = {**os.environ, "MOLSAM_CACHE": str(cache)}
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
+    log = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.stat().st_size):
         time.sleep(0.05)
-    time.sleep(0.3)
     process.terminate()
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, error
     assert "checkpoint is saved" in error
     assert "Traceback" not in error

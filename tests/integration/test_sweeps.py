@@ -18,6 +18,7 @@ import pytest
 
 from molsam.sweeping import storage as storages
 from tests.forked import Forked
+from tests.paths import PATIENCE
 from tests.sweeping.conftest import App
 
 TABLE = ("sweeps=table", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -34,7 +35,7 @@ def kill_at_random(app: App, draw: random.Random, times: int, *overrides: str) -
     for _ in range(times):
         sweep = app.start(*TABLE, *overrides)
         events = app.log.read_text().count("\n")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         # Past the start-up, so that the kills hit running cells.
         while app.log.read_text().count("\n") == events and sweep.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -95,7 +96,7 @@ def test_workers_save_themselves_and_end_with_their_sweep(app: App, end: str) ->
         sweep.kill()
     sweep.wait()
     app.run(*arguments)
-    assert psutil.wait_procs(workers, timeout=5)[1] == []
+    assert psutil.wait_procs(workers, timeout=PATIENCE)[1] == []
     lines = [line.split()[:2] for line in app.log.read_text().splitlines()]
     for cell in app.results():
         assert [event for event, folder in lines if Path(folder).name == cell] == ["start", "saved", "start", "end"]

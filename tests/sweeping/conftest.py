@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.forked import Forked
-from tests.paths import ROOT
+from tests.paths import PATIENCE, ROOT
 from tests.sweeping import app as app_module
 
 CONFIG = {
@@ -84,7 +84,7 @@ class App:
 
     def join(self, *processes: Forked) -> None:
         """Wait for processes that must succeed."""
-        codes = [process.wait(timeout=180) for process in processes]
+        codes = [process.wait(timeout=PATIENCE) for process in processes]
         said = [path.read_text() for path in sorted(self.folder.glob("out-*"))]
         assert codes == [0] * len(codes), "\n".join(said)
 

@@ -23,7 +23,7 @@ from molsam.training import checkpoint
 from molsam.training.interrupt import Interrupted
 from molsam.training.loop import Trainer
 from tests.integration.test_run import SMALL
-from tests.paths import ROOT
+from tests.paths import PATIENCE, ROOT
 from tests.trust.helpers import (
     MODELS,
     OPTIMIZERS,
@@ -271,7 +271,7 @@ def test_kill_9_in_the_parallel_build_of_the_cache(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert children
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
     done = run_train(*settings_, f"hydra.run.dir={tmp_path / 'run'}", cache=tmp_path / "cache")
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from tests.paths import PATIENCE
+
 AVAILABLE = all(shutil.which(name) for name in ("chromium", "chromedriver"))
 OPTIONS = {
     "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1500,1000"]
@@ -34,7 +36,7 @@ class Browser:
             ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         capabilities = {"goog:chromeOptions": OPTIONS, "goog:loggingPrefs": {"browser": "ALL"}}
-        for _ in range(100):
+        for _ in range(int(PATIENCE * 10)):
             try:
                 self._call("GET", "/status")
                 break
@@ -66,7 +68,7 @@ class Browser:
         """The value of a JavaScript expression."""
         return self._call("POST", "/execute/sync", {"script": f"return ({script});", "args": []})
 
-    def wait(self, condition: str, seconds: float = 20) -> None:
+    def wait(self, condition: str, seconds: float = PATIENCE) -> None:
         """Until an expression is true. Raises TimeoutError."""
         end = time.monotonic() + seconds
         while not self.run(condition):
@@ -91,7 +93,7 @@ class Browser:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return json.loads(answer.read())["value"]
         except urllib.error.HTTPError as error:
             raise RuntimeError(json.loads(error.read())["value"]["message"]) from error

@@ -13,6 +13,7 @@ import pytest
 
 from molsam.errors import StorageError
 from molsam.report.dashboard.serve import CONNECTIONS, Handler, Server
+from tests.paths import PATIENCE
 from tests.report.figures.synthetic import write_run
 
 
@@ -33,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def get(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     return answer.status, dict(answer.headers), answer.read()
@@ -108,12 +109,12 @@ def test_another_name_for_this_address_is_refused(server: Server) -> None:
 def test_connections_that_say_nothing_are_closed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Handler, "timeout", 0.05)
     before = set(threading.enumerate())
-    silent = [socket.create_connection(("127.0.0.1", server.server_port), timeout=30) for _ in range(20)]
+    silent = [socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE) for _ in range(20)]
     for number, connection in enumerate(silent):
         connection.sendall(b"GET / HTT" if number % 2 else b"")
     assert [connection.recv(1) for connection in silent] == [b""] * 20  # each was closed by the server
     for thread in set(threading.enumerate()) - before:
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert get(server, "/data.json")[0] == 200
     for connection in silent:
@@ -122,7 +123,9 @@ def test_connections_that_say_nothing_are_closed(server: Server, monkeypatch: py
 
 def test_so_many_connections_have_a_thread_and_no_more(server: Server) -> None:
     before = threading.active_count()
-    held = [socket.create_connection(("127.0.0.1", server.server_port), timeout=30) for _ in range(CONNECTIONS + 20)]
+    held = [
+        socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE) for _ in range(CONNECTIONS + 20)
+    ]
     for connection in held[CONNECTIONS:]:
         assert connection.recv(1) == b""
         connection.close()
