@@ -27,7 +27,7 @@ from molsam.sweeping.compose import values_of
 from molsam.wiring.run import start
 from tests.paths import ROOT
 
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *DOCS]
 STANDS_FOR = {"MODEL": "gcn", "DATASET": "esol", "N": "5", "NAME": "esol", "deepsets": "gcn"}
 ELSEWHERE = {"cd", "git", "source", "wandb"}
