@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from molsam.config.compose import compose
 from molsam.optim import Optimizer
 from molsam.wiring import build as wiring
 from tests.paths import ROOT
@@ -101,10 +101,9 @@ class Training:
 
 
 def config(name: str, base: str = "sgd", schedule: str = "staircase") -> Any:
-    """The optimizer's section, composed with its base and rho schedule."""
-    with initialize_config_dir(str(ROOT / "conf")):
-        overrides = [f"+base_optimizer={base}", f"+rho_schedule={schedule}", f"+optimizer={name}"]
-        return compose(overrides=overrides)
+    """The settings of a run with this optimizer, its base and its rho schedule; adam, adamw and sgd are their own base."""
+    base = name if name in PLAIN else base
+    return compose([f"base_optimizer={base}", f"rho_schedule={schedule}", f"optimizer={name}"])
 
 
 CACHE: dict[tuple[str, str, str], Any] = {}
@@ -118,11 +117,11 @@ def build(
     key = (name, base, schedule)
     if key not in CACHE:
         CACHE[key] = config(*key)
-    section = copy.deepcopy(CACHE[key]).optimizer
+    cfg = copy.deepcopy(CACHE[key])
     if rho is not None:
-        section.rho = rho
-    section.base.lr = lr if lr is not None else 0.02
-    factory = wiring.build("optimizer", section)
+        cfg.optimizer.rho = rho
+    cfg.base_optimizer.lr = lr if lr is not None else 0.02
+    factory = wiring.build("optimizer", cfg.optimizer)
     return factory(groups, module=module, steps_per_epoch=N, total_steps=100, **options)
 
 

@@ -33,10 +33,10 @@ def test_without_rho_it_is_the_base_optimizer(name: str, base: str) -> None:
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_is_torch_itself(name: str) -> None:
-    ours = Training(name, base="sgd" if name != "sgd" else "adam", dropout=0.3)
+    ours = Training(name, dropout=0.3)
     ours.run(6)
     theirs = Training(name, dropout=0.3)
-    section = config(name).optimizer.base
+    section = config(name).base_optimizer
     options = {key: value for key, value in section.items() if not key.startswith("_")} | {"lr": 0.02}
     bare = PLAIN[name](theirs.model.parameters(), **options)
     for step in range(6):

@@ -12,6 +12,7 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from molsam.config.compose import compose
 from molsam.config.identity import config_hash
+from molsam.config.schema import TrainingConfig
 from molsam.config.secrets import without_secrets
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, MoleculeModel
@@ -26,6 +28,7 @@ from molsam.wiring import build, check
 from tests.paths import ROOT
 
 CONF = ROOT / "conf"
+PLAIN = ("adam", "adamw", "sgd")
 
 
 @pytest.mark.parametrize(
@@ -74,12 +77,27 @@ def test_every_model_passes(name: str) -> None:
 def test_every_optimizer_passes_with_every_schedule_and_base(name: str) -> None:
     schedules = sorted(path.stem for path in (CONF / "rho_schedule").glob("*.yaml"))
     for schedule, base in zip(schedules, cycle(["adam", "adamw", "sgd"]), strict=False):
+        base = name if name in PLAIN else base
         cfg = compose(["model=gcn", f"optimizer={name}", f"rho_schedule={schedule}", f"base_optimizer={base}"])
         if name.endswith("_release") and schedule == "cosine":
             with pytest.raises(ConfigError, match="the rho schedule Cosine"):
                 check.check(cfg)
         else:
             check.check(cfg)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_base_optimizer_alone_is_the_one_of_its_name(name: str) -> None:
+    """optimizer=adamw selects base_optimizer=adamw; another one beside it would make the run's name untrue."""
+    cfg = compose(["model=gcn", f"optimizer={name}", "base_optimizer.lr=0.37"])
+    assert cfg.choices.base_optimizer == name
+    check.check(cfg)
+    built = build.make_optimizer(cfg, [torch.nn.Parameter(torch.ones(1))], steps_per_epoch=1, training=TrainingConfig())
+    assert type(built.base).__name__ == {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[name]
+    assert built.param_groups[0]["lr"] == 0.37
+    for other in set(PLAIN) - {name}:
+        with pytest.raises(ConfigError, match=f"optimizer={name} takes .* and base_optimizer={other} is given; use"):
+            check.check(compose(["model=gcn", f"optimizer={name}", f"base_optimizer={other}"]))
 
 
 @pytest.mark.parametrize("group", ["dataset", "split", "lr_schedule", "logger", "diagnostics", "experiment", "debug"])

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch.overrides import TorchFunctionMode
 
+from molsam.config.compose import conf_dir
 from molsam.config.schema import (
     TRAINING_LIMITS,
     ChoicesConfig,
@@ -75,6 +76,7 @@ def check(cfg: DictConfig) -> TrainingConfig:
     _check_model(cfg)
     build("lr_schedule", cfg.lr_schedule)
     _check_observers(cfg)
+    _check_base(cfg)
     dummy = [torch.nn.Parameter(torch.zeros(1))]
     make_optimizer(cfg, dummy, steps_per_epoch=1, training=training)
     return training
@@ -103,6 +105,18 @@ def _check_model(cfg: DictConfig) -> None:
         model = build("model", cfg.model, spec)
     if not isinstance(model, ResNet18 if images else MoleculeModel):
         raise ConfigError(f"model._target_={cfg.model._target_} is not a molsam model; give a MoleculeModel.")
+
+
+def _check_base(cfg: DictConfig) -> None:
+    """Refuse optimizer=sgd with another base optimizer than SGD: the run's name would be untrue."""
+    name, base = cfg.choices.optimizer, cfg.choices.base_optimizer
+    if name == base or not (conf_dir() / "base_optimizer" / f"{name}.yaml").is_file():
+        return
+    if cfg.optimizer.get("base") == cfg.base_optimizer:
+        raise ConfigError(
+            f"optimizer={name} takes its steps with base_optimizer={name}, and base_optimizer={base} is given; use "
+            f"optimizer={base}, or leave base_optimizer={base} out."
+        )
 
 
 class _Undrawn(TorchFunctionMode):
