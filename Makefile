@@ -1,5 +1,5 @@
 # molsam: `make help` lists the targets.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3.14 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,7 +16,7 @@ help: ## show this help
 setup: $(STAMP) ## create .venv and install molsam with pinned dependencies
 
 $(STAMP): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "molsam needs Python 3.11; give one with make PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 15) else "molsam needs Python 3.11 to 3.14; give one with make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	@touch $@
@@ -39,8 +39,9 @@ format: $(STAMP) ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(STAMP) ## write the installed versions to requirements.lock
-	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' > requirements.lock
+lock: $(STAMP) ## bring requirements.lock up to date: every extra, Python and system; ARGS="--upgrade" takes newer releases
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --all-extras --python-version 3.11 --no-header --no-annotate $(ARGS) -o requirements.lock pyproject.toml
 
 optuna-dashboard: $(STAMP) ## browse the study of a sweep on http://127.0.0.1:8080; SWEEP=table3, or STUDY=address
 	test -x $(BIN)/optuna-dashboard || $(BIN)/python -m pip install --quiet -c requirements.lock -e '.[dev,optuna-dashboard]'

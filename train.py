@@ -1,4 +1,4 @@
-"""Train molecular graph models: python train.py model=grover optimizer=graphsam (see README.md)."""
+"""`python train.py model=grover optimizer=graphsam` is `molsam train model=grover optimizer=graphsam` (see README.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 # sweeps/ and conf/ are found from here whatever the working directory (conf/config.yaml reads it).
 os.environ.setdefault("PROJECT_ROOT", str(Path(__file__).resolve().parent))
 
-from molsam.commands.train import main
+from molsam.commands.train import main  # holds @hydra.main, which tab completion looks for here
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -163,7 +163,7 @@ def test_missing_cells_are_named_with_their_command(fill: Fill, tmp_path: Path, 
     out = " ".join(capsys.readouterr().out.split())
     assert "48 of 60 cells are done" in out
     assert "gamma=0.5-bbbp-f2-s0" in out
-    assert "python train.py --multirun sweeps=table9" in out
+    assert "molsam train --multirun sweeps=table9" in out
     page = (tmp_path / "to" / "table9.md").read_text()
     assert page.count("-f2-s0") == 12
     assert {path.suffix for path in (tmp_path / "to").iterdir()} == {".md", ".csv", ".tex", ".png", ".svg"}

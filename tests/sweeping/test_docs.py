@@ -17,15 +17,15 @@ from tests.paths import ROOT
 
 TEXT = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, re.S)).splitlines()
-SWEEPS = [line for line in BLOCKS if line.startswith("python")]
-REPORTS = [line for line in BLOCKS if line.startswith("molsam")]
+SWEEPS = [line for line in BLOCKS if line.startswith("molsam train")]
+REPORTS = [line for line in BLOCKS if line.startswith("molsam report")]
 EXTRAS = {"hydra/launcher=slurm": "hydra_plugins.hydra_submitit_launcher", "hydra/launcher=ray_local": "ray"}
 
 
 @pytest.mark.parametrize("line", SWEEPS)
 def test_hydra_understands(line: str) -> None:
     _, train, multirun, *words = shlex.split(line, comments=True)
-    assert (train, multirun) == ("train.py", "--multirun")
+    assert (train, multirun) == ("train", "--multirun")
     for word, module in EXTRAS.items():
         if word in words and importlib.util.find_spec(module.split(".")[0]) is None:
             pytest.skip(f"{module} is not installed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molsam.bench.peak import median, spread
+from molsam.config.command import train_arguments
 from molsam.errors import StorageError
 
 
@@ -45,8 +45,8 @@ def bench_features(models: Sequence[str], dataset: str, rounds: int, overrides: 
 
 
 def bench_start(rounds: int) -> list[dict[str, Any]]:
-    """Seconds of `train.py --help`, and to the first step on ESOL with a cold and a warm cache."""
-    program = [sys.executable, "-m", "molsam.commands.train"]
+    """Seconds of `molsam train --help`, and to the first step on ESOL with a cold and a warm cache."""
+    program = train_arguments()
     rows = [{"what": "--help", **_seconds([*program, "--help"], rounds)}]
     with tempfile.TemporaryDirectory() as folder:
         # The file is made with the first step's line; what it holds is written when the epoch has been validated.

@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--picture", type=Path, default=None, help="of `size`: draw it into this PNG file")
     parser.add_argument("--json", type=Path, default=None, help="also write the rows to this file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for train.py")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for training")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from molsam.config.command import training
 from molsam.errors import ConfigError
 from molsam.files import write_atomic
 from molsam.report.dashboard.collect import Collector, relative_link
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     output = args.output or args.folders[0] / "dashboard.html"
     data = Collector(args.folders, relative_link(output.parent)).collect()
     if not data["runs"]:
-        print(f"There are no runs under {', '.join(map(str, args.folders))} yet: python train.py makes one.")
+        print(f"There are no runs under {', '.join(map(str, args.folders))} yet: {training()} makes one.")
         return 1
     page = build(data).encode()
     write_atomic(output, page)

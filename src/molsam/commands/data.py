@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from molsam.chem.arrays import MolArrays
+from molsam.config.command import program
 from molsam.errors import ConfigError
 
 SHOWN = 20
@@ -42,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
         _list({name: (s, find(s, cache)) for name, s in every.items()})
     elif args.action == "fetch":
         if not args.names:
-            raise ConfigError("molsam data fetch needs the name of a dataset, as in: molsam data fetch bbbp.")
+            raise ConfigError(
+                f"{program()} data fetch needs the name of a dataset, as in: {program()} data fetch bbbp."
+            )
         for name in args.names:
             _known(name, every)
             found = find(every[name], cache)
@@ -139,7 +142,7 @@ def _list(every: Mapping[str, tuple[Mapping[str, Any], Any]]) -> None:
         table.add_row(name, settings["task"], settings["metric"], str(len(settings["layouts"][0]["targets"])), here)
     Console().print(table)
     if any(found is None for _, found in every.values()):
-        print("What is not here is downloaded by the first run, or by: molsam data fetch DATASET")
+        print(f"What is not here is downloaded by the first run, or by: {program()} data fetch DATASET")
 
 
 def _show(name: str, facts: Mapping[str, Any]) -> None:

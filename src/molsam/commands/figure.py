@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from molsam.config.compose import conf_dir
+from molsam.config.command import train_arguments, training
 from molsam.errors import ConfigError, MolsamError
 from molsam.files import write_json
 from molsam.report.figures import drawing, style
@@ -80,7 +80,7 @@ def _draw(name: str, args: argparse.Namespace) -> None:
 
 
 def _overrides(name: str, args: argparse.Namespace) -> list[str]:
-    """Arguments of train.py that make the runs of a figure; the same ones again go on where they stopped."""
+    """Settings of a training that make the runs of a figure; the same ones again go on where they stopped."""
     recipe = RECIPES[name]
     if recipe.sweep is not None:
         named = (("model", args.models), ("dataset", args.datasets))
@@ -96,16 +96,14 @@ def _overrides(name: str, args: argparse.Namespace) -> list[str]:
 
 
 def _remedy(name: str, missing: drawing.MissingRuns, args: argparse.Namespace) -> str:
-    line = shlex.join(["python", "train.py", *_overrides(name, args)])
+    line = f"{training()} {shlex.join(_overrides(name, args))}"
     return f"{missing}; train what is missing with `{line}`, or add --make to this command."
 
 
 def _make(name: str, args: argparse.Namespace) -> None:
-    script = conf_dir().parent / "train.py"
-    program = [str(script)] if script.is_file() else ["-m", "molsam.commands.train"]
     overrides = _overrides(name, args)
-    print(f"Figure {name}: {shlex.join(['python', 'train.py', *overrides])}", file=sys.stderr)
-    code = subprocess.run([sys.executable, *program, *overrides], check=False).returncode
+    print(f"Figure {name}: {training()} {shlex.join(overrides)}", file=sys.stderr)
+    code = subprocess.run([*train_arguments(), *overrides], check=False).returncode
     if code:
         raise TrainingFailed(
             f"The runs of Figure {name} ended with exit code {code} (see above); mend that, then run the same command "

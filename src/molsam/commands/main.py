@@ -1,13 +1,15 @@
-"""The `molsam` command: everything but training itself."""
+"""The `molsam` command. Training is a Hydra application of its own; argparse reads the other commands."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from molsam import __version__
+from molsam.config.command import program, training
 from molsam.errors import MolsamError
 
 COMMANDS = {
@@ -27,9 +29,18 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (molsam.errors lists them)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="molsam", description=__doc__, epilog="Training: python train.py --help")
+    if arguments[:1] in (["-sc"], ["--shell_completion"]):
+        return _complete(arguments)
+    if arguments[:1] == ["train"]:
+        return _train(arguments[1:])
+    parser = argparse.ArgumentParser(
+        prog=program(),
+        description="Train molecular graph models with sharpness-aware optimizers.",
+        epilog=f"Training's settings: {training()} --help",
+    )
     parser.add_argument("--version", action="version", version=f"molsam {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("train", help="train a model; takes settings (key=value) instead of options")
     wanted = arguments[0] if arguments and arguments[0] in COMMANDS else None
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
@@ -55,6 +66,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("molsam: stopped by Ctrl-C.", file=sys.stderr)
         return 130
+
+
+def _train(arguments: Sequence[str]) -> int:
+    """Hand the rest of the command line to Hydra, which reads sys.argv."""
+    from molsam.commands.train import main as train
+
+    sys.argv = [sys.argv[0], *arguments]
+    return train()
+
+
+def _complete(arguments: Sequence[str]) -> int:
+    """Answer Hydra's completion script, which asks the program for the words after it."""
+    words = os.environ.get("COMP_LINE", "").split(" ")[1:]
+    if "query=bash" in arguments and words[:1] != ["train"]:
+        print(" ".join(["train", *COMMANDS]) if len(words) < 2 else "")
+        return 0
+    # Hydra strips the program's name only.
+    os.environ["COMP_LINE"] = " ".join(["molsam", *words[1:]])
+    return _train(arguments)
 
 
 if __name__ == "__main__":

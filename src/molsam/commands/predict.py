@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from molsam.config.command import program
 from molsam.data.descriptors import read_descriptors
 from molsam.errors import ConfigError, DataError, InvalidMolecule, MolsamError, StorageError
 from molsam.files import write_atomic
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     *folders, table = args.paths
     if not folders:
         raise ConfigError(
-            "predict needs a run folder and a CSV file: molsam predict RUN_FOLDER molecules.csv -o out.csv."
+            f"predict needs a run folder and a CSV file: {program()} predict RUN_FOLDER molecules.csv -o out.csv."
         )
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size={args.batch_size} is too small; it must be at least 1.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
 import traceback
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -17,13 +19,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from molsam.config import command
 from molsam.config.compose import compose, conf_dir, register_resolvers, set_project_root
 from molsam.errors import MolsamError
 from molsam.training.events import RunObserver
 
 
 def main() -> int:
-    """Entry point of train.py; returns the exit code (molsam.errors lists them)."""
+    """Entry point of `molsam train` and train.py; returns the exit code (molsam.errors lists them)."""
     set_project_root()
     # Hydra then raises what it would print, so that one place below words every error.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -126,12 +129,22 @@ def _unknown_key(key: str) -> str:
         names = []
     near = get_close_matches(key, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
-    return f"{key} is not a setting of this run.{hint} `python train.py --help` lists them all."
+    return f"{key} is not a setting of this run.{hint} `{command.training()} --help` lists them all."
+
+
+def _config_dir() -> Path | None:
+    """The person's own configuration folder (Hydra's --config-dir), if the command line names one."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    found: Path | None = parser.parse_known_args()[0].config_dir
+    return None if found is None else found.resolve()
 
 
 def _names() -> list[str]:
     """Every setting's dotted name, with the groups that the command line chose."""
     chosen = [a for a in sys.argv[1:] if "=" in a and (conf_dir() / a.split("=")[0].strip("+~")).is_dir()]
+    if (own := _config_dir()) is not None:
+        chosen.append(f"hydra.searchpath=[file://{os.environ['PROJECT_ROOT']},file://{own}]")
     found: list[str] = []
 
     def walk(node: DictConfig, prefix: str) -> None:

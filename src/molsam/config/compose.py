@@ -9,6 +9,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from molsam.config.command import training
+
 
 def conf_dir() -> Path:
     """The folder of the configuration: beside the sources, or inside an installed package."""
@@ -38,7 +40,8 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """Make ${molsam.run_dir:} known to Hydra."""
+    """Make ${molsam.run_dir:} and ${molsam.command:} known to Hydra."""
+    OmegaConf.register_resolver("molsam.command", training, replace=True)
     OmegaConf.register_resolver("molsam.run_dir", _run_dir, replace=True)
 
 

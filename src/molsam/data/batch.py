@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from molsam.errors import ConfigError
+
 if TYPE_CHECKING:
     import dgl
+
+NO_DGL = (
+    "batch.graph needs DGL, which cannot be imported here; use Python 3.11 with `pip install dgl==1.1.3 packaging`, or "
+    "read the batch's src, dst, nodes and edges instead."
+)
 
 
 @dataclass
@@ -97,8 +104,10 @@ class MoleculeBatch:
         """The batched DGL graph, atoms' features in ndata["x"], bonds' in edata["e"] (molsam.data.graph.from_dgl)."""
         # Imported on first use: it takes a second, and without the variable it writes into the user's home.
         os.environ.setdefault("DGLBACKEND", "pytorch")
-        import dgl
-
+        try:
+            import dgl
+        except (ImportError, OSError) as error:
+            raise ConfigError(NO_DGL) from error
         graph = dgl.graph((self.src, self.dst), num_nodes=self.n_atoms)
         graph.set_batch_num_nodes(self.sizes)
         graph.set_batch_num_edges(self.bonds)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from molsam.config.command import program
 from molsam.report import claims, escape, specs, table
 from molsam.report.specs import SMOKE_NOTE, Spec
 
@@ -108,7 +109,7 @@ def _other_figures(folder: Path) -> list[State]:
 
     return [
         State(f"Figure {name}", recipe.title, int((folder / f"figure{name}.png").is_file()), 1, 0, 0, 0, 0, 0,
-              f"molsam figure {name} --make -o {folder}")
+              f"{program()} figure {name} --make -o {folder}")
         for name, recipe in RECIPES.items()
         if recipe.sweep is None or recipe.sweep.removeprefix("fig") not in name
     ]  # fmt: skip

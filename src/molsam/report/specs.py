@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from molsam.config.cells import SMOKE_TRIALS, Cell, rows, shrunk, table_cells
+from molsam.config.command import training
 from molsam.config.compose import conf_dir
 from molsam.errors import ConfigError
 
@@ -120,7 +121,7 @@ class Spec:
     def command(self) -> str:
         """What runs the missing cells."""
         smoke = ["smoke=true"] if self.smoke else []
-        return shlex.join(["python", "train.py", "--multirun", f"sweeps={self.file}", *self.changes, *smoke])
+        return f"{training()} {shlex.join(['--multirun', f'sweeps={self.file}', *self.changes, *smoke])}"
 
 
 def sweeps_dir() -> Path:

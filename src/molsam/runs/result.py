@@ -61,11 +61,16 @@ def checksum(result: dict[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that computes."""
-    from importlib.metadata import version
+    """Versions of everything that computes, as far as it is installed."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    names = ("molsam", "torch", "dgl", "rdkit", "numpy", "scikit-learn", "hydra-core", "optuna")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    found = {"python": platform.python_version()}
+    for name in ("molsam", "torch", "dgl", "rdkit", "numpy", "scikit-learn", "hydra-core", "optuna"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # DGL has no wheel for newer Pythons; sources on a path have no version
+            continue
+    return found
 
 
 def machine(threads: int, device: str) -> dict[str, Any]:

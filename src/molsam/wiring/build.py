@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -24,6 +26,11 @@ from molsam.errors import ConfigError, MolsamError
 ROOMS = ("chem", "diagnostics", "images", "models", "optim", "training")
 """Parts of molsam whose classes a `_target_` may name, by the address where they are defined."""
 OTHERS = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD")
+TRUSTED = "MOLSAM_TRUSTED"
+"""Environment variable with the person's own packages, comma-separated, whose classes a `_target_` may name too.
+
+It is never read from settings: whoever wrote a stored run cannot set it.
+"""
 
 NOT_CONSTRUCTOR = {"model": ("featurizer", "pretrained")}
 
@@ -101,19 +108,31 @@ def _allow(section: str, node: Any) -> list[str]:
 def _class(section: str, target: Any) -> type[Any]:
     address = str(target)
     room = re.match(r"molsam\.(\w+)\.", address)
-    if address not in OTHERS and (room is None or room[1] not in ROOMS):
+    own = _trusted(address)
+    if address not in OTHERS and not own and (room is None or room[1] not in ROOMS):
         raise ConfigError(
             f"{section}._target_={address} is not allowed; use a class of molsam.{', molsam.'.join(ROOMS)}, or one of: "
-            f"{', '.join(OTHERS)}."
+            f"{', '.join(OTHERS)}. If you wrote it yourself, trust its package: {TRUSTED}={address.split('.')[0]}."
         )
     module, _, name = address.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
     except Exception as error:
         raise ConfigError(f"{section}._target_={address} cannot be imported ({sentence(error)})") from error
-    if not isinstance(cls, type) or (room is not None and f"{cls.__module__}.{cls.__qualname__}" != address):
+    if not isinstance(cls, type) or (address not in OTHERS and f"{cls.__module__}.{cls.__qualname__}" != address):
         raise ConfigError(f"{section}._target_={address} is no class that is defined there; use the name of a class.")
     return cls
+
+
+def _trusted(address: str) -> bool:
+    """Whether an address lies in a package that MOLSAM_TRUSTED names; if so, it may lie in the working directory."""
+    package, _, rest = address.partition(".")
+    names = {name.strip() for name in os.environ.get(TRUSTED, "").split(",")}
+    if not rest or package not in names or package == "molsam":
+        return False
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return True
 
 
 def _check_keys(section: str, node: dict[str, Any]) -> None:

@@ -245,7 +245,7 @@ def test_missing_runs_are_one_sentence_with_their_command(
     assert figure(name, "--runs", str(tmp_path), "-o", str(tmp_path)) == 1
     (text,) = capsys.readouterr().err.splitlines()
     assert f"Figure {name}: " in text
-    assert "`python train.py --multirun " in text
+    assert "`molsam train --multirun " in text
     assert not list(tmp_path.glob("figure*"))
 
 
@@ -265,7 +265,7 @@ def test_make_trains_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert draw("8", runs, tmp_path, *options)
     assert len(called) == 1, "what is there is not trained again"
     text = shlex.join(called[0])
-    for part in ("train.py", "--multirun", "sweeps=fig3", "model=gcn", "dataset=esol", "training.epochs=1",
+    for part in ("-m molsam train --multirun", "sweeps=fig3", "model=gcn", "dataset=esol", "training.epochs=1",
                  f"paths.outputs={runs}"):  # fmt: skip
         assert part in text
 

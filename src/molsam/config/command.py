@@ -1,0 +1,24 @@
+"""The command that the person typed, for hints and errors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def program() -> str:
+    """Return the words that start this program: `molsam` or `python -m molsam`."""
+    path = Path(sys.argv[0])
+    return "python -m molsam" if (path.parent.name, path.name) == ("molsam", "__main__.py") else "molsam"
+
+
+def training() -> str:
+    """Return the words that start a training: `python train.py` where that was typed, else `molsam train`."""
+    path = Path(sys.argv[0])
+    script = path.name == "train.py" and path.parent.name != "commands"
+    return "python train.py" if script else f"{program()} train"
+
+
+def train_arguments() -> list[str]:
+    """Return the words that start a training in a process of its own, from any folder."""
+    return [sys.executable, "-m", "molsam", "train"]

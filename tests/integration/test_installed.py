@@ -1,0 +1,77 @@
+"""The installed package, without its sources, without DGL, in somebody's own folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from molsam.runs import result
+from tests.paths import ROOT
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the wheel, as pyproject.toml lays them out, and a DGL that cannot be imported."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    placed = {name: Path(name).name for name in wheel["packages"]} | wheel["force-include"]
+    for source, place in placed.items():
+        shutil.copytree(ROOT / source, folder / place, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "dgl.py").write_text("raise ImportError('there is no DGL for this Python')\n")
+    return folder
+
+
+def molsam(installed: Path, here: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`python -m molsam arguments` in a folder, of the installed package."""
+    clean = {name: value for name, value in os.environ.items() if name != "PROJECT_ROOT"}
+    return subprocess.run(
+        [sys.executable, "-m", "molsam", *arguments],
+        cwd=here,
+        env={**clean, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_own_model_trains_in_an_own_folder(installed: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    part = page[page.index("## Without a clone") :]
+    for name, text in re.findall(r"^```\w+ ([\w./]+\.(?:py|yaml))\n(.*?)^```", part, re.M | re.S):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = re.search(r"^MOLSAM_TRUSTED=(\w+) molsam (train .*)$", part, re.M)
+    assert found is not None
+    words = [*found[2].split(), "training.epochs=1", "hydra.run.dir=run"]
+    refused = molsam(installed, tmp_path, *words)
+    assert refused.returncode == 2
+    assert f"MOLSAM_TRUSTED={found[1]}" in refused.stderr
+    done = molsam(installed, tmp_path, *words, MOLSAM_TRUSTED=found[1])
+    assert done.returncode == 0, done.stderr
+    outcome = result.read(tmp_path / "run")
+    assert outcome is not None
+    assert outcome["config"]["model"]["_target_"].startswith(f"{found[1]}.")
+    (tmp_path / "new.csv").write_text("smiles\nCCO\n")
+    again = molsam(installed, tmp_path, "predict", "run", "new.csv", MOLSAM_TRUSTED=found[1])
+    assert again.stdout.startswith("smiles,"), again.stderr
+
+
+def test_a_table_is_found(installed: Path, tmp_path: Path) -> None:
+    done = molsam(installed, tmp_path, "report", "--table", "3")
+    assert "python -m molsam train --multirun sweeps=table3" in done.stdout + done.stderr
+
+
+def test_a_batchs_graph_says_that_there_is_no_dgl(monkeypatch: pytest.MonkeyPatch) -> None:
+    from molsam.errors import ConfigError
+    from tests.reference.molecules import random_molecules
+
+    monkeypatch.setitem(sys.modules, "dgl", None)
+    with pytest.raises(ConfigError, match=r"needs DGL.*pip install dgl==1.1.3"):
+        random_molecules(1, [3, 2]).batch([0, 1]).graph  # noqa: B018
