@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "errors.py": set(),
     "files.py": {"errors"},
-    "config": {"errors", "files", "config", "runs.folder"},
+    "config": {"errors", "files", "config"},
     "native": {"errors", "files", "native"},
     "chem": {"errors", "chem"},
     "data": {"errors", "files", "chem", "data"},

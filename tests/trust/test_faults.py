@@ -20,6 +20,7 @@ from molsam.runs import folder as folders
 from molsam.runs import result
 from molsam.tracking.jsonl import JsonlTracker
 from molsam.training import checkpoint
+from molsam.wiring import identify
 from tests.trust.helpers import Killed, command, die_after_step, left_over, outcome, run_train, settings, train
 
 
@@ -244,7 +245,7 @@ def test_damage_to_the_other_files_of_an_interrupted_run(tmp_path: Path, whole: 
 def test_a_folder_holds_one_process(tmp_path: Path) -> None:
     cfg = settings("gcn")
     with (
-        folders.RunFolder(tmp_path, cfg, []),
+        folders.RunFolder(tmp_path, cfg, [], identify.of(cfg)),
         pytest.raises(StorageError, match=r"Another process is training in .*hydra\.run\.dir=FOLDER"),
     ):
         train(cfg, tmp_path)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from molsam.data.split import Split
-from molsam.errors import StorageError
+from molsam.errors import ConfigError, StorageError
 from molsam.optim import GraphSAM
 from molsam.training import checkpoint
 from molsam.training.interrupt import Interrupted
@@ -162,14 +162,17 @@ def test_other_data_under_a_checkpoint_are_refused(tmp_path: Path, monkeypatch: 
             train(cfg, tmp_path / "run")
     whole = path.read_text()
     path.write_text(whole.replace(",0.7\n", ",0.8\n"))
-    with pytest.raises(StorageError, match=r"checkpoint\.safetensors: it was made with another data file .*put back"):
+    with pytest.raises(ConfigError, match=rf"{path} was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\).*overwrite=true"):
+        train(cfg, tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()  # the checkpoint knows it too
+    with pytest.raises(ConfigError, match=rf"checkpoint\.safetensors holds .*{path} was [0-9a-f]{{16}}"):
         train(cfg, tmp_path / "run")
     path.write_text(whole)
     with monkeypatch.context() as patch:
         patch.setattr(
             "molsam.wiring.run.make_split", lambda *_, **__: Split("x", *map(np.array, ([0, 1], [2], [3])), 0)
         )
-        with pytest.raises(StorageError, match="it was made with another split"):
+        with pytest.raises(ConfigError, match="was made with another split"):
             train(cfg, tmp_path / "run")
     train(cfg, tmp_path / "run")
 

@@ -242,10 +242,11 @@ def test_a_strangers_run_folder_runs_nothing(
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", "x\n", "<script>alert(1)</script>"])
 def test_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
     from molsam.runs.folder import choose
+    from molsam.wiring import identify
 
     cfg = compose(["model=gcn", f"paths.outputs={tmp_path}"])
     cfg.name = cfg.choices.dataset = name
-    place = choose(cfg)
+    place = choose(cfg, identify.of)
     assert place.resolve().is_relative_to(tmp_path.resolve())
     assert len(place.relative_to(tmp_path).parts) == 2
     assert re.fullmatch(r"[\w.=+-]+", place.name)

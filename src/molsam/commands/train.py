@@ -30,7 +30,7 @@ def main() -> int:
     set_project_root()
     # Hydra then raises what it would print, so that one place below words every error.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    register_resolvers()
+    register_resolvers(_run_dir)
     outcome: list[int] = []
 
     # What Hydra itself would call for a configuration (callbacks, logging): nothing beyond its own handlers.
@@ -66,6 +66,13 @@ def main() -> int:
         )
         return 70
     return outcome[0] if outcome else 0
+
+
+def _run_dir(cfg: DictConfig) -> Path:
+    from molsam.runs.folder import choose
+    from molsam.wiring import identify
+
+    return choose(cfg, identify.of)
 
 
 def _known(error: Exception) -> int | None:

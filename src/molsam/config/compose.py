@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,15 +40,14 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
-def register_resolvers() -> None:
-    """Make ${molsam.run_dir:} and ${molsam.command:} known to Hydra."""
+def register_resolvers(run_dir: Callable[[DictConfig], Path] | None = None) -> None:
+    """Make ${molsam.command:} known to Hydra, and ${molsam.run_dir:} where a run may start, by what chooses its folder."""
     OmegaConf.register_resolver("molsam.command", training, replace=True)
-    OmegaConf.register_resolver("molsam.run_dir", _run_dir, replace=True)
+    if run_dir is not None:
+        OmegaConf.register_resolver("molsam.run_dir", functools.partial(_run_dir, run_dir), replace=True)
 
 
-def _run_dir(*_: str, _root_: DictConfig) -> str:
-    from molsam.runs.folder import choose
-
+def _run_dir(choose: Callable[[DictConfig], Path], *_: str, _root_: DictConfig) -> str:
     return str(choose(OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])))
 
 

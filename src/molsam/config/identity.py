@@ -36,6 +36,7 @@ NEUTRAL_DATASET = ("root", "path", "url", "sha256", "embedded", "layouts", "disp
 """Where the data lie, how they are called, and what is published of them. What they are is in the hashes."""
 NEUTRAL_CLASS = ("_partial_", "_convert_", "_recursive_", "fused", "foreach")
 """How an object is built, and which of several equal kernels it calls."""
+FOLD = "split.fold"
 RECORDED = ("training.test_each_epoch",)
 """Neutral settings without which a run records less than another one may want of it."""
 
@@ -84,9 +85,18 @@ class Identity:
             f"numerics {self.numerics})"
         )
 
+    @cached_property
+    def cell(self) -> str:
+        """Hex digest of all but the numerics version too: runs that have equal ones are repeats of each other."""
+        return digest_of([self.settings, self.data, self.split])
+
     def record(self) -> dict[str, Any]:
-        """What is stored of it in result.json and run.json; the settings are stored there as `config`."""
+        """What result.json holds of it; the settings stand there as `config`."""
         return {"digest": self.digest, "data": dict(self.data), "numerics": self.numerics}
+
+    def whole(self) -> dict[str, Any]:
+        """All of it as plain values, for what is stored without its settings (run.json, checkpoints)."""
+        return {**self.record(), "settings": dict(self.settings), "split": dict(self.split)}
 
 
 def identity(
@@ -118,6 +128,17 @@ def stored(outcome: Mapping[str, Any]) -> Identity:
     return identity(config, _data_before(outcome), outcome["fold"])
 
 
+def restored(whole: Any) -> Identity | None:
+    """The identity that `Identity.whole` stored; None if it is none."""
+    try:
+        settings = {
+            key: _class(value) if key.endswith("_target_") else value for key, value in whole["settings"].items()
+        }
+        return Identity(_as_before(settings), dict(whole["data"]), _as_before(whole["split"]), int(whole["numerics"]))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
 def is_recorded(outcome: Mapping[str, Any]) -> bool:
     """Whether a result recorded its identity, and not `stored` pieced it together."""
     return outcome.get("identity") is not None
@@ -135,7 +156,7 @@ def normal(config: Mapping[str, Any]) -> dict[str, Any]:
     flat = dict(sorted(_flat(kept)))
     if "training.device" in flat:
         flat["training.device"] = str(flat["training.device"]).split(":")[0]
-    return {key: value for key, value in flat.items() if not (key in ADDED and value == _plain(ADDED[key]))}
+    return _as_before(flat)
 
 
 def split_of(config: Mapping[str, Any], fold: int | None = None) -> dict[str, Any]:
@@ -149,8 +170,7 @@ def split_of(config: Mapping[str, Any], fold: int | None = None) -> dict[str, An
         section.pop("folds", None)
     section["seed"] = section.get("seed") if section.get("seed") is not None else config.get("seed", 0)
     flat = dict(sorted(_flat({"split": section})))
-    kept = {key: value for key, value in flat.items() if not (key in ADDED and value == _plain(ADDED[key]))}
-    return {**kept, "split.fold": "all" if chosen is None else chosen}
+    return {**_as_before(flat), FOLD: "all" if chosen is None else chosen}
 
 
 def differences(old: Identity, new: Identity) -> list[str]:
@@ -174,12 +194,15 @@ def differences(old: Identity, new: Identity) -> list[str]:
 
 
 def mismatch(place: object, old: Identity, new: Identity, *, other: str = "name=NAME") -> str:
-    """One sentence for a ConfigError: what `place` holds is not what is asked for, and what to do about it."""
+    """One sentence for a ConfigError: what `place` holds is not what is asked for, and what to do about it.
+
+    `other`: the setting that gives this run a place of its own.
+    """
     found = differences(old, new)
     shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
     return (
-        f"{place} holds a run of something else ({shown}); keep both with another name ({other}), or start anew there "
-        "with overwrite=true."
+        f"{place} holds a run of other settings or data ({shown}); keep both by giving this one another "
+        f"name ({other}), or start anew there with overwrite=true."
     )
 
 
@@ -205,7 +228,9 @@ def _values(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _data_before(outcome: Mapping[str, Any]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
+    if (outcome["config"].get("dataset") or {}).get("reader"):
+        return found  # its hash was of pixels, not of files
     if digest := (outcome.get("data") or {}).get("hash"):
         found["dataset"] = str(digest)
     tasks = list(outcome.get("test_per_task") or {})
@@ -218,6 +243,11 @@ def _data_before(outcome: Mapping[str, Any]) -> dict[str, str]:
 def columns(layout: Mapping[str, Any]) -> str:
     """How a layout reads a file, as `Identity.data` has it."""
     return f"{layout['smiles']} -> {', '.join(map(str, layout['targets']))}"
+
+
+def _as_before(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the settings that were added later and change nothing."""
+    return {key: value for key, value in flat.items() if not (key in ADDED and value == _plain(ADDED[key]))}
 
 
 def _without(section: Any, names: tuple[str, ...]) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
 import re
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,28 +19,47 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from molsam.config.compose import plain
-from molsam.config.identity import config_hash
+from molsam.config.identity import FOLD, Identity, identity, mismatch, restored
+from molsam.config.identity import stored as of_result
 from molsam.config.secrets import without_secrets
-from molsam.errors import ConfigError, StorageError
+from molsam.errors import ConfigError, DataError, MolsamError, StorageError
 from molsam.files import remove_temporaries, write_atomic, write_json
+from molsam.runs import result
 
 log = logging.getLogger(__name__)
 STATUS = "run.json"
 WRITTEN = (".", ".hydra", "last", "best", "fold*", "fold*/last", "fold*/best")
 """Folders of a run that files are put into in one step."""
+RESULTS = (
+    "result.json", "fold*/result.json", "folds.json", "last/checkpoint.*", "fold*/last/checkpoint.*",
+    "best/model.*", "fold*/best/model.*",
+)  # fmt: skip
+"""What would be taken for the outcome, or the middle, of the run that is now in the folder."""
+RECORDS = (STATUS, ".hydra/config.yaml", ".hydra/overrides.yaml")
+COMPUTED = ("**/metrics.jsonl", "**/result.json", "**/checkpoint.*")
+BEGUN = (
+    "run.json", "run.log", ".lock", ".hydra/config.yaml", ".hydra/overrides.yaml", "split.json", "fold*/split.json",
+    "metrics.jsonl", "fold*/metrics.jsonl", "gradients.jsonl", "fold*/gradients.jsonl",
+)  # fmt: skip
+"""What a run writes before its first step."""
 
 
-def choose(cfg: DictConfig) -> Path:
-    """The folder of a run: one of today's, or an unfinished one of the same settings wherever it is.
+def choose(cfg: DictConfig, identify: Callable[[DictConfig], Identity]) -> Path:
+    """The folder of a run: one of today's, or an unfinished one of the same identity wherever it is.
 
     So the same command continues what was interrupted, and otherwise never touches a finished run.
     """
     if cfg.get("resume"):
         return Path(cfg.resume)
-    outputs, name, digest = Path(cfg.paths.outputs), run_name(cfg), config_hash(cfg)
-    for status in sorted(outputs.glob(f"*/{_escape(name)}*/{STATUS}"), reverse=True):
-        if unfinished(status.parent, digest):
-            return status.parent
+    outputs, name = Path(cfg.paths.outputs), run_name(cfg)
+    found = sorted(outputs.glob(f"*/{_escape(name)}*/{STATUS}"), reverse=True)
+    open_ones = [path.parent for path in found if read_status(path.parent).get("status") != "complete"]
+    # What is wrong with the settings or the data is said once the run starts.
+    with contextlib.suppress(MolsamError):
+        identity = identify(cfg) if open_ones else None
+        for folder in open_ones:
+            if identity is not None and unfinished(folder, identity):
+                return folder
     day = outputs / time.strftime("%Y-%m-%d")
     folder, count = day / name, 1
     while (folder / STATUS).exists():
@@ -53,12 +75,30 @@ def run_name(cfg: DictConfig) -> str:
     return re.sub(r"[^\w.=+-]+", "_", f"{name}-s{cfg.seed}")[:120]
 
 
-def unfinished(folder: Path, digest: str) -> bool:
-    """Whether a folder holds an interrupted run of these settings that no process works on."""
-    status = read_status(folder)
-    if status.get("config_hash") != digest or status.get("status") == "complete":
+def unfinished(folder: Path, identity: Identity) -> bool:
+    """Whether a folder holds an interrupted run of this identity that no process works on."""
+    if read_status(folder).get("status") == "complete":
         return False
-    return not locked(folder)
+    return held(folder, identity) == identity and not locked(folder)
+
+
+def held(folder: Path, wanted: Identity) -> Identity | None:
+    """The identity of the run in a folder, by its run.json or its results; None if there is no run.
+
+    A run.json of before identities were recorded knows nothing of the data. They count as those of `wanted`: the
+    run's checkpoint has their hash, which is looked at before it goes on.
+    """
+    status = read_status(folder)
+    if (found := restored(status.get("identity"))) is not None:
+        return found
+    for path in (folder, *sorted(folder.glob("fold*"))):
+        with contextlib.suppress(StorageError):
+            if (outcome := result.read(path)) is not None:
+                made = of_result(outcome)
+                return made if path == folder else replace(made, split={**made.split, FOLD: wanted.split[FOLD]})
+    with contextlib.suppress(StorageError):
+        return identity(stored(folder), wanted.data) if "config_hash" in status else None
+    return None
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -123,28 +163,36 @@ def recorded(cfg: Any) -> DictConfig:
 
 
 class RunFolder:
-    """Context manager: claims a folder, records the settings, marks it complete at the end."""
+    """Context manager: claims a folder, records the settings, marks it complete at the end.
 
-    def __init__(self, path: Path, cfg: DictConfig, overrides: list[str]) -> None:
-        self.path, self.cfg, self.overrides = path, cfg, overrides
-        self.digest = config_hash(cfg)
+    If settings or data turn out to be wrong, a folder that is new and holds nothing goes again, and another one says
+    what it said before.
+    """
+
+    def __init__(self, path: Path, cfg: DictConfig, overrides: list[str], identity: Identity) -> None:
+        self.path, self.cfg, self.overrides, self.identity = path, cfg, overrides, identity
         self.lock: IO[bytes] | None = None
+        self.before: dict[Path, bytes] | None = None
+        """the records that were there; None in a folder without a run"""
 
     def __enter__(self) -> RunFolder:
         self._claim()
         try:
-            found = read_status(self.path).get("config_hash")
-            if found not in (None, self.digest) and not self.cfg.overwrite:
-                raise ConfigError(
-                    f"{self.path} holds a run of other settings (hash {found}, these are {self.digest}); choose another "
-                    "folder, or start anew in it with overwrite=true."
-                )
+            found = held(self.path, self.identity)
+            if found is not None and found != self.identity and not self.cfg.overwrite:
+                raise ConfigError(mismatch(self.path, found, self.identity, other="hydra.run.dir=FOLDER"))
             for place in WRITTEN:
                 for folder in self.path.glob(place) if place != "." else [self.path]:
                     remove_temporaries(folder)
+            records = [self.path / name for name in RECORDS]
+            if (self.path / STATUS).exists() or self._computed():
+                self.before = {path: path.read_bytes() for path in records if path.exists()}
+            if self.cfg.overwrite:
+                self._clear()
+                self.before = None
             self._mark("running")
         except BaseException:
-            self.__exit__()
+            self._release()
             raise
         return self
 
@@ -168,6 +216,12 @@ class RunFolder:
         except OSError as error:
             log.warning("%s cannot be locked (%s); let no other process train in it.", self.path, error.strerror)
 
+    def _clear(self) -> None:
+        """Remove what an earlier run came to, of all its folds: nothing of it may count as the new one's."""
+        for pattern in RESULTS:
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def record(self) -> None:
         """Write the resolved settings to .hydra, once."""
         hydra = self.path / ".hydra"
@@ -178,12 +232,53 @@ class RunFolder:
         """The run is finished: the folder is never continued again."""
         self._mark("complete")
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, ConfigError | DataError):
+            self._withdraw()
+        self._release()
+
+    def _computed(self) -> bool:
+        return any(path.stat().st_size for pattern in COMPUTED for path in self.path.glob(pattern))
+
+    def _withdraw(self) -> None:
+        """Leave the folder as it was found, unless it was empty and something was computed."""
+        if self.before is not None:
+            for name in RECORDS:
+                path = self.path / name
+                if path in self.before:
+                    write_atomic(path, self.before[path])
+                else:
+                    path.unlink(missing_ok=True)
+            return
+        if self._computed():
+            return
+        for pattern in BEGUN:
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+        for pattern in (*WRITTEN[:0:-1], "fold*"):
+            for folder in self.path.glob(pattern):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        remove_if_empty(self.path)
+
+    def _release(self) -> None:
         if self.lock is not None:
             self.lock.close()
 
     def _mark(self, status: str) -> None:
-        write_json(self.path / STATUS, {"status": status, "config_hash": self.digest, "pid": os.getpid()})
+        write_json(self.path / STATUS, {"status": status, "identity": self.identity.whole(), "pid": os.getpid()})
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a run folder that holds nothing but empty logs of Hydra's, and the day's folder if it was alone there."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.suffix != ".log" or path.stat().st_size:
+                return
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def _escape(name: str) -> str:

@@ -31,8 +31,10 @@ class ConsoleProgress(Callback):
         self.started = time.monotonic()
 
     def on_fit_start(self, trainer: Any) -> None:
-        """Draw the bar, at the step where a resume begins."""
+        """Say where a resume begins, and draw the bar there."""
         self.first = trainer.step
+        if trainer.step:
+            say(f"continues at step {trainer.step} of {self.epochs * self.steps} (epoch {trainer.epoch + 1})")
         self.started = time.monotonic()
         if not sys.stderr.isatty():
             return

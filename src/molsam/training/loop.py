@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from molsam.config.identity import Identity
 from molsam.config.schema import TrainingConfig
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import ConfigError, NumericalError, StorageError
 from molsam.images.dataset import Batch, Dataset
 from molsam.tracking.tracker import Tracker
-from molsam.training import checkpoint
+from molsam.training import checkpoint, provenance
 from molsam.training.clock import Clock
 from molsam.training.closure import Closure
 from molsam.training.events import Callback
@@ -59,6 +60,7 @@ class Trainer:
         diagnostics: Any | None = None,
         config: dict[str, Any] | None = None,
         augment: Callable[[Any], Any] | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self.model, self.optimizer, self.dataset = model, optimizer, dataset
         self.split, self.scaler, self.objective = split, scaler, objective
@@ -66,7 +68,7 @@ class Trainer:
         self.folder, self.trackers, self.callbacks = folder, trackers, callbacks
         self.diagnostics, self.config = diagnostics, config or {}
         self.metric = dataset.metric
-        self.augment = augment
+        self.augment, self.identity = augment, identity
         self.closure = Closure(model, objective, settings.precision, None if augment else self.batch)
         self.steps_per_epoch = steps_per_epoch(len(split.train), settings)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
@@ -120,9 +122,10 @@ class Trainer:
         state = checkpoint.load(self.checkpoint_path)
         if state is None:
             return []
+        provenance.check(self, state["made_from"])
         try:
             self.load_state_dict(state)
-            return list(state["trackers"])
+            trackers = list(state["trackers"])
         except ConfigError as error:
             raise StorageError(f"{self.checkpoint_path}: {error} Or start anew with overwrite=true.") from error
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -130,6 +133,7 @@ class Trainer:
                 f"{self.checkpoint_path} does not fit this run ({type(error).__name__}: {str(error).splitlines()[0]}); "
                 "start anew with overwrite=true, or with the version of molsam that wrote it."
             ) from error
+        return trackers
 
     def batch(self, index: np.ndarray) -> Batch:
         """Molecules of the dataset by row, targets scaled, on the device and in the precision of the run."""
@@ -332,7 +336,7 @@ class Trainer:
                 "seconds": self.clock.seconds,
             },
             "seconds": self.earlier + time.monotonic() - self.begun,
-            "made_from": self._made_from(),
+            "made_from": provenance.of(self),
             "torch_rng": torch.get_rng_state(),
             "trackers": [tracker.state() for tracker in self.trackers],
             "callbacks": [callback.state_dict() for callback in self.callbacks],
@@ -342,21 +346,8 @@ class Trainer:
             state["cuda_rng"] = torch.cuda.get_rng_state_all()
         return state
 
-    def _made_from(self) -> dict[str, str]:
-        """Hashes of what must not change between a checkpoint and its continuation."""
-        return {"data file": self.dataset.report.hash, "split": self.split.hash}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`; the trackers are told theirs when they start.
-
-        Raises ConfigError if the data or the split are no longer those of the checkpoint.
-        """
-        for name, digest in self._made_from().items():
-            if state["made_from"][name] != digest:
-                raise ConfigError(
-                    f"it was made with another {name} (hash {state['made_from'][name]}, now {digest}), so going on "
-                    "would mix the two; put back what was there."
-                )
+        """Go on from `state_dict`; the trackers are told theirs when they start."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.stop = state["epoch"], state["step"], state["stop"]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from omegaconf import DictConfig
 
 from molsam.chem.descriptors import NAMES
 from molsam.config.compose import plain
-from molsam.config.identity import Identity, columns, identity
+from molsam.config.identity import Identity, columns, differences, identity
 from molsam.data import sources
 from molsam.data.table import read_table
-from molsam.errors import DataError, StorageError
+from molsam.errors import ConfigError, DataError, StorageError
 from molsam.files import cache_folder
 from molsam.images import cifar
 
@@ -110,13 +111,41 @@ def of(cfg: DictConfig | Mapping[str, Any], fold: int | None = None, files: File
     return identity(cfg, data, fold, paths=paths)
 
 
+def refuse_change(cfg: DictConfig, identity: Identity, dataset: str | None) -> None:
+    """Raise ConfigError if what was read is not what `identity` says, because a file changed meanwhile.
+
+    `dataset`: hash of the table that was read; None for images, whose files are hashed again.
+    """
+    files = Files()
+    data, paths = (hashes if dataset is None else named)(cfg, files)
+    if dataset is not None:
+        columns_of = {key: value for key, value in identity.data.items() if key == "dataset.columns"}
+        data, paths = {"dataset": dataset, **columns_of, **data}, {**identity.paths, **paths}
+    now = replace(identity, data=data, paths=paths)
+    if now != identity:
+        raise ConfigError(
+            f"The data changed while this run went on ({'; '.join(differences(identity, now))}); put back what was there, "
+            "or start anew with overwrite=true."
+        )
+
+
 def hashes(cfg: DictConfig | Mapping[str, Any], files: Files) -> tuple[dict[str, str], dict[str, str]]:
     """What the run of some settings would read -> hash, and -> path."""
     dataset = _section(cfg, "dataset")
     cache = cache_folder(_section(cfg, "paths").get("cache"))
-    data, paths = map(dict, files.dataset(dataset, cache)) if dataset else ({}, {})
-    named = {"descriptors": dataset.get("descriptors"), "pretrained": _section(cfg, "model").get("pretrained")}
-    for name, value in named.items():
+    data, paths = files.dataset(dataset, cache) if dataset else ({}, {})
+    more, there = named(cfg, files)
+    return {**data, **more}, {**paths, **there}
+
+
+def named(cfg: DictConfig | Mapping[str, Any], files: Files) -> tuple[dict[str, str], dict[str, str]]:
+    """Of these, the files that other settings than the dataset's place name."""
+    data, paths = {}, {}
+    settings = {
+        "descriptors": _section(cfg, "dataset").get("descriptors"),
+        "pretrained": _section(cfg, "model").get("pretrained"),
+    }
+    for name, value in settings.items():
         if value is not None and value not in NAMES:
             path = Path(str(value)).expanduser()
             if name == "descriptors" and not path.is_file():

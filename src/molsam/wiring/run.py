@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import logging
-import math
+import shlex
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,35 +14,51 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from molsam.config import command
 from molsam.config.compose import plain
-from molsam.config.identity import config_hash
+from molsam.config.identity import Identity, lacks, mismatch
+from molsam.config.identity import identity as make_identity
+from molsam.config.identity import stored as stored_identity
 from molsam.config.schema import TrainingConfig
 from molsam.config.secrets import without_secrets
 from molsam.data.dataset import load
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split, make_split
-from molsam.files import write_atomic, write_json
+from molsam.errors import ConfigError, MolsamError
+from molsam.files import write_json
 from molsam.images import dataset as images
 from molsam.images.dataset import Dataset
-from molsam.native.memory import keep_freed_memory, peak_memory_mb
+from molsam.native.memory import keep_freed_memory
 from molsam.runs import result
-from molsam.runs.folder import RunFolder, stored
+from molsam.runs.folder import RunFolder, remove_if_empty, stored
 from molsam.runs.log import RunLog
 from molsam.tracking import console
 from molsam.tracking.jsonl import JsonlTracker
-from molsam.tracking.plots import PREDICTIONS
 from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint
 from molsam.training.events import Callback, RunObserver
 from molsam.training.interrupt import Interrupts
 from molsam.training.loop import DTYPES, Trainer, steps_per_epoch
-from molsam.training.metrics import DIRECTION, check_metric
+from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
-from molsam.wiring import build, check
+from molsam.wiring import build, check, identify, record
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run that has claimed its folder: what its folds have in common."""
+
+    cfg: DictConfig
+    training: TrainingConfig
+    folder: Path
+    identity: Identity
+    interrupts: Interrupts
+    observer: RunObserver
 
 
 def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
@@ -56,44 +71,60 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
-    if cfg.resume:
-        cfg = stored(Path(cfg.resume))
-    return start(cfg, folder, overrides, observer)
+    try:
+        if hydra.mode == RunMode.RUN and cfg.get("sweeps"):
+            raise ConfigError(
+                f"sweeps={hydra.runtime.choices.get('sweeps')} is many runs; use: "
+                f"{command.training()} {shlex.join(['--multirun', *overrides])}"
+            )
+        if cfg.resume:
+            cfg = resumed(cfg, overrides)
+        return start(cfg, folder, overrides, observer)
+    except MolsamError:
+        remove_if_empty(folder)  # Hydra makes it before anything is checked
+        raise
+
+
+def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """The recorded settings of the run to go on with, under the overrides that were given along with resume=FOLDER."""
+    recorded = stored(Path(cfg.resume))
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0].split("@")[0].replace("/", ".")
+        if key != "resume" and (value := OmegaConf.select(cfg, key)) is not None:
+            OmegaConf.update(recorded, key, value, merge=False, force_add=True)
+    return recorded
 
 
 def start(cfg: DictConfig, folder: Path, overrides: list[str], observer: RunObserver | None = None) -> float:
-    """Train in a folder, or go on there; a finished run of the same settings is only reported."""
+    """Train in a folder, or go on there; a finished run of the same identity is only reported.
+
+    Raises ConfigError if the folder holds a run of another identity, or the data change while this one goes on.
+    """
     OmegaConf.resolve(cfg)
     training = check.check(cfg)
-    observer = observer or RunObserver()
-    with RunFolder(folder, cfg, overrides) as claimed, RunLog(folder), Interrupts() as interrupts:
+    identity = identify.of(cfg, files=identify.Files(fetch=True))
+    with RunFolder(folder, cfg, overrides, identity) as claimed, RunLog(folder), Interrupts() as interrupts:
         claimed.record()
+        work = Work(cfg, training, folder, identity, interrupts, observer or RunObserver())
         folds = [cfg.split.fold] if cfg.split.fold is not None else list(range(cfg.split.folds))
         if len(folds) == 1:
-            outcome = _fold(cfg, training, folder, folds[0], interrupts, observer)
+            outcome = _fold(work, folder, folds[0])
             console.print_result(outcome)
             value = outcome["valid"][outcome["metric"]]
         else:
-            value = _all_folds(cfg, training, folder, folds, interrupts, observer)
+            value = _all_folds(work, folds)
         claimed.complete()
     return float("nan") if value is None else float(value)
 
 
-def _all_folds(
-    cfg: DictConfig,
-    training: TrainingConfig,
-    folder: Path,
-    folds: list[int],
-    interrupts: Interrupts,
-    observer: RunObserver,
-) -> float:
+def _all_folds(work: Work, folds: list[int]) -> float:
     outcomes = []
     for place, fold in enumerate(folds):
-        interrupts.begin_fold()
-        observer.on_fold_start(place, len(folds))
+        work.interrupts.begin_fold()
+        work.observer.on_fold_start(place, len(folds))
         console.say(f"fold {fold + 1} of {len(folds)}")
-        outcomes.append(_fold(cfg, training, folder / f"fold{fold}", fold, interrupts, observer))
-        observer.on_fold_end(outcomes[-1]["valid"][outcomes[-1]["metric"]])
+        outcomes.append(_fold(work, work.folder / f"fold{fold}", fold))
+        work.observer.on_fold_end(outcomes[-1]["valid"][outcomes[-1]["metric"]])
     metric = outcomes[0]["metric"]
     rows = [
         {
@@ -107,7 +138,8 @@ def _all_folds(
     summary: dict[str, Any] = {
         "name": outcomes[0]["name"],
         "metric": metric,
-        "run_dir": _shown(folder),
+        "identity": work.identity.record(),
+        "run_dir": record.shown(work.folder),
         "folds": rows,
     }
     for key in ("valid", "test"):
@@ -117,44 +149,36 @@ def _all_folds(
             "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
             "n": len(values),
         }
-    write_json(folder / "folds.json", summary)
+    write_json(work.folder / "folds.json", summary)
     console.print_folds(summary)
     mean = summary["valid"]["mean"]
     return float("nan") if mean is None else mean
 
 
-def _fold(
-    cfg: DictConfig,
-    training: TrainingConfig,
-    folder: Path,
-    fold: int,
-    interrupts: Interrupts,
-    observer: RunObserver,
-) -> dict[str, Any]:
-    cfg = copy.deepcopy(cfg)
+def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
+    """The outcome of a fold, trained now unless its folder holds it already."""
+    cfg = copy.deepcopy(work.cfg)
     cfg.split.fold = fold
-    digest = config_hash(cfg)
-    done = None if cfg.overwrite else result.read(folder)
-    if done is not None and done["config_hash"] == digest:
-        console.say(f"{folder} is finished already; overwrite=true trains it anew.")
-        # A kill may have come between the result and this.
-        checkpoint.remove(folder / "last" / "checkpoint.safetensors")
-        return done
-    if cfg.overwrite:
-        checkpoint.remove(folder / "last" / "checkpoint.safetensors")
-        (folder / result.NAME).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    return _train(cfg, training, folder, digest, interrupts, observer)
+    identity = make_identity(cfg, work.identity.data, paths=work.identity.paths)
+    done = result.read(folder)
+    if done is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _train(work, cfg, identity, folder)
+    if (found := stored_identity(done)) != identity:
+        raise ConfigError(mismatch(folder, found, identity, other="hydra.run.dir=FOLDER"))
+    if missing := lacks(done["config"], cfg):
+        raise ConfigError(
+            f"{folder} holds this run, but made without {missing[0]}, which it therefore did not record; start anew "
+            "there with overwrite=true, or in another folder with hydra.run.dir=FOLDER."
+        )
+    console.say(f"{folder} is finished already; overwrite=true trains it anew.")
+    # A kill may have come between the result and this.
+    checkpoint.remove(folder / "last" / "checkpoint.safetensors")
+    return done
 
 
-def _train(
-    cfg: DictConfig,
-    training: TrainingConfig,
-    folder: Path,
-    digest: str,
-    interrupts: Interrupts,
-    observer: RunObserver,
-) -> dict[str, Any]:
+def _train(work: Work, cfg: DictConfig, identity: Identity, folder: Path) -> dict[str, Any]:
+    training = work.training
     started = datetime.now(UTC)
     clock = time.monotonic()
     keep_freed_memory()
@@ -168,13 +192,14 @@ def _train(
     split = make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
     _describe(cfg, dataset, split)
     write_json(folder / "split.json", split.as_dict())
-    trainer = make_trainer(cfg, training, dataset, split, folder, observer)
+    trainer = make_trainer(cfg, training, dataset, split, folder, work.observer, identity)
+    identify.refuse_change(cfg, identity, None if check.has_images(cfg) else dataset.report.hash)
     try:
-        trainer.fit(interrupts)
-        _save_predictions(trainer)
+        trainer.fit(work.interrupts)
+        record.save_predictions(trainer)
         seconds = trainer.earlier + time.monotonic() - clock
-        outcome = without_secrets(_outcome(cfg, trainer, digest, started, seconds))
-        _save_best(trainer)
+        outcome = record.outcome(cfg, trainer, identity, started, seconds)
+        record.save_best(trainer)
         for tracker in trainer.trackers:
             tracker.state()  # what was logged is written before the run counts as finished
         result.write(folder, outcome)
@@ -223,6 +248,7 @@ def make_trainer(
     split: Split,
     folder: Path,
     observer: Callback | None = None,
+    identity: Identity | None = None,
 ) -> Trainer:
     """Everything wired together, ready to fit."""
     model = make_model(cfg, dataset, cfg.split.fold)
@@ -253,6 +279,7 @@ def make_trainer(
         diagnostics=diagnostics,
         config=without_secrets(plain(cfg)),
         augment=images.augment if cfg.dataset.get("augment") else None,
+        identity=identity,
     )
 
 
@@ -263,83 +290,6 @@ def _trackers(cfg: DictConfig, folder: Path) -> list[Tracker]:
 
         trackers.append(WandbTracker(folder, cfg.logger))
     return trackers
-
-
-def _outcome(cfg: DictConfig, trainer: Trainer, digest: str, started: datetime, seconds: float) -> dict[str, Any]:
-    metric, dataset, split = trainer.metric, trainer.dataset, trainer.split
-    valid, valid_loss = trainer.evaluate(split.valid)
-    test, test_loss = trainer.evaluate(split.test)
-    return {
-        "name": str(cfg.name or "") or f"{cfg.choices.model}-{cfg.choices.optimizer}-{cfg.choices.dataset}",
-        "model": cfg.choices.model,
-        "optimizer": cfg.choices.optimizer,
-        "dataset": cfg.choices.dataset,
-        "seed": cfg.seed,
-        "fold": cfg.split.fold,
-        "task": dataset.task,
-        "metric": metric,
-        "direction": DIRECTION[metric],
-        "best_epoch": trainer.best["epoch"],
-        "epochs": trainer.epoch,
-        "valid": {metric: valid.mean, "loss": valid_loss},
-        "test": {metric: test.mean, "loss": test_loss},
-        "test_per_task": dict(zip(dataset.task_names, test.per_task, strict=True)),
-        "tasks_skipped": test.skipped,
-        **trainer.clock.summary(),
-        "seconds": seconds,
-        "steps": trainer.step,
-        "steps_skipped": trainer.steps_skipped,
-        "gradient_passes": trainer.closure.passes,
-        "passes_per_step": trainer.closure.passes / max(trainer.step, 1),
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "peak_memory_mb": peak_memory_mb(),
-        "gradients": trainer.diagnostics.summary() if trainer.diagnostics is not None else None,
-        "split": split.summary(),
-        "data": dataset.report.summary(),
-        "versions": result.versions(),
-        "machine": result.machine(torch.get_num_threads(), cfg.training.device),
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run_dir": _shown(trainer.folder),
-        "config_hash": digest,
-        "config": trainer.config,
-    }
-
-
-def _shown(folder: Path) -> str:
-    """A run folder as seen from where the command runs, so that results can be shared without a machine's paths."""
-    here = Path.cwd()
-    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
-
-
-def _save_predictions(trainer: Trainer) -> None:
-    """test_predictions.csv: one line per test molecule and task, in the target's own unit (or probabilities)."""
-    rows = trainer.split.test
-    values, _ = trainer.predict(rows)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(
-        ["row", "smiles" if trainer.dataset.noun == "molecule" else "image", "task", "target", "prediction"]
-    )
-    for place, row in enumerate(rows):
-        for t, task in enumerate(trainer.dataset.task_names):
-            target = float(trainer.dataset.targets[row, t])
-            shown = "" if math.isnan(target) else repr(target)
-            writer.writerow([int(row), trainer.dataset.smiles[row], task, shown, repr(float(values[place, t]))])
-    write_atomic(trainer.folder / PREDICTIONS, text.getvalue().encode())
-
-
-def _save_best(trainer: Trainer) -> None:
-    """best/: what `molsam predict` needs, weights and target scaling."""
-    state = {
-        "weights": dict(trainer.model.state_dict()),
-        "scaler": trainer.scaler.state(),
-        "spec": trainer.dataset.spec._asdict(),
-        "task": trainer.dataset.task,
-        "task_names": list(trainer.dataset.task_names),
-    }
-    checkpoint.save(trainer.folder / "best" / "model.safetensors", state)
-    checkpoint.previous(trainer.folder / "best" / "model.safetensors").unlink(missing_ok=True)
 
 
 def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:

@@ -1,0 +1,103 @@
+"""What a run leaves in its folder when it ends: its outcome, its predictions, and the best weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from molsam.config.identity import Identity, config_hash
+from molsam.config.secrets import without_secrets
+from molsam.files import write_atomic
+from molsam.native.memory import peak_memory_mb
+from molsam.runs import result
+from molsam.tracking.plots import PREDICTIONS
+from molsam.training import checkpoint
+from molsam.training.loop import Trainer
+from molsam.training.metrics import DIRECTION
+
+
+def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: datetime, seconds: float) -> dict[str, Any]:
+    """The content of result.json."""
+    metric, dataset, split = trainer.metric, trainer.dataset, trainer.split
+    valid, valid_loss = trainer.evaluate(split.valid)
+    test, test_loss = trainer.evaluate(split.test)
+    found = {
+        "name": str(cfg.name or "") or f"{cfg.choices.model}-{cfg.choices.optimizer}-{cfg.choices.dataset}",
+        "model": cfg.choices.model,
+        "optimizer": cfg.choices.optimizer,
+        "dataset": cfg.choices.dataset,
+        "seed": cfg.seed,
+        "fold": cfg.split.fold,
+        "task": dataset.task,
+        "metric": metric,
+        "direction": DIRECTION[metric],
+        "best_epoch": trainer.best["epoch"],
+        "epochs": trainer.epoch,
+        "valid": {metric: valid.mean, "loss": valid_loss},
+        "test": {metric: test.mean, "loss": test_loss},
+        "test_per_task": dict(zip(dataset.task_names, test.per_task, strict=True)),
+        "tasks_skipped": test.skipped,
+        **trainer.clock.summary(),
+        "seconds": seconds,
+        "steps": trainer.step,
+        "steps_skipped": trainer.steps_skipped,
+        "gradient_passes": trainer.closure.passes,
+        "passes_per_step": trainer.closure.passes / max(trainer.step, 1),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "peak_memory_mb": peak_memory_mb(),
+        "gradients": trainer.diagnostics.summary() if trainer.diagnostics is not None else None,
+        "split": split.summary(),
+        "data": dataset.report.summary(),
+        "versions": result.versions(),
+        "machine": result.machine(torch.get_num_threads(), cfg.training.device),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run_dir": shown(trainer.folder),
+        "identity": identity.record(),
+        "config_hash": config_hash(cfg),
+        "config": trainer.config,
+    }
+    return dict(without_secrets(found))
+
+
+def shown(folder: Path) -> str:
+    """A run folder as seen from where the command runs, so that results can be shared without a machine's paths."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def save_predictions(trainer: Trainer) -> None:
+    """test_predictions.csv: one line per test molecule and task, in the target's own unit (or probabilities)."""
+    rows = trainer.split.test
+    values, _ = trainer.predict(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(
+        ["row", "smiles" if trainer.dataset.noun == "molecule" else "image", "task", "target", "prediction"]
+    )
+    for place, row in enumerate(rows):
+        for t, task in enumerate(trainer.dataset.task_names):
+            target = float(trainer.dataset.targets[row, t])
+            shown = "" if math.isnan(target) else repr(target)
+            writer.writerow([int(row), trainer.dataset.smiles[row], task, shown, repr(float(values[place, t]))])
+    write_atomic(trainer.folder / PREDICTIONS, text.getvalue().encode())
+
+
+def save_best(trainer: Trainer) -> None:
+    """best/: what `molsam predict` needs, weights and target scaling."""
+    state = {
+        "weights": dict(trainer.model.state_dict()),
+        "scaler": trainer.scaler.state(),
+        "spec": trainer.dataset.spec._asdict(),
+        "task": trainer.dataset.task,
+        "task_names": list(trainer.dataset.task_names),
+    }
+    checkpoint.save(trainer.folder / "best" / "model.safetensors", state)
+    checkpoint.previous(trainer.folder / "best" / "model.safetensors").unlink(missing_ok=True)
