@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +31,13 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder of this session."""
-    return tmp_path_factory.mktemp("cache")
+    """A cache folder of this session. Compiled kernels are shared by all sessions of this user: compiling takes long."""
+    folder = tmp_path_factory.mktemp("cache")
+    shared = Path(tempfile.gettempdir()) / f"molsam-test-kernels-{os.getuid()}"
+    shared.mkdir(mode=0o700, exist_ok=True)
+    if shared.stat().st_uid == os.getuid():
+        (folder / "kernels").symlink_to(shared)
+    return folder
 
 
 @pytest.fixture(autouse=True)
