@@ -13,6 +13,8 @@ from molsam.errors import InvalidMolecule
 MAX_CHARACTERS = 10_000
 """Longer strings are refused unread: RDKit walks molecules recursively, and some 15,000 atoms exhaust the stack."""
 
+MAPPED = re.compile(r":\d+\]")
+
 
 def parse(smiles: str) -> Chem.Mol:
     """The sanitized molecule of a SMILES string; explicit hydrogens are merged as RDKit does.
@@ -39,9 +41,16 @@ def parse(smiles: str) -> Chem.Mol:
 
 
 def canonical_smiles(mol: Chem.Mol) -> str:
-    """RDKit's canonical SMILES, stereo kept: equal molecules have equal strings."""
+    """RDKit's canonical SMILES, stereo kept and atom map numbers left out: equal molecules have equal strings."""
     with rdBase.BlockLogs():
-        return str(Chem.MolToSmiles(mol))
+        text = str(Chem.MolToSmiles(mol))
+        if MAPPED.search(text):
+            mol = Chem.Mol(mol)
+            for atom in mol.GetAtoms():
+                atom.SetAtomMapNum(0)
+            # Read again: what is written once more still has the brackets that the numbers needed.
+            text = str(Chem.MolToSmiles(Chem.MolFromSmiles(Chem.MolToSmiles(mol)) or mol))
+        return text
 
 
 def _reason(text: str) -> str:

@@ -80,8 +80,8 @@ def check(settings: Mapping[str, Any], cache: str | None) -> dict[str, Any]:
         "metric": dataset.metric,
         "missing labels": report.missing_in_file,
         "missing labels of molecules": report.missing,
-        "duplicates": report.duplicates,
-        "contradicting duplicates": report.contradictions,
+        "duplicates": report.found.rows,
+        "contradicting duplicates": report.found.contradictions,
         "atoms at most": int(atoms.max()),
         "atoms, mean": round(float(atoms.mean()), 2),
         "atoms, median": float(np.median(atoms)),
@@ -153,7 +153,7 @@ def _show(name: str, facts: Mapping[str, Any]) -> None:
                 ("no", "yes")[value] if isinstance(value, bool) else f"{value:,}" if isinstance(value, int) else value
             )
             print(f"  {what:32}{shown}")
-    for line, smiles, reason in facts["failures"][:SHOWN]:
-        print(f"  line {line}: {smiles[:80]}: {reason}")
+    for where, smiles, reason in facts["failures"][:SHOWN]:
+        print(f"  {where}: {smiles[:80]}: {reason}")
     if len(facts["failures"]) > SHOWN:
         print(f"  ... and {len(facts['failures']) - SHOWN} more")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,19 +17,24 @@ from molsam.chem import descriptors as descriptors_of
 from molsam.chem.arrays import Featurizer
 from molsam.data.batch import MoleculeBatch
 from molsam.data.cache import cached, key
+from molsam.data.columns import named
 from molsam.data.descriptors import read_descriptors
+from molsam.data.duplicates import find, treat
 from molsam.data.featurize import Work, featurize
+from molsam.data.labels import Labels, labels, read_columns
 from molsam.data.packed import PackedMolecules
-from molsam.data.report import DataReport, contradictions
+from molsam.data.report import DataReport
 from molsam.data.scaler import TargetScaler
 from molsam.data.settings import check_settings, spread
-from molsam.data.sources import locate
+from molsam.data.sources import Source, locate
 from molsam.data.spec import DataSpec
-from molsam.data.table import Table, labels
+from molsam.data.table import Table
 from molsam.errors import DataError
 from molsam.files import cache_folder
 
 log = logging.getLogger(__name__)
+METRICS = {"regression": "rmse", "classification": "roc_auc", "multiclass": "accuracy"}
+"""Metric of each task if none is chosen."""
 
 
 @dataclass
@@ -45,17 +49,25 @@ class MoleculeDataset:
     """float64 [M, T], NaN where missing"""
     task_names: list[str]
     task: str
-    """regression or classification"""
+    """regression, classification or multiclass"""
     metric: str
     duplicates: str
-    """what happens to equal molecules: keep, drop, group"""
+    """what happens to equal molecules: keep, drop, group, merge"""
     report: DataReport
     spec: DataSpec
     table: Table
     kept: list[int]
-    """row of the table of each molecule"""
+    """place in the table of each molecule"""
     descriptors: np.ndarray | None = None
     """float32 [M, descriptor_dim]"""
+    bounds: np.ndarray | None = None
+    """int8 [M, T]: 1 where a value is at least its label, -1 where it is at most its label; None if there is none"""
+    classes: list[list[str]] | None = None
+    """of each task, what its classes are called, if not 0 and 1"""
+    id_column: str | None = None
+    parts: np.ndarray | None = None
+    """int64 [M], which file each molecule is from, if there are several: 0 train, 1 valid, 2 test"""
+    standardize: str = "none"
     _labels: tuple[TargetScaler | None, Tensor, Tensor] | None = None
     """what `_scaled` gave for the last scaler"""
 
@@ -63,9 +75,20 @@ class MoleculeDataset:
         return len(self.smiles)
 
     @property
-    def rows(self) -> list[int]:
-        """Line of the file of each molecule."""
-        return [self.table.lines[row] for row in self.kept]
+    def rows(self) -> np.ndarray:
+        """int64 [M], the row of the file of each molecule: the first is 0, blank lines do not count."""
+        return np.array([self.table.numbers[place] for place in self.kept], dtype=np.int64)
+
+    @property
+    def ids(self) -> list[str] | None:
+        """The id of each molecule, if the file has a column of them."""
+        return None if self.id_column is None else self.split_column(self.id_column)
+
+    def where(self, molecule: int) -> str:
+        """A molecule as people find it in the file: row, line, and id."""
+        ids = self.ids
+        place = self.table.where(self.kept[molecule])
+        return place if ids is None else f"{place}, id {ids[molecule]}"
 
     def batch(self, index: np.ndarray | Sequence[int], scaler: TargetScaler | None = None) -> MoleculeBatch:
         """Molecules with their targets (scaled, 0 where missing) and the mask of labels that are there."""
@@ -98,13 +121,16 @@ class MoleculeDataset:
         return [cells[row] for row in self.kept]
 
 
-def load(settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | None = None) -> MoleculeDataset:
+def load(
+    settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | None = None, others: Sequence[Any] = ()
+) -> MoleculeDataset:
     """Read, parse, featurize (or take from the cache) and check a dataset.
 
     Args:
         settings: the dataset section of the configuration.
         featurizer: the model's.
         cache_dir: null for $MOLSAM_CACHE or the user's cache folder.
+        others: columns of a user's own file that are no labels, such as that of the split.
 
     Raises:
         ConfigError: a setting cannot be.
@@ -113,98 +139,111 @@ def load(settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | N
     """
     check_settings(settings)
     folder = cache_folder(cache_dir)
-    table, layout = locate(settings, folder)
-    limit, choice = settings.get("limit"), settings.get("descriptors")
-    rows = spread(limit, len(table.rows))
-    targets = labels(table, layout["targets"], first=True)[rows]
-    column = table.column(layout["smiles"])
-    smiles = [column[row].strip() for row in rows]
-    depends: dict[str, Any] = {"smiles": layout["smiles"], "limit": limit and [limit, "spread"]}
-    computed = choice if choice in descriptors_of.NAMES else None
-    if computed:
-        depends["descriptors"] = descriptors_of.provenance(computed)
-    work = Work(featurizer, computed)
-    try:
-        tensors, record = cached(folder, key(table.content, featurizer, depends), lambda: featurize(smiles, work))
-    except DataError as error:
-        raise DataError(f"{table.path}: {error}") from error
-    report = _report(table, layout, smiles, [(rows[place], place, reason) for place, reason in record["invalid"]])
-    report.missing_in_file = int(np.isnan(targets).sum())
+    source = locate(settings, folder, others)
+    table = source.table
+    rows = spread(settings.get("limit"), len(table))
+    read = labels(table, read_columns(table, source.targets, first="layouts" in settings), settings)
+    smiles = [cell.strip() for cell in table.column(source.smiles)]
+    tensors, record = _features(settings, source, featurizer, folder, [smiles[row] for row in rows])
+    report = DataReport(
+        path=str(table.path),
+        hash=hashlib.sha256(table.content).hexdigest()[:16],
+        rows=len(rows),
+        verified=source.verified,
+        invalid=[(table.where(rows[place]), smiles[rows[place]], reason) for place, reason in record["invalid"]],
+        missing_in_file=int(np.isnan(read.values[rows]).sum()),
+    )
     report.refuse_or_tell(settings.get("on_invalid", "drop"))
-    valid = np.array(record["valid"], dtype=np.int64)
+    valid = rows[np.array(record["valid"], dtype=np.int64)]
     descriptors = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
-    if choice and not computed:
-        descriptors = read_descriptors(Path(choice), len(table.rows))[rows[valid]]
+    if descriptors is None and settings.get("descriptors"):
+        descriptors = read_descriptors(Path(settings["descriptors"]), len(table))[valid]
     packed = PackedMolecules(**tensors, self_loops=record["self_loops"])
-    keep = _kept(settings, packed, record["canonical"], report)
+    own = replace(read, values=read.values[valid], bounds=None if read.bounds is None else read.bounds[valid])
+    keep = _kept(settings, packed, record["canonical"], own, report)
     dataset = MoleculeDataset(
         packed=packed if len(keep) == len(packed) else packed.select(torch.from_numpy(keep)),
         smiles=[smiles[row] for row in valid[keep]],
         canonical=[record["canonical"][i] for i in keep],
-        targets=targets[valid[keep]],
-        task_names=list(layout["targets"]),
-        task=settings.get("task") or infer_task(targets),
+        targets=own.values[keep],
+        task_names=source.targets,
+        task=own.task,
         metric=settings.get("metric") or "",
         duplicates=settings.get("duplicates", "keep"),
         report=report,
-        spec=DataSpec(featurizer.node_dim, featurizer.edge_dim, len(layout["targets"]), 0),
+        spec=DataSpec(featurizer.node_dim, featurizer.edge_dim, len(source.targets), 0),
         table=table,
-        kept=rows[valid[keep]].tolist(),
+        kept=valid[keep].tolist(),
         descriptors=None if descriptors is None else descriptors[keep],
+        bounds=own.bounds[keep] if own.bounds is not None and own.bounds[keep].any() else None,
+        classes=own.classes,
+        id_column=None if settings.get("id") is None else named(table, "dataset.id", settings["id"]),
+        parts=None if source.parts is None else np.array(source.parts, dtype=np.int64)[valid[keep]],
+        standardize=settings.get("standardize", "none"),
     )
     return _finish(dataset)
 
 
-def infer_task(targets: np.ndarray) -> str:
-    """classification if every label is 0 or 1, else regression."""
-    known = targets[~np.isnan(targets)]
-    return "classification" if np.isin(known, (0.0, 1.0)).all() else "regression"
+def _features(
+    settings: Mapping[str, Any], source: Source, featurizer: Featurizer, folder: Path, smiles: list[str]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and record of the molecules, from the cache or made now."""
+    limit, choice, how = settings.get("limit"), settings.get("descriptors"), settings.get("standardize", "none")
+    depends: dict[str, Any] = {"smiles": source.smiles, "limit": limit and [limit, "spread"]}
+    computed = choice if choice in descriptors_of.NAMES else None
+    if computed:
+        depends["descriptors"] = descriptors_of.provenance(computed)
+    if how != "none":
+        depends["standardize"] = how
+    work = Work(featurizer, computed, how)
+    try:
+        return cached(folder, key(source.table.content, featurizer, depends), lambda: featurize(smiles, work))
+    except DataError as error:
+        raise DataError(f"{source.table.path}: {error}") from error
 
 
 def _finish(dataset: MoleculeDataset) -> MoleculeDataset:
     """Check the labels, and fill in what depends on the molecules that are left."""
     _check_labels(dataset)
     if not dataset.metric:
-        dataset.metric = "roc_auc" if dataset.task == "classification" else "rmse"
+        dataset.metric = METRICS[dataset.task]
     width = 0 if dataset.descriptors is None else dataset.descriptors.shape[1]
-    dataset.spec = dataset.spec._replace(max_atoms=dataset.packed.max_atoms, descriptor_dim=width)
-    dataset.report.duplicates = len(dataset) - len(Counter(dataset.canonical))
-    dataset.report.contradictions = contradictions(dataset.canonical, dataset.targets)
+    outputs = len(dataset.task_names)
+    classes = 1
+    if dataset.task == "multiclass":
+        classes = max(len(names) for names in dataset.classes or [])
+        if classes < 2:
+            raise DataError(f"{dataset.table.path}: {dataset.task_names[0]!r} has one class only; give two or more.")
+    dataset.spec = dataset.spec._replace(
+        n_tasks=outputs * classes, max_atoms=dataset.packed.max_atoms, descriptor_dim=width
+    )
     dataset.report.missing = int(np.isnan(dataset.targets).sum())
+    dataset.report.bounds = 0 if dataset.bounds is None else int((dataset.bounds != 0).sum())
     return dataset
 
 
-def _report(
-    table: Table, layout: Mapping[str, Any], smiles: Sequence[str], invalid: Sequence[tuple[int, int, str]]
-) -> DataReport:
-    digest = hashlib.sha256(table.content).hexdigest()
-    return DataReport(
-        path=str(table.path),
-        hash=digest[:16],
-        rows=len(smiles),
-        verified=digest == layout.get("sha256"),
-        invalid=[(table.lines[row], smiles[place], reason) for row, place, reason in invalid],
-    )
-
-
-def _kept(settings: Mapping[str, Any], packed: PackedMolecules, canonical: list[str], report: DataReport) -> np.ndarray:
-    """Places of the molecules that stay: small enough, and the first of their kind if duplicates are dropped."""
-    keep = np.ones(len(packed), dtype=bool)
+def _kept(
+    settings: Mapping[str, Any], packed: PackedMolecules, canonical: list[str], read: Labels, report: DataReport
+) -> np.ndarray:
+    """Places of the molecules that stay: small enough, and one of a kind if duplicates are dropped or merged."""
+    keep = np.arange(len(packed))
     largest = settings.get("max_atoms")
     if largest is not None:
-        keep &= (packed.node_offset.diff() <= largest).numpy()
-        report.too_large = int((~keep).sum())
-    if not keep.any():
+        keep = np.flatnonzero((packed.node_offset.diff() <= largest).numpy())
+        report.too_large = len(packed) - len(keep)
+    if not len(keep):
         raise DataError(
             f"{report.path}: no molecule has dataset.max_atoms={largest} atoms or fewer; give a larger number."
         )
-    if settings.get("duplicates") == "drop":
-        seen: set[str] = set()
-        for i in np.flatnonzero(keep):
-            keep[i] = canonical[i] not in seen
-            seen.add(canonical[i])
-        report.dropped_duplicates = len(packed) - int(keep.sum()) - report.too_large
-    return np.flatnonzero(keep)
+    some = replace(read, values=read.values[keep], bounds=None if read.bounds is None else read.bounds[keep])
+    report.found = find([canonical[i] for i in keep], some)
+    stay = treat(report.found, len(keep), some, settings)
+    read.values[keep] = some.values
+    if read.bounds is not None and some.bounds is not None:
+        read.bounds[keep] = some.bounds
+    if report.found.rows:
+        log.log(logging.WARNING if report.found.lost_labels else logging.INFO, "%s", report.found.sentence())
+    return keep[stay]
 
 
 def _check_labels(dataset: MoleculeDataset) -> None:
@@ -216,11 +255,3 @@ def _check_labels(dataset: MoleculeDataset) -> None:
         )
     if empty:
         log.warning("%s: no label at all in %s; these tasks are not learned and not scored.", path, ", ".join(empty))
-    if dataset.task == "classification":
-        odd = np.argwhere(~np.isnan(targets) & ~np.isin(targets, (0.0, 1.0)))
-        if len(odd):
-            row, task = odd[0]
-            raise DataError(
-                f"{path}, line {dataset.rows[row]}, column {names[task]!r}: {targets[row, task]:g} is no class; write 0, 1 "
-                "or nothing, or set dataset.task=regression."
-            )

@@ -11,9 +11,12 @@ import numpy as np
 from molsam.errors import ConfigError
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
-    "task": ("regression", "classification", None),
+    "task": ("regression", "classification", "multiclass", None),
     "on_invalid": ("drop", "error"),
-    "duplicates": ("keep", "drop", "group"),
+    "duplicates": ("keep", "drop", "group", "merge"),
+    "conflicts": (None, "mean", "majority", "drop"),
+    "censored": (None, "bound"),
+    "standardize": ("none", "largest_fragment", "full"),
 }
 
 
@@ -30,7 +33,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ConfigError(f"dataset.{name}={value} must be a whole number from 1 up, or null.")
-    for name in ("root", "path", "descriptors"):
+    for name in ("root", "path", "descriptors", "valid_path", "test_path"):
         value = settings.get(name)
         if value is not None and not isinstance(value, str):
             raise ConfigError(f"dataset.{name}={value} must be a path, or null.")

@@ -6,12 +6,14 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from molsam.data.columns import named, smiles_column, target_columns
 from molsam.data.download import download, record_of, recorded
-from molsam.data.table import Table, parse_table, read_table
+from molsam.data.table import Table, joined, parse_table, read_table
 from molsam.errors import ConfigError, DataError, StorageError
 
 log = logging.getLogger(__name__)
@@ -20,21 +22,33 @@ Layout = Mapping[str, Any]
 """files, smiles, targets; first_of_repeated; sha256 of the copy whose numbers are known"""
 
 
-def locate(settings: Mapping[str, Any], cache: Path) -> tuple[Table, Layout]:
-    """The file of a dataset and which of its layouts it has.
+class Source(NamedTuple):
+    """A dataset's table, and what its columns are."""
+
+    table: Table
+    smiles: str
+    targets: list[str]
+    verified: bool
+    """whether the file is byte for byte the copy whose numbers are known"""
+    parts: list[int] | None
+    """of each row: 0, 1 or 2 for the file of dataset.path, valid_path or test_path; None without these"""
+
+
+def locate(settings: Mapping[str, Any], cache: Path, others: Sequence[Any] = ()) -> Source:
+    """The table of a dataset.
 
     Looked for as `path` (a user's own file), in the folder `root`, in the package, in the cache; then downloaded.
-    Raises DataError that says where to put the file.
+    `others` are columns of a user's own file that no labels are in. Raises DataError that says where to put the file.
     """
     if "layouts" not in settings:
-        return _own_file(settings)
-    found = find(settings, cache)
-    if found is not None:
-        table = read_table(found)
-        return table, fitting(table, settings["layouts"])
-    target = fetch(settings, cache)
-    table = read_table(target)
-    return table, fitting(table, settings["layouts"])
+        return _own_file(settings, others)
+    for name in ("valid_path", "test_path"):
+        if settings.get(name):
+            raise ConfigError(f"dataset.{name} goes with a file of your own; use dataset=csv dataset.path=FILE.")
+    table = read_table(find(settings, cache) or fetch(settings, cache), smiles=_smiles_of(settings))
+    layout = fitting(table, settings["layouts"])
+    verified = hashlib.sha256(table.content).hexdigest() == layout.get("sha256")
+    return Source(table, layout["smiles"], list(layout["targets"]), verified, None)
 
 
 def find(settings: Mapping[str, Any], cache: Path) -> Path | None:
@@ -64,8 +78,12 @@ def fetch(settings: Mapping[str, Any], cache: Path) -> Path:
     if not url:
         raise DataError(f"The file of {settings['display']} is not on this machine; {advice}.")
     target = folder / Path(urlsplit(url).path).name
+
+    def check(content: bytes) -> None:
+        fitting(parse_table(target, content, smiles=_smiles_of(settings)), settings["layouts"])
+
     try:
-        download(url, target, settings.get("sha256"), lambda c: fitting(parse_table(target, c), settings["layouts"]))
+        download(url, target, settings.get("sha256"), check)
     except (DataError, StorageError) as error:
         raise type(error)(f"{settings['display']} is not on this machine. {error} Or {advice}.") from error
     return target
@@ -85,27 +103,39 @@ def fitting(table: Table, layouts: Sequence[Layout]) -> Layout:
     raise DataError(f"{table.path} does not have the columns of this dataset ({known}); put the right file there.")
 
 
-def _own_file(settings: Mapping[str, Any]) -> tuple[Table, Layout]:
-    path, smiles, targets = settings.get("path"), settings.get("smiles"), settings.get("targets")
+def _own_file(settings: Mapping[str, Any], others: Sequence[Any]) -> Source:
+    path, wanted = settings.get("path"), settings.get("smiles") or "smiles"
     if not path or path == "???":
         raise ConfigError("dataset.path is not set; give the CSV file with dataset.path=FILE.")
-    table = read_table(Path(path).expanduser())
-    if not isinstance(smiles, str):
-        raise ConfigError(f"dataset.smiles={smiles} is not a column name; give the SMILES column.")
-    table.place(smiles)
-    if isinstance(targets, str):
-        targets = [targets]
-    if targets is not None and not isinstance(targets, (list, tuple)):
-        raise ConfigError(f"dataset.targets={targets} must be a list of label columns, as in dataset.targets=[pIC50].")
-    names = [str(name) for name in targets] if targets else [name for name in table.columns if name != smiles]
-    if not names:
-        raise DataError(f"{path} has no column beside {smiles!r}; add a label column.")
-    twice = sorted({name for name in names if names.count(name) > 1 or name == smiles})
-    if twice:
-        raise DataError(f"{path}: column {twice[0]!r} is used twice; rename or leave out all but one of them.")
-    for name in names:
-        table.place(name)
-    return table, {"smiles": smiles, "targets": names}
+    if isinstance(wanted, (Mapping, list, tuple)):
+        raise ConfigError(f"dataset.smiles={wanted} is not a column name; give the SMILES column.")
+    given = [path, settings.get("valid_path"), settings.get("test_path")]
+    tables = [(part, read_table(Path(one).expanduser(), smiles=str(wanted))) for part, one in enumerate(given) if one]
+    table = joined([_renamed(one, wanted, tables[0][1]) for _, one in tables])
+    smiles = _smiles_in(table, wanted)
+    known = [smiles]
+    for name, value in [("id", settings.get("id")), ("weights", settings.get("weights"))]:
+        if value is not None:
+            known.append(named(table, f"dataset.{name}", value))
+    known += [str(other) for other in others if other is not None]
+    parts = [part for part, one in tables for _ in one.numbers] if len(tables) > 1 else None
+    return Source(table, smiles, target_columns(table, settings.get("targets"), known), False, parts)
+
+
+def _smiles_in(table: Table, wanted: Any) -> str:
+    return smiles_column(table, wanted) if isinstance(wanted, str) else named(table, "dataset.smiles", wanted)
+
+
+def _renamed(table: Table, wanted: Any, first: Table) -> Table:
+    """The table with its SMILES column called as in the first one, whose case may differ."""
+    if table is first:
+        return table
+    own, name = _smiles_in(table, wanted), _smiles_in(first, wanted)
+    return replace(table, columns=[name if column == own else column for column in table.columns])
+
+
+def _smiles_of(settings: Mapping[str, Any]) -> str:
+    return str(settings["layouts"][0]["smiles"])
 
 
 def _names(settings: Mapping[str, Any]) -> list[str]:

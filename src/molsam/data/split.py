@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,7 +61,7 @@ def make_split(dataset: Any, settings: Mapping[str, Any], seed: int, fold: int) 
         parts = scaffold_split(scaffolds, fractions(settings), settings["balanced"], seed, fold)
     elif kind == "predefined":
         cells = dataset.split_column(settings["column"])
-        parts = predefined_split(cells, settings["column"], [dataset.table.lines[row] for row in dataset.kept])
+        parts = predefined_split(cells, settings["column"], dataset.where)
     elif kind == "official":
         parts = official_split(len(dataset) - dataset.tests, dataset.tests, settings["valid"], seed, fold)
     else:
@@ -156,7 +156,7 @@ def official_split(trains: int, tests: int, share: float, seed: int, fold: int) 
     return [order[count:], order[:count], np.arange(trains, trains + tests)]
 
 
-def predefined_split(names: Sequence[str], column: str, lines: Sequence[int]) -> list[np.ndarray]:
+def predefined_split(names: Sequence[str], column: str, where: Callable[[int], str]) -> list[np.ndarray]:
     """Rows by the words train, valid (or val, validation) and test in a column of the file."""
     words = {"train": 0, "training": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
     parts: list[list[int]] = [[], [], []]
@@ -164,7 +164,7 @@ def predefined_split(names: Sequence[str], column: str, lines: Sequence[int]) ->
         place = words.get(name.strip().lower())
         if place is None:
             raise DataError(
-                f"line {lines[row]}, column {column!r}: {name[:60]!r} is no part of a split; write train, valid or test."
+                f"{where(row)}, column {column!r}: {name[:60]!r} is no part of a split; write train, valid or test."
             )
         parts[place].append(row)
     return [np.array(part, dtype=np.int64) for part in parts]

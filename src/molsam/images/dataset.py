@@ -69,6 +69,7 @@ class ImageDataset:
     metric: ClassVar[str] = "accuracy"
     duplicates: ClassVar[str] = "keep"
     task_names: ClassVar[list[str]] = ["class"]
+    ids: ClassVar[list[str] | None] = None
 
     def __post_init__(self) -> None:
         # Of the training files alone, and by counting: a float copy of all images would take a gigabyte.
@@ -84,6 +85,11 @@ class ImageDataset:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 [M], the place of each image among all of the files."""
+        return np.arange(len(self))
 
     def batch(self, index: np.ndarray | Sequence[int], scaler: object = None) -> ImageBatch:
         """Images with their classes; classes are never scaled."""

@@ -1,0 +1,137 @@
+"""Which columns of a person's own file are the molecules, the labels and the ids."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from molsam.data.labels import Column, read_column
+from molsam.data.table import Table
+from molsam.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+SHOWN = 12
+ID_NAME = re.compile(r"(.*[ _-])?(id|index|idx|no|nr|num|number|row|#)", re.IGNORECASE)
+
+
+def smiles_column(table: Table, wanted: str | None = "smiles") -> str:
+    """The name of the column of molecules: `wanted`, in whatever case if only one fits; the only column for None.
+
+    Raises DataError if there is none.
+    """
+    if wanted is not None and wanted in table.columns:
+        return wanted
+    lower = (wanted or "smiles").lower()
+    fitting = [name for name in table.columns if name.lower() == lower]
+    if len(fitting) == 1:
+        return fitting[0]
+    if wanted is None and len(table.columns) == 1:
+        return table.columns[0]
+    table.place(wanted or "smiles")  # tells what is near, or that there are several
+    return wanted or "smiles"
+
+
+def named(table: Table, setting: str, value: Any) -> str:
+    """The column that a setting names. Names are text: one that Hydra reads as a number, true or null is found too.
+
+    Raises ConfigError if several columns read alike, DataError if there is none.
+    """
+    if isinstance(value, str):
+        if value not in table.columns:
+            lower = [name for name in table.columns if name.lower() == value.lower()]
+            table.place(lower[0] if len(lower) == 1 and setting == "dataset.smiles" else value)
+        return value
+    alike = [name for name in dict.fromkeys(table.columns) if repr(_read(name)) == repr(value)]
+    if len(alike) > 1:
+        raise ConfigError(
+            f"{setting}={value} may be {' or '.join(map(repr, alike))}; put the name in two kinds of quotes: "
+            f"{setting}=\"'{alike[0]}'\"."
+        )
+    if not alike:
+        table.place(str(value))
+    return alike[0] if alike else str(value)
+
+
+def target_columns(table: Table, value: Any, others: Sequence[str]) -> list[str]:
+    """The label columns: those that dataset.targets names, else all columns of numbers that are no ids.
+
+    `others` are the columns that are something else (molecules, ids, weights, the split). Says what was chosen, and
+    what was left out and why. Raises ConfigError or DataError if there is none.
+    """
+    if value is not None and value != []:
+        if isinstance(value, Mapping):
+            raise ConfigError(f"dataset.targets={value} must be a list of label columns, as in dataset.targets=[pIC50].")
+        given = value if isinstance(value, (list, tuple)) else [value]
+        names = [named(table, "dataset.targets", one) for one in given]
+        twice = sorted({name for name in names if names.count(name) > 1 or name in others})
+        if twice:
+            raise DataError(
+                f"{table.path}: column {twice[0]!r} is used twice; rename or leave out all but one of them."
+            )
+        return names
+    return _chosen(table, others)
+
+
+def _chosen(table: Table, others: Sequence[str]) -> list[str]:
+    candidates, ids, left = [], [], []
+    for place, name in enumerate(table.columns):
+        if name in others:
+            continue
+        if not name:
+            left.append(f"the nameless column {place + 1}")
+            continue
+        if table.columns.count(name) > 1:
+            table.place(name)
+        column = read_column(table, name, table.cells[place], commas=any("," in cell for cell in table.cells[place]))
+        if column.kind in ("empty", "words") or (column.kind == "class" and column.wrong and not _truth(column)):
+            left.append(f"{name} ({'empty' if column.kind == 'empty' else 'no numbers'})")
+        elif _is_id(column):
+            ids.append(name)
+        else:
+            candidates.append(name)
+    doubtful = [name for name in ids if not ID_NAME.fullmatch(name)]
+    if not candidates and len(doubtful) == 1:
+        candidates, ids = doubtful, [name for name in ids if name not in doubtful]
+        log.warning("%s counts the rows like an id; it is learnt because there is no other column of numbers.", *doubtful)
+    left += [f"{name} (an id)" for name in ids]
+    if not candidates:
+        what = f" ({_listed(left)})" if left else ""
+        raise DataError(
+            f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name label columns in "
+            "dataset.targets."
+        )
+    if left or len(candidates) > 1:
+        log.info("label columns: %s%s", _listed(candidates), f"; left out: {_listed(left)}" if left else "")
+    return candidates
+
+
+def _truth(column: Column) -> bool:
+    return all(column.texts[row].casefold() in ("true", "false") for row in column.known)
+
+
+def _is_id(column: Column) -> bool:
+    """Whether all values are different whole numbers that rise by one, or only different ones of a column named an id."""
+    values = column.values
+    if np.isnan(values).any() or len(values) < 3 or not np.equal(values, np.floor(values)).all():
+        return False
+    rising = bool((np.diff(values) == 1).all())
+    return rising or (bool(ID_NAME.fullmatch(column.name)) and len(np.unique(values)) == len(values))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _read(name: str) -> Any:
+    """A name as the command line and the settings' files read it."""
+    if "${" in name:
+        return name
+    try:
+        return OmegaConf.create(f"x: {name}").x
+    except Exception:  # whatever YAML or OmegaConf says: then it is read as text
+        return name

@@ -1,0 +1,124 @@
+"""Tables that are no delimited text: Parquet (by pyarrow), SDF (by RDKit), and .smi lists."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from molsam.errors import DataError
+
+SMILES, NAME = "smiles", "name"
+UNREADABLE = "unreadable molecule block"
+"""What stands for the SMILES of an SDF record that RDKit cannot read; no SMILES has a blank."""
+
+
+def parquet(path: Path, content: bytes) -> dict[str, Any]:
+    """Columns and cells of a Parquet file, numbers in full, nulls as empty text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(content))
+        table = table.drop_columns([name for name in table.column_names if re.fullmatch(r"__index_level_\d+__", name)])
+        texts = [column.cast(pa.string()).fill_null("").to_pylist() for column in table.columns]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} cannot be read as Parquet ({reason}); write it again, with columns of text, numbers or booleans."
+        ) from error
+    columns = [str(name).strip() for name in table.column_names]
+    return {"columns": columns, "cells": texts, "numbers": list(range(table.num_rows)), "lines": None}
+
+
+def sdf(path: Path, content: bytes) -> dict[str, Any]:
+    """One row a record: the molecule block as SMILES, the title as `name` if there is one, and each property a column.
+
+    A property called smiles or name gets a number, because the block is what is read.
+    """
+    from rdkit import Chem, rdBase
+
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if not text.strip():
+        raise DataError(f"{path} is empty; give an SDF file with at least one molecule.")
+    with rdBase.BlockLogs():
+        supplier, lax = Chem.SDMolSupplier(), Chem.SDMolSupplier()
+        supplier.SetData(text)
+        lax.SetData(text, sanitize=False, removeHs=False)
+        records = [_record(Chem, supplier, lax, i) for i in range(len(supplier))]
+    properties = list(dict.fromkeys(name for _, _, found in records for name in found))
+    titled = any(title for _, title, _ in records)
+    columns, cells = [SMILES], [[smiles for smiles, _, _ in records]]
+    if titled:
+        columns.append(NAME)
+        cells.append([title for _, title, _ in records])
+    for name in properties:
+        columns.append(unique(name, [*columns, *properties] if name in columns else columns))
+        cells.append([found.get(name, "") for _, _, found in records])
+    if not records:
+        raise DataError(f"{path} holds no molecule; give an SDF file with at least one.")
+    starts = _starts(text, len(records))
+    return {"columns": columns, "cells": cells, "numbers": list(range(len(records))), "lines": starts}
+
+
+def smi(path: Path, text: str) -> dict[str, Any]:
+    """A list of molecules: SMILES, then a name; a first line that says so is a header. Tabs part further columns."""
+    entries = [(line, entry) for line, entry in enumerate(text.splitlines(), 1) if entry.strip()]
+    rows = [_smi_cells(entry) for _, entry in entries]
+    header = rows[0] if rows[0][0].lower() in (SMILES, "smi", "canonical_smiles") else []
+    if header:
+        entries, rows = entries[1:], rows[1:]
+    width = max(map(len, [header, *rows]))
+    names = header or [SMILES, NAME]
+    names = [*names, *(f"column{place + 1}" for place in range(len(names), width))][:width]
+    names[0] = SMILES
+    filled = [row + [""] * (width - len(row)) for row in rows]
+    cells = [list(column) for column in zip(*filled, strict=True)] or [[] for _ in names]
+    return {
+        "columns": [name.strip() for name in names],
+        "cells": cells,
+        "numbers": list(range(len(rows))),
+        "lines": [line for line, _ in entries],
+    }
+
+
+def unique(name: str, taken: list[str]) -> str:
+    """The name, with a number behind it if it is taken."""
+    found, count = name, 1
+    while found in taken:
+        count += 1
+        found = f"{name}_{count}"
+    return found
+
+
+def _smi_cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("\t")] if "\t" in line.strip() else line.strip().split(None, 1)
+
+
+def _record(chem: Any, supplier: Any, lax: Any, place: int) -> tuple[str, str, dict[str, str]]:
+    """SMILES, title and properties of a record.
+
+    What RDKit reads but does not accept keeps its SMILES as it stands, so that the reason is told where it is parsed.
+    """
+    mol = supplier[place]
+    smiles = chem.MolToSmiles(mol) if mol is not None else ""
+    if mol is None:
+        mol = lax[place]
+        if mol is not None:
+            mol.UpdatePropertyCache(strict=False)
+            smiles = chem.MolToSmiles(mol)
+    if mol is None:
+        return UNREADABLE, "", {}
+    title = mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""
+    names = mol.GetPropNames(includePrivate=False, includeComputed=False)
+    return smiles, title, {str(name): str(mol.GetProp(name)).strip() for name in names}
+
+
+def _starts(text: str, count: int) -> list[int]:
+    """Line where each record begins."""
+    ends = [line for line, content in enumerate(text.splitlines(), 1) if content.startswith("$$$$")]
+    return [1, *(end + 1 for end in ends)][:count] + [1] * max(count - 1 - len(ends), 0)

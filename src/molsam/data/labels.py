@@ -1,0 +1,232 @@
+"""Cells to labels: numbers, bounds such as >10, true and false, two words, several classes."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from molsam.data.numbers import decimal_commas, number
+from molsam.data.table import MISSING, Table
+from molsam.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+BOUND = re.compile(r"\s*(>=|<=|>|<|≥|≤)\s*(.+)")
+TRUTH = {"false": 0.0, "true": 1.0}
+NEGATIONS = ("in", "im", "ir", "il", "un", "non", "non-", "not ", "not-", "not_", "no ", "no-", "non ", "non_")
+PAIRS = {("no", "yes"), ("n", "y"), ("f", "t"), ("negative", "positive"), ("neg", "pos"), ("-", "+"), ("-1", "1"),
+         ("fail", "pass"), ("low", "high"), ("off", "on")}  # fmt: skip
+"""(negative, positive)"""
+
+
+@dataclass
+class Labels:
+    """Labels of n rows for T tasks."""
+
+    values: np.ndarray
+    """float64 [n, T], NaN where missing; classes by their number"""
+    task: str
+    """regression, classification or multiclass"""
+    bounds: np.ndarray | None = None
+    """int8 [n, T]: 1 where the value is at least the label, -1 where it is at most the label; None if there is none"""
+    classes: list[list[str]] | None = None
+    """of each task, what its classes are called, if the file does not call them 0 and 1"""
+
+
+@dataclass
+class Column:
+    """The cells of a label column, read."""
+
+    name: str
+    texts: list[str]
+    """empty where missing"""
+    values: np.ndarray
+    """float64 [n], NaN where missing or no number"""
+    bounds: np.ndarray
+    """int8 [n]"""
+    wrong: list[int]
+    """rows whose cell is neither a number nor a bound"""
+
+    @property
+    def known(self) -> list[int]:
+        """Rows with a label."""
+        return [row for row, text in enumerate(self.texts) if text]
+
+    @property
+    def kind(self) -> str:
+        """number, class, words (no numbers at all), or empty."""
+        known = len(self.known)
+        if not known:
+            return "empty"
+        words = {self.texts[row].casefold() for row in self.known}
+        if words <= set(TRUTH):
+            return "class"
+        if len(self.wrong) > known / 2:
+            return "class" if len(words) == 2 else "words"
+        if self.wrong or self.bounds.any():
+            return "number"
+        found = set(np.unique(self.values[self.known]).tolist())
+        return "class" if found == {0.0, 1.0} else "one" if found in ({0.0}, {1.0}) else "number"
+
+
+def read_column(table: Table, name: str, cells: Sequence[str], commas: bool) -> Column:
+    """Read the cells of a label column; `commas`: a comma is the decimal point."""
+    texts = ["" if cell.strip().lower() in MISSING else cell.strip() for cell in cells]
+    values, bounds, wrong = np.full(len(texts), np.nan), np.zeros(len(texts), dtype=np.int8), []
+    for row, text in enumerate(texts):
+        if not text:
+            continue
+        sign, rest = 0, text
+        if match := BOUND.fullmatch(text):
+            sign, rest = (1 if match[1] in (">", ">=", "≥") else -1), match[2]
+        value = number(rest, commas)
+        if value is None:
+            wrong.append(row)
+        else:
+            values[row], bounds[row] = value, sign
+    return Column(name, texts, values, bounds, wrong)
+
+
+def read_columns(table: Table, names: Sequence[str], *, first: bool = False) -> list[Column]:
+    """Read columns of labels; all have the same decimal sign. Raises DataError if a column is not there."""
+    cells = [table.column(name, first=first) for name in names]
+    commas = decimal_commas(table, names, cells)
+    return [read_column(table, name, texts, commas) for name, texts in zip(names, cells, strict=True)]
+
+
+def labels(table: Table, columns: Sequence[Column], settings: Mapping[str, Any]) -> Labels:
+    """The labels of columns, by `task`, `positive` and `censored` of the dataset section.
+
+    Raises DataError naming row, column, value and remedy for a cell that cannot be, or columns that do not fit together.
+    """
+    task = settings.get("task") or _infer(table, columns)
+    if task == "regression":
+        return _numbers(table, columns, settings.get("censored"))
+    if task == "multiclass":
+        numbered = [_classes(table, column) for column in columns]
+        return Labels(np.stack([values for values, _ in numbered], axis=1), task, None, [names for _, names in numbered])
+    pairs = [_pair(table, column, settings.get("positive")) for column in columns]
+    named = [names for _, names in pairs]
+    values = np.stack([values for values, _ in pairs], axis=1)
+    return Labels(values, task, None, None if all(names == ["0", "1"] for names in named) else named)
+
+
+def _infer(table: Table, columns: Sequence[Column]) -> str:
+    kinds = {column.name: column.kind for column in columns}
+    classes = [name for name, kind in kinds.items() if kind == "class"]
+    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    words = [column for column in columns if kinds[column.name] == "words"]
+    if words:
+        column = words[0]
+        count = len({text.casefold() for text in column.texts if text})
+        raise DataError(
+            f"{_at(table, column, column.wrong[0])} is not a number, and the column holds {count} different words; set "
+            "dataset.task=multiclass if they are classes, or name other columns in dataset.targets."
+        )
+    if classes and numbers:
+        raise DataError(
+            f"{table.path}: column {classes[0]!r} holds classes and {numbers[0]!r} numbers, which are not learnt "
+            f"together; name columns of one kind in dataset.targets, or set dataset.task=regression."
+        )
+    return "regression" if numbers else "classification"
+
+
+def _numbers(table: Table, columns: Sequence[Column], censored: str | None) -> Labels:
+    for column in columns:
+        if column.kind == "class" and column.wrong:
+            truth = [TRUTH.get(text.casefold(), np.nan) for text in column.texts]
+            column.values, column.wrong = np.array(truth), [] if not np.isnan(truth)[column.known].any() else column.wrong
+        if column.wrong:
+            raise DataError(
+                f"{_at(table, column, column.wrong[0])} is not a finite number below 1e+12; correct it, leave the cell "
+                "empty if the label is missing, or name other columns in dataset.targets."
+            )
+        bounded = np.flatnonzero(column.bounds)
+        if len(bounded) and censored != "bound":
+            raise DataError(
+                f"{_at(table, column, bounded[0])} is a bound and not a value ({len(bounded)} of them); set "
+                "dataset.censored=bound to train on bounds, or empty these cells."
+            )
+    bounds = np.stack([column.bounds for column in columns], axis=1)
+    values = np.stack([column.values for column in columns], axis=1)
+    return Labels(values, "regression", bounds if bounds.any() else None)
+
+
+def _classes(table: Table, column: Column) -> tuple[np.ndarray, list[str]]:
+    """The number of each row's class, and the names of the classes: numbers in rising order, words by the alphabet."""
+    tokens = [_token(text) for text in column.texts]
+    names: dict[Any, str] = {}
+    for token, text in zip(tokens, column.texts, strict=True):
+        if text:
+            names.setdefault(token, text)
+    order = sorted(names, key=lambda token: (isinstance(token, str), token))
+    if len(order) > max(20, len(column.known) // 2):
+        raise DataError(
+            f"{table.path}: column {column.name!r} has {len(order)} different values in {len(column.known)} rows, which are "
+            "no classes; set dataset.task=regression or name another column in dataset.targets."
+        )
+    place = {token: float(i) for i, token in enumerate(order)}
+    values = [place[token] if text else np.nan for token, text in zip(tokens, column.texts, strict=True)]
+    return np.array(values), [names[token] for token in order]
+
+
+def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list[str]]:
+    """0 or 1 of each row, and what negative and positive are called."""
+    chosen = positive.get(column.name) if isinstance(positive, Mapping) else positive
+    numeric = not column.wrong and not column.bounds.any()
+    if chosen is None and numeric and np.isin(column.values[column.known], (0.0, 1.0)).all():
+        return column.values, ["0", "1"]
+    values, names = _classes(table, column)
+    if len(names) > 2:
+        row = next(row for row in column.known if values[row] > 1)
+        raise DataError(
+            f"{_at(table, column, row)} is no class of two; write 0, 1 or nothing, or set dataset.task=regression, or "
+            "dataset.task=multiclass for more classes."
+        )
+    place = _positive(table, column, names, chosen)
+    if place == 0:
+        values, names = 1 - values, [*names[1:], names[0]]
+    if len(names) == 1:
+        names = [f"not {names[0]}", names[0]] if place == 0 else [names[0], f"not {names[0]}"]
+    log.info("%s: %r is the positive class.", column.name, names[1])
+    return values, names
+
+
+def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> int:
+    """Place of the positive class among one or two."""
+    tokens = [_token(name) for name in names]
+    if chosen is not None:
+        if _token(str(chosen)) in tokens:
+            return tokens.index(_token(str(chosen)))
+        if len(names) == 1:
+            return 1
+        raise ConfigError(
+            f"dataset.positive={chosen} is no class of {column.name!r}; it has {names[0]!r} and {names[1]!r}."
+        )
+    lower = [name.casefold() for name in names]
+    for place in (0, 1)[: len(lower)]:
+        this, other = lower[place], lower[1 - place] if len(lower) == 2 else None
+        if (other, this) in PAIRS or this == "true" or (other is None and this in ("1", "yes", "active", "positive")):
+            return place
+        if other is not None and any(other == negation + this for negation in NEGATIONS):
+            return place
+    if len(lower) == 1 and (lower[0] in ("0", "false") or lower[0].startswith(NEGATIONS)):
+        return 1
+    raise DataError(
+        f"{table.path}: column {column.name!r} has the classes {' and '.join(map(repr, names))}; say which one is positive, "
+        f"as in dataset.positive={names[0]}."
+    )
+
+
+def _token(text: str) -> Any:
+    """What makes two cells the same class: an equal number, or an equal word in whatever case."""
+    value = number(text, False)
+    return text.casefold() if value is None else value
+
+
+def _at(table: Table, column: Column, row: int) -> str:
+    return f"{table.path}, {table.where(row)}, column {column.name!r}: {column.texts[row][:60]!r}"

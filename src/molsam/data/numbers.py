@@ -1,0 +1,50 @@
+"""Numbers as people write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from molsam.data.table import Table
+from molsam.errors import DataError
+
+LARGEST = 1e12
+"""A label beyond this cannot be a measurement; it would ruin scaling and loss."""
+COMMA = re.compile(r"\s*(?:[<>≤≥]=?)?\s*[+-]?(\d*),(\d+)(?:[eE][+-]?\d+)?\s*")
+
+
+def number(text: str, commas: bool = False) -> float | None:
+    """The finite number in a text, None if there is none or it is larger than a measurement can be."""
+    if commas:
+        text = text.replace(",", ".")
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and abs(value) <= LARGEST and "_" not in text else None
+
+
+def decimal_commas(table: Table, names: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Whether a comma is the decimal sign in these columns.
+
+    Raises DataError where commas may as well part thousands, or stand beside decimal points.
+    """
+    found = [
+        (name, row, match)
+        for name, cells in zip(names, columns, strict=True)
+        for row, cell in enumerate(cells)
+        if "," in cell and (match := COMMA.fullmatch(cell))
+    ]
+    if not found:
+        return False
+    points = any(number(cell) is not None and "." in cell for cells in columns for cell in cells)
+    plain = any(len(m[2]) != 3 or m[1] in ("", "0") or len(m[1]) > 3 for _, _, m in found)
+    if points or not plain:
+        name, row, match = found[0]
+        why = "other cells have a decimal point" if points else "which may be a thousand or a fraction"
+        raise DataError(
+            f"{table.path}, {table.where(row)}, column {name!r}: {match[0].strip()!r} is not a number of one meaning "
+            f"({why}); write numbers with a decimal point and nothing between thousands."
+        )
+    return True
