@@ -7,6 +7,9 @@ gradient); 5 a file cannot be read or written, or is damaged; 70 a defect; 130 C
 
 from __future__ import annotations
 
+NOTE = 25
+"""Logging level of what a person should see though nothing is wrong; between INFO and WARNING."""
+
 
 class MolsamError(Exception):
     """Base of all errors a user can cause and mend."""

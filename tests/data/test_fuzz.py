@@ -17,8 +17,9 @@ from molsam.chem.dgllife import DgllifeFeaturizer
 from molsam.chem.grover import GroverFeaturizer
 from molsam.chem.molecule import canonical_smiles, parse
 from molsam.data.dataset import load
-from molsam.data.table import labels, parse_table
+from molsam.data.table import parse_table
 from molsam.errors import InvalidMolecule, MolsamError
+from tests.data.helpers import numbers_of
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 LONG = settings(max_examples=3500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -48,7 +49,7 @@ CELL = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters=
 def read_anything(content: bytes) -> None:
     try:
         table = parse_table(PATH, content)
-        values = labels(table, table.columns[-1:])
+        values = numbers_of(table, table.columns[-1:])
     except MolsamError as error:
         assert str(error).startswith("fuzz.csv")  # noqa: PT017 - it need not be raised
         return

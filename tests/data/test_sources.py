@@ -17,9 +17,10 @@ from molsam.commands.data import dataset_settings
 from molsam.data import download as module
 from molsam.data.download import download
 from molsam.data.sources import fetch, find, fitting, locate
-from molsam.data.table import labels, read_table
+from molsam.data.table import read_table
 from molsam.errors import ConfigError, DataError, StorageError
 from molsam.files import cache_folder
+from tests.data.helpers import numbers_of
 from tests.paths import MOLECULENET, needs_moleculenet
 
 CSV = b"smiles,y\nCCO,1.5\nC,2\n"
@@ -161,14 +162,14 @@ def test_the_order_of_places(tmp_path: Path, server: str) -> None:
     root.mkdir()
     wanted = settings(url=f"{server}/ok/short.csv", root=str(root))
     assert find(wanted, cache) is None
-    table, layout = locate(wanted, cache)
-    assert table.path == cache / "downloads" / "short.csv"
-    assert layout == LAYOUTS[0]
+    source = locate(wanted, cache)
+    assert source.table.path == cache / "downloads" / "short.csv"
+    assert [source.smiles, *source.targets] == ["smiles", "y"]
     assert find(wanted, cache) == cache / "downloads" / "short.csv"
     (root / "long.csv").write_text("measured,SMILES\n1,C\n")
-    table, layout = locate(wanted, cache)
-    assert table.path == root / "long.csv"
-    assert layout == LAYOUTS[1]
+    source = locate(wanted, cache)
+    assert source.table.path == root / "long.csv"
+    assert [source.smiles, *source.targets] == ["SMILES", "measured"]
     ships = find({**wanted, "root": None, "embedded": "esol.csv"}, cache)
     assert ships is not None
     assert ships.parent.name == "embedded"
@@ -193,7 +194,7 @@ def test_a_page_instead_of_a_file_is_not_kept(tmp_path: Path, server: str) -> No
 
 
 def test_a_gzip_download(tmp_path: Path, server: str) -> None:
-    table, _ = locate(settings(url=f"{server}/gz/short.csv.gz"), tmp_path)
+    table = locate(settings(url=f"{server}/gz/short.csv.gz"), tmp_path).table
     assert table.column("y") == ["1.5", "2"]
 
 
@@ -202,12 +203,12 @@ def test_a_damaged_download_is_fetched_anew(tmp_path: Path, server: str, caplog:
     path = fetch(wanted, tmp_path)
     path.write_bytes(CSV.replace(b"1.5", b"1.7"))
     with caplog.at_level(logging.WARNING, logger="molsam"):
-        table, _ = locate(wanted, tmp_path)
+        table = locate(wanted, tmp_path).table
     assert "short.csv is not what was downloaded" in caplog.text
     assert table.column("y") == ["1.5", "2"]
     path.write_bytes(CSV.replace(b"1.5", b"1.7"))
     (tmp_path / "downloads" / "short.csv.sha256").unlink()
-    assert locate(wanted, tmp_path)[0].column("y") == ["1.7", "2"], "a file that a user put there is theirs"
+    assert locate(wanted, tmp_path).table.column("y") == ["1.7", "2"], "a file that a user put there is theirs"
 
 
 def test_names_stay_in_their_folder(tmp_path: Path) -> None:
@@ -263,9 +264,10 @@ def test_both_layouts_of_every_dataset(tmp_path: Path) -> None:
                 cells = [" CCO " if column == layout["smiles"] else str(i) for i, column in enumerate(header)]
                 text = "\n".join(",".join(f'"{cell}"' for cell in row) for row in (raw, cells)).encode()
                 (folder / file).write_bytes(gzip.compress(text) if file.endswith(".gz") else text)
-                table, found = locate({**ours, "root": str(folder)}, tmp_path)
+                found = locate({**ours, "root": str(folder)}, tmp_path)
+                table = found.table
                 assert table.path == folder / file
-                assert found["targets"] == layout["labels"]
-                assert table.column(found["smiles"])[0].strip() == "CCO"
+                assert found.targets == layout["labels"]
+                assert table.column(found.smiles)[0].strip() == "CCO"
                 expected = [float(header.index(label)) for label in layout["labels"]]
-                assert labels(table, found["targets"], first=True)[0].tolist() == expected
+                assert numbers_of(table, found.targets, first=True)[0].tolist() == expected

@@ -34,11 +34,11 @@ def standardize(mol: Chem.Mol, how: str | None) -> Chem.Mol:
 
 @cache
 def _steps() -> dict[str, Any]:
-    from rdkit.Chem.MolStandardize import rdMolStandardize as rd
+    from rdkit.Chem.MolStandardize import rdMolStandardize
 
     return {
-        "cleanup": rd.Cleanup,
-        "fragment": rd.LargestFragmentChooser(preferOrganic=True),
-        "uncharge": rd.Uncharger(),
-        "tautomer": rd.TautomerEnumerator(),
+        "cleanup": rdMolStandardize.Cleanup,
+        "fragment": rdMolStandardize.LargestFragmentChooser(preferOrganic=True),
+        "uncharge": rdMolStandardize.Uncharger(),
+        "tautomer": rdMolStandardize.TautomerEnumerator(),
     }

@@ -100,6 +100,7 @@ class _Run:
             self.spec = DataSpec(**state["spec"])
             self.task_names: list[str] = list(state["task_names"])
             self.descriptors = cfg.dataset.get("descriptors")
+            self.standardize = cfg.dataset.get("standardize")
             self.featurizer = build.build("model.featurizer", cfg.model.featurizer)
             self.model = build.build("model", cfg.model, self.spec)
             self.model.load_state_dict(state["weights"])
@@ -119,6 +120,7 @@ class _Run:
     def predict(self, smiles: list[str], size: int, given: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
         """Values [M, T] (NaN where invalid) and the reasons (empty where valid); given: descriptors [M, width]."""
         from molsam.chem.molecule import parse
+        from molsam.chem.standardize import standardize
 
         values = np.full((len(smiles), len(self.task_names)), np.nan)
         reasons = [""] * len(smiles)
@@ -127,7 +129,7 @@ class _Run:
             members = []
             for row in range(start, min(start + size, len(smiles))):
                 try:
-                    mol = parse(smiles[row])
+                    mol = standardize(parse(smiles[row]), self.standardize)
                     members.append(_Member(row, self.featurizer(mol), extra(row, mol)))
                 except InvalidMolecule as error:
                     reasons[row] = str(error)
@@ -195,13 +197,13 @@ def _expand(folder: Path) -> list[Path]:
 
 
 def _read_smiles(path: Path, column: str | None) -> list[str]:
+    from molsam.data.columns import smiles_column
     from molsam.data.table import read_table
 
-    table = read_table(path, keep_empty=True)
-    if column is None:
-        column = _only(table.columns) or "smiles"
-        if column.lower() != "smiles" and _is_molecule(column):
-            raise DataError(f"{path} has no header: its first line is the molecule {column!r}; add a header line.")
+    table = read_table(path, keep_empty=True, smiles=column or "smiles")
+    column = smiles_column(table, column)
+    if column.lower() != "smiles" and _is_molecule(column):
+        raise DataError(f"{path} has no header: its first line is the molecule {column!r}; add a header line.")
     return table.column(column)
 
 
@@ -212,12 +214,6 @@ def _is_molecule(text: str) -> bool:
         return parse(text) is not None
     except InvalidMolecule:
         return False
-
-
-def _only(columns: list[str]) -> str | None:
-    """The one column that is called smiles in whatever case, or the only column there is."""
-    named = [name for name in columns if name.lower() == "smiles"]
-    return next((only[0] for only in (named, columns) if len(only) == 1), None)
 
 
 def _render(smiles: list[str], names: list[str], outcomes: list[tuple[np.ndarray, list[str]]]) -> str:

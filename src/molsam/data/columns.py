@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from molsam.data.labels import Column, read_column
 from molsam.data.table import Table
-from molsam.errors import ConfigError, DataError
+from molsam.errors import NOTE, ConfigError, DataError
 
 log = logging.getLogger(__name__)
 SHOWN = 12
@@ -65,7 +65,9 @@ def target_columns(table: Table, value: Any, others: Sequence[str]) -> list[str]
     """
     if value is not None and value != []:
         if isinstance(value, Mapping):
-            raise ConfigError(f"dataset.targets={value} must be a list of label columns, as in dataset.targets=[pIC50].")
+            raise ConfigError(
+                f"dataset.targets={value} must be a list of label columns, as in dataset.targets=[pIC50]."
+            )
         given = value if isinstance(value, (list, tuple)) else [value]
         names = [named(table, "dataset.targets", one) for one in given]
         twice = sorted({name for name in names if names.count(name) > 1 or name in others})
@@ -97,7 +99,9 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
     doubtful = [name for name in ids if not ID_NAME.fullmatch(name)]
     if not candidates and len(doubtful) == 1:
         candidates, ids = doubtful, [name for name in ids if name not in doubtful]
-        log.warning("%s counts the rows like an id; it is learnt because there is no other column of numbers.", *doubtful)
+        log.warning(
+            "%s counts the rows like an id; it is learnt because there is no other column of numbers.", *doubtful
+        )
     left += [f"{name} (an id)" for name in ids]
     if not candidates:
         what = f" ({_listed(left)})" if left else ""
@@ -106,7 +110,7 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
             "dataset.targets."
         )
     if left or len(candidates) > 1:
-        log.info("label columns: %s%s", _listed(candidates), f"; left out: {_listed(left)}" if left else "")
+        log.log(NOTE, "label columns: %s%s", _listed(candidates), f"; left out: {_listed(left)}" if left else "")
     return candidates
 
 

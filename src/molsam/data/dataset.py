@@ -29,7 +29,7 @@ from molsam.data.settings import check_settings, spread
 from molsam.data.sources import Source, locate
 from molsam.data.spec import DataSpec
 from molsam.data.table import Table
-from molsam.errors import DataError
+from molsam.errors import NOTE, DataError
 from molsam.files import cache_folder
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def load(
         classes=own.classes,
         id_column=None if settings.get("id") is None else named(table, "dataset.id", settings["id"]),
         parts=None if source.parts is None else np.array(source.parts, dtype=np.int64)[valid[keep]],
-        standardize=settings.get("standardize", "none"),
+        standardize=(settings.get("standardize") or "none"),
     )
     return _finish(dataset)
 
@@ -188,7 +188,7 @@ def _features(
     settings: Mapping[str, Any], source: Source, featurizer: Featurizer, folder: Path, smiles: list[str]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and record of the molecules, from the cache or made now."""
-    limit, choice, how = settings.get("limit"), settings.get("descriptors"), settings.get("standardize", "none")
+    limit, choice, how = settings.get("limit"), settings.get("descriptors"), (settings.get("standardize") or "none")
     depends: dict[str, Any] = {"smiles": source.smiles, "limit": limit and [limit, "spread"]}
     computed = choice if choice in descriptors_of.NAMES else None
     if computed:
@@ -242,7 +242,7 @@ def _kept(
     if read.bounds is not None and some.bounds is not None:
         read.bounds[keep] = some.bounds
     if report.found.rows:
-        log.log(logging.WARNING if report.found.lost_labels else logging.INFO, "%s", report.found.sentence())
+        log.log(logging.WARNING if report.found.lost_labels else NOTE, "%s", report.found.sentence())
     return keep[stay]
 
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from molsam.data.numbers import decimal_commas, number
 from molsam.data.table import MISSING, Table
-from molsam.errors import ConfigError, DataError
+from molsam.errors import NOTE, ConfigError, DataError
 
 log = logging.getLogger(__name__)
 BOUND = re.compile(r"\s*(>=|<=|>|<|≥|≤)\s*(.+)")
 TRUTH = {"false": 0.0, "true": 1.0}
 NEGATIONS = ("in", "im", "ir", "il", "un", "non", "non-", "not ", "not-", "not_", "no ", "no-", "non ", "non_")
-PAIRS = {("no", "yes"), ("n", "y"), ("f", "t"), ("negative", "positive"), ("neg", "pos"), ("-", "+"), ("-1", "1"),
+PAIRS = {("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("negative", "positive"), ("neg", "pos"), ("-", "+"),
          ("fail", "pass"), ("low", "high"), ("off", "on")}  # fmt: skip
 """(negative, positive)"""
 
@@ -108,7 +108,9 @@ def labels(table: Table, columns: Sequence[Column], settings: Mapping[str, Any])
         return _numbers(table, columns, settings.get("censored"))
     if task == "multiclass":
         numbered = [_classes(table, column) for column in columns]
-        return Labels(np.stack([values for values, _ in numbered], axis=1), task, None, [names for _, names in numbered])
+        return Labels(
+            np.stack([values for values, _ in numbered], axis=1), task, None, [names for _, names in numbered]
+        )
     pairs = [_pair(table, column, settings.get("positive")) for column in columns]
     named = [names for _, names in pairs]
     values = np.stack([values for values, _ in pairs], axis=1)
@@ -139,7 +141,10 @@ def _numbers(table: Table, columns: Sequence[Column], censored: str | None) -> L
     for column in columns:
         if column.kind == "class" and column.wrong:
             truth = [TRUTH.get(text.casefold(), np.nan) for text in column.texts]
-            column.values, column.wrong = np.array(truth), [] if not np.isnan(truth)[column.known].any() else column.wrong
+            column.values, column.wrong = (
+                np.array(truth),
+                [] if not np.isnan(truth)[column.known].any() else column.wrong,
+            )
         if column.wrong:
             raise DataError(
                 f"{_at(table, column, column.wrong[0])} is not a finite number below 1e+12; correct it, leave the cell "
@@ -182,17 +187,18 @@ def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list
         return column.values, ["0", "1"]
     values, names = _classes(table, column)
     if len(names) > 2:
-        row = next(row for row in column.known if values[row] > 1)
+        odd = [row for row in column.known if column.values[row] not in (0.0, 1.0) and row not in column.wrong]
+        row = odd[0] if odd else next(row for row in column.known if values[row] > 1)
         raise DataError(
-            f"{_at(table, column, row)} is no class of two; write 0, 1 or nothing, or set dataset.task=regression, or "
-            "dataset.task=multiclass for more classes."
+            f"{_at(table, column, row)} is no class; write 0, 1 or nothing, or set dataset.task=regression, or "
+            "dataset.task=multiclass for more classes than two."
         )
     place = _positive(table, column, names, chosen)
     if place == 0:
         values, names = 1 - values, [*names[1:], names[0]]
     if len(names) == 1:
         names = [f"not {names[0]}", names[0]] if place == 0 else [names[0], f"not {names[0]}"]
-    log.info("%s: %r is the positive class.", column.name, names[1])
+    log.log(NOTE, "%s: %r is the positive class.", column.name, names[1])
     return values, names
 
 
@@ -208,14 +214,13 @@ def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> in
             f"dataset.positive={chosen} is no class of {column.name!r}; it has {names[0]!r} and {names[1]!r}."
         )
     lower = [name.casefold() for name in names]
-    for place in (0, 1)[: len(lower)]:
-        this, other = lower[place], lower[1 - place] if len(lower) == 2 else None
-        if (other, this) in PAIRS or this == "true" or (other is None and this in ("1", "yes", "active", "positive")):
-            return place
-        if other is not None and any(other == negation + this for negation in NEGATIONS):
-            return place
-    if len(lower) == 1 and (lower[0] in ("0", "false") or lower[0].startswith(NEGATIONS)):
+    if tokens == [-1.0, 1.0] or lower == ["false"]:
         return 1
+    if lower == ["true"]:
+        return 0
+    for place, (this, other) in enumerate(((lower[0], lower[-1]), (lower[-1], lower[0]))):
+        if (other, this) in PAIRS or any(other == negation + this for negation in NEGATIONS):
+            return place
     raise DataError(
         f"{table.path}: column {column.name!r} has the classes {' and '.join(map(repr, names))}; say which one is positive, "
         f"as in dataset.positive={names[0]}."

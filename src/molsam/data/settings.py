@@ -16,7 +16,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "duplicates": ("keep", "drop", "group", "merge"),
     "conflicts": (None, "mean", "majority", "drop"),
     "censored": (None, "bound"),
-    "standardize": ("none", "largest_fragment", "full"),
+    "standardize": (None, "none", "largest_fragment", "full"),
 }
 
 

@@ -103,7 +103,13 @@ def fitting(table: Table, layouts: Sequence[Layout]) -> Layout:
     raise DataError(f"{table.path} does not have the columns of this dataset ({known}); put the right file there.")
 
 
-def _own_file(settings: Mapping[str, Any], others: Sequence[Any]) -> Source:
+def own_table(settings: Mapping[str, Any]) -> Table:
+    """The table of a user's own files. Raises ConfigError or DataError naming what is wrong with them."""
+    return joined([table for _, table in _own_tables(settings)])
+
+
+def _own_tables(settings: Mapping[str, Any]) -> list[tuple[int, Table]]:
+    """The tables of dataset.path (0), valid_path (1) and test_path (2), as far as they are given."""
     path, wanted = settings.get("path"), settings.get("smiles") or "smiles"
     if not path or path == "???":
         raise ConfigError("dataset.path is not set; give the CSV file with dataset.path=FILE.")
@@ -111,8 +117,13 @@ def _own_file(settings: Mapping[str, Any], others: Sequence[Any]) -> Source:
         raise ConfigError(f"dataset.smiles={wanted} is not a column name; give the SMILES column.")
     given = [path, settings.get("valid_path"), settings.get("test_path")]
     tables = [(part, read_table(Path(one).expanduser(), smiles=str(wanted))) for part, one in enumerate(given) if one]
-    table = joined([_renamed(one, wanted, tables[0][1]) for _, one in tables])
-    smiles = _smiles_in(table, wanted)
+    return [(part, _renamed(table, wanted, tables[0][1])) for part, table in tables]
+
+
+def _own_file(settings: Mapping[str, Any], others: Sequence[Any]) -> Source:
+    tables = _own_tables(settings)
+    table = joined([one for _, one in tables])
+    smiles = _smiles_in(table, settings.get("smiles") or "smiles")
     known = [smiles]
     for name, value in [("id", settings.get("id")), ("weights", settings.get("weights"))]:
         if value is not None:

@@ -43,9 +43,11 @@ def unpacked(path: Path, content: bytes) -> tuple[str, bytes]:
                 member = _only_member(path, archive)
                 with archive.open(member) as inner:
                     return member, _bounded(path, inner, len(content))
-    except (EOFError, zlib.error, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except RuntimeError as error:
+        raise DataError(f"{path} cannot be unpacked ({error}); give an archive without a password.") from error
+    except (EOFError, zlib.error, OSError, zipfile.BadZipFile) as error:
         kind = "gzip" if content.startswith(GZIP) else "zip"
-        raise DataError(f"{path} is a damaged or locked {kind} file ({error}); fetch it again.") from error
+        raise DataError(f"{path} is a damaged {kind} file ({error}); fetch it again.") from error
     return path.name, content
 
 

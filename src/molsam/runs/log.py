@@ -7,7 +7,9 @@ import logging
 import sys
 from pathlib import Path
 
-from molsam.errors import StorageError
+from molsam.errors import NOTE, StorageError
+
+logging.addLevelName(NOTE, "note")
 
 
 class RunLog:
@@ -25,7 +27,7 @@ class RunLog:
             ) from error
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         terminal = logging.StreamHandler()
-        terminal.setLevel(logging.WARNING)
+        terminal.setLevel(NOTE)
         terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         self.logger = logging.getLogger("molsam")
         self.logger.setLevel(logging.INFO)

@@ -58,6 +58,8 @@ class Files:
         """What a dataset section would read -> hash, and -> path. Raises ConfigError or DataError as reading it does."""
         keys = (
             "path",
+            "valid_path",
+            "test_path",
             "root",
             "embedded",
             "url",
@@ -79,7 +81,7 @@ class Files:
     def _table(self, settings: Mapping[str, Any], cache: Path) -> tuple[dict[str, str], dict[str, str]]:
         layouts = settings.get("layouts")
         if not layouts:
-            table, _ = sources.locate(settings, cache)
+            table = sources.own_table(settings)
         else:
             found = sources.find(settings, cache) or (sources.fetch(settings, cache) if self.fetch else None)
             if found is None:

@@ -11,9 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from molsam.chem.descriptors import NAMES
 from molsam.errors import ConfigError, DataError, MolsamError, StorageError
 
-CSV = "give the path of a CSV file"
+CSV = "give the path of a CSV, Parquet, SDF or .smi file"
 FILES: tuple[tuple[str, type[MolsamError], str], ...] = (
     ("dataset.path", DataError, CSV),
+    ("dataset.valid_path", DataError, CSV),
+    ("dataset.test_path", DataError, CSV),
     ("dataset.descriptors", DataError, "give rdkit_2d, rdkit_2d_normalized, or an .npy or .npz file"),
     ("model.pretrained", StorageError, "give the path of an official GROVER checkpoint"),
 )

@@ -227,7 +227,7 @@ def load_dataset(cfg: DictConfig) -> Dataset:
     if check.has_images(cfg):
         return images.load(plain(cfg.dataset))
     featurizer = build.build("model.featurizer", cfg.model.featurizer)
-    return load(plain(cfg.dataset), featurizer, cache_dir=cfg.paths.cache)
+    return load(plain(cfg.dataset), featurizer, cache_dir=cfg.paths.cache, others=[cfg.split.get("column")])
 
 
 def make_model(cfg: DictConfig, dataset: Dataset, fold: int) -> torch.nn.Module:

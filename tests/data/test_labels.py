@@ -1,0 +1,178 @@
+"""What a column's cells mean: numbers, decimal commas, bounds, true and false, words, classes, ids."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from molsam.data.dataset import MoleculeDataset
+from molsam.errors import ConfigError, DataError
+from tests.data.helpers import load_rows
+
+CHAIN = ["C" * n for n in range(1, 30)]
+
+
+def of(tmp_path: Path, cells: list[Any], **settings: Any) -> MoleculeDataset:
+    """A dataset with these cells as its only labels."""
+    settings = {"targets": ["y"], **settings}
+    return load_rows(tmp_path, [(CHAIN[i], f'"{cell}"') for i, cell in enumerate(cells)], **settings)
+
+
+PAIRS = [
+    (["active", "inactive", "Active"], [1, 0, 1]),
+    (["Yes", "no", ""], [1, 0, np.nan]),
+    (["True", "False", "true"], [1, 0, 1]),
+    (["toxic", "non-toxic", "toxic"], [1, 0, 1]),
+    (["soluble", "insoluble", "NA"], [1, 0, np.nan]),
+    (["+", "-", "+"], [1, 0, 1]),
+]
+
+
+@pytest.mark.parametrize(("cells", "values"), PAIRS, ids=lambda v: str(v[0]))
+def test_two_words_are_two_classes(tmp_path: Path, cells: list[str], values: list[float]) -> None:
+    data = of(tmp_path, cells)
+    assert data.task == "classification"
+    np.testing.assert_array_equal(data.targets[:, 0], values)
+    assert data.classes is not None
+    assert data.classes[0][1].casefold() == cells[0].casefold()
+
+
+def test_the_positive_class_may_be_told(tmp_path: Path) -> None:
+    cells = ["binder", "decoy", "decoy"]
+    with pytest.raises(
+        DataError, match="has the classes 'binder' and 'decoy'; say which one is positive, as in dataset"
+    ):
+        of(tmp_path, cells)
+    assert of(tmp_path, cells, positive="binder").targets[:, 0].tolist() == [1, 0, 0]
+    assert of(tmp_path, cells, positive="DECOY").targets[:, 0].tolist() == [0, 1, 1]
+    assert of(tmp_path, cells, positive={"y": "decoy"}).targets[:, 0].tolist() == [0, 1, 1]
+    with pytest.raises(ConfigError, match=r"dataset\.positive=ligand is no class of 'y'"):
+        of(tmp_path, cells, positive="ligand")
+    assert of(tmp_path, [1, 0, 0], positive=0, task="classification").targets[:, 0].tolist() == [0, 1, 1]
+
+
+def test_two_numbers_may_be_classes(tmp_path: Path) -> None:
+    assert of(tmp_path, [1, -1, 1]).task == "regression"
+    assert of(tmp_path, [1, -1, "1.0"], task="classification").targets[:, 0].tolist() == [1, 0, 1]
+    told = of(tmp_path, [1, 2, 2], task="classification", positive=2)
+    assert told.targets[:, 0].tolist() == [0, 1, 1]
+
+
+def test_several_classes(tmp_path: Path) -> None:
+    data = of(tmp_path, ["low", "mid", "High", "high", ""], task="multiclass")
+    assert data.classes == [["High", "low", "mid"]]
+    np.testing.assert_array_equal(data.targets[:, 0], [1, 2, 0, 0, np.nan])
+    assert (data.spec.n_tasks, data.metric) == (3, "accuracy")
+    numbers = of(tmp_path, [10, 9, 2, 10], task="multiclass")
+    assert numbers.classes == [["2", "9", "10"]], "numbers in the order of numbers"
+    with pytest.raises(DataError, match=r"'low' is not a number, .* 3 different words; set dataset\.task=multiclass"):
+        of(tmp_path, ["low", "mid", "high"])
+    with pytest.raises(DataError, match="29 different values in 29 rows, which are no classes"):
+        of(tmp_path, list(range(29)), task="multiclass")
+    with pytest.raises(DataError, match="'y' has one class only"):
+        of(tmp_path, ["a", "a"], task="multiclass")
+
+
+def test_classes_and_numbers_are_not_learnt_together(tmp_path: Path) -> None:
+    rows = [("C", 0, 1.5), ("CC", 1, 2), ("CCC", 0, 3)]
+    with pytest.raises(DataError, match=r"column 'a' holds classes and 'b' numbers, .*dataset\.task=regression"):
+        load_rows(tmp_path, rows, "smiles,a,b")
+    assert load_rows(tmp_path, rows, "smiles,a,b", task="regression").task == "regression"
+    ones = [("C", 1, 1.5), ("CC", "", 2)]
+    assert load_rows(tmp_path, ones, "smiles,a,b").task == "regression", "a lone 1 is no class"
+
+
+def test_bounds_are_refused_or_kept_as_bounds(tmp_path: Path) -> None:
+    cells = [1.5, ">10", "< 0.1", ">=7", "≤2", ""]
+    with pytest.raises(
+        DataError, match=r"row 1 \(line 3\), column 'y': '>10' is a bound .*\(4 of them\); set dataset\.censored"
+    ):
+        of(tmp_path, cells)
+    data = of(tmp_path, cells, censored="bound")
+    np.testing.assert_array_equal(data.targets[:, 0], [1.5, 10, 0.1, 7, 2, np.nan])
+    assert data.bounds is not None
+    assert data.bounds[:, 0].tolist() == [0, 1, -1, 1, -1, 0]
+    assert data.report.bounds == 4
+
+
+@pytest.mark.parametrize("cells", [["1,5", "2", "-0,25"], ["1,250", "3,5", "7"], ["0,125", "0,250", "1,375"]])
+def test_decimal_commas(tmp_path: Path, cells: list[str]) -> None:
+    data = of(tmp_path, cells)
+    assert data.targets[:, 0].tolist() == [float(cell.replace(",", ".")) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        (["1,000", "2,500", "3"], "which may be a thousand or a fraction"),
+        (["1,5", "2.5", "3"], "other cells have a decimal point"),
+    ],
+)
+def test_commas_of_two_meanings_are_refused(tmp_path: Path, cells: list[str], why: str) -> None:
+    with pytest.raises(
+        DataError, match=rf"row 0 \(line 2\), column 'y': '1,\d+' is not a number of one meaning \({why}"
+    ):
+        of(tmp_path, cells)
+
+
+def test_label_columns_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only columns of numbers that are no ids; what is left out is said."""
+    header = ",smiles,no,CAS_ID,note,empty,pIC50,flag,"
+    rows = [(i, CHAIN[i], 7 + i, 900 + 7 * i, f"batch {i % 3}", "", 1.5 * i % 4, "", "") for i in range(6)]
+    with caplog.at_level(logging.INFO, logger="molsam"):
+        data = load_rows(tmp_path, rows, header)
+    assert data.task_names == ["pIC50"]
+    text = caplog.text
+    for part in (
+        "the nameless column 1",
+        "no (an id)",
+        "CAS_ID (an id)",
+        "note (no numbers)",
+        "empty (empty)",
+        "column 9",
+    ):
+        assert part in text
+    assert load_rows(tmp_path, rows, header, targets=["no"]).task_names == ["no"]
+    with pytest.raises(DataError, match=r"has no label column beside 'smiles' \(id \(an id\)\)"):
+        load_rows(tmp_path, [(i, CHAIN[i]) for i in range(5)], "id,smiles")
+
+
+def test_a_lone_rising_column_is_learnt_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="molsam"):
+        assert load_rows(tmp_path, [(CHAIN[i], i) for i in range(5)]).task_names == ["y"]
+    assert "y counts the rows like an id" in caplog.text
+
+
+def test_one_wrong_cell_among_numbers_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 2 \(line 4\), column 'y': 'n\.d\.' is not a finite number"):
+        of(tmp_path, [1, 2, "n.d.", 4], targets=None)
+
+
+def test_names_are_text(tmp_path: Path) -> None:
+    """Columns whose names the command line reads as numbers, true or null are found, as they are read back."""
+    header = "smiles,1e3,null,true,123,a=b"
+    rows = [(CHAIN[i], *(i % 3 + 0.5 * k for k in range(5))) for i in range(6)]
+    data = load_rows(tmp_path, rows, header, targets=[1000.0, None, True, 123, "a=b"])
+    assert data.task_names == ["1e3", "null", "true", "123", "a=b"]
+    assert load_rows(tmp_path, rows, header, targets="1e3").task_names == ["1e3"]
+    with pytest.raises(
+        ConfigError, match=r"targets=1000\.0 may be '1e3' or '1000.0'; put the name in two kinds of quotes"
+    ):
+        load_rows(tmp_path, [(*row, 1) for row in rows], f"{header},1000.0", targets=[1000.0])
+
+
+def test_ids_and_rows(tmp_path: Path) -> None:
+    """A row keeps its number in the file, whatever is left out before it, and its id."""
+    path = tmp_path / "data.csv"
+    path.write_text("smiles,y,name\n\nC,1,a\n,,\nC(,2,b\n\nCC,3.5,c\n")
+    from molsam.chem.chemprop import ChempropFeaturizer
+    from molsam.data.dataset import load
+
+    data = load({"path": str(path), "smiles": "smiles", "id": "name"}, ChempropFeaturizer(), str(tmp_path / "c"))
+    assert data.rows.tolist() == [0, 3]
+    assert data.ids == ["a", "c"]
+    assert data.where(1) == "row 3 (line 7), id c"
