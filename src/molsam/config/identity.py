@@ -32,7 +32,19 @@ COPIED = ("base_optimizer", "rho_schedule")
 NEUTRAL_TRAINING = (
     "threads", "log_every", "checkpoint_minutes", "checkpoint_steps", "eval_batch_size", "test_each_epoch",
 )  # fmt: skip
-NEUTRAL_DATASET = ("root", "path", "valid_path", "test_path", "url", "sha256", "embedded", "layouts", "display", "published", "id")
+NEUTRAL_DATASET = (
+    "root",
+    "path",
+    "valid_path",
+    "test_path",
+    "url",
+    "sha256",
+    "embedded",
+    "layouts",
+    "display",
+    "published",
+    "id",
+)
 """Where the data lie, how they are called, and what is published of them. What they are is in the hashes."""
 NEUTRAL_CLASS = ("_partial_", "_convert_", "_recursive_", "fused", "foreach")
 """How an object is built, and which of several equal kernels it calls."""

@@ -145,22 +145,17 @@ def load(
     read = labels(table, read_columns(table, source.targets, first="layouts" in settings), settings)
     smiles = [cell.strip() for cell in table.column(source.smiles)]
     tensors, record = _features(settings, source, featurizer, folder, [smiles[row] for row in rows])
-    report = DataReport(
-        path=str(table.path),
-        hash=hashlib.sha256(table.content).hexdigest()[:16],
-        rows=len(rows),
-        verified=source.verified,
-        invalid=[(table.where(rows[place]), smiles[rows[place]], reason) for place, reason in record["invalid"]],
-        missing_in_file=int(np.isnan(read.values[rows]).sum()),
-    )
+    report = _report(source, rows, smiles, record["invalid"])
+    report.missing_in_file = int(np.isnan(read.values[rows]).sum())
     report.refuse_or_tell(settings.get("on_invalid", "drop"))
     valid = rows[np.array(record["valid"], dtype=np.int64)]
-    descriptors = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
-    if descriptors is None and settings.get("descriptors"):
-        descriptors = read_descriptors(Path(settings["descriptors"]), len(table))[valid]
+    computed = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
     packed = PackedMolecules(**tensors, self_loops=record["self_loops"])
     own = replace(read, values=read.values[valid], bounds=None if read.bounds is None else read.bounds[valid])
     keep = _kept(settings, packed, record["canonical"], own, report)
+    descriptors = computed
+    if computed is None and settings.get("descriptors"):
+        descriptors = read_descriptors(Path(settings["descriptors"]), len(table))[valid]
     dataset = MoleculeDataset(
         packed=packed if len(keep) == len(packed) else packed.select(torch.from_numpy(keep)),
         smiles=[smiles[row] for row in valid[keep]],
@@ -182,6 +177,17 @@ def load(
         standardize=(settings.get("standardize") or "none"),
     )
     return _finish(dataset)
+
+
+def _report(source: Source, rows: np.ndarray, smiles: Sequence[str], invalid: Sequence[tuple[int, str]]) -> DataReport:
+    table = source.table
+    return DataReport(
+        path=str(table.path),
+        hash=hashlib.sha256(table.content).hexdigest()[:16],
+        rows=len(rows),
+        verified=source.verified,
+        invalid=[(table.where(rows[place]), smiles[rows[place]], reason) for place, reason in invalid],
+    )
 
 
 def _features(
