@@ -30,6 +30,9 @@ def outcome(cell: Cell, sweep: str, score: float | None, **changes: Any) -> dict
         "config": {
             "sweeps": {"name": sweep, "row": cell.values["row"]},
             "smoke": False,
+            "seed": cell.values["seed"],
+            "dataset": {"name": dataset},
+            "optimizer": {"row": f"{sweep} {cell.values['row']}"},
             "training": {"epochs": 30, "threads": 1},
             "split": {"kind": "random", "fold": cell.values["fold"]},
             "lr_schedule": {"warmup_epochs": 2},
@@ -50,7 +53,7 @@ def outcome(cell: Cell, sweep: str, score: float | None, **changes: Any) -> dict
         "seconds": 45.0,
         "epochs": 30,
         "gradient_passes": 900,
-        "split": {"sizes": [80, 10, 10]},
+        "split": {"kind": "random", "hash": f"split{cell.values['fold']}", "sizes": [80, 10, 10]},
         "test_per_task": {"a": 1.0, "b": None},
         "finished": "2026-01-01T00:00:00+00:00",
     }

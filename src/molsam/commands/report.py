@@ -9,6 +9,9 @@ from pathlib import Path
 from molsam.errors import ConfigError
 from molsam.files import write_atomic
 
+SCORES = {"best": "score", "late": "late"}
+"""What a table may show -> its column."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam report`."""
@@ -23,6 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="where the Markdown, CSV, LaTeX and figure go (default: outputs/reports)")  # fmt: skip
     parser.add_argument("--figures", type=Path, default=Path("figures"), metavar="FOLDER",
                         help="with --all: where `molsam figure` wrote (default: figures)")  # fmt: skip
+    parser.add_argument("--score", choices=list(SCORES), default="best",
+                        help="test metric at the epoch best on validation (default), or mean of the last fifth of epochs")  # fmt: skip
     parser.add_argument("--smoke", action="store_true",
                         help="show the runs of smoke=true, and only those (smoke=true does the same)")  # fmt: skip
 
@@ -53,38 +58,38 @@ def _sort(args: argparse.Namespace) -> None:
 
 
 def _table(args: argparse.Namespace, runs: object) -> int:
-    from rich.console import Console
+    from rich.text import Text
 
-    from molsam.report import claims, picture, render, specs, table
+    from molsam.report import console, picture, render, specs, table, verdicts
 
     spec = specs.load(args.table, tuple(args.changes), smoke=args.smoke)
     if spec.trials is not None:
         raise ConfigError(f"{spec.file} is a search, not a table; its folder has optimization_results.yaml and plots/.")
-    built = table.build(spec, runs)  # type: ignore[arg-type]
-    checks = claims.check(built)
-    stem = args.to / spec.folder
-    write_atomic(stem.with_name(f"{spec.folder}.md"), render.markdown(built, checks).encode())
-    write_atomic(stem.with_name(f"{spec.folder}.csv"), render.comma_separated(built).encode())
-    write_atomic(stem.with_name(f"{spec.folder}.tex"), render.latex(built).encode())
+    built = table.build(spec, runs, SCORES[args.score])  # type: ignore[arg-type]
+    checks = verdicts.check(built)
+    stem = args.to / (spec.folder + ("" if args.score == "best" else f"-{args.score}"))
+    for suffix, text in (
+        ("md", render.markdown(built, checks)),
+        ("csv", render.comma_separated(built)),
+        ("tex", render.latex(built)),
+        ("json", render.as_json(built, checks)),
+    ):
+        write_atomic(stem.with_name(f"{stem.name}.{suffix}"), text.encode())
     picture.save(built, stem)
     # Printed last, because who reads may stop before the end (`| head`).
-    console = Console(highlight=False)
-    for part in render.terminal(built, checks, console.width):
-        console.print(part, soft_wrap=not hasattr(part, "columns"))
-    console.print(f"written: {stem}.md, .csv, .tex, .png, .svg", soft_wrap=True, markup=False)
+    written = f"written: {stem}.md, .csv, .tex, .json, .png, .svg"
+    console.show([*render.terminal(built, checks), Text(written)], [spec.command, written])
     return 0 if built.complete else 1
 
 
 def _overview(args: argparse.Namespace, runs: object) -> int:
-    from rich.console import Console
+    from rich.text import Text
 
-    from molsam.report import overview
+    from molsam.report import console, overview
 
     found = overview.states(runs, args.outputs, args.figures, smoke=args.smoke)  # type: ignore[arg-type]
     path = args.to / ("all-smoke.md" if args.smoke else "all.md")
     write_atomic(path, overview.markdown(found, smoke=args.smoke).encode())
-    console = Console(highlight=False)
-    for part in overview.terminal(found, smoke=args.smoke):
-        console.print(part)
-    console.print(f"written: {path}", soft_wrap=True, markup=False)
+    written = f"written: {path}"
+    console.show([*overview.terminal(found, smoke=args.smoke), Text(written)], [written])
     return 0 if all(state.complete for state in found) else 1

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molsam.config.identity import stored
 from molsam.report.stored import scan
 from molsam.runs import result
 
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    "sweep", "row", "dataset", "fold", "seed", "smoke", "model", "optimizer", "metric", "direction", "score", "valid",
-    "graphs_per_s", "seconds_per_epoch", "seconds", "epochs", "steps", "gradient_passes", "passes_per_step",
-    "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash", "finished", "path", "same_run_as", "verified",
+    "sweep", "row", "dataset", "fold", "seed", "split_seed", "smoke", "model", "optimizer", "metric", "direction",
+    "score", "late", "valid", "split", "split_kind", "n_train", "n_test", "identity", "graphs_per_s", "seconds_per_epoch", "seconds", "epochs", "steps", "gradient_passes", "passes_per_step",
+    "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash",
+    "finished", "path", "same_run_as", "verified",
 )  # fmt: skip
-"""What a run is (sweep to optimizer), what it reached (score is the test metric), what it cost, and where it is."""
+"""What a run is (sweep to optimizer), what it reached, what it cost, and where it is.
 
-CELL = ["sweep", "row", "dataset", "fold", "seed", "smoke"]
+`score` is the test metric at the epoch best on validation, `late` its mean over the last fifth of the epochs, `split`
+names data and split, equal for runs that share them.
+"""
+
+CELL = ["sweep", "row", "dataset", "fold", "seed", "split_seed", "smoke"]
 """What tells the cells of sweeps; the newest run of a cell counts."""
 
 
@@ -34,7 +40,7 @@ def load(roots: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
     for run in runs:
         path = run.folder / result.NAME
         try:
-            records.append(record(run.result, path))
+            records.append(record(run.result, path) | {"late": run.late})
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             damaged.append(f"{path} is damaged ({type(error).__name__}: {error}); remove it and run its cell again.")
     frame = pd.DataFrame.from_records(records, columns=list(COLUMNS))
@@ -44,16 +50,24 @@ def load(roots: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
 def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
     """One line of the table."""
     config, metric = outcome["config"], outcome["metric"]
-    sweeps = config.get("sweeps") or {}
+    sweeps, split = config.get("sweeps") or {}, outcome["split"]
+    moved = (config.get("split") or {}).get("seed")
+    split_seed = outcome["seed"] if moved is None else moved
     share = (outcome.get("gradients") or {}).get("consistent_share")
     known = {key: outcome.get(key) for key in COLUMNS if key in outcome}
     return known | {
         "sweep": sweeps.get("name"),
         "row": sweeps.get("row"),
+        "identity": stored(outcome).digest,
+        "split_seed": split_seed,
+        "split": f"{(outcome.get('data') or {}).get('hash')} {split.get('hash') or (split_seed, outcome['fold'])}",
+        "split_kind": (config.get("split") or {}).get("kind"),
+        "n_train": split["sizes"][0],
+        "n_test": split["sizes"][-1],
         "smoke": bool(config.get("smoke")) or "smoke" in path.parent.parent.name.split("-"),
         "score": outcome["test"].get(metric),
         "valid": outcome["valid"].get(metric),
-        "n_molecules": sum(outcome["split"]["sizes"]),
+        "n_molecules": sum(split["sizes"]),
         "n_tasks": len(outcome.get("test_per_task") or {}),
         "consistent_percent": None if share is None else 100 * share,
         "verified": bool((outcome.get("data") or {}).get("verified")),
@@ -70,7 +84,7 @@ def shared_settings(config: dict[str, Any]) -> str:
     kept = {key: copy.deepcopy(config.get(key)) for key in ("training", "split", "lr_schedule", "base_optimizer")}
     for key in NEUTRAL_TRAINING:
         (kept["training"] or {}).pop(key, None)
-    for key in ("fold", "folds"):
+    for key in ("fold", "folds", "seed"):
         (kept["split"] or {}).pop(key, None)
     return json.dumps(kept, sort_keys=True, default=str)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING
 import yaml
 
 from molsam.config.command import program
-from molsam.report import claims, escape, specs, table
+from molsam.report import escape, specs, table, verdicts
 from molsam.report.specs import SMOKE_NOTE, Spec
+from molsam.report.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table as RichTable
 
-HEADS = ("", "what", "cells done", "within one published std", "claims that hold", "of these clearly", "command")
+HEADS = ("", "what", "cells done", "within one published std", *VERDICTS, "command")
+
+NONE = (0,) * len(VERDICTS)
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,7 @@ class State:
     total: int
     within: int
     comparable: int
-    holding: int
-    clear: int
-    checked: int
+    verdicts: tuple[int, ...]
     command: str
 
     @property
@@ -48,8 +50,7 @@ class State:
             self.title,
             f"{self.done} of {self.total}",
             f"{self.within} of {self.comparable}" if self.comparable else "–",
-            f"{self.holding} of {self.checked}" if self.checked else "–",
-            str(self.clear) if self.checked else "–",
+            *(str(count) if sum(self.verdicts) else "–" for count in self.verdicts),
             self.command,
         ]
 
@@ -70,11 +71,10 @@ def _order(state: State) -> tuple[int, int, str]:
 def _of_sweep(spec: Spec, frame: pd.DataFrame, roots: list[Path]) -> State:
     if spec.trials is not None:
         done = sum(_finished_trials(root / spec.folder) for root in roots)
-        return State(spec.label, spec.title, done, spec.trials, 0, 0, 0, 0, 0, spec.command)
+        return State(spec.label, spec.title, done, spec.trials, 0, 0, NONE, spec.command)
     built = table.build(spec, frame)
     within = [entry.within for entry in built.entries if entry.within is not None]
-    checks = [check for check in claims.check(built) if check.holds is not None]
-    holding = [check for check in checks if check.holds]
+    reached = Counter(check.verdict for check in verdicts.check(built))
     return State(
         spec.label,
         spec.title,
@@ -82,9 +82,7 @@ def _of_sweep(spec: Spec, frame: pd.DataFrame, roots: list[Path]) -> State:
         len(spec.cells),
         sum(within),
         len(within),
-        len(holding),
-        sum(check.clear for check in holding),
-        len(checks),
+        tuple(reached[verdict] for verdict in VERDICTS),
         spec.command,
     )
 
@@ -108,7 +106,7 @@ def _other_figures(folder: Path) -> list[State]:
     from molsam.report.figures.recipes import RECIPES
 
     return [
-        State(f"Figure {name}", recipe.title, int((folder / f"figure{name}.png").is_file()), 1, 0, 0, 0, 0, 0,
+        State(f"Figure {name}", recipe.title, int((folder / f"figure{name}.png").is_file()), 1, 0, 0, NONE,
               f"{program()} figure {name} --make -o {folder}")
         for name, recipe in RECIPES.items()
         if recipe.sweep is None or recipe.sweep.removeprefix("fig") not in name
@@ -131,11 +129,16 @@ def terminal(found: list[State], *, smoke: bool) -> tuple[RichTable, str]:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = RichTable(caption="within: cells within one published std; clear: claims whose interval leaves zero out")
-    for head, width in (("", 13), ("what", 17), ("cells", 10), ("within", 8), ("claims", 8), ("clear", 5)):
+    grid = RichTable(
+        caption="within: cells within one published standard deviation; yes, no, open: claims confirmed, contradicted, "
+        "undecided; none: without a pair of runs"
+    )
+    heads = (("", 13), ("cells", 11), ("within", 10), ("yes", 4), ("no", 4), ("open", 4), ("none", 4))
+    for head, width in heads:
         grid.add_column(head, no_wrap=True, width=width, overflow="ellipsis")
     for state in found:
-        grid.add_row(*(Text(text, style="" if state.complete else "yellow") for text in state.fields()[:-1]))
+        label, _, *counts, _ = state.fields()
+        grid.add_row(*(Text(text, style="" if state.complete else "yellow") for text in (label, *counts)))
     return grid, _sum(found) + (f" {SMOKE_NOTE}" if smoke else "")
 
 

@@ -1,38 +1,38 @@
-"""A table in the terminal, as Markdown, CSV and LaTeX."""
+"""A table in the terminal, as Markdown, CSV, LaTeX and JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molsam.report import escape, words
-from molsam.report.claims import Check
 from molsam.report.table import Entry, Table
+from molsam.report.verdicts import Check
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN_MISSING = 12
 """Names of missing cells in the terminal; the files name all."""
+CLAIM_HEADS = ("claim", "dataset", "verdict", "lead [95 % interval]", "n", "p (Holm)", "paper", "")
 
 
-def terminal(table: Table, checks: Sequence[Check], width: int = 80) -> list[RenderableType]:
-    """What a person sees; a table too wide for the terminal comes in parts."""
+def terminal(table: Table, checks: Sequence[Check]) -> list[RenderableType]:
+    """What a person sees, at most 80 columns wide."""
     from rich.text import Text
 
-    title = Text(f"{table.spec.label}: {table.spec.title}", style="bold")
-    found: list[RenderableType] = [
-        title,
-        *_grids(table, width),
-        Text(words.cell_note(table), style="dim"),
-        Text(words.state(table)),
-    ]
+    found: list[RenderableType] = [Text(f"{table.spec.label}: {table.spec.title}", style="bold")]
+    found += [_grid(table, list(entries)) for _, entries in _quantities(table)]
+    found += [Text(words.cell_note(table), style="dim"), Text(words.state(table))]
     found += [Text(f"Note: {remark}") for remark in table.remarks]
+    found += [Text(words.noise(one)) for one in table.noise]
     for text, group in groupby(checks, key=lambda check: check.claim.text):
-        found += [Text(f"Claim: {text}"), *(Text(f"  {words.claim(check)}") for check in group)]
+        found.append(Text(f"Claim: {text}", style="bold"))
+        found += [Text(f"  {line}") for check in group for line in words.claim(check)]
     found += [Text(words.CLAIM_NOTE, style="dim")] if checks else []
     if table.missing:
         shown = [*table.missing[:SHOWN_MISSING], *(["..."] if len(table.missing) > SHOWN_MISSING else [])]
@@ -41,50 +41,29 @@ def terminal(table: Table, checks: Sequence[Check], width: int = 80) -> list[Ren
     return found
 
 
-def _grids(table: Table, width: int) -> list[RenderableType]:
-    """The table as one or several of at most `width` characters, each with all rows."""
+def _grid(table: Table, entries: list[Entry]) -> RenderableType:
+    from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    lines = {row: ["\n".join([words.ours(e), words.paper(e), words.difference(e)]) for e in own]
-             for row, own in _rows(table)}  # fmt: skip
-    heads = [words.column(table, dataset, column).replace(" ", "\n", 1) for dataset, column in _columns(table)]
-    sizes = [max(map(len, "\n".join([head, *(cells[i] for cells in lines.values())]).split("\n")))
-             for i, head in enumerate(heads)]  # fmt: skip
-    parts: list[list[int]] = []
-    room = 0
-    for place, size in enumerate(sizes):
-        if size + 3 > room:
-            parts.append([])
-            room = width - max(map(len, lines)) - 4
-        parts[-1].append(place)
-        room -= size + 3
-    grids: list[RenderableType] = []
-    for part in parts:
-        grid = RichTable(show_lines=True)
-        grid.add_column("", no_wrap=True)
-        for place in part:
-            grid.add_column(Text(heads[place]), justify="right", no_wrap=True)
-        for row, cells in lines.items():
-            grid.add_row(Text(row), *(Text(cells[place]) for place in part))
-        grids.append(grid)
-    return grids
+    title = words.column(table, entries[0].dataset, entries[0].column)
+    grid = RichTable(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    labels = [label for label in words.LABELS if label != "s.e." or entries[0].column == "score"]
+    for label in labels:
+        grid.add_column(Text(label), justify="left" if label == "row" else "right", no_wrap=label != "row")
+    for entry in entries:
+        fields = dict(zip(words.LABELS, _fields(entry), strict=True))
+        grid.add_row(*(Text(fields[label]) for label in labels))
+    return grid
 
 
 def markdown(table: Table, checks: Sequence[Check]) -> str:
     """A page section: the table, remarks, claims and missing cells."""
-    heads = [escape.markdown(words.column(table, dataset, column)) for dataset, column in _columns(table)]
-    lines = [f"## {escape.markdown(table.spec.label)}: {escape.markdown(table.spec.title)}", ""]
-    lines += ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
-    for row, entries in _rows(table):
-        cells = [f"{words.ours(e)}<br>{words.paper(e)}<br>{words.difference(e)}" for e in entries]
-        lines.append(f"| {escape.markdown(row)} | " + " | ".join(cells) + " |")
+    lines = [f"## {escape.markdown(table.spec.label)}: {escape.markdown(table.spec.title)}", "", *entry_lines(table)]
     lines += ["", words.cell_note(table), "", words.state(table)]
     lines += [escape.markdown(remark) for remark in table.remarks]
-    for text, group in groupby(checks, key=lambda check: check.claim.text):
-        lines += ["", f"Claim: {escape.markdown(text)}.", ""]
-        lines += [f"- {escape.markdown(words.claim(check))}" for check in group]
-    lines += ["", words.CLAIM_NOTE] if checks else []
+    lines += [escape.markdown(words.noise(one)) for one in table.noise]
+    lines += ["", *claim_lines(checks), "", words.CLAIM_NOTE] if checks else []
     if table.missing:
         lines += ["", *map(escape.markdown, table.spec.needs), "Missing cells:", ""]
         lines += [f"- {escape.markdown(name)}" for name in table.missing]
@@ -92,48 +71,127 @@ def markdown(table: Table, checks: Sequence[Check]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def entry_lines(table: Table) -> list[str]:
+    """The numbers as a table of Markdown, a line for each dataset and row."""
+    lines = ["| | " + " | ".join(words.LABELS) + " |", "|---|---|" + "---:|" * (len(words.LABELS) - 1)]
+    for title, entries in _quantities(table):
+        for place, entry in enumerate(entries):
+            row, *numbers = _fields(entry)
+            head = escape.markdown(title) if place == 0 else ""
+            lines.append(f"| {head} | {escape.markdown(row)} | " + " | ".join(numbers) + " |")
+    return lines
+
+
+def claim_lines(checks: Sequence[Check]) -> list[str]:
+    """The verdicts as a table of Markdown."""
+    lines = ["| " + " | ".join(CLAIM_HEADS) + " |", "|---|---|---|---:|---:|---:|---:|---|"]
+    for check in checks:
+        lines.append("| " + " | ".join(escape.markdown(text) for text in claim_fields(check)) + " |")
+    return lines
+
+
+def claim_fields(check: Check) -> list[str]:
+    """A verdict as text, in the order of CLAIM_HEADS."""
+    return [
+        check.claim.text,
+        words.name(check.dataset),
+        check.verdict,
+        words.lead(check),
+        str(check.estimate.n),
+        words.p_value(check.holm),
+        words.stated(check),
+        words.outlook(check),
+    ]
+
+
 def comma_separated(table: Table) -> str:
     """A line for each row, dataset and column: ours, the paper's, the difference, and what it cost."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["table", "row", "dataset", "metric", "mean", "std", "n", "expected", "paper_mean", "paper_std", "difference",
-         "within_one_std", "seconds_mean", "gradient_passes_mean"]
+        ["table", "row", "dataset", "metric", "mean", "std", "standard_error", "n", "expected", "paper_mean",
+         "paper_std", "difference", "within_one_std", "seconds_mean", "gradient_passes_mean"]
     )  # fmt: skip
-    for e in table.entries:
-        own = table.runs[(table.runs["row"] == e.row) & (table.runs["dataset"] == e.dataset)]
-        mean, std, n = e.ours or (None, None, 0)
-        paper_mean, paper_std = (e.paper.mean, e.paper.std) if e.paper else (None, None)
-        cost = [own[key].astype(float).mean() if len(own) else None for key in ("seconds", "gradient_passes")]
-        values = [mean, std, n, e.expected, paper_mean, paper_std, e.difference, e.within, *cost]
-        writer.writerow([table.spec.folder, e.row, e.dataset, e.metric, *("" if v is None else v for v in values)])
+    for entry in table.entries:
+        values = _numbers(table, entry).values()
+        writer.writerow([table.spec.folder, *("" if value is None else value for value in values)])
     return text.getvalue()
 
 
+def _numbers(table: Table, e: Entry) -> dict[str, Any]:
+    own = table.runs[(table.runs["row"] == e.row) & (table.runs["dataset"] == e.dataset)]
+    mean, std, n = e.ours or (None, None, 0)
+    paper_mean, paper_std = (e.paper.mean, e.paper.std) if e.paper else (None, None)
+    seconds, passes = (float(own[key].astype(float).mean()) if len(own) else None
+                       for key in ("seconds", "gradient_passes"))  # fmt: skip
+    return {
+        "row": e.row, "dataset": e.dataset, "metric": e.metric, "mean": mean, "std": std, "standard_error": e.error,
+        "n": n, "expected": e.expected, "paper_mean": paper_mean, "paper_std": paper_std, "difference": e.difference,
+        "within_one_std": e.within, "seconds_mean": seconds, "gradient_passes_mean": passes,
+    }  # fmt: skip
+
+
+def as_json(table: Table, checks: Sequence[Check]) -> str:
+    """The numbers, verdicts, repeat noise and missing cells for other programs."""
+    found = {
+        "table": table.spec.folder,
+        "title": table.spec.title,
+        "score": table.score,
+        "command": table.spec.command,
+        "entries": [_numbers(table, entry) for entry in table.entries],
+        "claims": [claim_numbers(check) for check in checks],
+        "repeat_noise": [vars(one) for one in table.noise],
+        "missing": list(table.missing),
+    }
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+
+
+def claim_numbers(check: Check) -> dict[str, Any]:
+    """A verdict in full precision."""
+    found = check.estimate
+    return {
+        "claim": check.claim.text, "section": check.claim.section, "better": check.claim.better,
+        "than": check.claim.than, "metric": check.claim.metric, "dataset": check.dataset, "verdict": check.verdict,
+        "n": found.n, "lead": found.mean, "low": found.low, "high": found.high, "p": found.p, "p_holm": check.holm,
+        "paper": check.paper, "margin": check.margin, "within_margin": check.equal,
+        "one_test_set": check.fixed, "splits_needed": check.needed, "missing": list(check.missing),
+    }  # fmt: skip
+
+
 def latex(table: Table) -> str:
-    """A tabular: three lines a row (ours, the paper's, the difference)."""
-    columns = _columns(table)
-    heads = [escape.latex(words.column(table, dataset, column)) for dataset, column in columns]
+    """A tabular with a line for each dataset and row."""
     lines = [
         f"% {escape.latex(table.spec.label)}: {escape.latex(table.spec.title)}. {escape.latex(words.state(table))}",
-        r"\begin{tabular}{ll" + "r" * len(columns) + "}",
+        r"\begin{tabular}{ll" + "r" * (len(words.LABELS) - 1) + "}",
         r"\hline",
-        " & & " + " & ".join(heads) + r" \\",
-        r"\hline",
+        " & " + " & ".join(escape.latex(label) for label in words.LABELS) + r" \\",
     ]
-    for row, entries in _rows(table):
-        for place, (label, form) in enumerate(
-            (("ours", words.ours), ("paper", words.paper), ("difference", words.difference))
-        ):
+    for title, entries in _quantities(table):
+        lines.append(r"\hline")
+        for place, entry in enumerate(entries):
             # The difference says in numbers what the tick says in the terminal.
-            cells = [escape.latex(form(entry).replace(" ✓", "").replace("–", "--")) for entry in entries]
-            lines.append(f"{escape.latex(row) if place == 0 else ''} & {label} & " + " & ".join(cells) + r" \\")
+            cells = [escape.latex(text.replace(" ✓", "").replace("–", "--")) for text in _fields(entry)]
+            lines.append(f"{escape.latex(title) if place == 0 else ''} & " + " & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
 
 
-def _columns(table: Table) -> list[tuple[str, str]]:
-    return [(dataset, column) for dataset in table.spec.datasets for column in table.spec.columns]
+def _fields(entry: Entry) -> list[str]:
+    """An entry as text, in the order of words.LABELS."""
+    return [
+        entry.row,
+        words.ours(entry),
+        words.error(entry),
+        words.count(entry),
+        words.paper(entry),
+        words.difference(entry),
+    ]
 
 
-def _rows(table: Table) -> list[tuple[str, list[Entry]]]:
-    return [(row, list(group)) for row, group in groupby(table.entries, key=lambda entry: entry.row)]
+def _quantities(table: Table) -> list[tuple[str, list[Entry]]]:
+    """What is measured (`BBBP ROC-AUC`) with its entries, row by row."""
+    found = []
+    for dataset in table.spec.datasets:
+        for column in table.spec.columns:
+            own = [entry for entry in table.entries if (entry.dataset, entry.column) == (dataset, column)]
+            found.append((words.column(table, dataset, column), own))
+    return found

@@ -24,13 +24,18 @@ SMOKE_NOTE = (
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper: row `better` beats row `than` in `metric` ("score" is the test metric)."""
+    """A statement of the paper: row `better` beats row `than` in `metric` ("score" is the test metric).
+
+    With `equal` it says that the two hardly differ. `section` is where the paper says so.
+    """
 
     text: str
     better: str
     than: str
     metric: str = "score"
     datasets: tuple[str, ...] | None = None
+    section: str = ""
+    equal: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ class Spec:
         """The claims whose rows were chosen."""
         found = []
         for entry in self.report.get("claims") or []:
-            claim = Claim(**{**entry, "datasets": tuple(entry["datasets"]) if entry.get("datasets") else None})
+            datasets = tuple(entry["datasets"]) if entry.get("datasets") else None
+            claim = Claim(**{**entry, "section": str(entry.get("section", "")), "datasets": datasets})
             if claim.better in self.rows and claim.than in self.rows:
                 found.append(claim)
         return found

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from molsam.errors import StorageError
@@ -15,6 +16,8 @@ from molsam.runs import result
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
+LATE_SHARE, LATE_LEAST = 0.2, 3
+"""The late score is the mean over this share of the epochs, and over at least so many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,23 @@ class StoredRun:
         """The test metric; None where it could not be computed."""
         value = self.result["test"].get(self.result["metric"])
         return None if value is None else float(value)
+
+    @property
+    def late(self) -> float | None:
+        """The mean test metric over the last fifth of the epochs; None where no epoch but the best was tested.
+
+        It needs no epoch to be chosen, and so has no noise of selection.
+        """
+        stated = self.result.get("test_late")
+        if isinstance(stated, dict):
+            stated = stated.get(self.result["metric"])
+        if stated is not None:
+            return float(stated)
+        if not self.setting("training.test_each_epoch"):
+            return None
+        tested = [row.get(f"test/{self.result['metric']}") for row in self.epochs()]
+        last = [value for value in tested[-max(LATE_LEAST, round(LATE_SHARE * len(tested))) :] if value is not None]
+        return fmean(last) if last else None
 
     @property
     def files(self) -> Path:

@@ -12,6 +12,8 @@ import numpy as np
 
 from molsam.report import published
 from molsam.report.frame import of_sweep
+from molsam.report.inference import standard_error
+from molsam.report.pairs import FIXED_TEST, Noise, noise, pool
 from molsam.report.published import Published
 from molsam.report.specs import SMOKE_NOTE, Spec
 
@@ -31,7 +33,8 @@ class Stat(NamedTuple):
 class Entry:
     """One column of one dataset in one row.
 
-    `ours` is None where no cell has finished, `paper` where the paper has no number.
+    `ours` is None where no cell has finished, `paper` where the paper has no number. `error` is our standard error,
+    corrected for overlapping splits; None below two splits.
     """
 
     row: str
@@ -41,6 +44,7 @@ class Entry:
     ours: Stat | None
     paper: Published | None
     expected: int
+    error: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -63,13 +67,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its entries (row by row, dataset by dataset), the names of missing cells, and remarks."""
+    """A table with its entries (row by row, dataset by dataset), the names of missing cells, and remarks.
+
+    `runs` has a line a cell, with repeats averaged; `noise` is their spread, `score` which of SCORES is shown.
+    """
 
     spec: Spec
     entries: tuple[Entry, ...]
     missing: tuple[str, ...]
     remarks: tuple[str, ...]
     runs: pd.DataFrame
+    noise: tuple[Noise, ...] = ()
+    score: str = "score"
 
     @property
     def done(self) -> int:
@@ -86,14 +95,17 @@ class Table:
         return next(e for e in self.entries if (e.row, e.dataset, e.column) == (row, dataset, column))
 
 
-def build(spec: Spec, frame: pd.DataFrame) -> Table:
-    """The table of a sweep from all runs."""
+def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
+    """The table of a sweep from all runs; `score` is "score" (the epoch best on validation) or "late"."""
+    if score != "score":
+        frame = frame.assign(score=frame[score])
     runs = of_sweep(frame, spec.name, smoke=spec.smoke)
     wanted = {_identity(cell.values): cell.name for cell in spec.cells}
     identities = [_identity(values) for values in runs.to_dict("records")]
     runs = runs.loc[np.array([identity in wanted for identity in identities], dtype=bool)].reset_index(drop=True)
     present = set(identities) & set(wanted)
-    runs = with_percent(runs, spec)
+    spread = tuple(noise(runs, frame))
+    runs = with_percent(pool(runs, frame), spec)
     entries = tuple(
         _entry(spec, runs, row, dataset, column)
         for row in spec.rows
@@ -101,7 +113,7 @@ def build(spec: Spec, frame: pd.DataFrame) -> Table:
         for column in spec.columns
     )
     missing = tuple(name for identity, name in wanted.items() if identity not in present)
-    return Table(spec, entries, missing, tuple(_remarks(spec, runs)), runs)
+    return Table(spec, entries, missing, tuple(_remarks(spec, runs)), runs, spread, score)
 
 
 def stat(values: Iterable[float | None]) -> Stat | None:
@@ -136,7 +148,18 @@ def _entry(spec: Spec, runs: pd.DataFrame, row: str, dataset: str, column: str) 
     ours = stat(own[column]) if column in own else None
     expected = sum(cell.values["row"] == row and cell.values["dataset"] == dataset for cell in spec.cells)
     metric = str(own["metric"].iloc[0]) if column == "score" and len(own) else column
-    return Entry(row, dataset, column, metric, ours, published.find(spec.rows[row], dataset, column), expected)
+    paper = published.find(spec.rows[row], dataset, column)
+    return Entry(row, dataset, column, metric, ours, paper, expected, _error(own, column))
+
+
+def _error(own: pd.DataFrame, column: str) -> float | None:
+    """The standard error of a score, over splits: training seeds of one split are averaged first."""
+    if column != "score" or own["score"].notna().sum() < 2:
+        return None
+    fixed = own["split_kind"].iloc[0] in FIXED_TEST or own["split"].nunique() == 1
+    values = own["score"].dropna() if fixed else own.groupby("split")["score"].mean().dropna()
+    ratio = 0.0 if fixed else float((own["n_test"] / own["n_train"]).mean())
+    return standard_error(float(values.std(ddof=1)), len(values), ratio) if len(values) > 1 else None
 
 
 def _remarks(spec: Spec, runs: pd.DataFrame) -> list[str]:

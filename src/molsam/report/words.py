@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from molsam.report.claims import Check
+from molsam.report import verdicts
+from molsam.report.pairs import Noise
 from molsam.report.published import Published
 from molsam.report.table import Entry, Stat, Table
+from molsam.report.verdicts import Check
 
 NAMES = {
     "bbbp": "BBBP", "tox21": "Tox21", "sider": "Sider", "clintox": "ClinTox", "esol": "ESOL", "freesolv": "FreeSolv",
@@ -14,6 +16,10 @@ NAMES = {
     "n_molecules": "molecules", "n_tasks": "tasks", "seconds_per_epoch": "s/epoch",
     "consistent_percent": "% consistent",
 }  # fmt: skip
+
+DIGITS = {"graphs_per_s": 1, "consistent_percent": 1, "seconds_per_epoch": 2}
+"""Digits of a lead, where it is no score."""
+LABELS = ("row", "ours", "s.e.", "n", "paper", "ours − paper")
 
 
 def name(text: str) -> str:
@@ -28,11 +34,19 @@ def column(table: Table, dataset: str, kind: str) -> str:
 
 
 def ours(entry: Entry) -> str:
-    """`0.511 ± 0.018 (5)`, or a dash; `(3 of 5)` while cells are missing."""
-    if entry.ours is None:
-        return "–"
-    count = str(entry.ours.n) if entry.ours.n == entry.expected else f"{entry.ours.n} of {entry.expected}"
-    return f"{_mean_std(entry.ours, entry.decimals)} ({count})"
+    """`0.511 ± 0.018`, or a dash."""
+    return "–" if entry.ours is None else _mean_std(entry.ours, entry.decimals)
+
+
+def error(entry: Entry) -> str:
+    """Our standard error, or a dash."""
+    return "–" if entry.error is None else f"{entry.error:.{entry.decimals}f}"
+
+
+def count(entry: Entry) -> str:
+    """`5`, or `3 of 5` while cells are missing."""
+    n = entry.ours.n if entry.ours else 0
+    return str(n) if n == entry.expected else f"{n} of {entry.expected}"
 
 
 def paper(entry: Entry) -> str:
@@ -53,33 +67,95 @@ def signed(value: float, decimals: int) -> str:
     return text.replace("-", "+") if float(text) == 0 else text.replace("-", "−")
 
 
-def claim(check: Check) -> str:
-    """`ESOL: holds, +0.012 [+0.003, +0.021], 5 pairs; the paper: +0.046`."""
-    parts = [f"{name(check.dataset)}: {check.verdict}"]
-    if check.mean is not None:
-        digits = 1 if check.claim.metric == "graphs_per_s" else 4
-        text = signed(check.mean, digits)
-        if check.low is not None and check.high is not None:
-            text += f" [{signed(check.low, digits)}, {signed(check.high, digits)}]"
-        parts.append(f"{text}, {check.n} {'pair' if check.n == 1 else 'pairs'}")
-    said = f"; the paper: {signed(check.paper, 3)}" if check.paper is not None else ""
-    return ", ".join(parts) + said
+def claim(check: Check) -> list[str]:
+    """The verdict and what it rests on, in two lines; one where there is no pair."""
+    after = outlook(check)
+    head = f"{name(check.dataset)}: {check.verdict}" + (f"; {after}" if after else "")
+    if check.verdict == verdicts.NO_PAIR:
+        return [head]
+    n = check.estimate.n
+    unit = ("seed" if check.fixed else "split") + ("" if n == 1 else "s")
+    facts = f"lead {lead(check)}, {n} {unit}, Holm p {p_value(check.holm)}; paper {stated(check)}"
+    return [head, f"  {facts}"]
+
+
+def lead(check: Check) -> str:
+    """`+0.0120 [+0.0030, +0.0210]`: the mean difference and its interval."""
+    found, digits = check.estimate, DIGITS.get(check.claim.metric, 4)
+    if found.mean is None:
+        return "–"
+    text = signed(found.mean, digits)
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{signed(found.low, digits)}, {signed(found.high, digits)}]"
+
+
+def stated(check: Check) -> str:
+    """The paper's difference."""
+    return "–" if check.paper is None else signed(check.paper, 3)
+
+
+def p_value(value: float | None) -> str:
+    """`0.031`, or `< 0.001`."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def outlook(check: Check) -> str:
+    """What is to be known besides the verdict: how many splits would decide it, or which cells are missing."""
+    if check.verdict == verdicts.NO_PAIR:
+        shown = ", ".join(check.missing[:2]) + (", ..." if len(check.missing) > 2 else "")
+        return f"missing: {shown}" if check.missing else "no run of both rows on one split"
+    notes = ["training noise alone"] if check.fixed else []
+    if check.verdict == verdicts.UNDECIDED:
+        notes.append(more(check))
+    if check.equal and not check.claim.equal:
+        notes.append(f"equal within {check.margin:.3f}")
+    high, paper = check.estimate.high, check.paper
+    if check.verdict == verdicts.CONFIRMED and high is not None and paper is not None and 0 < high < paper / 2:
+        notes.append("less than half of the paper's")
+    return "; ".join(notes)
+
+
+def more(check: Check) -> str:
+    """How many splits would decide a claim."""
+    if check.estimate.spread is None:
+        return "needs 2 splits for an interval"
+    return (
+        "not by more splits"
+        if check.needed is None
+        else f"needs about {max(check.needed, check.estimate.n + 1)} splits"
+    )
+
+
+def noise(found: Noise) -> str:
+    """`Repeat noise on BBBP: 0.013 ROC-AUC (standard deviation between repeats of 6 settings, 12 runs).`"""
+    settings = "1 setting" if found.settings == 1 else f"{found.settings} settings"
+    return (
+        f"Repeat noise on {name(found.dataset)}: {found.spread:.4f} {name(found.metric)} (standard deviation between "
+        f"repeats of {settings}, {found.runs} runs)."
+    )
 
 
 CLAIM_NOTE = (
-    "Mean difference over pairs of equal dataset, fold and seed, positive where the claim is right, with its 95 % "
-    "confidence interval (Student's t)."
+    "Lead: mean difference over n splits (training seeds and repeats averaged first), positive where the claim is right, "
+    "with its 95 % interval corrected for overlapping splits (Nadeau and Bengio 2003). Confirmed: the lead is above zero "
+    "after Holm's correction for the claims of the table. Contradicted: it is below zero, or the interval rules out even "
+    "half of the paper's difference. The number of splits is for power 0.8 at the level that Holm leaves."
 )
 SCORE_NOTE = (
-    "Ours: mean ± standard deviation (number of cells) of the test metric at the epoch that is best on validation; "
-    "then the paper's; then the difference, with ✓ within one printed standard deviation."
+    "Ours: mean ± standard deviation of the test metric{where}; s.e.: its standard error, corrected for overlapping "
+    "splits; n: cells; ✓: within one of the paper's standard deviations."
 )
-COUNT_NOTE = "Ours: what the cells counted in the file (number of cells); then the paper's; then the difference."
+WHERE = {
+    "score": " at the epoch that is best on validation",
+    "late": ", averaged over the last fifth of the epochs",
+}
+COUNT_NOTE = "Ours: what the cells counted in the file; n: cells."
 
 
 def cell_note(table: Table) -> str:
     """How to read a cell."""
-    return SCORE_NOTE if "score" in table.spec.columns else COUNT_NOTE
+    return SCORE_NOTE.format(where=WHERE[table.score]) if "score" in table.spec.columns else COUNT_NOTE
 
 
 def state(table: Table) -> str:

@@ -1,0 +1,108 @@
+"""Runs as pairs: repeats averaged, two rows matched by split and training seed, averaged over the seeds.
+
+A repeat is a run of equal identity made at another time (another day, processor or number of threads). Its rounding
+differs, so another epoch may be best on validation. Repeats are one measurement, and their spread is the repeat noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from molsam.report.inference import Estimate, estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORES = ("score", "late")
+"""Columns that repeats are averaged in; costs are those of the cell's own run."""
+LESS_IS_BETTER = ("seconds_per_epoch", "seconds", "gradient_passes", "passes_per_step")
+FIXED_TEST = ("official", "predefined")
+"""Kinds of split whose test set is one and the same in every run."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The standard deviation between repeats of one setting on a dataset, pooled over `settings` that have some."""
+
+    dataset: str
+    metric: str
+    spread: float
+    settings: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The differences of two rows, one a split (or one a training seed, where the test set is fixed).
+
+    `ratio` is n_test/n_train for the correction of overlapping splits, 0 for a fixed test set.
+    """
+
+    differences: tuple[float, ...]
+    ratio: float
+    fixed: bool
+
+    @property
+    def estimate(self) -> Estimate:
+        """Their mean with its interval."""
+        return estimate(self.differences, self.ratio)
+
+
+def repeats(cells: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return every run of `frame` with the identity of one of the cells, each once however often it was copied."""
+    same = frame[frame["identity"].isin(set(cells["identity"])) & (frame["smoke"].isin(set(cells["smoke"])))]
+    return same.drop_duplicates(["identity", "finished", "seconds", "score"])
+
+
+def pool(cells: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells with the mean score of their repeats, and `repeats`, the number of runs in it."""
+    if cells.empty:
+        return cells.assign(repeats=0)
+    groups = repeats(cells, frame).groupby("identity")
+    counts = groups.size()
+    means = groups[list(SCORES)].mean()
+    changed = {score: cells["identity"].map(means[score]) for score in SCORES}
+    return cells.assign(**changed, repeats=cells["identity"].map(counts).astype(int))
+
+
+def noise(cells: pd.DataFrame, frame: pd.DataFrame) -> list[Noise]:
+    """Return the repeat noise of every dataset that has repeats, from the cells' own settings alone."""
+    found = []
+    runs = repeats(cells, frame).dropna(subset=["score"])
+    for (dataset, metric), own in runs.groupby(["dataset", "metric"]):
+        groups = own.groupby("identity")["score"]
+        sizes = groups.size()
+        several = sizes[sizes > 1]
+        if several.empty:
+            continue
+        squares = (groups.var(ddof=1)[several.index] * (several - 1)).sum()
+        spread = float(np.sqrt(squares / (several - 1).sum()))
+        found.append(Noise(str(dataset), str(metric), spread, len(several), int(several.sum())))
+    return found
+
+
+def paired(runs: pd.DataFrame, better: str, than: str, metric: str, dataset: str) -> Paired:
+    """Return the differences of two rows where both have a run of equal split and seed, positive if `better` is."""
+    own = runs[runs["dataset"] == dataset]
+    key = ["split", "seed"]
+    sides = [own[own["row"] == row].set_index(key) for row in (better, than)]
+    pairs = sides[0].join(sides[1], how="inner", lsuffix="_better", rsuffix="_than")
+    if metric not in runs or pairs.empty:
+        return Paired((), 0.0, False)
+    sign = _sign(metric, str(own["direction"].iloc[0]))
+    gaps = sign * (pairs[f"{metric}_better"].astype(float) - pairs[f"{metric}_than"].astype(float))
+    gaps = gaps[np.isfinite(gaps)]
+    seeds = gaps.groupby("split").size()
+    fixed = str(own["split_kind"].iloc[0]) in FIXED_TEST or (len(seeds) == 1 and int(seeds.iloc[0]) > 1)
+    per_unit = gaps if fixed else gaps.groupby("split").mean()
+    ratio = 0.0 if fixed else float((pairs["n_test_better"] / pairs["n_train_better"]).mean())
+    return Paired(tuple(float(value) for value in per_unit.sort_index()), ratio, fixed)
+
+
+def _sign(metric: str, direction: str) -> int:
+    if metric in SCORES:
+        return 1 if direction == "max" else -1
+    return -1 if metric in LESS_IS_BETTER else 1
