@@ -58,9 +58,9 @@ def test_a_bench_trains_on_every_molecule_once_an_epoch() -> None:
     rows = [next(bench.steps)[0].index.tolist() for _ in range(len(train) // 8)]
     assert {len(of_batch) for of_batch in rows} == {8}
     assert sorted(row for of_batch in rows for row in of_batch) == sorted(train[: len(train) // 8 * 8])
-    before = bench.trainer.closure.passes
+    before = bench.trainer.optimizer.passes
     assert bench.step() == 8
-    assert bench.trainer.closure.passes == before + 1
+    assert bench.trainer.optimizer.passes == before + 1
     assert bench.rate_of_steps(1) > 0
     parts = bench.parts(steps=2)
     assert tuple(parts) == PARTS

@@ -102,3 +102,33 @@ def test_esam_spares_the_gradients_of_tensors_it_does_not_choose() -> None:
         problem.step += 1
     assert counts[:2] == [4, 4]
     assert min(counts) < 4
+
+
+def test_esam_counts_samples_as_the_closure_does() -> None:
+    """A molecule of many labels counts as much in the selected part as it does in the whole batch."""
+    weight = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
+    labels = torch.tensor([1.0, 12.0, 3.0, 5.0], dtype=torch.float64)
+
+    class Labelled:
+        def losses(self, select: Tensor | None = None) -> Tensor:
+            return ((x if select is None else x[select]) @ weight).square()
+
+        def weights(self, select: Tensor | None = None) -> Tensor:
+            return labels if select is None else labels[select]
+
+        def __call__(self) -> Tensor:
+            raise AssertionError("the losses are used instead")
+
+    def gradient(at: Tensor, rows: list[int]) -> Tensor:
+        return 2 * (labels[rows] * (x[rows] @ at)) @ x[rows] / labels[rows].sum()
+
+    start = weight.detach().clone()
+    g = gradient(start, [0, 1, 2, 3])
+    displaced = start + 0.1 * g / g.norm()
+    rise = (x @ displaced).square() - (x @ start).square()
+    chosen = rise.topk(2).indices.tolist()
+    optimizer = optim.ESAM([weight], SGD, rho=0.1, beta=1.0, gamma=0.5)
+    loss = optimizer.step(Labelled())
+    torch.testing.assert_close(loss, (labels * (x @ start).square()).sum() / labels.sum())
+    torch.testing.assert_close(weight.detach(), start - 0.1 * gradient(displaced, chosen))

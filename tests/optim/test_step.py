@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from functools import partial
@@ -102,22 +103,23 @@ def test_a_wrong_setting_is_refused(method: Any, settings: dict[str, Any], messa
         method([nn.Parameter(torch.ones(2))], SGD, **settings)
 
 
-def test_an_observer_sees_eps_whatever_its_scale() -> None:
-    """GraphSAM holds eps as a multiple of a vector; its norm is known without a pass over memory."""
+def test_an_observer_sees_eps_with_its_norm() -> None:
     problem = Problem()
     optimizer = small(problem, optim.GraphSAM, beta=0.5)
-    scales: list[float] = []
+    seen: list[tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]] = []
 
     def observe(event: optim.StepEvent) -> None:
-        scales.append(event.scale)
-        assert event.norm == pytest.approx(vector.norm(event.direction), rel=1e-12)
+        assert event.norm == pytest.approx(vector.norm(event.eps), rel=1e-12)
         assert event.omega_norm == pytest.approx(vector.norm(event.omega), rel=1e-12)
-        assert vector.norm(event.eps) == pytest.approx(event.scale * event.norm, rel=1e-12)
+        seen.append(tuple({p: t.clone() for p, t in vec.items()} for vec in (event.eps, event.omega)))  # type: ignore[arg-type]
 
     optimizer.observers.append(observe)
     problem.run(optimizer, 7)
-    assert scales[0] == scales[5] == 1.0
-    assert all(scale != 1.0 for scale in scales[1:5])
+    for step in (1, 2, 3, 4, 6):  # the others are exact
+        eps, omega = seen[step - 1]
+        for parameter, now in seen[step][0].items():
+            expected = 0.5 * eps[parameter] + 0.5 * omega[parameter] / vector.norm(omega)
+            torch.testing.assert_close(now, expected, rtol=1e-12, atol=0)
 
 
 def test_an_average_may_vanish() -> None:
@@ -293,12 +295,75 @@ def test_a_kept_eps_displaces_by_rho(method: Any, settings: dict[str, Any]) -> N
         torch.testing.assert_close(points[-1] - start, torch.tensor([0.12, 0.16], dtype=torch.float64))
 
 
-def test_a_skipped_eps_of_sam_k_is_computed_at_the_next_step() -> None:
-    problem = Problem()
-    optimizer = small(problem, optim.SAMk, k=4, nonfinite="skip")
-    good = problem.batches[0]
-    problem.batches[0] = (good[0], good[1] * math.nan)
-    assert problem.run(optimizer, 3) == [1, 2, 1]
+@pytest.mark.parametrize("method", [optim.SAMk, optim.LookSAM])
+@pytest.mark.parametrize("bad", [0, 4])
+def test_a_skipped_refresh_is_made_at_the_next_step(method: Any, bad: int) -> None:
+    """And not k steps later: until then the kept gradient would be older than k steps."""
+    problem = Problem(batches=9)
+    optimizer = small(problem, method, k=4, rho=0.05, nonfinite="skip")
+    good = problem.batches[bad]
+    problem.batches[bad] = (good[0], good[1] * math.nan)
+    expected = [2, 1, 1, 1, 2, 1, 1, 1, 2]
+    expected[bad : bad + 2] = [1, 2]
+    assert problem.run(optimizer, 9) == expected
+
+
+def test_torchs_schedules_of_momentum_take_the_optimizers() -> None:
+    """OneCycleLR and CyclicLR look for the base's momentum or betas in `defaults`."""
+    for base, name in ((partial(torch.optim.SGD, lr=0.1, momentum=0.9), "momentum"), (ADAM, "betas")):
+        for method in (optim.Plain, optim.SAM, optim.GraphSAM):
+            problem = Problem()
+            optimizer = small(problem, method, base)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20)
+            assert optimizer.base is not None
+            start = optimizer.base.param_groups[0][name]
+            problem.run(optimizer, 3)
+            schedule.step()
+            assert optimizer.base.param_groups[0][name] != start
+            torch.optim.lr_scheduler.CyclicLR(optimizer, 0.01, 0.1, cycle_momentum=name == "momentum")
+
+
+def test_a_state_of_torchs_optimizer_is_refused_with_what_to_do() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    with pytest.raises(ConfigError, match=r"not of an optimizer of molsam; .*optimizer\.base\.load_state_dict"):
+        optim.SAM([weight], ADAM).load_state_dict(ADAM([weight]).state_dict())
+
+
+class Mean(nn.Module):
+    """A module with a running statistic of its own, which it replaces instead of changing it."""
+
+    running: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("running", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.running = 0.9 * self.running + 0.1 * x.detach().mean((0, 2))
+        return x - x.mean((0, 2), keepdim=True)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(4), nn.InstanceNorm1d(4, track_running_stats=True), Mean()])
+@pytest.mark.parametrize("method", [optim.SAM, optim.ASAM, optim.GraphSAM, optim.ESAM, optim.LookSAM])
+def test_running_statistics_are_updated_once_a_step(method: Any, layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 4, 3) + 1
+    # The statistics are of the data, so that they do not depend on the weights.
+    models = [nn.Sequential(copy.deepcopy(layer), nn.Flatten(), nn.Linear(12, 1)) for _ in range(2)]
+    for model, make in zip(models, (optim.Plain, method), strict=True):
+        optimizer = make(model, SGD, steps_per_epoch=9, **({} if make is optim.Plain else {"rho": 0.05}))
+
+        def closure(model: nn.Module = model) -> Tensor:
+            loss = model(x).square().mean()
+            loss.backward()
+            return loss.detach()
+
+        for _ in range(3):
+            optimizer.step(closure)
+    buffers = [dict(model[0].named_buffers()) for model in models]  # type: ignore[index]
+    assert all(torch.equal(buffers[0][name], buffers[1][name]) for name in buffers[0])
+    assert any(buffer.abs().sum() > 0 for buffer in buffers[0].values())
 
 
 def test_a_last_epoch_that_is_cut_short_counts() -> None:
@@ -320,4 +385,4 @@ def test_a_parameter_joins_the_average_of_the_release_when_it_first_has_a_gradie
 
         optimizer.step(closure)
     expected = sum(0.2 * 0.8**age * omegas[s] / (omegas[s] + 1e-8).norm() for age, s in ((2, 1), (1, 2)))
-    torch.testing.assert_close(optimizer.memory["eps"][second] * optimizer.scale, expected)
+    torch.testing.assert_close(optimizer.memory["eps"][second], expected)

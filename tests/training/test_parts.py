@@ -14,6 +14,8 @@ from sklearn import metrics as sk
 
 from molsam.errors import ConfigError
 from molsam.models.api import ModelOutput
+from molsam.optim.esam import mean
+from molsam.training.closure import Closure
 from molsam.training.lr_schedule import Constant, Cosine, Noam
 from molsam.training.metrics import better, check_metric, score
 from molsam.training.objective import Objective
@@ -165,3 +167,39 @@ def test_the_loss_of_a_molecule_is_the_mean_over_its_labels() -> None:
         Objective("regression", "rmse").per_molecule(
             ModelOutput(torch.zeros(1, 1, 1)), torch.zeros(1, 1), torch.ones(1, 1)
         )
+
+
+class Table:
+    """As much of a batch as a loss needs, and a model that gives its logits."""
+
+    def __init__(self, rows: list[int], index: type[torch.Tensor] = torch.Tensor) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.logits = torch.randn(6, 3, generator=generator, dtype=torch.float64)[rows].requires_grad_()
+        self.targets = torch.randn(6, 3, generator=generator, dtype=torch.float64)[rows]
+        self.mask = (torch.rand(6, 3, generator=generator) < 0.6)[rows]
+        self.index = torch.tensor(rows).as_subclass(index)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor of a device whose memory numpy cannot read."""
+
+    def numpy(self, **_: object) -> np.ndarray:  # type: ignore[override]
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()")
+
+    def cpu(self) -> torch.Tensor:  # type: ignore[override]
+        return self.as_subclass(torch.Tensor)
+
+
+def test_a_part_of_a_batch_has_the_loss_that_it_has_alone() -> None:
+    """Per label, whatever the number of labels of a molecule; the places may be on another device."""
+    closure = Closure(
+        torch.nn.Identity(),
+        Objective("regression"),
+        fetch=lambda rows: Table(rows.tolist()),  # type: ignore[arg-type,return-value]
+    )
+    closure.model = lambda batch: ModelOutput(batch.logits[None])  # type: ignore[assignment]
+    closure.batches = [Table([0, 1, 2, 3, 4, 5], Elsewhere)]  # type: ignore[list-item]
+    for chosen in (None, torch.tensor([4, 1, 3])):
+        alone = Table([0, 1, 2, 3, 4, 5] if chosen is None else chosen.tolist())
+        wanted = closure.objective(ModelOutput(alone.logits[None]), alone.targets, alone.mask)
+        torch.testing.assert_close(mean(closure.losses(chosen), closure.weights(chosen)), wanted.detach())

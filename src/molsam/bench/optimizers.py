@@ -85,9 +85,9 @@ def _take_turns(benches: dict[str, Bench], steps: int) -> dict[str, list[Step]]:
 
 def _timed(bench: Bench) -> Step:
     """One step, data included."""
-    before, started = bench.trainer.closure.passes, time.perf_counter()
+    before, started = bench.trainer.optimizer.passes, time.perf_counter()
     bench.step()
-    return Step(time.perf_counter() - started, bench.trainer.closure.passes - before)
+    return Step(time.perf_counter() - started, bench.trainer.optimizer.passes - before)
 
 
 def cost(run: Sequence[Step], adam: Sequence[Step]) -> float:

@@ -57,15 +57,15 @@ class GradientDiagnostics:
         self.per_layer = per_layer
         self._rows: list[Row] = []
         self._last: dict[str, list[Tensor]] = {}
-        """copies of the previous step's eps (but for its scale) and omega"""
-        self._last_numbers: dict[str, Any] = {"scale": 1.0, "omega_norm": 0.0, "squares": []}
-        """the previous step's scale of eps, norm of omega and, by parameter, its square"""
+        """copies of the previous step's eps and omega"""
+        self._last_numbers: dict[str, Any] = {"omega_norm": 0.0, "squares": []}
+        """the previous step's norm of omega and, by parameter, its square"""
         names = ("pairs", "consistent", "cos_next", "probes", "true_pairs", "cos_true", "probe_seconds")
         self._totals = dict.fromkeys(names, 0.0)
 
     def __call__(self, event: StepEvent) -> None:
         """Measure one step."""
-        eps, omega = self._parts(event.direction, event), self._parts(event.omega, event)
+        eps, omega = self._parts(event.eps, event), self._parts(event.omega, event)
         first = not self._last
         if first:
             self._last = {"eps": [torch.zeros_like(e) for e in eps], "omega": [torch.zeros_like(w) for w in omega]}
@@ -73,9 +73,7 @@ class GradientDiagnostics:
         # All about a parameter at once, while it is in the processor's cache.
         for e, w, last_e, last_w in zip(eps, omega, self._last["eps"], self._last["omega"], strict=True):
             found["next"].append(torch.dot(e, last_w))
-            found["eps_change"].append(
-                torch.dot(last_e.sub_(e, alpha=event.scale / self._last_numbers["scale"]), last_e)
-            )
+            found["eps_change"].append(torch.dot(last_e.sub_(e), last_e))
             found["omega_change"].append(torch.dot(last_w.sub_(w), last_w))
             last_e.copy_(e)
             last_w.copy_(w)
@@ -110,26 +108,19 @@ class GradientDiagnostics:
         """The row of a step; all products come to the host at once."""
         table = torch.stack(list(products.values()))
         columns = (table if self.per_layer else table.sum(1, keepdim=True)).tolist()
-        last, scale = self._last_numbers, event.scale
-        factors = {
-            "next": scale,
-            "eps": scale**2,
-            "eps_true": scale,
-            "eps_sam": scale,
-            "eps_change": last["scale"] ** 2,
-        }
+        last = self._last_numbers
         by_name = {
-            name: [factors.get(name, 1.0) * value for value in column]
+            name: column
             for name, column in zip(products, columns, strict=True)
             if not first or name not in ("next", "eps_change", "omega_change")
         }
         by_name["last"] = last["squares"]
         row: Row = {"step": event.step, "epoch": event.epoch, "rho": event.rho}
-        whole = {"eps": (scale * event.norm) ** 2, "omega": event.omega_norm**2, "last": last["omega_norm"] ** 2}
+        whole = {"eps": event.norm**2, "omega": event.omega_norm**2, "last": last["omega_norm"] ** 2}
         row |= measures({name: sum(column) for name, column in by_name.items()} | whole)
         if self.per_layer:
             row["layers"] = layers([layer_of(name) for name in event.optimizer.names], by_name)
-        self._last_numbers = {"scale": scale, "omega_norm": event.omega_norm, "squares": by_name.get("omega", [])}
+        self._last_numbers = {"omega_norm": event.omega_norm, "squares": by_name.get("omega", [])}
         for name, count in (("cos_next", "pairs"), ("cos_true", "true_pairs")):
             if row.get(name) is not None:
                 self._totals[name] += row[name]

@@ -21,12 +21,11 @@ class Truth(NamedTuple):
 def probe(event: StepEvent) -> Truth | None:
     """SAM's eps and omega at the weights a step started from; None if one of them is not finite.
 
-    Costs two passes. Random numbers, BatchNorm statistics, gradients, the weights and the counters of passes (the
-    optimizer's and, if it has one called `passes`, the closure's) are as before, so that training goes on bit for
-    bit as without it. The passes draw their own noise (dropout masks), unless the optimizer has `same_noise`.
+    Costs two passes. Random numbers, running statistics, gradients, the weights and the counter of passes are as before,
+    so that training goes on bit for bit as without it. The passes draw their own noise (dropout masks), unless the
+    optimizer has `same_noise`.
     """
     optimizer, closure = event.optimizer, event.closure
-    counted = getattr(closure, "passes", None)
     try:
         with optimizer.aside():
             clean = optimizer.evaluate(closure)
@@ -34,7 +33,4 @@ def probe(event: StepEvent) -> Truth | None:
                 omega = optimizer.evaluate(closure)
     except NonFinite:
         return None
-    finally:
-        if counted is not None:
-            closure.passes = counted  # type: ignore[attr-defined]
     return Truth(clean.gradient, omega.gradient)

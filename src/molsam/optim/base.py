@@ -12,7 +12,8 @@ how omega comes about (`gradients`); all else is here and in passes.py, once:
 - With rho = 0 a step is one pass and a base step: the base optimizer, bit for bit.
 - Norms are global, over all parameters of all groups, in their own precision and without an epsilon; a zero
   vector displaces nothing. Each group may have its own rho.
-- BatchNorm statistics are touched by the first pass of a step only: the unperturbed one, if there is one.
+- Running statistics (all buffers of the module) are touched by the first pass of a step only: the unperturbed one, if
+  there is one.
 - Two passes draw different noise (dropout masks), as in SAM's code and the paper's release, unless
   `same_noise`: then the second sees the first one's random numbers. Their difference is then due to the
   weights alone (eps ascends the very loss that omega descends), but the step sees one mask instead of two.
@@ -29,7 +30,6 @@ import torch
 from torch import Tensor, nn
 
 from molsam.errors import ConfigError, NumericalError
-from molsam.optim import vector
 from molsam.optim.adam import OneCall
 from molsam.optim.hooks import Unrecorded
 from molsam.optim.passes import Closure, NonFinite, Pass, Passes
@@ -60,15 +60,13 @@ if adding := getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
 class Gradients(NamedTuple):
     """The paper's two gradients of one step, both un-normalised."""
 
-    direction: Vector
-    """the perturbation gradient eps, exact or approximated, divided by `scale`; where nothing is perturbed, the gradient
-    at theta"""
-    norm: float | None
-    """of `direction`; None if the method has no use for it"""
+    eps: Vector
+    """the perturbation gradient, exact or approximated; where nothing is perturbed, the gradient at theta"""
+    norm: float
+    """of `eps`"""
     omega: Vector
     """the updating gradient, which the base optimizer gets"""
     omega_norm: float
-    scale: float = 1.0
 
 
 def unperturbed(clean: Pass) -> Gradients:
@@ -86,21 +84,12 @@ class StepEvent(NamedTuple):
     epoch: int
     rho: float
     """of the first parameter group"""
-    direction: Vector
-    """eps but for a factor, `scale`: what the optimizer holds"""
+    eps: Vector
+    """the perturbation gradient, un-normalised"""
     norm: float
-    """of `direction`"""
+    """of `eps`"""
     omega: Vector
     omega_norm: float
-    scale: float
-
-    @property
-    def eps(self) -> Vector:
-        """The perturbation gradient, un-normalised."""
-        if self.scale == 1:
-            return self.direction
-        scaled = torch._foreach_mul(list(self.direction.values()), self.scale)
-        return dict(zip(self.direction, scaled, strict=True))
 
 
 class StepRecord(NamedTuple):
@@ -120,7 +109,7 @@ class Optimizer(Passes, Unrecorded):
     """Base of all optimizers here.
 
     Args:
-        params: the module to train (then its BatchNorm layers are known), or parameters or groups of them.
+        params: the module to train (then its running statistics are known), or parameters or groups of them.
         base: builds the base optimizer from the parameter groups, which the two then share.
         rho: radius of the displacement, >= 0; a group may have its own under "rho".
         rho_schedule: (initial rho, epoch, number of epochs) -> rho, applied as an epoch starts; None keeps it.
@@ -176,6 +165,7 @@ class Optimizer(Passes, Unrecorded):
         """of the parameters, for observers"""
         self.base = base(self.param_groups)
         self.param_groups = self.base.param_groups
+        self.defaults = {**self.base.defaults, **self.defaults}  # torch's schedules look there for the momentum
         self.rho_schedule = rho_schedule
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
@@ -287,9 +277,7 @@ class Optimizer(Passes, Unrecorded):
         if not self.observers:
             return
         rho = self.param_groups[0]["rho"]
-        direction, norm, omega, omega_norm, scale = gradients
-        norm = vector.norm(direction) if norm is None else norm
-        event = StepEvent(self, closure, self.steps, self.epoch, rho, direction, norm, omega, omega_norm, scale)
+        event = StepEvent(self, closure, self.steps, self.epoch, rho, *gradients)
         for observer in self.observers:
             observer(event)
 
@@ -329,9 +317,14 @@ class Optimizer(Passes, Unrecorded):
                 nothing was changed.
         """
         assert self.base is not None
-        maker = state_dict.get("optimizer")
-        if maker != type(self).__name__:
-            raise ConfigError(f"The saved state is of {maker}, the optimizer is {type(self).__name__}; use {maker}.")
+        maker, name = state_dict.get("optimizer"), type(self).__name__
+        if maker is None:
+            raise ConfigError(
+                f"The saved state is not of an optimizer of molsam; load the state of a torch optimizer into the base of "
+                f"this {name}, as in optimizer.base.load_state_dict(state)."
+            )
+        if maker != name:
+            raise ConfigError(f"The saved state is of {maker}, the optimizer is {name}; use {maker}.")
         self._check_names(state_dict["own"], state_dict["memory"])
         state = snapshot(state_dict)
         load_base(self.base, state["base"])

@@ -8,7 +8,7 @@ beta, is displaced, and the others need no gradient in the first pass:
 Sharpness-sensitive data selection (SDS): only the samples whose loss rises most make the second pass:
 
     B'    = the floor(gamma |B|) samples (at least one) of largest l(theta + e) - l(theta)
-    omega = grad of the mean of l(theta + e) over B'
+    omega = grad of the (weighted) mean of l(theta + e) over B'
 
 As in the authors' code, which the paper's text differs from: the factor is 1 / beta, and the norm is that of the
 gradient that was computed. Their code drops the sample at the threshold, too; here it stays.
@@ -16,7 +16,12 @@ SDS needs the losses of single samples. For it the closure must also have a meth
 
     losses(select: Tensor | None = None) -> Tensor      # differentiable, [samples], or those of the indices `select`
 
-and the step then uses that instead of the closure itself. With gamma = 1 any closure will do.
+and the step then uses that instead of the closure itself. If samples do not count alike in the closure's loss (a molecule
+counts by its labels), it says how much each does, and both passes take that mean:
+
+    weights(select: Tensor | None = None) -> Tensor     # [samples], or those of the indices
+
+With gamma = 1 any closure will do.
 """
 
 from __future__ import annotations
@@ -79,7 +84,7 @@ class ESAM(SAM):
         for parameter in frozen:
             parameter.requires_grad_(False)
         try:
-            clean = self.evaluate(closure if losses is None else lambda: mean(losses(), before))
+            clean = self.evaluate(closure if losses is None else lambda: mean(losses(), weights(closure), before))
         except RuntimeError as error:
             if not frozen or "does not require grad" not in str(error):
                 raise
@@ -105,7 +110,7 @@ class ESAM(SAM):
         with self.frozen_statistics():
             rise = losses() - before[0]
         chosen = rise.topk(max(int(self.gamma * len(rise)), 1)).indices
-        return self.evaluate(lambda: mean(losses(chosen)))
+        return self.evaluate(lambda: mean(losses(chosen), weights(closure, chosen)))
 
     def _is_reached(self, chosen: set[Tensor]) -> bool:
         """Whether the loss surely depends on one of them: a backward pass to none would fail."""
@@ -136,9 +141,15 @@ class ESAM(SAM):
         self.generator.set_state(state_dict["generator"].cpu())
 
 
-def mean(losses: Tensor, kept: list[Tensor] | None = None) -> Tensor:
-    """The mean of the losses, back-propagated; the losses are appended to `kept`."""
-    average = losses.mean()
+def weights(closure: Closure, select: Tensor | None = None) -> Tensor | None:
+    """How much each sample counts in the closure's loss; None if all count alike."""
+    own: Callable[..., Tensor] | None = getattr(closure, "weights", None)
+    return None if own is None else own(select)
+
+
+def mean(losses: Tensor, counts: Tensor | None = None, kept: list[Tensor] | None = None) -> Tensor:
+    """The (weighted) mean of the losses, back-propagated; the losses are appended to `kept`."""
+    average = losses.mean() if counts is None else (losses * counts).sum() / counts.sum().clamp(min=1)
     average.backward()
     if kept is not None:
         kept.append(losses.detach())

@@ -61,7 +61,7 @@ class FriendlySAM(SAM):
     def remember(self, gradients: Gradients) -> None:
         """m_t = lam m_t-1 + (1 - lam) g_t."""
         if "m" in self.memory:
-            vector.average_(self.memory["m"], self._gradient, 1 - self.lam)
+            vector.combine_(self.memory["m"], self.lam, self._gradient, 1 - self.lam)
         else:
             self.memory["m"] = self._gradient
         self._gradient = {}

@@ -24,14 +24,14 @@ from typing import Any
 from torch import nn
 
 from molsam.optim import vector
-from molsam.optim.base import BaseOptimizer, Closure, Gradients, Optimizer, check
+from molsam.optim.anchored import Anchored
+from molsam.optim.base import BaseOptimizer, Gradients, check
 from molsam.optim.schedules import RhoSchedule, Staircase
-from molsam.optim.vector import Vector
 
 DEFAULT_SCHEDULE = Staircase(gamma=0.5, lam=1)
 
 
-class GraphSAM(Optimizer):
+class GraphSAM(Anchored):
     """GraphSAM; 1 + 1 / (K steps_per_epoch) passes a step.
 
     Args:
@@ -39,9 +39,6 @@ class GraphSAM(Optimizer):
         reanchor_epochs: K of GraphSAM-K (section 5.2.3): the exact gradient is taken at the first step of
             every K-th epoch; None takes it once, at the first step of the training.
     """
-
-    carried = ("anchor", "norm", "scale")
-    remembered = ("eps",)
 
     def __init__(
         self,
@@ -65,25 +62,6 @@ class GraphSAM(Optimizer):
         self.reanchor_epochs = reanchor_epochs
         self.needs_epochs = reanchor_epochs is not None
         super().__init__(params, base, rho_schedule=rho_schedule, **settings)
-        self.anchor: int | None = None
-        """number of the period of K epochs in which eps was last exact"""
-        self.norm, self.scale = 0.0, 1.0
-        """eps is `scale` times the vector in memory, which has this norm"""
-
-    def gradients(self, closure: Closure) -> Gradients:
-        """eps exact or averaged, omega at theta + rho eps / norm(eps)."""
-        if self.anchor != self.period:
-            clean = self.evaluate(closure)
-            eps, norm, scale = clean.gradient, clean.norm, 1.0
-        else:
-            eps, norm, scale = self.memory["eps"], self.norm, self.scale
-        with self.perturbed(eps, norm):
-            omega = self.evaluate(closure)
-        return Gradients(eps, norm, omega.gradient, omega.norm, scale)
-
-    def needed(self, own: dict[str, Any]) -> set[str]:
-        """eps, once it was anchored."""
-        return set() if own["anchor"] is None else {"eps"}
 
     @property
     def period(self) -> int:
@@ -92,13 +70,6 @@ class GraphSAM(Optimizer):
 
     def remember(self, gradients: Gradients) -> None:
         """eps_t+1 = beta eps_t + (1 - beta) omega_t / norm(omega_t)."""
-        factor = (1 - self.beta) / gradients.omega_norm if gradients.omega_norm > 0 else 0.0
-        self.average(gradients, gradients.omega, factor)
-
-    def average(self, gradients: Gradients, new: Vector, factor: float) -> None:
-        """eps <- beta eps + factor new, as scale (beta scale / scale' E + factor / scale' new): one pass over memory."""
-        self.anchor = self.period
-        eps, scale = gradients.direction, self.beta * gradients.scale + factor
-        if scale == 0:  # beta = 0 and omega = 0
-            new, factor, scale = {}, 1.0, 1.0
-        self.memory["eps"], self.norm, self.scale = eps, vector.average_(eps, new, factor / scale), scale
+        eps, omega, norm = gradients.eps, gradients.omega, gradients.omega_norm
+        self.norm = vector.combine_(eps, self.beta, omega, (1 - self.beta) / norm if norm > 0 else 0.0)
+        self.memory["eps"], self.anchor = eps, self.period

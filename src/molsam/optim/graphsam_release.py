@@ -26,7 +26,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from molsam.errors import ConfigError
@@ -37,9 +36,6 @@ from molsam.optim.passes import TINY, Pass
 from molsam.optim.release import release_displacement, release_norm, weighted_pass
 from molsam.optim.schedules import Constant, Release, RhoSchedule
 from molsam.optim.vector import Vector
-
-SMALL = 2.0**-8
-"""scale at which eps is multiplied by it, before its tensor grows out of proportion"""
 
 
 class GraphSAMRelease(GraphSAM):
@@ -79,8 +75,8 @@ class GraphSAMRelease(GraphSAM):
         schedule = cumulative(rho_schedule, ", or optimizer.cumulative_rho=false") if cumulative_rho else rho_schedule
         super().__init__(params, base, rho_schedule=schedule, **settings)
         self.radius = self.param_groups[0]["initial_rho"] if radius is None else radius
-        self._lengths: list[float] = []
-        """of the step's omega"""
+        self._lengths: dict[Tensor, float] = {}
+        """of the tensors of the step's omega"""
 
     def is_plain(self) -> bool:
         """Only if rho is 0 from the start: where it has shrunk to nothing, the loss weighting is left."""
@@ -90,24 +86,21 @@ class GraphSAMRelease(GraphSAM):
         """eps exact or averaged; omega at the released code's displacement."""
         if self.anchor != self.period:
             clean = self.evaluate(closure)
-            eps, ours = clean.gradient, 1.0
-            norm: float | None = clean.norm
+            eps, norm = clean.gradient, clean.norm
             size = release_norm(eps, self.adaptive)
         else:
-            eps, ours = self.memory["eps"], self.scale
-            norm = None if self.normalize_per_tensor else self.norm
-            size = 0.0 if self.zeroed_norm else ours * release_norm(eps, self.adaptive)
+            eps, norm = self.memory["eps"], self.norm
+            size = 0.0 if self.zeroed_norm else release_norm(eps, self.adaptive)
         displaced: Vector = {}
         for group in self.param_groups[: 1 if self.first_group_only else None]:
             scale = group["rho"] / (size + 1e-12) if self.zeroed_norm or size > 0 else 0.0
             shrunk = group["rho"] / group["initial_rho"] if group["initial_rho"] > 0 else 0.0
             radius = self.radius * shrunk if self.clip_per_tensor else None
-            way = eps, group["params"], ours * scale, radius
-            displaced |= release_displacement(*way, self.adaptive, self._room)
+            displaced |= release_displacement(eps, group["params"], scale, radius, self.adaptive, self._room)
         with self.displaced_to(list(displaced), list(displaced.values())):
             omega = weighted_pass(self, closure, self.loss_weighted)
-        self._lengths = lengths(omega) if self.normalize_per_tensor else []
-        return Gradients(eps, norm, omega.gradient, omega.norm, ours)
+        self._lengths = lengths(omega) if self.normalize_per_tensor else {}
+        return Gradients(eps, norm, omega.gradient, omega.norm)
 
     def remember(self, gradients: Gradients) -> None:
         """The average, of omega normalised globally or tensor by tensor."""
@@ -116,24 +109,18 @@ class GraphSAMRelease(GraphSAM):
         if not self.normalize_per_tensor:
             super().remember(gradients)
             return
-        self.anchor = self.period
-        eps, omega, self.scale = gradients.direction, gradients.omega, self.beta * gradients.scale
-        if self.scale < SMALL:
-            torch._foreach_mul_(list(eps.values()), self.scale)
-            self.scale = 1.0
-        factors = [(1 - self.beta) / length / self.scale for length in self._lengths[: len(omega)]]
-        for parameter in omega.keys() - eps.keys():
-            eps[parameter] = torch.zeros_like(omega[parameter])
-        vector.add_([eps[parameter] for parameter in omega], list(omega.values()), factors)
-        self.memory["eps"] = eps
+        shares = {parameter: (1 - self.beta) / length for parameter, length in self._lengths.items()}
+        self.norm = vector.combine_(gradients.eps, self.beta, gradients.omega, shares)
+        self.memory["eps"], self.anchor = gradients.eps, self.period
 
 
-def lengths(made: Pass) -> list[float]:
+def lengths(made: Pass) -> dict[Tensor, float]:
     """norm(g + 1e-8) of each tensor of a pass's gradient, its square written out, which needs no shifted copy."""
     tensors = list(made.gradient.values())
     sums = vector.sums(tensors) if made.sums is None else made.sums
     known = zip(made.squares, sums, map(Tensor.numel, tensors), strict=True)
-    return [math.sqrt(max(square + 2e-8 * sum_ + 1e-16 * count, TINY)) for square, sum_, count in known]
+    norms = [math.sqrt(max(square + 2e-8 * sum_ + 1e-16 * count, TINY)) for square, sum_, count in known]
+    return dict(zip(made.gradient, norms, strict=True))
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:

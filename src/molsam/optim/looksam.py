@@ -35,6 +35,7 @@ class LookSAM(SAM):
         per_tensor: take products and norms of each parameter tensor by itself.
     """
 
+    carried = ("anchor",)
     remembered = ("g_v",)
 
     def __init__(
@@ -54,13 +55,15 @@ class LookSAM(SAM):
         self.alpha = alpha
         self.per_tensor = per_tensor
         super().__init__(params, base, rho=rho, **settings)
+        self.anchor: int | None = None
+        """number of the k steps in which g_v was last computed"""
         self._fresh: Vector | None = None
 
     def gradients(self, closure: Closure) -> Gradients:
         """g, and g_s or g pushed along g_v."""
         clean = self.evaluate(closure)
         g, self._fresh = clean.gradient, None
-        if self.steps % self.k == 0 or "g_v" not in self.memory:
+        if self.anchor != self.steps // self.k:
             ascended = self.ascend(closure, clean)
             self._fresh = orthogonal(ascended.omega, g, self.per_tensor)
             return ascended
@@ -78,7 +81,11 @@ class LookSAM(SAM):
     def remember(self, gradients: Gradients) -> None:
         """Keep the g_v of a SAM step."""
         if self._fresh is not None:
-            self.memory["g_v"], self._fresh = self._fresh, None
+            self.memory["g_v"], self._fresh, self.anchor = self._fresh, None, self.steps // self.k
+
+    def needed(self, own: dict[str, Any]) -> set[str]:
+        """g_v, once it was computed."""
+        return set() if own["anchor"] is None else {"g_v"}
 
 
 def orthogonal(left: Vector, right: Vector, per_tensor: bool = False) -> Vector:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from molsam.optim import vector
 from molsam.optim.noise import noise_state, set_noise_state
@@ -40,16 +39,17 @@ class NonFinite(Exception):  # noqa: N818 - `Optimizer.step` turns it into a ski
 
 
 class Passes:
-    """What the passes of a step need: the parameters, the noise, BatchNorm layers, counters."""
+    """What the passes of a step need: the parameters, the noise, running statistics, the counter."""
 
     param_groups: list[dict[str, Any]]
 
     def __init__(self, module: nn.Module | None, same_noise: bool) -> None:
         self.same_noise = same_noise
         self.passes = 0
-        """passes made since the start of the training"""
+        """passes made since the start of the training: the one counter of them"""
         modules = module.modules() if module is not None else ()
-        self._norm_layers = [layer for layer in modules if isinstance(layer, _NormBase)]
+        self._keepers = [one for one in modules if any(buffer is not None for buffer in one._buffers.values())]
+        """modules with running statistics"""
         self._noise: list[Tensor] = []
         self._room: Vector = {}
         """memory of the displaced weights, used again in every step"""
@@ -120,7 +120,7 @@ class Passes:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Passes inside leave no trace: counters, losses, random numbers and BatchNorm statistics stay."""
+        """Passes inside leave no trace: counters, losses, random numbers and running statistics stay."""
         kept = self.passes, list(self._made), self._loss_clean, self._loss_perturbed
         noise = noise_state(self._devices())
         try:
@@ -131,15 +131,21 @@ class Passes:
 
     @contextmanager
     def frozen_statistics(self) -> Iterator[None]:
-        """Let training BatchNorm layers normalise by the batch but leave their running statistics alone."""
-        layers = [m for m in self._norm_layers if m.training and m.track_running_stats]
-        for layer in layers:
-            layer.track_running_stats = False
+        """What modules in training do to their buffers inside is undone: BatchNorm normalises by the batch, but its running
+        statistics stay."""
+        kept = [
+            (module._buffers, name, buffer, buffer.detach().clone())
+            for module in self._keepers
+            if module.training
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
         try:
             yield
         finally:
-            for layer in layers:
-                layer.track_running_stats = True
+            for buffers, name, buffer, before in kept:
+                buffer.detach().copy_(before)
+                buffers[name] = buffer
 
     @contextmanager
     def _repetition(self) -> Iterator[None]:

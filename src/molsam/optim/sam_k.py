@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import nn
 
+from molsam.optim.anchored import Anchored
 from molsam.optim.base import BaseOptimizer, check
-from molsam.optim.sam_one import SAMOne
 
 
-class SAMk(SAMOne):
-    """SAM with eps of the last step whose number is a multiple of k; 1 + 1/k passes a step.
+class SAMk(Anchored):
+    """SAM with eps of the first step that could be made of every k; 1 + 1/k passes a step.
 
     Args:
         k: steps (not epochs) between two computations of eps; 8 in the paper.
@@ -26,6 +26,7 @@ class SAMk(SAMOne):
         self.k = k
         super().__init__(params, base, **settings)
 
-    def is_due(self) -> bool:
-        """Every k-th step, counted from the first."""
-        return self.steps % self.k == 0 or super().is_due()
+    @property
+    def period(self) -> int:
+        """Number of the k steps that this step is in."""
+        return self.steps // self.k

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -118,20 +118,22 @@ def combine(left: Vector, right: Vector, factor: float) -> Vector:
     return result
 
 
-def average_(mean: Vector, new: Vector, weight: float) -> float:
-    """(1 - weight) * mean + weight * new, in place where `mean` has the parameter; returns its norm."""
-    shared = [parameter for parameter in mean if parameter in new]
-    moving, targets = [mean[p] for p in shared], [new[p] for p in shared]
-    if len(shared) == len(mean) == len(new) and (counts := sizes(moving, targets)):
-        found = _squares(moving[0].dtype, counts, addresses(moving), addresses(targets), weight)
-        return math.sqrt(sum(found[: len(moving)]))
+def combine_(x: Vector, a: float, y: Vector, b: float | Mapping[Tensor, float]) -> float:
+    """a x + b y, in place where `x` has the parameter; b may differ by parameter. Returns the norm of the result."""
+    factor = b.__getitem__ if isinstance(b, Mapping) else lambda parameter: b
+    shared = [parameter for parameter in x if parameter in y]
+    into, other, factors = [x[p] for p in shared], [y[p] for p in shared], [float(factor(p)) for p in shared]
+    if len(shared) == len(x) == len(y) and (counts := sizes(into, other)):
+        found = array("d", bytes(8 * len(into)))
+        where = addresses(into), addresses(other)
+        kernels.call("combined", into[0].dtype, len(into), counts, *where, array("d", [a, *factors]), found)
+        return math.sqrt(sum(found))
+    if x:
+        torch._foreach_mul_(list(x.values()), a)
     if shared:
-        torch._foreach_lerp_(moving, targets, weight)
-    rest = [tensor for parameter, tensor in mean.items() if parameter not in new]
-    if rest:
-        torch._foreach_mul_(rest, 1 - weight)
-    mean.update({p: tensor * weight for p, tensor in new.items() if p not in mean})
-    return norm(mean)
+        torch._foreach_add_(into, torch._foreach_mul(other, factors))
+    x.update({p: tensor * factor(p) for p, tensor in y.items() if p not in x})
+    return norm(x)
 
 
 def moved(
@@ -153,13 +155,6 @@ def moved(
     return ways
 
 
-def add_(tensors: list[Tensor], direction: list[Tensor], factors: Sequence[float]) -> None:
-    """tensors + factor * direction in place, each with its own factor."""
-    if not _move(tensors, direction, factors, tensors):
-        for tensor, way, factor in zip(tensors, direction, factors, strict=True):
-            tensor.add_(way, alpha=factor)
-
-
 def _move(
     tensors: list[Tensor], direction: list[Tensor], factors: Sequence[float], out: list[Tensor], adaptive: bool = False
 ) -> bool:
@@ -178,18 +173,11 @@ def _adaptive(tensors: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
     return list(squares)
 
 
-def _squares(
-    dtype: torch.dtype,
-    counts: array[int],
-    x: array[int],
-    to: array[int] | None = None,
-    weight: float = 0.0,
-    by: array[int] | None = None,
-) -> array[float]:
-    """Of each tensor (given by its address, as all here) the sum of squares, after it moved towards that in `to`:
-    (1 - weight) x + weight to; or of the squares of by^2 x. After these the sum of each."""
+def _squares(dtype: torch.dtype, counts: array[int], x: array[int], by: array[int] | None = None) -> array[float]:
+    """Of each tensor x (given by its address, as all here) the sum of the squares of x, or of by^2 x. Then of each the
+    sum."""
     sums = array("d", bytes(16 * len(x)))
-    kernels.call("squares", dtype, len(x), counts, x, to or 0, array("d", [weight]), by or 0, sums)
+    kernels.call("squares", dtype, len(x), counts, x, by or 0, sums)
     return sums
 
 

@@ -1,4 +1,4 @@
-"""What an optimizer calls to get a gradient: zero_grad, forward, loss, backward, counted."""
+"""What an optimizer calls to get a gradient: forward, loss, backward."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class Closure:
         self.model, self.objective, self.fetch = model, objective, fetch
         self.bf16 = precision == "bf16"
         self.batches: Sequence[Batch] = ()
-        self.passes = 0
         self.parameters = list(model.parameters())
 
     def __call__(self) -> Tensor:
@@ -44,7 +43,6 @@ class Closure:
         return self._pass(weighted=True)
 
     def _pass(self, weighted: bool) -> Tensor:
-        self.passes += 1
         if len(self.batches) == 1:
             loss = self.loss(self.batches[0])
             loss.backward(loss.detach() if weighted else None)
@@ -65,8 +63,8 @@ class Closure:
     def losses(self, select: Tensor | None = None) -> Tensor:
         """[B] loss of each molecule of the step, or of those at the places `select`, with its graph.
 
-        What ESAM's data selection asks for; a molecule's loss is the mean over its labels. Raises ConfigError if
-        the step has several micro-batches, or the loss is no mean over molecules.
+        What ESAM's data selection asks for; a molecule's loss is the mean over its labels, which count as `weights`.
+        Raises ConfigError if the step has several micro-batches, or the loss is no mean over labels.
         """
         if len(self.batches) != 1:
             raise ConfigError("optimizer.gamma below 1 selects within one batch; use training.accumulate=1.")
@@ -74,11 +72,15 @@ class Closure:
         if select is not None:
             if self.fetch is None:
                 raise ConfigError("optimizer.gamma below 1 selects molecules; use it without dataset.augment.")
-            batch = self.fetch(batch.index[select.cpu()].numpy())
-        if torch.is_grad_enabled():
-            self.passes += 1
+            batch = self.fetch(batch.index.cpu()[select.cpu()].numpy())
         output, target, mask = self.forward(batch)
         return self.objective.per_molecule(output, target, mask)
+
+    def weights(self, select: Tensor | None = None) -> Tensor:
+        """[B] number of labels of each molecule of the step, or of those at the places `select`."""
+        mask = self.batches[0].mask
+        assert mask is not None
+        return mask.sum(1) if select is None else mask[select].sum(1)
 
     def loss(self, batch: Batch) -> Tensor:
         """Scalar loss of one batch, with its graph."""

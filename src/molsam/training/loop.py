@@ -190,7 +190,7 @@ class Trainer:
                 "perturbed_steps": 0.0,
                 "not_finite": 0.0,
             }
-            self.totals["passes"] = self.closure.passes
+            self.totals["passes"] = self.optimizer.passes
             self._each("on_train_epoch_start")
         self.model.train()
         steps = self.steps(self.order(self.epoch), first)
@@ -251,7 +251,7 @@ class Trainer:
             return
         last = self.optimizer.last
         record = {"kind": "step", "epoch": self.epoch, "step": self.step, "train/loss": float(self.loss)}
-        record |= {"lr": self.optimizer.param_groups[0]["lr"], "rho": last.rho, "passes": self.closure.passes}
+        record |= {"lr": self.optimizer.param_groups[0]["lr"], "rho": last.rho, "passes": self.optimizer.passes}
         for name, loss in (("clean", last.loss_clean), ("perturbed", last.loss_perturbed)):
             if loss is not None:
                 record[f"train/loss_{name}"] = float(loss)
@@ -275,7 +275,7 @@ class Trainer:
         record |= {
             "graphs_per_s": rate,
             "seconds": seconds,
-            "passes": self.closure.passes - int(totals["passes"]),
+            "passes": self.optimizer.passes - int(totals["passes"]),
         }
         group = self.optimizer.param_groups[0]  # and not the last step, which a resume may not have made
         record |= {"rho": group["rho"], "lr": group["lr"]}
@@ -325,7 +325,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "passes": self.closure.passes,
             "steps_skipped": self.steps_skipped,
             "totals": self.totals,
             "best": self.best,
@@ -351,7 +350,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.stop = state["epoch"], state["step"], state["stop"]
-        self.closure.passes, self.steps_skipped = state["passes"], state["steps_skipped"]
+        self.steps_skipped = state["steps_skipped"]
         self.totals, self.best = state["totals"], state["best"]
         self.earlier = state.get("seconds", 0.0)
         clock = state["clock"]

@@ -22,14 +22,30 @@ static ptrdiff_t parts(ptrdiff_t size) { return (size + PART - 1) / PART; }
         for (ptrdiff_t from = 0, n; n = smaller(PART, size[k] - from), from < size[k]; from += PART, at++) \
             if (at % THREADS == THREAD)
 
-/* mean = (1 - weight) mean + weight x, exact at both ends */
-static APART void lerp(ptrdiff_t n, real *restrict mean, const real *restrict x, double weight)
+/* A mean that no gradient reaches any more shrinks until it is denormal, and then stays so: slow to compute with, for the
+   rest of the training. Between these two calls such numbers are 0. */
+static inline unsigned flush_denormals(void)
 {
-    real part = (real)weight, rest = (real)(1 - weight);
-    if (weight < 0.5)
-        for (ptrdiff_t j = 0; j < n; j++) mean[j] += part * (x[j] - mean[j]);
-    else
-        for (ptrdiff_t j = 0; j < n; j++) mean[j] = x[j] - rest * (x[j] - mean[j]);
+    unsigned before = 0;
+#ifdef __AVX__
+    before = _mm_getcsr();
+    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | 0x40); /* what is computed, and 0x40: what is read */
+#endif
+    return before;
+}
+
+static inline void restore_denormals(unsigned before)
+{
+#ifdef __AVX__
+    _mm_setcsr(before);
+#endif
+    (void)before;
+}
+
+/* x = a x + b y */
+static APART void blend(ptrdiff_t n, real a, real *restrict x, real b, const real *restrict y)
+{
+    for (ptrdiff_t j = 0; j < n; j++) x[j] = a * x[j] + b * y[j];
 }
 
 /* adds the sum of x, and that of its squares */
@@ -56,14 +72,27 @@ static APART double cubed(ptrdiff_t n, const real *restrict x, const real *restr
     return sum;
 }
 
-/* sums [2, count]: of the squares of x, after x moved by `weight` [1] towards `to` if there is one, or of by^2 x if there
-   is `by`; then, if there is no `by`, of x. A sum is of its parts' sums, in double precision and in order, so that it does
-   not depend on the number of threads. */
-int squares(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const *x, const real *const *to,
-            const double *weight, const real *const *by, double *sums)
+/* sums [count]: the sum of each tensor's parts, in double precision and in order: for any number of threads the same */
+static void collect(ptrdiff_t count, const ptrdiff_t *size, const double *part, double *sums)
+{
+    for (ptrdiff_t k = 0, at = 0; k < count; k++) {
+        sums[k] = 0;
+        for (ptrdiff_t end = at + parts(size[k]); at < end; at++) sums[k] += part[at];
+    }
+}
+
+static ptrdiff_t all_parts(ptrdiff_t count, const ptrdiff_t *size)
 {
     ptrdiff_t all = 0;
     for (ptrdiff_t k = 0; k < count; k++) all += parts(size[k]);
+    return all;
+}
+
+/* sums [2, count]: of the squares of x, or of by^2 x if there is `by`; then, if there is no `by`, of x */
+int squares(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, const real *const *x, const real *const *by,
+            double *sums)
+{
+    ptrdiff_t all = all_parts(count, size);
     double *sum = malloc((2 * all + 1) * sizeof(double));
     if (!sum) return 1;
 #pragma omp parallel num_threads(threads)
@@ -71,20 +100,39 @@ int squares(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *con
         sum[at] = sum[all + at] = 0;
         for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
             ptrdiff_t some = smaller(BLOCK, from + n - j);
-            if (to) lerp(some, x[k] + j, to[k] + j, *weight);
             if (by)
                 sum[at] += cubed(some, by[k] + j, x[k] + j);
             else
                 measure(some, x[k] + j, sum + all + at, sum + at);
         }
     }
-    for (ptrdiff_t k = 0, at = 0; k < count; k++) {
-        sums[k] = sums[count + k] = 0;
-        for (ptrdiff_t end = at + parts(size[k]); at < end; at++) {
-            sums[k] += sum[at];
-            sums[count + k] += sum[all + at];
+    collect(count, size, sum, sums);
+    collect(count, size, sum + all, sums + count);
+    free(sum);
+    return 0;
+}
+
+/* x = factors[0] x + factors[1 + k] y, and the sums [count] of the squares of that */
+int combined(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const *x, const real *const *y,
+             const double *factors, double *sums)
+{
+    double *sum = malloc((all_parts(count, size) + 1) * sizeof(double));
+    if (!sum) return 1;
+#pragma omp parallel num_threads(threads)
+    {
+        unsigned before = flush_denormals();
+        EACH_PART {
+            double plain = 0;
+            sum[at] = 0;
+            for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
+                ptrdiff_t some = smaller(BLOCK, from + n - j);
+                blend(some, (real)factors[0], x[k] + j, (real)factors[1 + k], y[k] + j);
+                measure(some, x[k] + j, &plain, sum + at);
+            }
         }
+        restore_denormals(before);
     }
+    collect(count, size, sum, sums);
     free(sum);
     return 0;
 }
@@ -125,26 +173,6 @@ int moved(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, const real 
 #endif
     }
     return 0;
-}
-
-/* A mean that no gradient reaches any more shrinks until it is denormal, and then stays so: slow to compute with, for the
-   rest of the training. Between these two calls such numbers are 0. */
-static inline unsigned flush_denormals(void)
-{
-    unsigned before = 0;
-#ifdef __AVX__
-    before = _mm_getcsr();
-    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | 0x40); /* what is computed, and 0x40: what is read */
-#endif
-    return before;
-}
-
-static inline void restore_denormals(unsigned before)
-{
-#ifdef __AVX__
-    _mm_setcsr(before);
-#endif
-    (void)before;
 }
 
 /* of one tensor: the constants of its step */
