@@ -82,7 +82,11 @@ def test_batches_cut_in_one_go_are_those_cut_one_by_one(few_kinds: bool) -> None
         assert [batch.index.tolist() for batch in made] == parts
         for batch, part in zip(made, parts, strict=True):
             alone = packed.batch(part)
-            for name in (*(vars(alone).keys() - {"columns"}), "src", "dst", "edge_type"):
+            assert batch.colours is not None
+            assert alone.colours is not None
+            for own, lone in zip(batch.colours, alone.colours, strict=True):
+                assert np.array_equal(own, lone) if isinstance(lone, np.ndarray) else callable(lone) or own is lone
+            for name in (*(vars(alone).keys() - {"columns", "colours"}), "src", "dst", "edge_type"):
                 found, value = getattr(batch, name), getattr(alone, name)
                 assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value, (size, name)
 

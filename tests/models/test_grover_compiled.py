@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molsam.data.batch import MoleculeBatch
 from molsam.models.grover import compiled
 from molsam.models.grover.encoders import Plan, plain_encode
-from molsam.models.grover.graph import Neighbourhood, Neighbours
+from molsam.models.grover.graph import Neighbourhood, Neighbours, chunks
 from molsam.models.layers.activation import elementwise
 from molsam.models.layers.head_attention import plain_head_attention
 from molsam.native import kernels
@@ -27,9 +28,14 @@ LARGE = ["C" * 120, "CCO", "C", "CC(C)(C)C" * 12, "C1CC1" * 40, "C" * 300, "CN(C
 
 def lists_of(n: int, rows: Tensor, offsets: Tensor) -> Neighbours:
     """The sums over lists of numbers below n."""
-    back, back_offsets = torch.empty_like(rows), offsets.new_empty(n + 1)
-    kernels.call("transposed_lists", torch.float32, len(offsets) - 1, n, rows, offsets, back, back_offsets)
-    return Neighbours(rows, offsets, back, back_offsets)
+    owner = torch.arange(len(offsets) - 1).repeat_interleave(offsets.diff())
+    back_offsets = F.pad(torch.bincount(rows, minlength=n).cumsum(0), (1, 0))
+    return Neighbours(rows, offsets, owner[rows.argsort(stable=True)], back_offsets)
+
+
+def types_of(batch: MoleculeBatch) -> Tensor:
+    """Equal numbers for atoms of equal features, int64 [N]."""
+    return batch.nodes.unique(dim=0, return_inverse=True)[1]
 
 
 def block_inputs(n: int, h: int, heads: int, biased: bool) -> list[Tensor]:
@@ -47,7 +53,8 @@ def check_block(
     graph = Neighbourhood.of(batch, False, (max(depths), max(depths)))
     neighbours, rows = (graph.bonds, graph.bond_rows) if bonds else (graph.atoms, graph.atom_rows)
     assert rows is not None
-    features = torch.stack([batch.node_type[batch.src], batch.edge_type]) if bonds else batch.node_type[None]
+    node_type = types_of(batch)
+    features = torch.stack([node_type[batch.src], batch.edge_type]) if bonds else node_type[None]
     kind = torch.unique(features, dim=1, return_inverse=True)[1][rows]  # states are equal only if features are
     by_result = elementwise(act)
     assert by_result is not None
@@ -189,8 +196,9 @@ def colours(neighbours: Neighbours, kinds: list[object], steps: int, molecules: 
 def test_classes_are_the_colours_of_weisfeiler_and_leman(smiles: list[str], steps: int) -> None:
     batch = batch_of(smiles)
     whole, found = Neighbourhood.of(batch, False), Neighbourhood.of(batch, False, (steps, steps))
-    atoms = batch.node_type.tolist()
-    bonds = list(zip(batch.node_type[batch.src].tolist(), batch.edge_type.tolist(), strict=True))
+    node_type = types_of(batch)
+    atoms = node_type.tolist()
+    bonds = list(zip(node_type[batch.src].tolist(), batch.edge_type.tolist(), strict=True))
     for sums, all_rows, rows, to_atoms, to_all, kinds, sizes in (
         (found.atoms, whole.atoms, found.atom_rows, found.around, whole.around, atoms, batch.sizes),
         (found.bonds, whole.bonds, found.bond_rows, found.entering, whole.entering, bonds, batch.bonds),
@@ -241,14 +249,8 @@ def test_a_model_gives_the_same_with_and_without_classes(biased: bool) -> None:
     "sizes", [[5], [0, 0, 3], [0], [13] * 32, [700, 1, 1, 1], [1, 1, 700], [9, 400, 30, 2, 500, 80, 7] * 4]
 )
 def test_chunks_are_whole_molecules_of_much_the_same_size(sizes: list[int], threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    bounds, found = torch.empty(len(sizes) + 1, dtype=torch.int64), torch.empty(1, dtype=torch.int64)
-    kernels.call("chunks", torch.float32, len(sizes), torch.tensor(sizes), bounds, found)
-    torch.set_num_threads(before)
-    count = int(found)
-    begins = bounds[: count + 1]
-    rows = begins.diff()
+    begins = torch.tensor(chunks(sizes, threads))
+    rows, count = begins.diff(), len(begins) - 1
     assert begins[0] == 0
     assert begins[-1] == sum(sizes)
     assert set(begins.tolist()) <= {0, *torch.tensor(sizes).cumsum(0).tolist()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from molsam.data.states import BatchColours
 from molsam.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class MoleculeBatch:
     """int64 [N], the molecule of each atom"""
     max_size: int
     """atoms of the largest molecule"""
+    colours: BatchColours | None = None
+    """which atoms and bonds have equal states by their features; None in a graph with self loops"""
     descriptors: Tensor | None = None
     """float [B, descriptor_dim], molecule-level features, or None"""
     targets: Tensor | None = None

@@ -66,6 +66,15 @@ def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:
     return tensors, record
 
 
+def keeper(folder: Path, digest: str) -> Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]:
+    """What is computed from the features of an entry, each kept by its name in an entry of its own beside it."""
+
+    def keep(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        return cached(folder, f"{digest}-{name}", lambda: (make(), {}))[0]
+
+    return keep
+
+
 def _store(path: Path, tensors: Mapping[str, Tensor], record: dict[str, Any]) -> None:
     remove_temporaries(path.parent, older_than=DAY)
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}

@@ -16,7 +16,7 @@ from torch import Tensor
 from molsam.chem import descriptors as descriptors_of
 from molsam.chem.arrays import Featurizer
 from molsam.data.batch import MoleculeBatch
-from molsam.data.cache import cached, key
+from molsam.data.cache import cached, keeper, key
 from molsam.data.columns import named
 from molsam.data.descriptors import read_descriptors
 from molsam.data.duplicates import find, treat
@@ -144,13 +144,13 @@ def load(
     rows = spread(settings.get("limit"), len(table))
     read = labels(table, read_columns(table, source.targets, first="layouts" in settings), settings)
     smiles = [cell.strip() for cell in table.column(source.smiles)]
-    tensors, record = _features(settings, source, featurizer, folder, [smiles[row] for row in rows])
+    tensors, record, keep_colours = _features(settings, source, featurizer, folder, [smiles[row] for row in rows])
     report = _report(source, rows, smiles, record["invalid"])
     report.missing_in_file = int(np.isnan(read.values[rows]).sum())
     report.refuse_or_tell(settings.get("on_invalid", "drop"))
     valid = rows[np.array(record["valid"], dtype=np.int64)]
     computed = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
-    packed = PackedMolecules(**tensors, self_loops=record["self_loops"])
+    packed = PackedMolecules(**tensors, self_loops=record["self_loops"], keep=keep_colours)
     own = replace(read, values=read.values[valid], bounds=None if read.bounds is None else read.bounds[valid])
     keep = _kept(settings, packed, record["canonical"], own, report)
     descriptors = computed
@@ -203,7 +203,8 @@ def _features(
         depends["standardize"] = how
     work = Work(featurizer, computed, how)
     try:
-        return cached(folder, key(source.table.content, featurizer, depends), lambda: featurize(smiles, work))
+        digest = key(source.table.content, featurizer, depends)
+        return *cached(folder, digest, lambda: featurize(smiles, work)), keeper(folder, digest)
     except DataError as error:
         raise DataError(f"{source.table.path}: {error}") from error
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from molsam.chem.distances import shortest_paths
 from molsam.data.batch import MoleculeBatch
+from molsam.data.states import BatchColours, Colours, Graph
 from molsam.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,12 +35,13 @@ def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
     table, edge_type = torch.unique(graph.edata[EDGES], dim=0, return_inverse=True)
     loop = src == dst
     _check_pairs(src[~loop], dst[~loop], edge_type[~loop])
+    table_of_atoms, node_type = _alike(graph.ndata[NODES])
     sizes, bonds = graph.batch_num_nodes().long(), graph.batch_num_edges().long()
     offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
     neighbour_offsets, neighbours, _ = graph.adj_tensors("csc")
     return MoleculeBatch(
-        node_table=graph.ndata[NODES],
-        node_type=torch.arange(graph.num_nodes(), device=src.device),
+        node_table=table_of_atoms,
+        node_type=node_type,
         edge_table=table,
         columns=lambda: (src, dst, edge_type),
         sizes=sizes,
@@ -51,7 +54,25 @@ def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
         neighbour_offsets=neighbour_offsets.long(),
         molecule=torch.arange(len(sizes), device=src.device).repeat_interleave(sizes),
         max_size=int(sizes.max()),
+        colours=None if loop.any() else _colours(node_type, neighbour_offsets, src, dst, edge_type),
     )
+
+
+def _alike(nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows of atoms' features, and which of them each atom has; all rows if they need a gradient."""
+    if nodes.requires_grad:
+        return nodes, torch.arange(len(nodes), device=nodes.device)
+    table, kind = torch.unique(nodes, dim=0, return_inverse=True)
+    return table, kind
+
+
+def _colours(node_type: Tensor, offsets: Tensor, src: Tensor, dst: Tensor, edge_type: Tensor) -> BatchColours:
+    columns = tuple(column.cpu() for column in (src, dst, edge_type))
+    starts, of_atoms = offsets.long().cpu().numpy(), node_type.cpu().numpy()
+    entering = columns[1].argsort(stable=True).numpy()
+    whole = Colours(Graph(of_atoms, columns[2].numpy(), columns[0].numpy(), entering, starts))
+    atoms, bonds = np.arange(len(of_atoms)), np.arange(len(entering))
+    return BatchColours(whole, atoms, bonds, of_atoms, lambda: columns, starts)
 
 
 def _check_pairs(src: Tensor, dst: Tensor, edge_type: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from molsam.chem.arrays import MolArrays
 from molsam.data.batch import MoleculeBatch
+from molsam.data.states import BatchColours, Colours, Graph, Keep
 
 FEW = 10
 """Atoms a distinct feature vector must stand for, on average, for a table to pay."""
@@ -38,6 +39,8 @@ class PackedMolecules:
     distances: Tensor | None = None
     """int16 [sum of n^2], row-major topological distances, or None"""
     self_loops: bool = False
+    keep: Keep | None = None
+    """where the colours of states are stored, if the dataset is cached"""
 
     def __post_init__(self) -> None:
         # Matrix products round differently with the alignment of their operands, and a mapped file or a numpy
@@ -73,6 +76,7 @@ class PackedMolecules:
             node_offset=_offsets(sizes),
             edge_offset=_offsets(bonds),
             distances=pairs,
+            keep=None,
         )
 
     @cached_property
@@ -105,6 +109,17 @@ class PackedMolecules:
         dst = self.dst.numpy() + self.node_offset.numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
         return dst.argsort(kind="stable"), np.bincount(dst, minlength=len(self.nodes))
 
+    @cached_property
+    def colours(self) -> Colours | None:
+        """Which atoms and bonds have equal states; None in a graph with self loops."""
+        if self.self_loops:
+            return None
+        kind = distinct(self.nodes.numpy())[1] if self._kinds is None else self._kinds[1].numpy()
+        entering, counts = self._by_dst
+        first = self.node_offset.numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
+        graph = Graph(kind, self.edge_type.numpy(), self.src.numpy() + first, entering, _offsets_of(counts))
+        return Colours(graph, self.keep)
+
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
         """The molecules of `index` (int64 [B], B > 0) as one batch, in that order."""
         return self.batches(index, len(index))[0]
@@ -128,7 +143,21 @@ class PackedMolecules:
         entering = _offsets_of(self._by_dst[1].take(atoms.places))
         molecule = (np.arange(len(rows)) - first.repeat(counts)).repeat(atoms.sizes)
         made = []
-        for row, count, largest, columns, neighbours, offsets, sizes, bonded, places, of_atoms, nodes, entered in zip(
+        for (
+            row,
+            count,
+            largest,
+            columns,
+            neighbours,
+            offsets,
+            sizes,
+            bonded,
+            places,
+            of_atoms,
+            nodes,
+            entered,
+            *rows_of,
+        ) in zip(
             first.tolist(),
             counts.tolist(),
             np.maximum.reduceat(atoms.sizes, first).tolist(),
@@ -139,8 +168,11 @@ class PackedMolecules:
             _split(molecule, n_atoms),
             self._nodes(atoms.places, n_atoms),
             _rebased(entering, start, n_atoms),
+            _parts(atoms.places, n_atoms),
+            _parts(bonds.places, n_bonds),
             strict=True,
         ):
+            colours = self.colours and BatchColours(self.colours, *rows_of, nodes[1].numpy(), columns, entered.numpy())
             made.append(
                 MoleculeBatch(
                     node_table=nodes[0],
@@ -157,6 +189,7 @@ class PackedMolecules:
                     neighbour_offsets=entered,
                     molecule=of_atoms,
                     max_size=largest,
+                    colours=colours,
                 )
             )
         return made
@@ -271,6 +304,12 @@ def _offsets_of(sizes: np.ndarray) -> np.ndarray:
 def _split(array: np.ndarray, counts: np.ndarray) -> tuple[Tensor, ...]:
     """Batches of so many items, along the last axis."""
     return torch.from_numpy(array).split(counts.tolist(), dim=-1)
+
+
+def _parts(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Batches of so many items."""
+    ends = counts.cumsum().tolist()
+    return [array[start:end] for start, end in zip([0, *ends], ends)]  # noqa: B905 - one start more
 
 
 def _rebased(offsets: np.ndarray, first: np.ndarray, counts: np.ndarray) -> tuple[Tensor, ...]:

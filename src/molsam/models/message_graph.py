@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from molsam.data.batch import MoleculeBatch
+from molsam.data.states import BatchColours, ranges, to_device
 from molsam.models.layers.fused import replay
 from molsam.native import kernels
 
@@ -57,13 +59,13 @@ class MessageGraph(NamedTuple):
     def of(cls, batch: MoleculeBatch, messages: int, *, apart: bool = False, merged: bool = True) -> MessageGraph:
         """The steps of a batch without self loops.
 
-        apart: a message's bonds are not to be merged, whatever they look like. merged=False: nor anything else, and rows
-        are the batch's own; so they are without a C compiler.
+        apart: states after the first message are not to be merged, whatever they look like. merged=False: nor any
+        other, and rows are the batch's own; so they are if the batch has no colours.
         """
         if batch.self_loops:
             raise ValueError("reverse bonds are undefined in a graph with self loops")
-        if merged and batch.src.is_cpu and kernels.in_use() == "compiled":
-            return cls._merged(batch, messages, apart)
+        if merged and batch.colours is not None:
+            return cls._merged(batch.colours, messages, apart, batch.src.device)
         every_atom, every_bond = (torch.arange(n, device=batch.src.device) for n in (batch.n_atoms, len(batch.src)))
         lists = torch.argsort(batch.dst, stable=True), batch.neighbour_offsets
         atoms = [Atoms(every_atom if step else batch.node_type, *lists) for step in range(messages + 1)]
@@ -71,20 +73,31 @@ class MessageGraph(NamedTuple):
         return cls(batch.node_type[batch.src], batch.edge_type, atoms, bonds, batch.node_type, every_atom)
 
     @classmethod
-    def _merged(cls, batch: MoleculeBatch, messages: int, apart: bool) -> MessageGraph:
-        n, e, steps = batch.n_atoms, len(batch.src), messages + 1
-        src, offsets = batch.src.contiguous(), batch.neighbour_offsets.contiguous()
-        new = src.new_empty
-        counts, source, kinds, before, rows = new(2 * steps), new(e), new(e), new(steps, n), new(steps, e)
-        row_offsets, src_of, rev_of, start, kind, place = new(steps, n + 1), *new(3, messages, e), new(n), new(n)
-        entering = torch.argsort(batch.dst, stable=True)
-        types = batch.node_type.contiguous(), batch.edge_type.contiguous(), len(batch.node_table)
-        made = counts, source, kinds, before, rows, row_offsets, src_of, rev_of, start, kind, place
-        kernels.call("message_steps", torch.float32, n, e, messages, int(apart), src, entering, offsets, *types, *made)
-        first, *found = counts.tolist()
-        atoms = [Atoms(before[t, :k], rows[t], row_offsets[t, : k + 1]) for t, k in enumerate(found[::2])]
-        bonds = [Bonds(src_of[t, :k], rev_of[t, :k], start[t, :k]) for t, k in enumerate(found[1::2])]
-        return cls(source[:first], kinds[:first], atoms, bonds, kind[: found[-1]], place)
+    def _merged(cls, colours: BatchColours, messages: int, apart: bool, device: torch.device) -> MessageGraph:
+        src, _, types = (column.numpy() for column in colours.columns())
+        entering, starts, node_type = colours.entering(), colours.offsets, colours.node_type
+        counts = np.diff(starts)
+        every_atom, every_bond = np.arange(len(counts)), np.arange(len(src))
+        chosen, bond = colours.classes(colours.of_bonds("messages", 0))
+        """a bond of each state, and of every bond the row of its state"""
+        first, place, made = bond, node_type, [node_type[src[chosen]], types[chosen]]
+        for step in range(messages + 1):
+            before, together = place, step == 0 or not apart
+            chosen, place = every_atom, every_atom
+            if together:
+                chosen, place = colours.classes(colours.of_atoms("messages", step + 1))
+            lists, offsets = ranges(starts.take(chosen), counts.take(chosen))
+            made += [before.take(chosen), bond.take(entering.take(lists)), offsets]
+            if step < messages:
+                kept, new = every_bond, every_bond
+                if not apart:
+                    kept, new = colours.classes(colours.of_bonds("messages", step + 1))
+                made += [place.take(src.take(kept)), bond.take(kept ^ 1), first.take(kept)]
+                bond = new
+        source, kinds, *steps, kind, last = to_device([*made, node_type.take(chosen), place], device)
+        triples = [steps[start : start + 3] for start in range(0, len(steps), 3)]
+        atoms, bonds = [Atoms(*one) for one in triples[::2]], [Bonds(*one) for one in triples[1::2]]
+        return cls(source, kinds, atoms, bonds, kind, last)
 
 
 def sum_times_max(hidden: Tensor, atoms: Atoms, full: int, x: Tensor | None = None) -> Tensor:

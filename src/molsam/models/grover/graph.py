@@ -1,19 +1,19 @@
 """Which rows GROVER sums: neighbouring atoms, bonds that continue one another, bonds that enter an atom.
 
-States of atoms (or bonds) with equal features, whose neighbours have equal features, and so on for as many steps as
-messages are passed, are equal: the colours of Weisfeiler and Leman. They are computed once for each such class; of the
-32 molecules of a batch of ESOL, 0.55 of the bonds and 0.76 of the atoms are left after 3 steps.
+Equal states (molsam.data.states) are computed once. Of the 32 molecules of a batch of ESOL, 0.55 of the bonds and 0.76
+of the atoms are left after 3 steps.
 """
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from molsam.data.batch import MoleculeBatch
+from molsam.data.states import BatchColours, ranges, to_device
 from molsam.native import kernels
 
 
@@ -95,11 +95,11 @@ class Neighbourhood(NamedTuple):
     def of(cls, batch: MoleculeBatch, padding: bool, steps: tuple[int, int] | None = None) -> Neighbourhood:
         """The lists of a batch; those of bonds by way of the line graph without backtracking.
 
-        steps: of messages between atoms and between bonds, by which classes are told apart if there is a C compiler;
+        steps: of messages between atoms and between bonds, by which classes are told apart if the batch has colours;
         with None each row is a class.
         """
-        if steps and not padding and batch.src.is_cpu and kernels.in_use() == "compiled":
-            return cls._in_classes(batch, *steps)
+        if steps and not padding and batch.colours is not None:
+            return _in_classes(batch, batch.colours, *(max(count, 1) for count in steps))
         src, dst, rev = batch.src, batch.dst, batch.rev
         every_bond = torch.arange(len(src) + 1, device=src.device)
         entering_dst, entering = dst.sort()
@@ -122,35 +122,96 @@ class Neighbourhood(NamedTuple):
         bonds = Neighbours(before, before_offsets, rev[after], after_offsets, missing_bonds)
         return cls(atoms, bonds, atoms, Neighbours(entering, offsets, dst, every_bond, missing))
 
-    @classmethod
-    def _in_classes(cls, batch: MoleculeBatch, atom_steps: int, bond_steps: int) -> Neighbourhood:
-        """The same in C (c/line_graph.c), in classes."""
-        if batch.self_loops:
-            raise ValueError("reverse bonds are undefined in a graph with self loops")
-        src, n, e, molecules = batch.src.contiguous(), batch.n_atoms, batch.src.shape[0], len(batch)
-        found, offsets, entering = src.new_empty(1), src.new_empty(n + 1), torch.empty_like(src)
-        kernels.call("entering_bonds", torch.float32, n, e, src, batch.dst.contiguous(), entering, offsets, found)
-        pairs, atom_steps, bond_steps = int(found), max(atom_steps, 1), max(bond_steps, 1)
-        most = (10 + bond_steps) * e + (6 + atom_steps) * n + 2 * (pairs + molecules) + 10
-        out, lengths = src.new_empty(most), src.new_empty(22)
-        features = (one.contiguous() for one in (batch.node_type, batch.edge_type))
-        given = batch.sizes.contiguous(), batch.bonds.contiguous(), src, entering, offsets, *features
-        sizes = n, e, pairs, molecules
-        kernels.call("neighbourhood", torch.float32, *sizes, *given, atom_steps, bond_steps, out, lengths)
-        parts = [out[a:b] for a, b in pairwise(accumulate(lengths.tolist(), initial=0))]
 
-        def of_classes(lists: list[Tensor], bounds: Tensor, same: Tensor, rows: Tensor) -> Neighbours:
-            same = same.view(-1, rows.shape[0]) if rows.shape[0] else same[None]
-            return Neighbours(*lists)._replace(bounds=bounds, same=same)
+Lists = tuple[np.ndarray, np.ndarray]
+"""rows, and where each list of them begins"""
 
-        return cls(
-            of_classes(parts[:4], *parts[4:7]),
-            of_classes(parts[7:11], *parts[11:14]),
-            Neighbours(*parts[14:18]),
-            Neighbours(*parts[18:]),
-            parts[6],
-            parts[13],
-        )
+
+def _in_classes(batch: MoleculeBatch, colours: BatchColours, atom_steps: int, bond_steps: int) -> Neighbourhood:
+    """The sums over classes; for C, which takes a chunk of whole molecules at a time, those of each chunk."""
+    src, starts, entering = colours.columns()[0].numpy(), colours.offsets, colours.entering()
+    sizes = (None, None)
+    if batch.src.is_cpu and kernels.in_use() == "compiled":
+        sizes = batch.sizes.tolist(), batch.bonds.tolist()
+    counts = np.diff(starts)
+    atoms = _Classes(colours, [colours.of_atoms("neighbours", t + 1) for t in range(atom_steps)], sizes[0])
+    bonds = _Classes(colours, [colours.of_bonds("neighbours", t + 1) for t in range(bond_steps)], sizes[1])
+    places, around = ranges(starts.take(atoms.chosen), counts.take(atoms.chosen))
+    source = src.take(bonds.chosen)
+    found, before = ranges(starts.take(source), counts.take(source))
+    into = entering.take(found)
+    into = into[into != (bonds.chosen ^ 1).repeat(np.diff(before))]
+    before -= np.arange(len(before))  # each list is shorter by the reverse
+    neighbour = src.take(entering)
+    parts = [
+        *_with_transpose((atoms.place.take(neighbour.take(places)), around), len(atoms.chosen)),
+        *_with_transpose((bonds.place.take(into), before), len(bonds.chosen)),
+        *_with_transpose((atoms.place.take(neighbour), starts), len(atoms.chosen)),
+        *_with_transpose((bonds.place.take(entering), starts), len(bonds.chosen)),
+        atoms.chosen,
+        bonds.chosen,
+    ]
+    tensors = to_device(parts, batch.src.device)
+    return Neighbourhood(
+        atoms.for_c(Neighbours(*tensors[:4])),
+        bonds.for_c(Neighbours(*tensors[4:8])),
+        Neighbours(*tensors[8:12]),
+        Neighbours(*tensors[12:16]),
+        *tensors[16:],
+    )
+
+
+class _Classes:
+    """The classes of a batch's atoms, or bonds, from their colours after each step.
+
+    sizes: atoms (bonds) of each molecule, if C is to compute: then a chunk of molecules has classes of its own.
+    """
+
+    def __init__(self, colours: BatchColours, steps: list[np.ndarray], sizes: list[int] | None) -> None:
+        self.colours, self.steps = colours, steps
+        self.bounds = None if sizes is None else chunks(sizes, torch.get_num_threads())
+        self.chosen, self.place = colours.classes(steps[-1], self.bounds)
+        """a row of each class, and of every row its class"""
+
+    def for_c(self, lists: Neighbours) -> Neighbours:
+        """With what the C function of a block needs besides."""
+        if self.bounds is None:
+            return lists
+        bounds = np.searchsorted(self.chosen, self.bounds)
+        same = [self.colours.whole.first_of(step.take(self.chosen), bounds.tolist()) for step in self.steps]
+        return lists._replace(bounds=torch.from_numpy(bounds), same=torch.from_numpy(np.stack(same)))
+
+
+CHUNK = 640
+"""Most rows of a chunk, unless one molecule has more: what they need fits in a core's cache."""
+
+
+def chunks(sizes: list[int], threads: int) -> list[int]:
+    """Where chunks of whole molecules begin, and the end: as many for each thread, of much the same size."""
+    total = sum(sizes)
+    wanted = -(-total // (threads * CHUNK)) * threads
+    bounds, rows = [0], 0
+    for size, following in zip(sizes, [*sizes[1:], 0], strict=True):
+        rows += size
+        # A chunk ends where the next molecule would take it further from its share than it is.
+        goal = total * len(bounds) // max(wanted, 1)
+        if 2 * (goal - rows) <= following:
+            bounds.append(rows)
+    if bounds[-1] != rows:
+        bounds.append(rows)
+    return bounds
+
+
+def _with_transpose(lists: Lists, n: int) -> list[np.ndarray]:
+    """The lists of numbers below n, and for each number the lists that it is in, as often as it is."""
+    rows, offsets = lists
+    owner = np.arange(len(offsets) - 1).repeat(np.diff(offsets))
+    keys = (
+        rows.astype(np.int16) if n < 1 << 15 else rows
+    )  # numpy sorts short numbers by their digits, three times as fast
+    back = np.zeros(n + 1, np.int64)
+    np.bincount(rows, minlength=n).cumsum(out=back[1:])
+    return [rows, offsets, owner.take(keys.argsort(kind="stable")), back]
 
 
 def _others(entering: Tensor, offsets: Tensor, at: Tensor, *, but: Tensor) -> tuple[Tensor, Tensor]:

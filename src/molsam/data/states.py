@@ -1,0 +1,303 @@
+"""Which atoms and bonds have equal states after t steps of message passing, found once for a whole dataset.
+
+The state of an atom or bond after t steps depends on the features within t bonds of it. Colours tell those apart that
+differ there (Weisfeiler and Leman, 1968): a row's colour after a step stands for its colour before it and for those of
+the rows that it sums over, in any order. Equal colours mean equal states, for every weight of the model, so a model
+computes one row of each colour. Colours do not depend on the model's weights or on the batch; a batch looks them up.
+
+A colour is found by a 64-bit hash. Rows of equal hash are then compared, so a collision costs time and never a wrong state.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Rule = Literal["messages", "neighbours"]
+"""How the rows of a step are told apart; `Colours.after` says what each rule sums over."""
+
+BLOCK = 1 << 18
+"""Rows that are hashed or compared at a time, so that a large dataset needs little memory."""
+LISTED = np.uint64(0xD1B54A32D192ED03)
+"""Makes the hash of a number in a list another than that of the same number in a column."""
+BUCKET = 1 << 22
+"""Rows, about, whose hashes are sorted at a time."""
+
+
+class Step(NamedTuple):
+    """Colours after a step; those of each set number from 0 without a gap."""
+
+    atoms: np.ndarray
+    """int32 [A]"""
+    bonds: np.ndarray
+    """int32 [E]"""
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many colours atoms and bonds have."""
+        return int(self.atoms.max(initial=-1)) + 1, int(self.bonds.max(initial=-1)) + 1
+
+
+class Keep(Protocol):
+    """Returns the tensors that were stored under a name, or makes and stores them."""
+
+    def __call__(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]: ...
+
+
+class Graph(NamedTuple):
+    """A atoms and E directed bonds of all molecules, numbered through; the reverse of bond i is i ^ 1."""
+
+    kind: np.ndarray
+    """int [A], equal for atoms with equal features"""
+    edge_type: np.ndarray
+    """int [E], equal for bonds with equal features"""
+    src: np.ndarray
+    """int [E], the atom that each bond leaves"""
+    entering: np.ndarray
+    """int [E], the bonds that enter atom 0, then those that enter atom 1, ..."""
+    offsets: np.ndarray
+    """int [A + 1], where those of each atom begin"""
+
+
+class Colours:
+    """The colours of a dataset's atoms and bonds, step by step; a step is computed (or read) when it is first asked for."""
+
+    def __init__(self, graph: Graph, keep: Keep | None = None) -> None:
+        self.graph = graph
+        self._keep: Keep = keep or (lambda name, make: make())
+        self._found: dict[Rule, list[Step]] = {}
+        self._room = threading.local()
+
+    def after(self, rule: Rule, steps: int) -> Step:
+        """The colours after so many steps.
+
+        Before the first step atoms have the colours of their features, bonds those of their source's and their own.
+
+        rule: what a step adds to the colour of a row. "messages" (CMPNN, DMPNN): to an atom's the colours of the bonds
+        that enter, then to a bond's the new colour of its source and the old one of its reverse. "neighbours" (GROVER):
+        to an atom's the colours of its neighbours, to a bond's those of the bonds that enter its source but for its
+        own reverse.
+        """
+        found = self._found.setdefault(rule, [])
+        while len(found) <= steps:
+            # Once a step tells no more rows apart, none after it does.
+            settled = len(found) > 1 and found[-1].counts == found[-2].counts
+            found.append(found[-1] if settled else self._step(rule, found))
+        return found[steps]
+
+    def _step(self, rule: Rule, found: list[Step]) -> Step:
+        def make() -> dict[str, Tensor]:
+            step = _RULES[rule](self.graph, found[-1]) if found else _first(self.graph)
+            return {"atoms": torch.from_numpy(step.atoms), "bonds": torch.from_numpy(step.bonds)}
+
+        made = self._keep(f"{rule}-{len(found)}" if found else "features", make)
+        return Step(made["atoms"].numpy(), made["bonds"].numpy())
+
+    def classes(self, colours: np.ndarray, bounds: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """One row of each colour (int64 [n], rising), and of every row (int64 [N]) the place of its colour among them.
+
+        bounds: where parts of the rows begin, and the end; rows of different parts are told apart.
+        """
+        first, own = self.first_of(colours, bounds), np.arange(len(colours))
+        chosen = np.flatnonzero(first == own)
+        own[chosen] = np.arange(len(chosen))
+        return chosen, own.take(first)
+
+    def first_of(self, colours: np.ndarray, bounds: list[int] | None = None) -> np.ndarray:
+        """Of every row the first that has its colour (int64 [N]); see `classes`."""
+        # Room for a number of each colour, which need not be cleared: what is read was written right before.
+        # Sorting the rows of a batch would take five times as long.
+        room, backwards = self._scratch, np.arange(len(colours) - 1, -1, -1)
+        if bounds is None or len(bounds) <= 2:
+            room[colours[::-1]] = backwards
+            return room.take(colours)
+        first = np.empty(len(colours), np.int64)
+        for start, end in pairwise(bounds):
+            part = colours[start:end]
+            room[part[::-1]] = backwards[len(colours) - end : len(colours) - start]
+            first[start:end] = room.take(part)
+        return first
+
+    @property
+    def _scratch(self) -> np.ndarray:
+        if not hasattr(self._room, "numbers"):
+            self._room.numbers = np.empty(max(len(self.graph.kind), len(self.graph.src)), np.int64)
+        numbers: np.ndarray = self._room.numbers
+        return numbers
+
+
+class BatchColours(NamedTuple):
+    """The colours of a batch of N atoms and E directed bonds, and its graph on the CPU, wherever its tensors are."""
+
+    whole: Colours
+    atoms: np.ndarray
+    """int64 [N], row of each atom in the dataset"""
+    bonds: np.ndarray
+    """int64 [E]"""
+    node_type: np.ndarray
+    """int64 [N]"""
+    columns: Callable[[], tuple[Tensor, ...]]
+    """gives src, dst and edge_type, int64 [E]"""
+    offsets: np.ndarray
+    """int64 [N + 1], first of the bonds that enter each atom"""
+
+    def of_atoms(self, rule: Rule, steps: int) -> np.ndarray:
+        """Colours of the atoms after so many steps (see `Colours.after`), int64 [N]."""
+        return self.whole.after(rule, steps).atoms.take(self.atoms).astype(np.int64)
+
+    def of_bonds(self, rule: Rule, steps: int) -> np.ndarray:
+        """Colours of the bonds, int64 [E]."""
+        return self.whole.after(rule, steps).bonds.take(self.bonds).astype(np.int64)
+
+    def classes(self, colours: np.ndarray, bounds: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Colours.classes`."""
+        return self.whole.classes(colours, bounds)
+
+    def entering(self) -> np.ndarray:
+        """The bonds that enter atom 0, then those that enter atom 1, ...; int64 [E], in their order."""
+        places = self.bonds
+        return self.whole.graph.entering.take(places) + (np.arange(len(places)) - places)
+
+
+def to_device(arrays: list[np.ndarray], device: torch.device) -> list[Tensor]:
+    """The arrays (int64 [.] each) as tensors, sent in one copy."""
+    if device.type == "cpu":
+        return [torch.from_numpy(array) for array in arrays]
+    return list(torch.from_numpy(np.concatenate(arrays)).to(device).split([len(array) for array in arrays]))
+
+
+def ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """s0, s0 + 1, ..., s0 + c0 - 1, s1, ... for starts s and counts c; and where each range begins (int64 [n + 1])."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    counts.cumsum(out=offsets[1:])
+    return np.arange(offsets[-1]) + (starts - offsets[:-1]).repeat(counts), offsets
+
+
+def _first(graph: Graph) -> Step:
+    return Step(number([graph.kind]), number([_ends(graph.kind, graph.src), graph.edge_type]))
+
+
+def _messages(graph: Graph, before: Step) -> Step:
+    atoms = number([before.atoms], lambda rows: _entering(graph, before.bonds, rows))
+    reverse = before.bonds.reshape(-1, 2)[:, ::-1].reshape(-1)
+    return Step(atoms, number([before.bonds, _ends(atoms, graph.src), reverse]))
+
+
+def _neighbours(graph: Graph, before: Step) -> Step:
+    atoms = number([before.atoms], lambda rows: _entering(graph, _ends(before.atoms, graph.src), rows))
+    return Step(atoms, number([before.bonds], lambda rows: _following(graph, before.bonds, rows)))
+
+
+_RULES: dict[Rule, Callable[[Graph, Step], Step]] = {"messages": _messages, "neighbours": _neighbours}
+
+Lists = tuple[np.ndarray, np.ndarray]
+"""values, one list after the other; how many each list has"""
+
+
+def _ends(atoms: np.ndarray, src: np.ndarray) -> np.ndarray:
+    return atoms.take(src)
+
+
+def _entering(graph: Graph, values: np.ndarray, atoms: np.ndarray) -> Lists:
+    """The values of the bonds that enter each of some atoms."""
+    starts = graph.offsets[atoms]
+    counts = graph.offsets[atoms + 1] - starts
+    return values[graph.entering[ranges(starts, counts)[0]]], counts
+
+
+def _following(graph: Graph, values: np.ndarray, bonds: np.ndarray) -> Lists:
+    """The values of the bonds that enter the source of each of some bonds, but for its own reverse."""
+    source = graph.src[bonds]
+    starts = graph.offsets[source]
+    counts = graph.offsets[source + 1] - starts
+    found = graph.entering[ranges(starts, counts)[0]]
+    return values[found[found != (bonds ^ 1).repeat(counts)]], counts - 1
+
+
+def number(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None = None) -> np.ndarray:
+    """A colour (int32 [n], from 0) for every row; rows have the same if and only if columns and lists are equal.
+
+    columns: whole numbers, [n] each. lists: those of some rows (int64 [m]); the order within a list does not count.
+    """
+    hashes = _hashed(columns, lists)
+    colours, first = _by_hash(hashes)
+    if all(_equal(columns, lists, rows, first[colours[rows]]) for rows in _blocks(len(hashes))):
+        return colours
+    return _by_comparison(columns, lists)
+
+
+def _blocks(n: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+
+
+def _hashed(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None) -> np.ndarray:
+    """uint64 [n]"""
+    hashes = np.zeros(len(columns[0]), np.uint64)
+    for rows in _blocks(len(hashes)):
+        part = hashes[rows[0] : rows[-1] + 1]
+        for column in columns:
+            part[:] = mix(part ^ column[rows[0] : rows[-1] + 1].astype(np.uint64))
+        if lists is not None:
+            values, counts = lists(rows)
+            # The sum of hashes, modulo 2^64, is that of the set whatever its order.
+            sums = np.zeros(len(values) + 1, np.uint64)
+            mix(values.astype(np.uint64) ^ LISTED).cumsum(out=sums[1:])
+            ends = counts.cumsum()
+            part[:] = mix(part ^ (sums[ends] - sums[ends - counts]))
+    return hashes
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+    """A hash of 64 bits for every number, uint64 [n] (the finalizer of SplitMix64)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of equal hashes (int32 [n]), and the first row of each."""
+    colours, firsts, count = np.empty(len(hashes), np.int32), [np.empty(0, np.int64)], 0
+    bits = max(len(hashes) // BUCKET, 1).bit_length() - 1
+    for bucket in range(1 << bits):
+        rows = np.flatnonzero(hashes >> np.uint64(64 - bits) == bucket) if bits else np.arange(len(hashes))
+        _, first, place = np.unique(hashes[rows], return_index=True, return_inverse=True)
+        colours[rows] = place + count
+        firsts.append(rows[first])
+        count += len(first)
+    return colours, np.concatenate(firsts)
+
+
+def _equal(
+    columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None, rows: np.ndarray, others: np.ndarray
+) -> bool:
+    """Whether each row is equal to the other one."""
+    differing = rows != others
+    rows, others = rows[differing], others[differing]
+    if not all(np.array_equal(column[rows], column[others]) for column in columns):
+        return False
+    return lists is None or all(map(np.array_equal, _sorted(*lists(rows)), _sorted(*lists(others))))
+
+
+def _sorted(values: np.ndarray, counts: np.ndarray) -> Lists:
+    """The lists, each in rising order."""
+    keys = (np.arange(len(counts)).repeat(counts) << 32) | values
+    keys.sort()
+    return keys & 0xFFFFFFFF, counts
+
+
+def _by_comparison(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None) -> np.ndarray:
+    """`number` without hashes: slower, for the rows of which two different ones met in a hash."""
+    whole = [np.asarray(column, np.int64) for column in columns]
+    if lists is not None:
+        values, counts = _sorted(*lists(np.arange(len(whole[0]))))
+        table = np.full((len(counts), counts.max(initial=0)), -1, np.int64)
+        table[np.arange(table.shape[1]) < counts[:, None]] = values
+        whole += list(table.T)
+    return np.unique(np.stack(whole, axis=1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
