@@ -85,13 +85,13 @@ class PackedMolecules:
         return _offsets(self.node_offset.diff().square())
 
     @cached_property
-    def _kinds(self) -> tuple[Tensor, Tensor] | None:
-        """The distinct rows of `nodes`, and which of them each atom has (int64 [A]); None if they are many."""
+    def _kinds(self) -> tuple[Tensor | None, np.ndarray]:
+        """The distinct rows of `nodes` (None if they are many), and which of them each atom has (int64 [A])."""
         rows = self.nodes.numpy()
         table, kind = _projected(rows)
-        if len(table) > len(rows) / FEW or not np.array_equal(table[kind], rows):
-            return None
-        return torch.from_numpy(table).clone(), torch.from_numpy(kind)
+        if not np.array_equal(table[kind], rows):
+            table, kind = distinct(rows)
+        return None if len(table) > len(rows) / FEW else torch.from_numpy(table).clone(), kind
 
     @cached_property
     def _bonds(self) -> np.ndarray:
@@ -114,10 +114,9 @@ class PackedMolecules:
         """Which atoms and bonds have equal states; None in a graph with self loops."""
         if self.self_loops:
             return None
-        kind = distinct(self.nodes.numpy())[1] if self._kinds is None else self._kinds[1].numpy()
         entering, counts = self._by_dst
         first = self.node_offset.numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
-        graph = Graph(kind, self.edge_type.numpy(), self.src.numpy() + first, entering, _offsets_of(counts))
+        graph = Graph(self._kinds[1], self.edge_type.numpy(), self.src.numpy() + first, entering, _offsets_of(counts))
         return Colours(graph, self.keep)
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
@@ -142,63 +141,65 @@ class PackedMolecules:
         """first atom of each bond's molecule in its batch"""
         entering = _offsets_of(self._by_dst[1].take(atoms.places))
         molecule = (np.arange(len(rows)) - first.repeat(counts)).repeat(atoms.sizes)
-        made = []
-        for (
-            row,
-            count,
-            largest,
-            columns,
-            neighbours,
-            offsets,
-            sizes,
-            bonded,
-            places,
-            of_atoms,
-            nodes,
-            entered,
-            *rows_of,
-        ) in zip(
-            first.tolist(),
-            counts.tolist(),
-            np.maximum.reduceat(atoms.sizes, first).tolist(),
-            self._columns(bonds.places, within, n_bonds),
-            _split(self._neighbours.take(bonds.places) + within, n_bonds),
-            _rebased(atoms.offsets, first, counts),
-            *(_split(array, counts) for array in (atoms.sizes, bonds.sizes, rows)),
-            _split(molecule, n_atoms),
+        fields = zip(
             self._nodes(atoms.places, n_atoms),
+            self._columns(bonds.places, within, n_bonds),
+            _split(atoms.sizes, counts),
+            _split(bonds.sizes, counts),
+            _rebased(atoms.offsets, first, counts),
+            [self._distances(part) for part in _parts(rows, counts)],
+            _split(rows, counts),
+            _split(self._neighbours.take(bonds.places) + within, n_bonds),
             _rebased(entering, start, n_atoms),
+            _split(molecule, n_atoms),
+            np.maximum.reduceat(atoms.sizes, first).tolist(),
             _parts(atoms.places, n_atoms),
             _parts(bonds.places, n_bonds),
             strict=True,
-        ):
-            colours = self.colours and BatchColours(self.colours, *rows_of, nodes[1].numpy(), columns, entered.numpy())
-            made.append(
-                MoleculeBatch(
-                    node_table=nodes[0],
-                    node_type=nodes[1],
-                    edge_table=self.edge_table,
-                    columns=columns,
-                    sizes=sizes,
-                    bonds=bonded,
-                    offsets=offsets,
-                    distances=self._distances(rows[row : row + count]),
-                    self_loops=self.self_loops,
-                    index=places,
-                    neighbours=neighbours,
-                    neighbour_offsets=entered,
-                    molecule=of_atoms,
-                    max_size=largest,
-                    colours=colours,
-                )
-            )
-        return made
+        )
+        return [self._batch(*one) for one in fields]
+
+    def _batch(
+        self,
+        nodes: tuple[Tensor, Tensor],
+        columns: Callable[[], tuple[Tensor, ...]],
+        sizes: Tensor,
+        bonds: Tensor,
+        offsets: Tensor,
+        distances: Tensor | None,
+        index: Tensor,
+        neighbours: Tensor,
+        neighbour_offsets: Tensor,
+        molecule: Tensor,
+        largest: int,
+        atom_places: np.ndarray,
+        bond_places: np.ndarray,
+    ) -> MoleculeBatch:
+        places = atom_places, bond_places
+        types = nodes[1].numpy(), columns, neighbour_offsets.numpy()
+        return MoleculeBatch(
+            node_table=nodes[0],
+            node_type=nodes[1],
+            edge_table=self.edge_table,
+            columns=columns,
+            sizes=sizes,
+            bonds=bonds,
+            offsets=offsets,
+            distances=distances,
+            self_loops=self.self_loops,
+            index=index,
+            neighbours=neighbours,
+            neighbour_offsets=neighbour_offsets,
+            molecule=molecule,
+            max_size=largest,
+            colours=None if self.colours is None else BatchColours(self.colours, *places, *types),
+        )
 
     def _nodes(self, places: np.ndarray, counts: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
         """For each batch of so many atoms a table of feature vectors, and the row of it that each of its atoms has."""
-        if self._kinds is not None:
-            table, kind = self._kinds
-            return [(table, types) for types in _split(kind.numpy().take(places), counts)]
+        table, kind = self._kinds
+        if table is not None:
+            return [(table, types) for types in _split(kind.take(places), counts)]
         parts = np.split(places, counts.cumsum()[:-1])
         return [(_take(self.nodes, part), torch.arange(len(part))) for part in parts]
 

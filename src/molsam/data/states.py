@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -44,10 +44,8 @@ class Step(NamedTuple):
         return int(self.atoms.max(initial=-1)) + 1, int(self.bonds.max(initial=-1)) + 1
 
 
-class Keep(Protocol):
-    """Returns the tensors that were stored under a name, or makes and stores them."""
-
-    def __call__(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]: ...
+Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
+"""Returns the tensors that were stored under a name, or makes and stores them."""
 
 
 class Graph(NamedTuple):

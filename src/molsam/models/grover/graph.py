@@ -130,7 +130,7 @@ Lists = tuple[np.ndarray, np.ndarray]
 def _in_classes(batch: MoleculeBatch, colours: BatchColours, atom_steps: int, bond_steps: int) -> Neighbourhood:
     """The sums over classes; for C, which takes a chunk of whole molecules at a time, those of each chunk."""
     src, starts, entering = colours.columns()[0].numpy(), colours.offsets, colours.entering()
-    sizes = (None, None)
+    sizes: tuple[list[int] | None, list[int] | None] = None, None
     if batch.src.is_cpu and kernels.in_use() == "compiled":
         sizes = batch.sizes.tolist(), batch.bonds.tolist()
     counts = np.diff(starts)
