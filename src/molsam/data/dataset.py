@@ -28,6 +28,7 @@ from molsam.data.scaler import TargetScaler
 from molsam.data.settings import check_settings, spread
 from molsam.data.sources import Source, locate
 from molsam.data.spec import DataSpec
+from molsam.data.states import Keep
 from molsam.data.table import Table
 from molsam.errors import NOTE, DataError
 from molsam.files import cache_folder
@@ -192,7 +193,7 @@ def _report(source: Source, rows: np.ndarray, smiles: Sequence[str], invalid: Se
 
 def _features(
     settings: Mapping[str, Any], source: Source, featurizer: Featurizer, folder: Path, smiles: list[str]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+) -> tuple[dict[str, Tensor], dict[str, Any], Keep]:
     """Tensors and record of the molecules, from the cache or made now."""
     limit, choice, how = settings.get("limit"), settings.get("descriptors"), (settings.get("standardize") or "none")
     depends: dict[str, Any] = {"smiles": source.smiles, "limit": limit and [limit, "spread"]}

@@ -175,8 +175,10 @@ class PackedMolecules:
         atom_places: np.ndarray,
         bond_places: np.ndarray,
     ) -> MoleculeBatch:
-        places = atom_places, bond_places
-        types = nodes[1].numpy(), columns, neighbour_offsets.numpy()
+        colours = None
+        if self.colours is not None:
+            starts = neighbour_offsets.numpy()
+            colours = BatchColours(self.colours, atom_places, bond_places, nodes[1].numpy(), columns, starts)
         return MoleculeBatch(
             node_table=nodes[0],
             node_type=nodes[1],
@@ -192,7 +194,7 @@ class PackedMolecules:
             neighbour_offsets=neighbour_offsets,
             molecule=molecule,
             max_size=largest,
-            colours=None if self.colours is None else BatchColours(self.colours, *places, *types),
+            colours=colours,
         )
 
     def _nodes(self, places: np.ndarray, counts: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
