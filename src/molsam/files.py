@@ -34,13 +34,15 @@ def write_atomic(path: Path, data: bytes) -> None:
         ) from error
 
 
-def below(root: Path, *names: str) -> Iterator[Path]:
-    """The files of these names below a folder, in any order.
+def below(root: Path, *names: str, suffix: str | None = None) -> Iterator[Path]:
+    """The files of these names (and those that end in `suffix`) below a folder, in any order.
 
     Not by rglob: that breaks off where a run that goes on meanwhile removes a folder.
     """
     for folder, _, there in os.walk(root):
         yield from (Path(folder, name) for name in names if name in there)
+        if suffix is not None:
+            yield from (Path(folder, name) for name in there if name.endswith(suffix) and name not in names)
 
 
 def remove_temporaries(folder: Path, older_than: float = 0.0) -> None:

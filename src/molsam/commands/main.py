@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("molsam.commands.predict", "predict molecules of a CSV file with trained runs"),
     "rerun": ("molsam.commands.rerun", "train a finished run again and compare its metrics"),
     "report": ("molsam.commands.report", "our tables beside the paper's"),
+    "results": ("molsam.commands.results", "keep the runs of a sweep in one file"),
     "figure": ("molsam.commands.figure", "the paper's figures from our runs"),
     "dashboard": ("molsam.commands.dashboard", "compare runs in a browser, with or without an account"),
     "bench": (

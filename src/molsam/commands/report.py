@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("changes", nargs="*", metavar="sweeps.KEY=VALUE",
                         help="as the sweep was run: sweeps.datasets=[esol,bbbp] sweeps.folds=3 sweeps.name=...")  # fmt: skip
     parser.add_argument("--outputs", nargs="+", default=["outputs"], metavar="FOLDER",
-                        help="where the runs are (default: outputs)")  # fmt: skip
+                        help="where the runs are, folders or packed files (default: outputs)")  # fmt: skip
     parser.add_argument("--to", type=Path, default=Path("outputs/reports"), metavar="FOLDER",
                         help="where the Markdown, CSV, LaTeX and figure go (default: outputs/reports)")  # fmt: skip
     parser.add_argument("--figures", type=Path, default=Path("figures"), metavar="FOLDER",
@@ -53,7 +53,7 @@ def _sort(args: argparse.Namespace) -> None:
     args.smoke |= "smoke=true" in given
     args.changes = [change for change in given if change != "smoke=true"]
     for folder in args.outputs:
-        if not folder.is_dir() and folder != Path("outputs"):
+        if not folder.exists() and folder != Path("outputs"):
             raise ConfigError(f"--outputs {folder} is not a folder; name the folder that holds the sweep's folder.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,20 +12,24 @@ from typing import Any
 
 from molsam.errors import StorageError
 from molsam.files import below
-from molsam.runs import result
+from molsam.runs import pack, result
+from molsam.tracking.jsonl import FILES
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
+TRACKED = frozenset(FILES.values())
+"""What a run folder logs; no file of packed runs has such a name."""
 LATE_SHARE, LATE_LEAST = 0.2, 3
 """The late score is the mean over this share of the epochs, and over at least so many."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredRun:
-    """A finished run."""
+    """A finished run, in its folder or in a file of packed runs, which brings its curve."""
 
     folder: Path
     result: dict[str, Any]
+    curve: dict[str, list[float | None]] | None = None
 
     @property
     def model(self) -> str:
@@ -84,21 +88,29 @@ class StoredRun:
 
     def epochs(self) -> list[Row]:
         """The epoch lines of metrics.jsonl."""
+        if self.curve is not None:
+            return pack.epochs(self.curve)
         return [row for row in read_lines(self.files / "metrics.jsonl") if row.get("kind") == "epoch"]
 
     def gradients(self) -> list[Row]:
         """The lines of gradients.jsonl, one a step; empty without diagnostics=gradients."""
-        return read_lines(self.files / "gradients.jsonl")
+        return [] if self.curve is not None else read_lines(self.files / "gradients.jsonl")
 
     def sharpness(self) -> Row:
         """The last line of sharpness.jsonl; empty without diagnostics=sharpness."""
-        return next(reversed(read_lines(self.files / "sharpness.jsonl")), {})
+        rows = [] if self.curve is not None else read_lines(self.files / "sharpness.jsonl")
+        return rows[-1] if rows else {}
 
 
 def scan(roots: Iterable[Path]) -> tuple[list[StoredRun], list[str]]:
-    """All finished runs under some folders, by path, and a sentence for every result.json that is damaged."""
+    """All finished runs under some folders or in packed files, by path, and a sentence for all that is damaged."""
     found, damaged = [], []
-    for path in sorted({path for root in roots for path in below(root, result.NAME)}):
+    for path in sorted({path for root in roots for path in _places(root)}):
+        if path.name != result.NAME:
+            runs, broken = pack.read(path)
+            found += [StoredRun(path / run.cell, run.result, run.curve) for run in runs]
+            damaged += broken
+            continue
         try:
             outcome = result.read(path.parent)
         except StorageError as error:
@@ -109,13 +121,35 @@ def scan(roots: Iterable[Path]) -> tuple[list[StoredRun], list[str]]:
     return found, damaged
 
 
+def _places(root: Path) -> Iterator[Path]:
+    """result.json of every run folder, and the files of packed runs."""
+    if root.is_file():
+        yield root
+        return
+    for path in below(root, result.NAME, suffix=".jsonl"):
+        if path.name == result.NAME or (path.name not in TRACKED and pack.is_packed(path)):
+            yield path
+
+
 def find_runs(roots: Iterable[Path]) -> list[StoredRun]:
     """All finished runs under some folders, by path, each once; a damaged one is passed over with a warning."""
     found, damaged = scan(roots)
     for sentence in damaged:
         log.warning(sentence)
     folders = {run.folder for run in found}
-    return [run for run in found if run.files == run.folder or run.files not in folders]
+    made = {_made(run) for run in found if result.SAME not in run.result}
+    return [run for run in found if not _is_copy(run, folders, made)]
+
+
+def _is_copy(run: StoredRun, folders: set[Path], made: set[tuple[Any, ...]]) -> bool:
+    if result.SAME not in run.result:
+        return False
+    return run.files in folders if run.curve is None else _made(run) in made
+
+
+def _made(run: StoredRun) -> tuple[Any, ...]:
+    """When a run was made and what came out: equal for a run and its copies."""
+    return tuple(str(run.result.get(key)) for key in ("started", "finished", "seconds", "test"))
 
 
 def read_lines(path: Path) -> list[Row]:

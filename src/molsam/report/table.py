@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -180,18 +181,21 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def _unlike(runs: pd.DataFrame) -> list[str]:
-    """What makes the cells of a table not comparable."""
-    import json
+    """What makes cells of one dataset and model not comparable."""
+    changed: set[str] = set()
+    for _, own in runs.groupby(["dataset", "model"]):
+        changed |= _differences([json.loads(text) for text in own["settings"].unique()])
+    return [f"The cells were not run alike: they differ in {', '.join(sorted(changed))}."] if changed else []
 
-    settings = [json.loads(text) for text in runs["settings"].unique()]
-    if len(settings) < 2:
-        return []
-    changed = []
+
+def _differences(settings: list[dict[str, Any]]) -> set[str]:
+    """`training.epochs (30, 5)` for every setting that has several values."""
+    changed = set()
     for section in settings[0]:
         for key in {k for found in settings for k in (found[section] or {})}:
             values = {str((found[section] or {}).get(key)) for found in settings}
-            changed += [f"{section}.{key} ({', '.join(sorted(values))})"] if len(values) > 1 else []
-    return [f"The cells were not run alike: they differ in {', '.join(sorted(changed))}."]
+            changed |= {f"{section}.{key} ({', '.join(sorted(values))})"} if len(values) > 1 else set()
+    return changed
 
 
 def _identity(values: Mapping[Any, Any]) -> tuple[str, str, int, int]:

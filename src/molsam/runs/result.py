@@ -37,11 +37,19 @@ def read(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = read_json(path)
-    missing = [key for key in REQUIRED if key not in result] if isinstance(result, dict) else list(REQUIRED)
-    if missing or not _fits(result):
-        what = f"lacks {missing[0]}" if missing else "does not fit its schema and checksum"
+    what = flaw(result)
+    if what:
         raise StorageError(f"{path} is damaged (it {what}); remove it and run the same command again.")
+    assert isinstance(result, dict)
     return result
+
+
+def flaw(result: Any) -> str | None:
+    """Return what is wrong with a result, None if it is whole."""
+    missing = [key for key in REQUIRED if key not in result] if isinstance(result, dict) else list(REQUIRED)
+    if missing:
+        return f"lacks {missing[0]}"
+    return None if _fits(result) else "does not fit its schema and checksum"
 
 
 def origin(folder: Path, result: dict[str, Any]) -> Path:
