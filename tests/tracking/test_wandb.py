@@ -293,3 +293,21 @@ def test_a_sweep_has_a_table(tmp_path: Path) -> None:
 def test_a_sweep_without_wandb_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert log_table(tmp_path, SimpleNamespace(), name="table1", columns=["a"], rows=[[1]]) is None
     assert "table1" in caplog.text
+
+
+def test_each_run_has_an_id_of_its_own_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says, which all cells and folds of a process share."""
+    monkeypatch.setenv("WANDB_RUN_ID", "shared")
+    ids: list[str] = []
+    for fold in ("fold0", "fold1"):
+        tracker = WandbTracker(tmp_path / fold, SETTINGS)
+        (tmp_path / fold).mkdir()
+        tracker.start(CONFIG, {})
+        ids.append(tracker.state()["id"])
+        tracker.finish(None)
+    assert len({*ids, "shared"}) == 3
+    again = WandbTracker(tmp_path / "fold0", SETTINGS)
+    again.start(CONFIG, {"id": ids[0]})
+    assert again.state() == {"id": ids[0]}
+    again.finish(None)
+    assert log_table(tmp_path, SETTINGS, name="table", columns=["a"], rows=[[1]]) != "shared"

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from molsam.config.command import train_arguments, training
+from molsam.config.identity import NEUTRAL
 from molsam.errors import ConfigError, MolsamError
 from molsam.files import write_json
-from molsam.report.figures import drawing, style
+from molsam.report.figures import drawing, select, style
 from molsam.report.figures.recipes import RECIPES
-from molsam.report.stored import find_runs
+from molsam.report.stored import StoredRun, find_runs
 
 OUTPUTS = Path("outputs")
 
@@ -71,12 +74,25 @@ def _draw(name: str, args: argparse.Namespace) -> None:
     roots = [root for root in args.runs if root.is_dir()]
     models, datasets = args.models or recipe.models, args.datasets or recipe.datasets
     with style.styled():
-        drawn = recipe.draw(drawing.Request(find_runs(roots), models, datasets))
+        drawn = recipe.draw(drawing.Request(_asked_for(find_runs(roots), args.set), models, datasets))
         paths = style.save(drawn.figure, args.output / f"figure{name}")
     facts = {"figure": name, "title": recipe.title, "caption": drawn.caption, "numbers": drawn.numbers}
     write_json(args.output / f"figure{name}.json", facts)
     print(f"Figure {name}: {recipe.title}. {drawn.caption}")
     print("  " + ", ".join(str(path) for path in paths))
+
+
+def _asked_for(runs: list[StoredRun], settings: list[str]) -> list[StoredRun]:
+    """The runs that `--set` would train; without smoke=true none that it made."""
+    asked = [text.lstrip("+").partition("=") for text in settings]
+    smoke = any(key == "smoke" and text == "true" for key, _, text in asked)
+    found = [run for run in runs if run.smoke == smoke]
+    for key, _, text in asked:
+        if key.split(".")[0] in (*NEUTRAL, "split") or "," in text:
+            continue
+        value = yaml.safe_load(text)
+        found = [run for run in found if select.agrees(run, key, value) or run.setting(f"choices.{key}") == value]
+    return found
 
 
 def _overrides(name: str, args: argparse.Namespace) -> list[str]:

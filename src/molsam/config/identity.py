@@ -218,6 +218,35 @@ def mismatch(place: object, old: Identity, new: Identity, *, other: str = "name=
     )
 
 
+def group(one: Identity) -> str:
+    """Hex digest of all but seed and fold: runs that have equal ones belong to the same mean."""
+    settings = {key: value for key, value in one.settings.items() if key != "seed"}
+    return digest_of([settings, one.data, _beside_draw(one), one.numerics])
+
+
+def cohort(one: Identity) -> str:
+    """Hex digest of what must be equal for a comparison of optimizers: all but seed, fold, and the optimizer itself.
+
+    What it perturbs with may differ; the base optimizer that takes the step may not.
+    """
+    apart = ("optimizer.", "diagnostics.", "callbacks.")
+    kept = {
+        key: value
+        for key, value in one.settings.items()
+        if key != "seed" and (not key.startswith(apart) or key.startswith("optimizer.base."))
+    }
+    return digest_of([kept, one.data, _beside_draw(one), one.numerics])
+
+
+def benchmark(one: Identity) -> dict[str, Any]:
+    """What scores depend on whatever the model: the data, what is taken of them, the kind of split, and the epochs.
+
+    Scores stand beside each other only where this, and the metric, are equal.
+    """
+    kept = {key: value for key, value in one.settings.items() if key.startswith("dataset.") or key == "training.epochs"}
+    return {**kept, **{f"{name} hash": value for name, value in one.data.items()}, **_beside_draw(one)}
+
+
 def lacks(config: Mapping[str, Any], wanted: DictConfig | Mapping[str, Any]) -> list[str]:
     """Settings of RECORDED that are on in `wanted` and off in the run of `config`: its record holds less."""
     asked = _values(wanted)
@@ -250,6 +279,10 @@ def _data_before(outcome: Mapping[str, Any]) -> dict[str, str]:
         if list(layout["targets"]) == tasks:
             found["dataset.columns"] = columns(layout)
     return found
+
+
+def _beside_draw(one: Identity) -> dict[str, Any]:
+    return {key: value for key, value in one.split.items() if key not in (FOLD, "split.seed")}
 
 
 def columns(layout: Mapping[str, Any]) -> str:

@@ -6,10 +6,12 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from molsam.config.identity import Identity, stored
 from molsam.errors import StorageError
 from molsam.files import below
 from molsam.runs import pack, result
@@ -56,6 +58,16 @@ class StoredRun:
         """The test metric; None where it could not be computed."""
         value = self.result["test"].get(self.result["metric"])
         return None if value is None else float(value)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What its numbers belong to."""
+        return stored(self.result)
+
+    @property
+    def smoke(self) -> bool:
+        """Whether it was made to be quick, by smoke=true."""
+        return bool(self.setting("smoke")) or "smoke" in self.folder.parent.name.split("-")
 
     @property
     def late(self) -> float | None:

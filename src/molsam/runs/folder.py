@@ -235,6 +235,8 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, ConfigError | DataError):
             self._withdraw()
+        elif kind is not None and kind.__name__ == "TrialPruned":
+            self._mark("pruned")  # optuna's word, which only the sweeps know
         self._release()
 
     def _computed(self) -> bool:

@@ -7,6 +7,7 @@ import logging
 import shutil
 import socket
 import urllib.request
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,9 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
 
     # On a full disk W&B's own log file would fill the terminal with tracebacks.
     logging.raiseExceptions = False
-    facts |= {"dir": str(folder), "project": settings.project, "entity": settings.entity, "id": id}
+    # An id of its own whatever WANDB_RUN_ID says: all cells of a sweep, and all folds of a run, would share that one.
+    own = id or uuid.uuid4().hex[:8]
+    facts |= {"dir": str(folder), "project": settings.project, "entity": settings.entity, "id": own}
     quiet = wandb.Settings(
         silent=True,
         console="off",

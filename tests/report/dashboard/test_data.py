@@ -120,7 +120,7 @@ def test_runs_under_way_are_shown_and_read_again_only_when_they_change(
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
     (run,) = collector.collect()["runs"]
-    assert (run["status"], run["test"], run["fold"], run["metric"]) == ("running", None, 3, "roc_auc")
+    assert (run["status"], run["test"], run["fold"], run["metric"]) == ("stopped", None, 3, "roc_auc")
     reads: list[Path] = []
     original = collect.load
     monkeypatch.setattr(collect, "load", lambda path: reads.append(path) or original(path))
@@ -181,3 +181,64 @@ def test_the_command_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "There are no runs" in capsys.readouterr().out
     with pytest.raises(MolsamError, match="is not a folder"):
         run(str(tmp_path / "absent"))
+
+
+def data_of(name: str, path: str, digest: str) -> dict[str, Any]:
+    return {
+        "dataset": name,
+        "settings": {"dataset.path": path},
+        "data": {"hash": digest, "rows": 10, "invalid": 0, "duplicates": 0},
+    }
+
+
+def test_what_is_scored_on_other_data_stands_apart(tmp_path: Path) -> None:
+    """Two files, a rewritten one, some of the rows, another metric, other epochs."""
+    write_run(tmp_path, "compt", "graphsam", **data_of("csv", "a/assay.csv", "11"))
+    write_run(tmp_path, "compt", "graphsam", fold=1, **data_of("csv", "b/assay.csv", "11"))
+    write_run(tmp_path, "compt", "graphsam", **data_of("csv", "b/other.csv", "22"))
+    write_run(tmp_path, "compt", "graphsam", **data_of("csv", "a/assay.csv", "33"))
+    write_run(tmp_path, "compt", "graphsam", "esol", metric="roc_auc", direction="max")
+    for fold in range(2):
+        write_run(tmp_path, "compt", "graphsam", "esol", fold=fold)
+        write_run(tmp_path, "compt", "adam", "esol", fold=fold)
+    write_run(tmp_path, "compt", "graphsam", "esol", settings={"dataset.limit": 64}, epochs=2)
+    data = collected(tmp_path)
+    by_dataset: dict[str, set[str]] = {}
+    for run in data["runs"]:
+        by_dataset.setdefault(data["groups"][run["group"]]["dataset"], set()).add(run["metric"])
+    assert {"assay.csv", "assay.csv (dataset hash 33)", "other.csv"} <= set(by_dataset)
+    assert {"esol", "esol (metric roc_auc)"} <= set(by_dataset)
+    assert all(len(metrics) == 1 for metrics in by_dataset.values())
+    (few,) = [group for group in data["groups"] if "limit 64" in group["dataset"]]
+    assert "epochs 2" in few["dataset"]
+    assert few["paper"] is None
+    papers = {group["dataset"]: group["paper"] for group in data["groups"] if group["optimizer"] == "graphsam"}
+    assert papers["esol"] == 0.511
+    assert papers["esol (metric roc_auc)"] is None
+    same = [run["group"] for run in data["runs"] if data["groups"][run["group"]]["dataset"] == "assay.csv"]
+    assert len(set(same)) == 1, "a moved file is the same"
+
+
+def test_a_run_that_nobody_works_on_is_not_running(tmp_path: Path) -> None:
+    import fcntl
+
+    import yaml
+
+    folder = write_run(tmp_path, "gcn", "sam")
+    config = json.loads((folder / "result.json").read_text())["config"]
+    (folder / "result.json").unlink()
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "run.json").write_text('{"status": "running"}')
+    collector = collect.Collector([tmp_path], collect.relative_link(tmp_path))
+
+    def status() -> str:
+        (run,) = collector.collect()["runs"]
+        return str(run["status"])
+
+    assert status() == "stopped"
+    with open(folder / ".lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert status() == "running"
+    (folder / "run.json").write_text('{"status": "pruned"}')
+    assert status() == "pruned"

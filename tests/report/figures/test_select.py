@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from molsam.commands import figure
 from molsam.errors import StorageError
-from molsam.report.figures import paper, select
+from molsam.report.figures import curves, drawing, paper, select
 from molsam.report.stored import StoredRun, find_runs, read_lines
 from tests.report.figures.synthetic import write_run
 
@@ -106,3 +107,34 @@ def test_the_paper_is_read_by_name_however_it_is_written() -> None:
     assert paper.stated_score("compt", "aesam", "lipophilicity") is not None
     assert paper.stated_score("gcn", "sam", "bbbp") is None
     assert json.dumps(paper.stated_score("grover", "graphsam", "qm8"))
+
+
+def test_runs_of_another_file_or_numerics_version_are_no_rivals(tmp_path: Path) -> None:
+    for optimizer in ("adam", "sam", "graphsam"):
+        write_run(tmp_path, optimizer=optimizer)
+    whole = len(select.panel(_runs(tmp_path), "grover", "bbbp"))
+    write_run(tmp_path, optimizer="sam_k", data={"hash": "another", "rows": 10, "invalid": 0, "duplicates": 0})
+    newer = {"digest": "x", "data": {"dataset": "cd"}, "numerics": 99}
+    write_run(tmp_path, optimizer="looksam", identity=newer)
+    assert len(select.panel(_runs(tmp_path), "grover", "bbbp")) == whole == 3
+
+
+def test_a_figure_is_drawn_from_the_runs_that_were_asked_for(tmp_path: Path) -> None:
+    """smoke=true: those that it made, and else none of them; other settings likewise."""
+    write_run(tmp_path / "fig3", optimizer="sam")
+    write_run(tmp_path / "fig3-smoke", optimizer="sam", settings={"dataset.limit": 64})
+    write_run(tmp_path / "x", optimizer="sam", settings={"training.epochs": 9})
+    runs = _runs(tmp_path)
+    assert [run.folder.parent.name for run in figure._asked_for(runs, ["smoke=true"])] == ["fig3-smoke"]
+    assert {run.folder.parent.name for run in figure._asked_for(runs, [])} == {"fig3", "x"}
+    chosen = figure._asked_for(runs, ["training.epochs=9", "optimizer=sam", "paths.outputs=x"])
+    assert [run.folder.parent.name for run in chosen] == ["x"]
+
+
+def test_losses_are_drawn_from_runs_that_recorded_them(tmp_path: Path) -> None:
+    for optimizer in ("adam", "sam", "graphsam"):
+        write_run(tmp_path, optimizer=optimizer, test_losses=False, finished="2031-01-01T00:00:00+00:00")
+        write_run(tmp_path, optimizer=optimizer, seed=1, test_losses=False)
+        write_run(tmp_path, optimizer=optimizer, settings={"training.batch_size": 8})
+    drawn = curves.losses(drawing.Request(_runs(tmp_path), ("grover",), ("bbbp",)))
+    assert {entry["runs"] for entry in drawn.numbers["grover/bbbp"].values()} == {1}

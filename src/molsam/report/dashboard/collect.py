@@ -17,18 +17,20 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
-from molsam.config.identity import NEUTRAL
+from molsam.config.identity import NEUTRAL, NEUTRAL_DATASET, NEUTRAL_TRAINING
 from molsam.errors import StorageError
 from molsam.files import below
-from molsam.report.dashboard.groups import describe, group_key
+from molsam.report.dashboard.groups import datasets, describe, group_key
 from molsam.report.figures.paper import stated_score
 from molsam.report.stored import StoredRun, read_lines
 from molsam.runs import result
+from molsam.runs.folder import STATUS, locked, read_status
 
 POINTS = 60
 """Points that a curve keeps."""
 CURVES = ("train/loss", "valid/loss", "test/loss", "rho", "lr", "graphs_per_s")
 COSINES, NORMS = ("cos_next", "cos_true"), ("eps_norm", "omega_norm", "eps_change", "omega_change")
+UNTOLD = {"training.": NEUTRAL_TRAINING, "dataset.": NEUTRAL_DATASET}
 COPIES = {"base": "base_optimizer", "rho_schedule": "rho_schedule"}
 """Settings of the optimizer that conf/optimizer/*.yaml take from another group."""
 Link = Callable[[Path], str]
@@ -54,14 +56,15 @@ class Collector:
         keys = [group_key(run) for run, _ in found]
         order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
         members = {key: run for key, (run, _) in zip(reversed(keys), reversed(found), strict=True)}
-        labels = describe(members)
+        scored_on = datasets(members)
+        labels = describe(members, scored_on)
         groups = [
             {
                 "model": members[key].model,
                 "optimizer": members[key].optimizer,
-                "dataset": members[key].dataset,
+                "dataset": scored_on[key],
                 "variant": labels[key],
-                "paper": stated_score(members[key].model, members[key].optimizer, members[key].dataset),
+                "paper": _stated(members[key]),
             }
             for key in order
         ]
@@ -117,6 +120,14 @@ class Collector:
         return facts
 
 
+def _stated(run: StoredRun) -> float | None:
+    """The paper's score, if the run is on all of its dataset and tells the same metric."""
+    chosen = ("dataset.limit", "dataset.max_atoms", "dataset.path")
+    if any(run.setting(key) is not None for key in chosen):
+        return None
+    return stated_score(run.model, run.optimizer, run.dataset, run.result["metric"])
+
+
 def load(folder: Path) -> StoredRun | None:
     """A finished run, or one that is under way, told by its settings; None if it cannot be told yet."""
     outcome = result.read(folder)
@@ -135,7 +146,8 @@ def load(folder: Path) -> StoredRun | None:
         folder,
         {
             "name": config.get("name") or f"{choices['model']}-{choices['optimizer']}-{choices['dataset']}",
-            "status": "running",
+            "status": _state(folder),
+            "identity": read_status(_place(folder)).get("identity"),
             **{key: choices[key] for key in ("model", "optimizer", "dataset")},
             "seed": config.get("seed", 0),
             "fold": int(fold or 0),
@@ -147,6 +159,19 @@ def load(folder: Path) -> StoredRun | None:
             "config": config,
         },
     )
+
+
+def _place(folder: Path) -> Path:
+    """The run folder itself: of a fold, its parent."""
+    return folder if (folder / STATUS).exists() else folder.parent
+
+
+def _state(folder: Path) -> str:
+    """running, pruned, or stopped: killed, or ended by an error."""
+    place = _place(folder)
+    if locked(place):
+        return "running"
+    return "pruned" if read_status(place).get("status") == "pruned" else "stopped"
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:
@@ -161,7 +186,8 @@ def _settings(folder: Path) -> dict[str, Any] | None:
 
 
 def _stamp(folder: Path) -> tuple[Any, ...]:
-    stamps: list[Any] = []
+    done = (folder / result.NAME).exists()
+    stamps: list[Any] = [None if done else _state(folder)]
     for name in (result.NAME, "metrics.jsonl", "gradients.jsonl"):
         try:
             status = os.stat(folder / name)
@@ -184,16 +210,19 @@ def bins(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
     return found
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as dotted keys and written values, without those that say where files go and the optimizer's copies."""
+def flatten(config: dict[str, Any], prefix: str = "", *, neutral: bool = False) -> dict[str, str]:
+    """Settings as dotted keys and written values, without those that say where files go and the optimizer's copies.
+
+    `neutral`: also without those of a section that cannot change a number.
+    """
     found: dict[str, str] = {}
     for key, value in config.items():
-        if not prefix and key in (*NEUTRAL, "choices"):
+        if (not prefix and key in NEUTRAL) or (neutral and key in UNTOLD.get(prefix, ())):
             continue
         if not prefix and key == "optimizer":
             value = {name: v for name, v in value.items() if name not in COPIES or v != config.get(COPIES[name])}
         if isinstance(value, dict):
-            found |= flatten(value, f"{prefix}{key}.")
+            found |= flatten(value, f"{prefix}{key}.", neutral=neutral)
         else:
             found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
     return found

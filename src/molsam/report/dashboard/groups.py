@@ -4,36 +4,68 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
-from molsam.report.figures.select import cohort
+from molsam.config.identity import benchmark, digest_of, group
 from molsam.report.stored import StoredRun
 
 SHOWN = 3
 
 
 def group_key(run: StoredRun) -> str:
-    """Equal for runs that differ by seed, fold and where files go, alone."""
-    own = [run.setting("optimizer"), run.setting("rho_schedule")]
-    return json.dumps([run.model, run.optimizer, run.dataset, own, cohort(run)], sort_keys=True, default=str)
+    """Equal for runs that belong to one mean: they differ by seed and fold alone."""
+    own = [run.setting("rho_schedule"), run.setting("base_optimizer")]
+    return digest_of([run.model, run.optimizer, run.dataset, run.result["metric"], own, group(run.identity)])
 
 
-def describe(members: dict[str, StoredRun]) -> dict[str, str]:
+def datasets(members: dict[str, StoredRun]) -> dict[str, str]:
+    """A name of what each group is scored on, equal where scores may stand beside each other.
+
+    `members`: one run of each group, by key. A file of the user's is called as it is. Of several kinds of one name the
+    most frequent has it plain; the others say in brackets what differs: rows, metric, epochs, split, bytes.
+    """
+    kinds = {key: {"metric": run.result["metric"], **benchmark(run.identity)} for key, run in members.items()}
+    families: dict[str, list[str]] = {}
+    for key, run in members.items():
+        families.setdefault(_called(run), []).append(key)
+    found = {}
+    for name, keys in families.items():
+        names = sorted({part for key in keys for part in kinds[key]})
+        usual = Counter(json.dumps(kinds[key], sort_keys=True, default=str) for key in keys).most_common(1)[0][0]
+        common = json.loads(usual)
+        for key in keys:
+            unlike = [part for part in names if str(kinds[key].get(part)) != str(common.get(part))]
+            parts = [f"{part.split('.')[-1]} {_value(_text(kinds[key].get(part)))}" for part in unlike]
+            found[key] = f"{name} ({', '.join(parts)})" if parts else name
+    return found
+
+
+def _called(run: StoredRun) -> str:
+    path = run.setting("dataset.path")
+    return Path(str(path)).name if path else run.dataset
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def describe(members: dict[str, StoredRun], names: dict[str, str]) -> dict[str, str]:
     """A short label of each group: where its settings are not the usual ones of its model, optimizer and dataset.
 
-    `members`: one run of each group, by key. The usual value is the most frequent one; a group that is alone, or
-    has the usual value everywhere, has an empty label.
+    `members`: one run of each group, by key; `names`: what it is scored on. The usual value is the most frequent one;
+    a group that is alone, or has the usual value everywhere, has an empty label.
     """
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in members.items():
-        families.setdefault((run.model, run.optimizer, run.dataset), []).append(key)
+        families.setdefault((run.model, run.optimizer, names[key]), []).append(key)
     labels = {}
     for keys in families.values():
         settings = [_settings(members[key]) for key in keys]
-        names = sorted({name for own in settings for name in own})
-        usual = {name: Counter(own.get(name) for own in settings).most_common(1)[0][0] for name in names}
+        told = sorted({name for own in settings for name in own})
+        usual = {name: Counter(own.get(name) for own in settings).most_common(1)[0][0] for name in told}
         for key, own in zip(keys, settings, strict=True):
-            unusual = [name for name in names if own.get(name) != usual[name]]
-            parts = [f"{_short(name, names)}={_value(own.get(name))}" for name in unusual]
+            unusual = [name for name in told if own.get(name) != usual[name]]
+            parts = [f"{_short(name, told)}={_value(own.get(name))}" for name in unusual]
             labels[key] = ", ".join(parts[:SHOWN]) + (", ..." if len(parts) > SHOWN else "")
     return labels
 
@@ -45,8 +77,8 @@ def _value(value: str | None) -> str:
 def _settings(run: StoredRun) -> dict[str, str]:
     from molsam.report.dashboard.collect import flatten
 
-    kept = json.loads(cohort(run))
-    return flatten({**kept, "optimizer": run.setting("optimizer"), "rho_schedule": run.setting("rho_schedule")})
+    apart = ("seed", "split", "dataset")
+    return flatten({key: value for key, value in run.result["config"].items() if key not in apart}, neutral=True)
 
 
 def _short(name: str, names: list[str]) -> str:

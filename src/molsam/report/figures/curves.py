@@ -20,10 +20,11 @@ def losses(request: Request) -> Drawing:
     figure, axes = style.panels(len(pairs), height=1.7)
     numbers: dict[str, Any] = {}
     for ax, (model, dataset) in zip(axes[:, 0], pairs, strict=True):
-        runs = select.panel(request.runs, model, dataset)
+        told = [run for run in request.runs if run.setting("training.test_each_epoch")]
+        runs = select.panel(told, model, dataset)
         entry = {}
         for name in OPTIMIZERS:
-            group = [r for r in select.series(runs, name) if r.setting("training.test_each_epoch")]
+            group = select.series(runs, name)
             if not group:
                 raise MissingRuns(
                     f"{style.label(model)} on {style.label(dataset)} lacks a {style.label(name)} run with test losses"

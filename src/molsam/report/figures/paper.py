@@ -28,11 +28,14 @@ def stated(**wanted: str) -> float | None:
 
 
 @cache
-def stated_score(model: str, optimizer: str, dataset: str) -> float | None:
-    """The test metric of a model and optimizer with the paper's default settings (Tables 1, 2, 6 and 7)."""
+def stated_score(model: str, optimizer: str, dataset: str, metric: str | None = None) -> float | None:
+    """The test metric of a model and optimizer with the paper's default settings (Tables 1, 2, 6 and 7).
+
+    `metric`: that one alone; null: whichever the paper has.
+    """
     for table in ("1", "2", "6", "7"):
-        for metric in ("roc_auc", "rmse", "mae"):
-            value = stated(table=table, model=model, optimizer=optimizer, dataset=dataset, metric=metric, variant="")
+        for name in ("roc_auc", "rmse", "mae") if metric is None else (metric,):
+            value = stated(table=table, model=model, optimizer=optimizer, dataset=dataset, metric=name, variant="")
             if value is not None:
                 return value
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from molsam.config.identity import NEUTRAL, NEUTRAL_TRAINING
+from molsam.config import identity
+from molsam.config.identity import digest_of, normal
 from molsam.report.stored import StoredRun
 
 # The paper's defaults (Appendix A.4); preferred where several settings of an optimizer were run.
@@ -29,15 +29,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def cohort(run: StoredRun) -> str:
-    """Everything but the optimizer's own settings, seed and fold: runs of one cohort are compared like for like."""
-    config = copy.deepcopy(run.result["config"])
-    for key in (*NEUTRAL, "seed", "optimizer", "rho_schedule", "choices", "diagnostics", "callbacks", "experiment"):
-        config.pop(key, None)
-    config.get("split", {}).pop("fold", None)
-    config.get("dataset", {}).pop("root", None)
-    for key in NEUTRAL_TRAINING:
-        config.get("training", {}).pop(key, None)
-    return json.dumps(config, sort_keys=True, default=str)
+    """Equal for runs that differ by optimizer, seed and fold alone: they are compared like for like."""
+    base = {} if run.setting("optimizer.base") else normal({"base": run.setting("base_optimizer") or {}})
+    return digest_of([identity.cohort(run.identity), base])
 
 
 def panel(runs: Iterable[StoredRun], model: str, dataset: str) -> list[StoredRun]:

@@ -73,7 +73,7 @@ function summarise(runs) {
   const rows = [...found].map(([id, own]) => {
     const done = own.filter((run) => run.status === "complete");
     return {
-      id, g: data.groups[id], runs: own, metric: own[0].metric, direction: own[0].direction, running: own.length - done.length,
+      id, g: data.groups[id], runs: own, metric: own[0].metric, direction: own[0].direction, running: own.filter((run) => run.status === "running").length,
       test: stats(done.map((r) => r.test)), valid: stats(done.map((r) => r.valid)), speed: stats(done.map((r) => r.graphs_per_s)),
       epoch: stats(done.map((r) => r.seconds_per_epoch)), passes: stats(done.map((r) => r.passes_per_step)),
     };

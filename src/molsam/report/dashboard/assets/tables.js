@@ -99,7 +99,7 @@ function drawRuns(runs) {
     { key: "group", title: "group", left: true, value: (run) => groupName(group(run)), show: (run) => named(group(run)) },
     { key: "seed", title: "seed", value: (run) => run.seed },
     { key: "fold", title: "fold", value: (run) => run.fold },
-    { key: "test", title: "test", value: (run) => run.test, show: (run) => (run.status === "complete" ? number(run.test, 4) : element("span", { class: "tag" }, `running, epoch ${run.epochs}`)) },
+    { key: "test", title: "test", value: (run) => run.test, show: (run) => (run.status === "complete" ? number(run.test, 4) : element("span", { class: "tag" }, `${run.status}, epoch ${run.epochs}`)) },
     { key: "valid", title: "valid", value: (run) => run.valid, show: (run) => number(run.valid, 4) },
     { key: "speed", title: "graphs/s", value: (run) => run.graphs_per_s, show: (run) => number(run.graphs_per_s, 0) },
     { key: "epochs", title: "epochs", value: (run) => run.epochs },
