@@ -182,8 +182,10 @@ def test_an_unknown_kind(tmp_path: Path) -> None:
 
 def test_what_is_stored(tmp_path: Path) -> None:
     split = make_split(load_rows(tmp_path, ALKANES), RANDOM, seed=0, fold=0)
-    stored = split.as_dict()
-    assert [stored["train"], stored["valid"], stored["test"]] == parts(split)
+    stored = split.as_dict(np.arange(20) * 10, [f"m{i}" for i in range(20)])
+    assert [stored["train"], stored["valid"], stored["test"]] == [[10 * i for i in part] for part in parts(split)]
+    assert stored["ids"]["test"] == [f"m{i}" for i in split.test]
+    assert "ids" not in split.as_dict(np.arange(20))
     assert (stored["kind"], stored["sizes"], stored["hash"]) == ("random", [16, 2, 2], split.hash)
     moved = split._replace(train=split.train[1:], valid=np.sort([*split.valid, split.train[0]]))
     assert moved.hash != split.hash

@@ -38,9 +38,16 @@ class Split(NamedTuple):
         sizes = [len(getattr(self, part)) for part in PARTS]
         return {"kind": self.kind, "hash": self.hash, "sizes": sizes, "leaked": self.leaked}
 
-    def as_dict(self) -> dict[str, Any]:
-        """For split.json."""
-        return {**self.summary(), **{part: getattr(self, part).tolist() for part in PARTS}}
+    def as_dict(self, rows: np.ndarray, ids: Sequence[str] | None = None) -> dict[str, Any]:
+        """For split.json: each part's rows of the file, and ids.
+
+        Args:
+            rows: int64 [M], the row of the file of each molecule.
+            ids: of each molecule, if the file has some.
+        """
+        parts = {part: rows[getattr(self, part)].tolist() for part in PARTS}
+        named = {} if ids is None else {"ids": {part: [ids[i] for i in getattr(self, part)] for part in PARTS}}
+        return {**self.summary(), **parts, **named}
 
 
 def make_split(dataset: Any, settings: Mapping[str, Any], seed: int, fold: int) -> Split:

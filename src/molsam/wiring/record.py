@@ -74,19 +74,23 @@ def shown(folder: Path) -> str:
 
 
 def save_predictions(trainer: Trainer) -> None:
-    """test_predictions.csv: one line per test molecule and task, in the target's own unit (or probabilities)."""
-    rows = trainer.split.test
-    values, _ = trainer.predict(rows)
+    """test_predictions.csv: one line per test molecule and task, in the target's own unit (or probabilities).
+
+    `row` is the row of the file, `id` the molecule's own where dataset.id names a column.
+    """
+    dataset, members = trainer.dataset, trainer.split.test
+    values, _ = trainer.predict(members)
+    rows, ids = dataset.rows, dataset.ids
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(
-        ["row", "smiles" if trainer.dataset.noun == "molecule" else "image", "task", "target", "prediction"]
-    )
-    for place, row in enumerate(rows):
-        for t, task in enumerate(trainer.dataset.task_names):
-            target = float(trainer.dataset.targets[row, t])
+    named = ["row"] if ids is None else ["row", "id"]
+    writer.writerow([*named, "smiles" if dataset.noun == "molecule" else "image", "task", "target", "prediction"])
+    for place, member in enumerate(members):
+        names = [int(rows[member])] if ids is None else [int(rows[member]), ids[member]]
+        for t, task in enumerate(dataset.task_names):
+            target = float(dataset.targets[member, t])
             shown = "" if math.isnan(target) else repr(target)
-            writer.writerow([int(row), trainer.dataset.smiles[row], task, shown, repr(float(values[place, t]))])
+            writer.writerow([*names, dataset.smiles[member], task, shown, repr(float(values[place, t]))])
     write_atomic(trainer.folder / PREDICTIONS, text.getvalue().encode())
 
 

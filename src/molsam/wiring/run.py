@@ -191,7 +191,7 @@ def _train(work: Work, cfg: DictConfig, identity: Identity, folder: Path) -> dic
     check_metric(dataset.metric, dataset.task)
     split = make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
     _describe(cfg, dataset, split)
-    write_json(folder / "split.json", split.as_dict())
+    write_json(folder / "split.json", split.as_dict(dataset.rows, dataset.ids))
     trainer = make_trainer(cfg, training, dataset, split, folder, work.observer, identity)
     identify.refuse_change(cfg, identity, None if check.has_images(cfg) else dataset.report.hash)
     try:
