@@ -1,173 +1,167 @@
-"""From the command line to the jobs of a sweep: what varies, where each goes, and the hash of its settings."""
+"""The settings of many jobs, composed by Hydra once for all that choose the same groups.
+
+Hydra composes in two steps: the files that the groups choose, then the values of the overrides, in their order.
+Jobs that differ only in values therefore share the first step. Their resolved settings are those of the shared
+step with the values put in, wherever no interpolation names what is changed; everything else is resolved anew.
+"""
 
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import HydraContext
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from molsam.config.cells import Cell, key_of, quote, shrunk, slug, table_cells
-from molsam.config.identity import NEUTRAL, config_hash
-from molsam.errors import ConfigError
+from molsam.config.compose import plain
+from molsam.sweeping.overrides import parse
 
-if TYPE_CHECKING:
-    from molsam.sweeping.sweeper import ResumableSweeper
-
-AXES = {"dataset": "datasets", "model": "models", "seed": "seeds", "split.fold": "folds"}
-"""Overrides of a table that mean one of its axes."""
-
-SMOKE = {"dataset.limit": 64, "training.epochs": 1}
-"""What smoke=true adds to every job, unless the command line says otherwise."""
-
-NOT_FOR_JOBS = ("overwrite", "dry_run", "smoke")
-NAME_LENGTH = 150
+KNOWN = re.compile(r"oc\.select:\s*([\w.]+)\s*(?:,[^{}]*)?|(hydra|oc\.env|molsam\.run_dir):[^{}]*|([\w.]+)")
+"""Interpolations that name a key by itself (groups 1 and 3), or none of the run's settings (group 2)."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A cell with its job: the run folder, the overrides, and the settings they lead to."""
+class Change:
+    """One value of a job: `key=value`, or `++key=value` where the key may be new."""
 
-    cell: Cell
-    folder: Path
+    key: str
+    value: Any
+    add: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a job.
+
+    Attributes:
+        base: what is composed of it, Hydra's own section among it; shared, never changed.
+        changes: what is to be put into the base.
+        overrides: all of the job's overrides, as Hydra records them.
+        values: the settings without Hydra's section, interpolations resolved.
+    """
+
+    base: DictConfig
+    changes: tuple[Change, ...]
     overrides: tuple[str, ...]
-    hash: str
+    values: Mapping[str, Any]
+
+
+@dataclass
+class _Base:
     config: DictConfig
+    values: dict[str, Any]
+    named: frozenset[str] | None
+    """keys that interpolations name; None if one of them cannot be read"""
+    read: dict[tuple[str, str], Any] = field(default_factory=dict)
 
 
-def parse(arguments: list[str]) -> list[Override]:
-    """The overrides of a command line."""
-    return OverridesParser.create().parse_overrides(arguments)
+class Composer:
+    """Composes jobs of one sweep.
+
+    Args:
+        context: Hydra's own, for its loader of files.
+        master: the settings of the sweep.
+        common: overrides of all jobs, which come before a job's own.
+    """
+
+    def __init__(self, context: HydraContext, master: DictConfig, common: Sequence[str]) -> None:
+        self.loader, self.master, self.common = context.config_loader, master, tuple(common)
+        self._bases: dict[tuple[str, ...], _Base] = {}
+        self._resolved: dict[tuple[tuple[str, ...], tuple[str, ...]], _Base] = {}
+        self._groups: dict[str, bool] = {}
+
+    def settings(self, own: Sequence[str]) -> Settings:
+        """The settings of a job with the common overrides and its own. Raises Hydra's errors."""
+        overrides = parse(own)
+        changes = [self._change(override) for override in overrides]
+        values = [o for o, change in zip(overrides, changes, strict=True) if change is not None]
+        groups = tuple(_text(o) for o, change in zip(overrides, changes, strict=True) if change is None)
+        whole = (*self.common, *own)
+        if not _apart([o.key_or_group for o in overrides if not self._is_group(o.key_or_group)]) or any(
+            map(_odd, overrides)
+        ):
+            base = self._base(tuple(own))
+            return Settings(base.config, (), whole, base.values)
+        base = self._base(groups)
+        free = [base.named is not None and _is_free(o.key_or_group, base) for o in values]
+        if not all(free):
+            bound = tuple(_text(o) for o, is_free in zip(values, free, strict=True) if not is_free)
+            base = self._with(groups, bound, base)
+        resolved = base.values
+        for override, is_free in zip(values, free, strict=True):
+            if is_free:
+                resolved = _put(resolved, override.key_or_group.split("."), self._value(base, override))
+        return Settings(self._base(groups).config, tuple(c for c in changes if c is not None), whole, resolved)
+
+    def _change(self, override: Override) -> Change | None:
+        """An override as a value to put in; None if it is more than that, such as the choice of a group."""
+        key = override.key_or_group
+        plain_key = re.fullmatch(r"[\w.]+", key) and override.package is None and not key.startswith("hydra.")
+        if not plain_key or not (_is_change(override) or override.is_force_add()) or self._is_group(key):
+            return None
+        value = override.value()
+        alone = not isinstance(value, dict) and "${" not in str(value)
+        return Change(key, value, override.is_force_add()) if alone else None
+
+    def _is_group(self, key: str) -> bool:
+        if key not in self._groups:
+            chosen = self.master.hydra.runtime.choices
+            self._groups[key] = key in chosen or bool(self.loader.get_group_options(key))
+        return self._groups[key]
+
+    def _base(self, groups: tuple[str, ...]) -> _Base:
+        if groups not in self._bases:
+            config = self.loader.load_sweep_config(self.master, [*self.common, *groups])
+            self._bases[groups] = _Base(config, resolve(config, config), _named(config))
+        return self._bases[groups]
+
+    def _with(self, groups: tuple[str, ...], bound: tuple[str, ...], base: _Base) -> _Base:
+        """A base with some values in it, resolved."""
+        key = groups, bound
+        if key not in self._resolved:
+            task = _task(base.config)
+            for override in parse(bound):
+                put(task, Change(override.key_or_group, override.value(), override.is_force_add()))
+            self._resolved[key] = _Base(base.config, resolve(task, base.config), base.named)
+        return self._resolved[key]
+
+    def _value(self, base: _Base, override: Override) -> Any:
+        """What a key holds once it is set: a typed setting may turn the text's value into one of its own type."""
+        key = override.key_or_group, _text(override)
+        if key not in base.read:
+            task = _task(base.config)
+            put(task, Change(override.key_or_group, override.value(), override.is_force_add()))
+            found = OmegaConf.select(task, override.key_or_group)
+            is_node = isinstance(found, (DictConfig, ListConfig))
+            base.read[key] = OmegaConf.to_container(found, resolve=True) if is_node else found
+        return base.read[key]
 
 
-def values_of(override: Override) -> list[str]:
-    """The values an override gives its key, as text for another override."""
-    if override.is_sweep_override():
-        if not override.is_discrete_sweep():
-            raise ConfigError(
-                f"{override.input_line} has no list of values; a grid needs choices such as "
-                f"{override.key_or_group}=1,2,3, or choose a sampler with hydra/sweeper/sampler=tpe."
-            )
-        return [str(value) for value in override.sweep_string_iterator()]
-    return [override.get_value_element_as_str()]
+def put(config: DictConfig, change: Change) -> None:
+    """Set a value, as Hydra does for an override of the command line. Raises OmegaConf's errors."""
+    from hydra.errors import ConfigCompositionException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        OmegaConf.update(config, change.key, change.value, merge=True, force_add=change.add)
+    except OmegaConfBaseException as error:
+        raise ConfigCompositionException(f"Could not override '{change.key}'.") from error
 
 
-def plan(sweeper: ResumableSweeper, arguments: list[str]) -> list[Planned]:
-    """Every job of a grid, composed. Raises ConfigError or Hydra's errors before anything runs."""
-    overrides = parse(arguments)
-    base = [
-        o.input_line or ""
-        for o in overrides
-        if not o.is_sweep_override() and key_of(o.input_line or "") not in NOT_FOR_JOBS
-    ]
-    sweeps = OmegaConf.to_container(sweeper.config.get("sweeps") or OmegaConf.create(), resolve=False)
-    assert isinstance(sweeps, dict)
-    if sweeps.get("variants"):
-        cells, base = _table(sweeper, {str(k): v for k, v in sweeps.items()}, overrides, base)
-    else:
-        cells = _products(overrides, base)
-        base = [text for text in base if not text.startswith("hydra.")]
-    if sweeper.smoke:
-        base += shrink(base)
-    return [_planned(sweeper, cell, base, *configs) for cell, *configs in _compose(sweeper, cells, base)]
-
-
-def shrink(base: list[str]) -> list[str]:
-    """The overrides of smoke=true that the command line does not make itself."""
-    given = {key_of(text) for text in base}
-    return [f"{key}={value}" for key, value in SMOKE.items() if key not in given]
-
-
-def _table(
-    sweeper: ResumableSweeper, sweeps: dict[str, Any], overrides: list[Override], base: list[str]
-) -> tuple[list[Cell], list[str]]:
-    """Cells of a table; dataset=, seed= and split.fold= on the command line choose along its axes."""
-    for override in overrides:
-        key = key_of(override.input_line or "")
-        if key in AXES and (key != "model" or sweeps.get("models")):
-            given = values_of(override)
-            sweeps[AXES[key]] = given if key in ("dataset", "model") else [int(value) for value in given]
-            base = [text for text in base if key_of(text) != key]
-        elif override.is_sweep_override():
-            raise ConfigError(
-                f"{override.input_line} would give every cell of {sweeper.sweep_name} several results; run it once "
-                f"for each value, under a name of its own: sweeps.name={sweeper.sweep_name}-{slug(key)}."
-            )
-    if sweeper.smoke:
-        sweeps = shrunk(sweeps)
-    cells = table_cells(sweeps)
-    rows = {key_of(text) for cell in cells for text in cell.overrides}
-    for text in base:
-        if key_of(text) in rows:
-            raise ConfigError(
-                f"{text} cannot be given: the rows of {sweeper.sweep_name} set {key_of(text)} themselves; choose rows "
-                "with sweeps.rows=[...]."
-            )
-    # The rows and claims of the whole table are no setting of one cell.
-    heavy = [f"~sweeps.{key}" for key in ("variants", "report", "needs") if key in sweeps]
-    return cells, base + heavy
-
-
-def _products(overrides: list[Override], base: list[str]) -> list[Cell]:
-    """Cells of a command line with choices: every combination."""
-    swept = [(o.get_key_element(), values_of(o)) for o in overrides if o.is_sweep_override()]
-    fixed = [text for text in base if key_of(text).split(".")[0] not in (*NEUTRAL, "hydra")]
-    cells = []
-    for combination in itertools.product(*(values for _, values in swept)):
-        chosen = [f"{key}={value}" for (key, _), value in zip(swept, combination, strict=True)]
-        # What differs between the folders comes first: a name may be cut.
-        name = ",".join(slug(text) for text in [*chosen, *fixed])[:NAME_LENGTH] or "default"
-        attrs = tuple((key, value) for (key, _), value in zip(swept, combination, strict=True))
-        cells.append(Cell(name, attrs, tuple(chosen)))
-    names = [cell.name for cell in cells]
-    if len(set(names)) < len(names):
-        # Long or odd values may leave equal folder names: number them, which is as stable as the command.
-        cells = [Cell(f"{cell.name}-{place}", cell.attrs, cell.overrides) for place, cell in enumerate(cells)]
-    return cells
-
-
-def _compose(
-    sweeper: ResumableSweeper, cells: list[Cell], base: list[str]
-) -> Iterator[tuple[Cell, DictConfig, DictConfig]]:
-    """(cell, its settings, Hydra's); cells that differ only by fold and seed are composed once."""
-    known: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
-    for cell in cells:
-        axes: dict[str, int] = {}
-        key = cell.overrides
-        if "row" in cell.values:
-            axes = {"seed": cell.values["seed"], "split.fold": cell.values["fold"]}
-            key = tuple(text for text in cell.overrides if key_of(text) not in axes)
-        if key not in known:
-            config = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, [*base, *cell.overrides])
-            known[key] = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"]), config
-        task = copy.deepcopy(known[key][0])
-        for name, value in axes.items():
-            OmegaConf.update(task, name, value, force_add=True)
-        yield cell, task, known[key][1]
-
-
-def _planned(sweeper: ResumableSweeper, cell: Cell, base: list[str], task: DictConfig, config: DictConfig) -> Planned:
-    folder = Path(sweeper.sweep_dir) / cell.name
-    with _as_job(config):
-        digest = config_hash(task)
-    return Planned(cell, folder, (*base, *cell.overrides, *destination(sweeper, cell.name)), digest, task)
-
-
-def destination(sweeper: ResumableSweeper, name: str) -> tuple[str, str]:
-    """The overrides that send a job to its folder."""
-    return f"hydra.sweep.dir={quote(sweeper.sweep_dir)}", f"hydra.sweep.subdir={quote(name)}"
+def resolve(config: DictConfig, hydra: DictConfig) -> dict[str, Any]:
+    """Settings as plain values, without Hydra's section; ${hydra:...} means that of `hydra`."""
+    with as_job(hydra):
+        return plain(_task(config) if "hydra" in config else config)
 
 
 @contextmanager
-def _as_job(config: DictConfig) -> Iterator[None]:
+def as_job(config: DictConfig) -> Iterator[None]:
     """Let ${hydra:...} mean the job's own Hydra settings."""
     hydra = HydraConfig.instance()
     before = hydra.cfg
@@ -176,3 +170,59 @@ def _as_job(config: DictConfig) -> Iterator[None]:
         yield
     finally:
         hydra.cfg = before
+
+
+def _task(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def _text(override: Override) -> str:
+    return override.input_line or ""
+
+
+def _is_change(override: Override) -> bool:
+    return not (override.is_add() or override.is_delete() or override.is_force_add() or override.is_sweep_override())
+
+
+def _odd(override: Override) -> bool:
+    """Whether an override depends on what other overrides did before: an addition or a removal."""
+    return (override.is_add() and not override.is_force_add()) or override.is_delete()
+
+
+def _apart(keys: Sequence[str]) -> bool:
+    """Whether no key is another one, or lies within it."""
+    ordered = sorted(f"{key}." for key in keys)
+    return not any(later.startswith(earlier) for earlier, later in zip(ordered, ordered[1:], strict=False))
+
+
+def _named(config: DictConfig) -> frozenset[str] | None:
+    found: set[str] = set()
+    held: list[Any] = [OmegaConf.to_container(_task(config), resolve=False)]
+    while held:
+        value = held.pop()
+        held += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        for text in re.findall(r"\$\{(.*?)\}", value) if isinstance(value, str) else ():
+            match = KNOWN.fullmatch(text.strip())
+            if match is None or text.startswith("."):
+                return None
+            found |= {match.group(1) or match.group(3)} if match.group(1) or match.group(3) else set()
+    return frozenset(found)
+
+
+def _is_free(key: str, base: _Base) -> bool:
+    """Whether a key can be set without anything else changing, and lies in no interpolation."""
+    assert base.named is not None
+    if any(f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in base.named):
+        return False
+    node: Any = base.config
+    for part in key.split(".")[:-1]:
+        if not isinstance(node, DictConfig) or node._is_interpolation() or part not in node:
+            return False
+        node = node._get_node(part)
+    return isinstance(node, DictConfig) and not node._is_interpolation()
+
+
+def _put(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of nested values with one of them replaced; what is not on its way is shared."""
+    first, *rest = path
+    return {**values, first: _put(values[first], rest, value) if rest else copy.copy(value)}

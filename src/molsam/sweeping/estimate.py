@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from molsam.config.identity import NEUTRAL
 from molsam.files import below
-from molsam.sweeping.progress import duration
+from molsam.sweeping.console import duration
+from molsam.sweeping.context import Sweep
+from molsam.sweeping.plan import Planned
 
-if TYPE_CHECKING:
-    from molsam.sweeping.compose import Planned
-    from molsam.sweeping.sweeper import ResumableSweeper
-
+Run = dict[str, Any]
 CHOICES = ("model", "optimizer", "dataset")
 
 EVALUATION = 1.15
@@ -36,7 +34,7 @@ class Guess(NamedTuple):
     measured: bool
 
 
-def dry_run(sweeper: ResumableSweeper, plan: list[Planned], done: set[str], same: dict[str, Path]) -> str:
+def dry_run(sweep: Sweep, plan: Sequence[Planned], done: Collection[str], same: Mapping[str, Path]) -> str:
     """The cells, how many are done (or trained by other sweeps), and the time the others will take."""
     lines = []
     for name in (p.cell.name for p in plan):
@@ -44,19 +42,47 @@ def dry_run(sweeper: ResumableSweeper, plan: list[Planned], done: set[str], same
         lines.append(f"{state}  {name}" + (f"  is {same[name].parent.name}/{same[name].name}" if name in same else ""))
     missing = [p for p in plan if p.cell.name not in done and p.cell.name not in same]
     taken = f"{len(same)} are runs of equal settings elsewhere, " if same else ""
-    lines.append(f"{sweeper.sweep_name}: {len(done)} of {len(plan)} cells are done, {taken}{len(missing)} would run.")
-    runs = finished(sweeper.outputs) if missing else []
-    lines += describe([guess(planned, runs) for planned in missing], sweeper.workers()) if missing else []
+    lines.append(f"{sweep.name}: {len(done)} of {len(plan)} cells are done, {taken}{len(missing)} would run.")
+    guesses = Speeds(sweep.outputs).guesses(missing)
+    lines += describe(guesses, sweep.workers) if missing else []
     return "\n".join(lines)
 
 
-def left_beside(plan: Sequence[Planned], ended: Collection[str], outputs: Path) -> float | None:
-    """The time of cells still to come over that of those that have `ended`; None if that of any is not known."""
-    runs = finished(outputs)
-    guesses = {planned.cell.name: guess(planned, runs) for planned in plan}
-    seconds = {name: found.seconds for name, found in guesses.items() if found is not None}
-    spent = sum(seconds[name] for name in seconds.keys() & ended)
-    return (sum(seconds.values()) - spent) / spent if spent and len(seconds) == len(guesses) else None
+class Speeds:
+    """What finished runs say about speed; each is read once, however often one asks."""
+
+    def __init__(self, outputs: Path) -> None:
+        self.outputs = outputs
+        self._read: dict[Path, Run | None] = {}
+
+    def runs(self) -> list[Run]:
+        """All that are readable by now; runs that were taken over say it only once."""
+        for path in below(self.outputs, "result.json"):
+            if path not in self._read:
+                self._read[path] = _speed(path)
+        return [run for run in self._read.values() if run is not None]
+
+    def guesses(self, plan: Sequence[Planned]) -> list[Guess | None]:
+        """The time of some cells; cells that differ only in fold and seed take the same."""
+        runs = self.runs() if plan else []
+        known: dict[str, Guess | None] = {}
+        found = []
+        for planned in plan:
+            key = repr([planned.values.get(name) for name in ("choices", "model", "dataset", "training")])
+            if key not in known:
+                known[key] = guess(planned, runs)
+            found.append(known[key])
+        return found
+
+    def left_beside(self, plan: Sequence[Planned], ended: Collection[str]) -> float | None:
+        """The time of cells still to come over that of those that have `ended`; None if that of any is not known."""
+        seconds = {}
+        for planned, found in zip(plan, self.guesses(plan), strict=True):
+            if found is None:
+                return None
+            seconds[planned.cell.name] = found.seconds
+        spent = sum(seconds[name] for name in seconds.keys() & ended)
+        return (sum(seconds.values()) - spent) / spent if spent else None
 
 
 def describe(guesses: Sequence[Guess | None], workers: int) -> list[str]:
@@ -78,36 +104,28 @@ def describe(guesses: Sequence[Guess | None], workers: int) -> list[str]:
     return lines
 
 
-def finished(outputs: Path) -> list[dict[str, Any]]:
-    """What each finished run under a folder says about speed; runs that were taken over say it only once."""
-    found = []
-    for path in below(outputs, "result.json"):
-        try:
-            run = json.loads(path.read_text(encoding="utf-8"))
-            record = {key: run[key] for key in ("model", "optimizer", "dataset")}
-            record |= {"speed": float(run["graphs_per_s"]), "size": int(run["split"]["sizes"][0])}
-            record |= {
-                "passes": float(run["passes_per_step"]),
-                "limit": (run["config"].get("dataset") or {}).get("limit"),
-            }
-            record["settings"] = _flat(run["config"].get("model") or {})
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-            continue
-        if record["speed"] > 0 and record["passes"] > 0 and "same_run_as" not in run:
-            found.append(record)
-    return found
+def _speed(path: Path) -> Run | None:
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        record = {key: run[key] for key in CHOICES}
+        record |= {"speed": float(run["graphs_per_s"]), "size": int(run["split"]["sizes"][0])}
+        record |= {"passes": float(run["passes_per_step"]), "limit": (run["config"].get("dataset") or {}).get("limit")}
+        record["settings"] = _flat(run["config"].get("model") or {})
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return None
+    return record if record["speed"] > 0 and record["passes"] > 0 and "same_run_as" not in run else None
 
 
-def guess(planned: Planned, runs: list[dict[str, Any]]) -> Guess | None:
+def guess(planned: Planned, runs: Sequence[Run]) -> Guess | None:
     """Seconds of a cell; None if no run has trained its model, or the size of its data is not known.
 
     Runs of its model, optimizer and dataset say it best; else those of its model, whose passes count.
     """
-    config = planned.config
-    chosen = {key: OmegaConf.select(config, f"choices.{key}", throw_on_resolution_failure=False) for key in CHOICES}
-    chosen |= dict(text.split("=", 1) for text in planned.overrides if text.startswith(("model=", "optimizer=")))
+    values = planned.values
+    chosen = {key: (values.get("choices") or {}).get(key) for key in CHOICES}
     chosen["dataset"] = planned.cell.values.get("dataset") or chosen["dataset"]
-    limit, epochs = OmegaConf.select(config, "dataset.limit"), int(OmegaConf.select(config, "training.epochs") or 1)
+    limit = (values.get("dataset") or {}).get("limit")
+    epochs = int((values.get("training") or {}).get("epochs") or 1)
     size = _size([run for run in runs if run["dataset"] == chosen["dataset"]], limit, str(chosen["dataset"]))
     settings = _model_settings(planned)
     alike = [run for run in runs if run["model"] == chosen["model"] and _agree(run["settings"], settings)]
@@ -124,7 +142,7 @@ def guess(planned: Planned, runs: list[dict[str, Any]]) -> Guess | None:
     return Guess(work * median(passes) / median(run["speed"] * run["passes"] for run in here), False)
 
 
-def _size(here: list[dict[str, Any]], limit: int | None, dataset: str) -> float | None:
+def _size(here: Sequence[Run], limit: int | None, dataset: str) -> float | None:
     """Training molecules: as a run had them, or four fifths of the paper's Tables 4 and 5."""
     measured = [run["size"] for run in here if run["limit"] == limit]
     if measured:
@@ -140,29 +158,17 @@ def _size(here: list[dict[str, Any]], limit: int | None, dataset: str) -> float 
 
 def _model_settings(planned: Planned) -> dict[str, str]:
     """The settings of a cell's model, as far as they are not taken from the dataset."""
-    own = _flat(OmegaConf.to_container(planned.config.get("model") or OmegaConf.create(), resolve=False))
-    return {key: str(value) for key, value in own.items() if "${" not in str(value)}
+    written = _flat(OmegaConf.to_container(planned.settings.base.get("model") or OmegaConf.create(), resolve=False))
+    own = _flat(planned.values.get("model") or {})
+    return {key: str(own[key]) for key, value in written.items() if "${" not in str(value) and key in own}
 
 
-def _agree(found: dict[str, Any], settings: dict[str, str]) -> bool:
+def _agree(found: Mapping[str, Any], settings: Mapping[str, str]) -> bool:
     return all(str(found.get(key)) == value for key, value in settings.items())
 
 
-def difference(old: dict[str, Any] | None, new: DictConfig) -> str:
-    """In brackets, up to three settings in which a finished run differs from a planned one."""
-    if old is None:
-        return ""
-    before, after = _flat(old), _flat(OmegaConf.to_container(new, resolve=False))
-    changed = [key for key in sorted({*before, *after}) if key.split(".")[0] not in (*NEUTRAL, "choices")]
-    changed = [
-        key for key in changed if str(before.get(key)) != str(after.get(key)) and "${" not in str(after.get(key))
-    ]
-    shown = ", ".join(f"{key} {before.get(key)}, now {after.get(key)}" for key in changed[:3])
-    return f" ({shown})" if shown else ""
-
-
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict) or not node:
+    if not isinstance(node, Mapping) or not node:
         return {prefix.rstrip("."): node}
     flat: dict[str, Any] = {}
     for key, value in node.items():

@@ -6,26 +6,32 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from molsam.errors import ConfigError, MolsamError, StorageError
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import OmegaConf
+
+from molsam.config.identity import stored
+from molsam.errors import ConfigError, StorageError
 from molsam.runs import result
 from molsam.runs.folder import read_status
-from molsam.sweeping import compose, estimate, reuse, summary
+from molsam.sweeping import estimate, launch, reuse, summary
 from molsam.sweeping import storage as storages
-from molsam.sweeping.compose import Planned
+from molsam.sweeping.compose import Change
+from molsam.sweeping.console import Console, Count, Ended
+from molsam.sweeping.context import Sweep
+from molsam.sweeping.ending import SweepIncomplete, ended, shown
 from molsam.sweeping.heartbeat import host
-from molsam.sweeping.job import make_pruner
-from molsam.sweeping.progress import Count, ProgressLine
+from molsam.sweeping.job import Launch, make_pruner
+from molsam.sweeping.plan import Planned, check_inputs, plan
 from molsam.sweeping.study import SharedStudy
-from molsam.wiring import inputs
+from molsam.wiring import identify
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from molsam.sweeping.sweeper import ResumableSweeper
 
 log = logging.getLogger(__name__)
 
@@ -35,131 +41,132 @@ POLL = 1.0
 MAX_DEATHS = 3
 """A cell whose worker died so often in one sweep is given up."""
 
-
-class SweepIncomplete(MolsamError):  # noqa: N818 - the sentence it raises is no defect of molsam
-    """Some cells failed."""
-
-    exit_code = 1
+Key = tuple[str, str]
+Trials = Mapping[Key, Sequence["FrozenTrial"]]
 
 
-def sweep(sweeper: ResumableSweeper, arguments: list[str]) -> None:
+def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: list[str]) -> None:
     """Run the missing cells of a grid. Raises SweepIncomplete naming how many failed."""
-    plan = compose.plan(sweeper, arguments)
-    same = reuse.find(plan, sweeper.outputs) if sweeper.settings.reuse else {}
-    if sweeper.config.get("dry_run"):
-        print(estimate.dry_run(sweeper, plan, {p.cell.name for p in plan if is_done(p)}, same))
+    cells = plan(sweep, context, arguments)
+    done = {planned.cell.name for planned in cells if is_done(planned)}
+    same = reuse.find(cells, sweep.outputs) if sweep.reuse else {}
+    if sweep.dry_run:
+        print(estimate.dry_run(sweep, cells, done, same))
         return
-    plan = _settle_foreign(plan, overwrite=bool(sweeper.config.get("overwrite")))
-    _take_over(sweeper, plan, same)
-    pruner = make_pruner(sweeper.job.pruner)
-    study = SharedStudy(
-        sweeper.storage_node(), sweeper.name_of_study(), sweeper.directions(), None, pruner, sweeper.job.heartbeat
-    )
-    sweeper.job.storage, sweeper.job.study_name = study.node, study.study.study_name
-    Grid(sweeper, study, plan).run()
+    cells = settle(cells, overwrite=sweep.overwrite)
+    for planned in cells:
+        if planned.cell.name in same:
+            reuse.take_over(planned, same[planned.cell.name])
+    if same:
+        print(
+            f"{sweep.name}: {len(same)} cells are runs of equal settings that were made elsewhere, and are taken over "
+            "(hydra.sweeper.reuse=false trains them again)",
+            file=sys.stderr,
+        )
+    before = frozenset(done | set(same))
+    check_inputs([planned for planned in cells if planned.cell.name not in before])
+    pruner = make_pruner(sweep.pruner)
+    study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, None, pruner, sweep.heartbeat)
+    launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
+    Grid(sweep, study, launcher, cells, before).run()
 
 
 def is_done(planned: Planned) -> bool:
-    """Whether a cell's folder holds a complete result of just these settings."""
+    """Whether a cell's folder holds a complete result of just its identity."""
     try:
         found = result.read(planned.folder)
     except StorageError as error:
         log.warning(str(error))
         return False
-    return found is not None and found["config_hash"] == planned.hash
+    return found is not None and stored(found).digest == planned.identity
 
 
-def _take_over(sweeper: ResumableSweeper, plan: list[Planned], same: dict[str, Path]) -> None:
-    for planned in plan:
-        if planned.cell.name in same:
-            reuse.take_over(planned, same[planned.cell.name])
-    if same:
-        print(
-            f"{sweeper.sweep_name}: {len(same)} cells are runs of equal settings that were made elsewhere, and are "
-            "taken over (hydra.sweeper.reuse=false trains them again)",
-            file=sys.stderr,
-        )
-
-
-def _settle_foreign(plan: list[Planned], overwrite: bool) -> list[Planned]:
-    """Refuse to mix cells of other settings into a sweep's folder, or overwrite just those."""
+def settle(cells: Sequence[Planned], overwrite: bool) -> list[Planned]:
+    """Refuse to mix runs of something else into a sweep's folder, or overwrite just those."""
     settled = []
-    for planned in plan:
-        found, config = _present(planned)
-        if found in (None, planned.hash):
+    files = identify.Files()
+    for planned in cells:
+        refusal = mismatch_of(planned, files)
+        if refusal is None:
             settled.append(planned)
         elif overwrite:
-            settled.append(replace(planned, overrides=(*planned.overrides, "++overwrite=true")))
+            settings = planned.settings
+            changes = (*settings.changes, Change("overwrite", True, True))
+            overrides = (*settings.overrides, "++overwrite=true")
+            settled.append(replace(planned, settings=replace(settings, changes=changes, overrides=overrides)))
         else:
-            raise ConfigError(
-                f"{planned.folder} holds a run of other settings{estimate.difference(config, planned.config)}; keep "
-                "both by giving this sweep another name (sweeps.name=...), or replace those cells with overwrite=true."
-            )
+            raise ConfigError(refusal)
     return settled
 
 
-def _present(planned: Planned) -> tuple[str | None, dict[str, Any] | None]:
-    """Hash and settings of what a folder holds."""
+def mismatch_of(planned: Planned, files: identify.Files) -> str | None:
+    """The sentence that refuses a cell whose folder holds a run of something else; None if it does not."""
     try:
         found = result.read(planned.folder)
     except StorageError:
         found = None
+    other = "sweeps.name=NAME"
     if found is not None:
-        return found["config_hash"], found["config"]
-    return read_status(planned.folder).get("config_hash"), None
+        if stored(found).digest == planned.identity:
+            return None
+        return mismatch(planned.folder, stored(found), identify.of(planned.values, files=files), other=other)
+    return refusal_of(planned.folder, identify.of(planned.values, files=files), other=other)
 
 
 class Grid:
     """Launches the missing cells until none is left that could run here."""
 
-    def __init__(self, sweeper: ResumableSweeper, study: SharedStudy, plan: list[Planned]) -> None:
-        self.sweeper, self.study, self.plan = sweeper, study, plan
-        self.before = {p.cell.name for p in plan if is_done(p)}
+    def __init__(
+        self, sweep: Sweep, study: SharedStudy, launcher: launch.Launcher, cells: Sequence[Planned], before: frozenset[str]
+    ) -> None:
+        self.sweep, self.study, self.launcher, self.cells, self.before = sweep, study, launcher, cells, before
         self.known = {trial.number for trial in study.trials() if trial.state.is_finished()}
+        self.told = set(self.known)
         self.deaths: Counter[str] = Counter()
-        self.ended: set[str] = set()
-        self.left: float | None = None
+        self.speeds = estimate.Speeds(sweep.outputs)
+        self.left: tuple[set[str], float | None] = set(), None
         self.shared = not storages.is_file(study.node)
 
     def run(self) -> None:
-        """Until every cell is done or failed. Raises SweepIncomplete, or as `inputs.check` does before the first cell."""
-        name, total = self.sweeper.sweep_name, len(self.plan)
-        for planned in self.plan:
-            if planned.cell.name not in self.before:
-                inputs.check(planned.config)
-        print(f"{name}: {len(self.before)} of {total} cells are done already", file=sys.stderr)
-        with ProgressLine(name, self.count, in_place=not self.sweeper.in_process()):
+        """Until every cell is done or failed. Raises SweepIncomplete."""
+        name, total = self.sweep.name, len(self.cells)
+        print(
+            f"{name}: {total} cells in {shown(self.sweep.folder)}, {len(self.before)} of them done, "
+            f"{self.sweep.workers} at a time",
+            file=sys.stderr,
+        )
+        with Console(name, self.look):
             while True:
                 self.study.revive()
-                by_cell = self.by_cell()
-                states = {p.cell.name: self.state(p, by_cell) for p in self.plan}
-                todo = [p for p in self.plan if states[p.cell.name] == "missing"]
+                trials = self.by_cell()
+                states = {planned.cell.name: self.state(planned, trials) for planned in self.cells}
+                todo = [planned for planned in self.cells if states[planned.cell.name] == "missing"]
                 if todo:
                     self.launch(todo)
-                elif "running" in states.values() and self.sweeper.settings.wait:
+                elif "running" in states.values() and self.sweep.wait:
                     time.sleep(POLL)
                 else:
                     break
         self.conclude(states)
 
-    def by_cell(self) -> dict[tuple[str, str], list[FrozenTrial]]:
-        """The study's trials by cell and hash, each list by number."""
-        found: dict[tuple[str, str], list[FrozenTrial]] = {}
+    def by_cell(self) -> dict[Key, list[FrozenTrial]]:
+        """The study's trials by cell and identity, each list by number."""
+        found: dict[Key, list[FrozenTrial]] = {}
         for trial in self.study.trials():
-            key = (trial.user_attrs.get("cell", ""), trial.user_attrs.get("config_hash", ""))
+            key = (trial.user_attrs.get("cell", ""), trial.user_attrs.get("identity", ""))
             found.setdefault(key, []).append(trial)
         return found
 
-    def state(self, planned: Planned, by_cell: dict[tuple[str, str], list[FrozenTrial]], files: bool = True) -> str:
+    def state(self, planned: Planned, trials: Trials, files: bool = True) -> str:
         """Where a cell stands: done, running (elsewhere), missing, or "failed: why"."""
         from optuna.trial import TrialState
 
         if planned.cell.name in self.before or (files and is_done(planned)):
             return "done"
-        trials = by_cell.get(key_of(planned), [])
-        if any(trial.state == TrialState.RUNNING for trial in trials):
+        mine = trials.get(key_of(planned), ())
+        if any(trial.state == TrialState.RUNNING for trial in mine):
             return "running"
-        for trial in reversed(trials):
+        for trial in reversed(mine):
             elsewhere = self.shared and trial.user_attrs.get("host") != host()
             if trial.state == TrialState.COMPLETE and (elsewhere or (not files and trial.number not in self.known)):
                 return "done"
@@ -172,90 +179,112 @@ class Grid:
                 return "done" if is_done(planned) else f"failed: {trial.user_attrs['error']}"
         return "missing"
 
-    def launch(self, todo: list[Planned]) -> None:
-        """Queue a trial for each cell and hand all to the launcher."""
-        numbers = self.queue(todo)
-        if not numbers:
-            return
+    def launch(self, todo: Sequence[Planned]) -> None:
+        """Run a trial for each cell, as many at a time as there are workers."""
+        numbers: dict[int, Planned] = {}
         try:
-            self.sweeper.launch([list(planned.overrides) for planned in todo], numbers)
+            launches = self.launches(todo, numbers)
+            self.launcher.run(list(launches) if self.launcher.at_once else launches)
         except Exception as error:
             dead = self.study.revive(own=set(numbers))
-            if not dead and not self.progressed(numbers):
+            if not dead and not self.progressed(set(numbers)):
                 raise
             log.warning(f"{len(dead)} jobs were lost ({type(error).__name__}: {error}); they are started again")
-            self.count_deaths([planned for planned, number in zip(todo, numbers, strict=True) if number in dead])
+            self.count_deaths([planned for number, planned in numbers.items() if number in dead])
         else:
             self.study.revive(own=set(numbers))
 
-    def queue(self, todo: list[Planned]) -> list[int]:
-        """The numbers of the trials that wait for these cells; the first one of a cell, should there be several."""
-        waiting = self.waiting()
-        planned_at = len(self.study.trials())
+    def launches(self, todo: Sequence[Planned], numbers: dict[int, Planned]) -> Iterator[Launch]:
+        """A job for each cell that nobody else has begun, queued when its turn has come; fills in `numbers`."""
         for planned in todo:
-            if key_of(planned) not in waiting:
-                attrs = {"cell": planned.cell.name, "config_hash": planned.hash, "planned": planned_at}
-                self.study.add(user_attrs={**planned.cell.values, **attrs})
-        waiting = self.waiting()
-        # Another sweep may have taken a trial between these lines: leave its cell to that one.
-        todo[:] = [planned for planned in todo if key_of(planned) in waiting]
-        return [waiting[key_of(planned)] for planned in todo]
+            number = self.queue(planned)
+            if number is not None:
+                numbers[number] = planned
+                yield Launch(number, replace(planned.settings, values={}), planned.folder)
 
-    def waiting(self) -> dict[tuple[str, str], int]:
-        """The lowest number that waits for each cell."""
+    def queue(self, planned: Planned) -> int | None:
+        """The number of the trial that waits for a cell, the first should there be several; None if it has begun."""
         from optuna.trial import TrialState
 
-        return {
-            key: min(trial.number for trial in trials if trial.state == TrialState.WAITING)
-            for key, trials in self.by_cell().items()
-            if any(trial.state == TrialState.WAITING for trial in trials)
-        }
+        mine = self.by_cell().get(key_of(planned), [])
+        if not any(trial.state == TrialState.WAITING for trial in mine):
+            if any(trial.state == TrialState.RUNNING or self.fresh(trial) for trial in mine):
+                return None
+            attrs = {"cell": planned.cell.name, "identity": planned.identity, "planned": len(self.study.trials())}
+            self.study.add(user_attrs={**planned.cell.values, **attrs})
+            mine = self.by_cell()[key_of(planned)]
+        waiting = [trial.number for trial in mine if trial.state == TrialState.WAITING]
+        # Another sweep may have taken the trial between these lines: leave its cell to that one.
+        return min(waiting, default=None)
 
-    def progressed(self, numbers: list[int]) -> bool:
+    def fresh(self, trial: FrozenTrial) -> bool:
+        """Whether a trial has come to its end, good or bad, since this sweep began."""
+        from optuna.trial import TrialState
+
+        over = trial.state == TrialState.COMPLETE or "error" in trial.user_attrs
+        return trial.number not in self.known and over
+
+    def progressed(self, numbers: set[int]) -> bool:
         """Whether any job of a batch was started."""
         from optuna.trial import TrialState
 
         return any(t.state != TrialState.WAITING for t in self.study.trials() if t.number in numbers)
 
-    def count_deaths(self, lost: list[Planned]) -> None:
+    def count_deaths(self, lost: Sequence[Planned]) -> None:
         """Give up a cell that takes its worker down again and again."""
         for planned in lost:
             self.deaths[planned.cell.name] += 1
             if self.deaths[planned.cell.name] >= MAX_DEATHS:
                 reason = f"its worker died {MAX_DEATHS} times, perhaps for want of memory"
-                self.study.give_up(set(self.queue([planned])), reason)
+                number = self.queue(planned)
+                self.study.give_up(set() if number is None else {number}, reason)
 
-    def count(self) -> Count:
-        """Where the sweep stands, by the study alone."""
-        by_cell = self.by_cell()
-        states = {p.cell.name: self.state(p, by_cell, files=False).split(":")[0] for p in self.plan}
+    def look(self) -> tuple[Count, list[Ended]]:
+        """Where the sweep stands, by the study alone, and which cells have ended since the last look."""
+        trials = self.by_cell()
+        states = {planned.cell.name: self.state(planned, trials, files=False).split(":")[0] for planned in self.cells}
         number = Counter(states.values())
-        ended = {name for name, state in states.items() if state in ("done", "failed")} - self.before
-        if ended != self.ended:
-            todo = [planned for planned in self.plan if planned.cell.name not in self.before]
-            self.ended, self.left = ended, estimate.left_beside(todo, ended, self.sweeper.outputs)
-        return Count(number["done"], number["failed"], number["running"], len(self.plan), len(self.before), self.left)
+        ended_now = {name for name, state in states.items() if state in ("done", "failed")} - self.before
+        if ended_now != self.left[0]:
+            todo = [planned for planned in self.cells if planned.cell.name not in self.before]
+            self.left = ended_now, self.speeds.left_beside(todo, ended_now)
+        count = Count(
+            number["done"], number["failed"], number["running"], len(self.cells), len(self.before), self.left[1]
+        )
+        return count, self.news(trials)
 
-    def conclude(self, states: dict[str, str]) -> None:
+    def news(self, trials: Trials) -> list[Ended]:
+        """The cells of this sweep that have ended and were not told of yet, in the order of their ends."""
+        mine = [trial for planned in self.cells for trial in trials.get(key_of(planned), ())]
+        new = [trial for trial in mine if trial.state.is_finished() and trial.number not in self.told]
+        self.told |= {trial.number for trial in new}
+        said = [ended(trial, trial.user_attrs["cell"]) for trial in sorted(new, key=by_end)]
+        return [one for one in said if one is not None]
+
+    def conclude(self, states: Mapping[str, str]) -> None:
         """Say how it ended. Raises SweepIncomplete."""
-        name, folder = self.sweeper.sweep_name, self.sweeper.sweep_dir
-        if len(self.before) < len(self.plan):
-            summary.publish(self.sweeper, *summary.of_cells(self.plan))
+        name, folder, total = self.sweep.name, shown(self.sweep.folder), len(self.cells)
+        if len(self.before) < total:
+            logger = OmegaConf.select(self.sweep.config, "logger")
+            summary.publish(logger, self.sweep.folder, name, *summary.of_cells(self.cells))
         failed = {cell: state.removeprefix("failed: ") for cell, state in states.items() if state.startswith("failed")}
         running = sum(state == "running" for state in states.values())
-        for cell, reason in failed.items():
-            print(f"failed: {cell}: {reason}", file=sys.stderr)
         if failed:
+            for cell, reason in failed.items():
+                print(f"failed: {cell}: {reason}", file=sys.stderr)
             raise SweepIncomplete(
-                f"{len(failed)} of {len(self.plan)} cells of {name} failed (listed above, details in error.log in "
-                f"their folders under {folder}); the same command tries them again."
+                f"{len(failed)} of {total} cells of {name} failed (listed above, details in error.log in their "
+                f"folders under {folder}); the same command tries them again."
             )
-        left = f"; {running} are still run by other processes" if running else ""
-        print(
-            f"{name}: {len(self.plan) - running} of {len(self.plan)} cells are done in {folder}{left}", file=sys.stderr
-        )
+        left = f" ({running} are still run by other processes)" if running else ""
+        print(f"{name}: {total - running} of {total} cells{left}: {folder}", file=sys.stderr)
 
 
-def key_of(planned: Planned) -> tuple[str, str]:
-    """What tells the trials of a cell: its name and its settings."""
-    return planned.cell.name, planned.hash
+def by_end(trial: FrozenTrial) -> tuple[str, int]:
+    """Sorts trials by the time of their end."""
+    return str(trial.datetime_complete), trial.number
+
+
+def key_of(planned: Planned) -> Key:
+    """What tells the trials of a cell: its name and its identity."""
+    return planned.cell.name, planned.identity

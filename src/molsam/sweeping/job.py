@@ -6,7 +6,7 @@ import logging
 import math
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from omegaconf import DictConfig
 from molsam.errors import ConfigError, MolsamError
 from molsam.sweeping import orphan
 from molsam.sweeping import storage as storages
+from molsam.sweeping.compose import Settings
+from molsam.sweeping.console import Hushed
 from molsam.sweeping.heartbeat import WORKER, Heartbeat, host
 from molsam.sweeping.trial import Trial
 
@@ -26,7 +28,16 @@ INTERRUPTED = 128
 """Exit codes from here up mean that a signal asked the run to stop."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Launch:
+    """A job to be run: the trial's number, the job's settings (without their resolved values) and its folder."""
+
+    number: int
+    settings: Settings
+    folder: Path
+
+
+@dataclass(frozen=True)
 class Job:
     """The task function that launchers call: plain settings, so that it travels to any worker.
 
@@ -39,18 +50,20 @@ class Job:
         claim: trials wait and are taken here, when a job starts (tables), or run already (searches).
         owner: the sweep's process, whose children the workers are and with which they end; None for workers that
             a cluster keeps.
+        numbers: of the trials, by the place of their job in its batch; None where a job has its trial's number.
     """
 
     task: Callable[..., Any]
-    storage: storages.Node = ""
-    study_name: str = ""
-    pruner: dict[str, Any] = field(default_factory=dict)
-    heartbeat: float = 10.0
-    claim: bool = False
+    storage: storages.Node
+    study_name: str
+    pruner: Mapping[str, Any]
+    heartbeat: float
+    claim: bool
     owner: int | None = None
+    numbers: tuple[int, ...] | None = field(default=None, repr=False)
 
     def __call__(self, cfg: DictConfig) -> Any:
-        """Run the trial whose number is the job's; its value, or None if there is none.
+        """Run a trial; its value, or None if there is none.
 
         Raises KeyboardInterrupt or SystemExit if a signal stopped the run: the sweep stops with it.
         """
@@ -61,6 +74,7 @@ class Job:
         pruner = make_pruner(self.pruner)
         study = optuna.load_study(study_name=self.study_name, storage=storage, pruner=pruner)
         number = int(HydraConfig.get().job.num)
+        number = number if self.numbers is None else self.numbers[number]
         trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
         mine = take(study, storage, number, trial_id) if self.claim else is_running(storage, trial_id)
         if not mine:
@@ -72,8 +86,10 @@ class Job:
         import optuna
 
         study, storage, trial_id, number = trial.study, trial.storage, trial.trial_id, trial.number
+        folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            value = self.task(cfg, trial)
+            with Hushed(folder, trial.note_warnings):
+                value = self.task(cfg, trial)
         except optuna.TrialPruned:
             conclude(study, storage, trial_id, number, optuna.trial.TrialState.PRUNED)
             return None
@@ -84,23 +100,22 @@ class Job:
                 log.warning(str(error))
                 orphan.leave_without(self.owner)
                 raise (KeyboardInterrupt() if code == 130 else SystemExit(code)) from error
-            self._fail(study, storage, trial_id, number, error)
+            self._fail(trial, error, folder)
             return None
         finish(study, storage, trial_id, number, value)
         return value
 
-    def _fail(self, study: Any, storage: Any, trial_id: int, number: int, error: Exception) -> None:
+    def _fail(self, trial: Trial, error: Exception, folder: Path) -> None:
         import optuna
 
         sentence = str(error) if isinstance(error, MolsamError) else f"{type(error).__name__}: {error}"
-        log.warning(f"job {number} failed: {sentence}")
-        folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         except OSError as trouble:
             log.warning(f"{folder} cannot be written ({trouble.strerror})")
-        conclude(study, storage, trial_id, number, optuna.trial.TrialState.FAIL, error=sentence[:1000])
+        failed = optuna.trial.TrialState.FAIL
+        conclude(trial.study, trial.storage, trial.trial_id, trial.number, failed, error=sentence[:1000])
 
 
 def take(study: Any, storage: Any, number: int, trial_id: int) -> bool:
@@ -138,7 +153,7 @@ def is_running(storage: Any, trial_id: int) -> bool:
 
 def same_cell(a: Any, b: Any) -> bool:
     """Whether two trials are the same cell with the same settings."""
-    return all(a.user_attrs.get(key) == b.user_attrs.get(key) for key in ("cell", "config_hash"))
+    return all(a.user_attrs.get(key) == b.user_attrs.get(key) for key in ("cell", "identity"))
 
 
 def finish(study: Any, storage: Any, trial_id: int, number: int, value: Any) -> None:
@@ -169,7 +184,7 @@ def conclude(
         log.warning(f"job {number} had been given up for dead; what it wrote stands in its folder all the same")
 
 
-def make_pruner(node: dict[str, Any]) -> Any:
+def make_pruner(node: Mapping[str, Any]) -> Any:
     """The pruner of a node of conf/hydra/sweeper/pruner. Raises ConfigError if it cannot be built."""
     from hydra.utils import instantiate
     from optuna.exceptions import ExperimentalWarning
@@ -177,7 +192,7 @@ def make_pruner(node: dict[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return instantiate(node, _convert_="all", _execution_whitelist_=["optuna.pruners.*"])
+            return instantiate(dict(node), _convert_="all", _execution_whitelist_=["optuna.pruners.*"])
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(

@@ -10,22 +10,30 @@ from omegaconf import DictConfig
 
 
 class MolsamSweeper(Sweeper):
-    """Hands over to ResumableSweeper; Optuna is only imported when a sweep runs.
+    """Runs what is missing of a sweep; Optuna is only imported when one runs.
+
+    With the grid sampler every cell of the `sweeps:` section (or of the command line's choices) runs once; with any
+    other sampler the study runs until `n_trials` trials are complete or pruned.
 
     Args:
         settings: the keys of conf/hydra/sweeper/molsam.yaml.
     """
 
     def __init__(self, **settings: Any) -> None:
-        from molsam.sweeping.sweeper import ResumableSweeper
-
-        # `setup` reads them from the composed configuration, where their interpolations resolve.
-        self.sweeper = ResumableSweeper()
+        # `setup` gets them in the composed configuration, where their interpolations resolve.
+        pass
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's call before `sweep`."""
-        self.sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.context, self.task, self.config = hydra_context, task_function, config
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run or resume the sweep."""
-        return self.sweeper.sweep(arguments)
+    def sweep(self, arguments: list[str]) -> None:
+        """Run or resume the sweep. Raises SweepIncomplete at the end if cells failed."""
+        from molsam.sweeping import context, grid, search, storage
+
+        sweep = context.read(self.config)
+        run = grid.sweep if sweep.is_grid else search.sweep
+        try:
+            run(sweep, self.context, self.task, arguments)
+        finally:
+            storage.close()

@@ -9,6 +9,7 @@ import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from molsam.errors import ConfigError, StorageError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 SQLITE_TIMEOUT = 60.0
 """Seconds that a process waits for another one's write."""
+
+ALLOWED = ["optuna.storages.*", "molsam.sweeping.journal.*"]
 
 Node = str | dict[str, Any]
 
@@ -72,6 +75,9 @@ def is_file(node: Node) -> bool:
 def address(node: Node) -> str | None:
     """The database URL, None for a journal."""
     url = node if isinstance(node, str) else node.get("url")
+    if url is None and isinstance(node, dict) and "path" in node:
+        # A file's path may hold whatever means something in a URL; SQLite's own form of one has escapes.
+        return f"sqlite:///file:{quote(os.path.abspath(node['path']))}?uri=true"
     if url is None:
         return None
     # SQLAlchemy means psycopg2 by a bare postgresql://; the extra installs its successor.
@@ -82,10 +88,10 @@ def address(node: Node) -> str | None:
 
 def describe(node: Node) -> str:
     """The storage in words, without a password."""
+    if isinstance(node, dict) and (path := _path(node)) is not None:
+        return path
     url = address(node)
-    if url is None:
-        assert isinstance(node, dict)
-        return str(_journal_path(node))
+    assert url is not None
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
@@ -94,13 +100,14 @@ def _open(node: Node) -> BaseStorage:
 
     url = address(node)
     settings: dict[str, Any] = {"_target_": "optuna.storages.RDBStorage"} if isinstance(node, str) else dict(node)
+    settings.pop("path", None)
     if url is not None:
         settings["url"] = url
         if url.startswith("sqlite"):
             settings.setdefault("engine_kwargs", {}).setdefault("connect_args", {"timeout": SQLITE_TIMEOUT})
         elif url.startswith("postgresql+psycopg") and importlib.util.find_spec("psycopg") is None:
             raise ConfigError("PostgreSQL needs its driver; install it with pip install 'molsam[postgresql]'.")
-    return instantiate(settings, _convert_="all", _execution_whitelist_=["optuna.storages.*"])
+    return instantiate(settings, _convert_="all", _execution_whitelist_=ALLOWED)
 
 
 def _serialise_sqlite(storage: BaseStorage) -> None:
@@ -127,9 +134,9 @@ def _serialise_sqlite(storage: BaseStorage) -> None:
 
 
 def _make_folder(node: Node) -> None:
+    path = _path(node) if isinstance(node, dict) else None
     url = address(node)
-    path = _journal_path(node) if isinstance(node, dict) and url is None else None
-    if url is not None and (match := re.match(r"sqlite(?:\+\w+)?:///([^?]+)", url)):
+    if path is None and url is not None and (match := re.match(r"sqlite(?:\+\w+)?:///([^?]+)", url)):
         path = match.group(1)
     if path is None or path == ":memory:":
         return
@@ -141,7 +148,10 @@ def _make_folder(node: Node) -> None:
         ) from error
 
 
-def _journal_path(node: dict[str, Any]) -> str | None:
+def _path(node: dict[str, Any]) -> str | None:
+    """The file of a node that names one by its path: SQLite's, or a journal's."""
+    if "path" in node:
+        return str(node["path"])
     backend = node.get("log_storage")
     return backend.get("file_path") if isinstance(backend, dict) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from molsam.sweeping import storage as storages
@@ -28,7 +29,7 @@ class SharedStudy:
     """
 
     def __init__(
-        self, node: storages.Node, name: str, directions: Any, sampler: Any, pruner: Any, heartbeat: float
+        self, node: storages.Node, name: str, directions: Sequence[str], sampler: Any, pruner: Any, heartbeat: float
     ) -> None:
         import optuna
 
@@ -39,7 +40,7 @@ class SharedStudy:
             storage=self.storage,
             sampler=sampler,
             pruner=pruner,
-            directions=directions,
+            directions=list(directions),  # type: ignore[arg-type]
             load_if_exists=True,
         )
         self.watch = Watch(heartbeat)
@@ -57,6 +58,17 @@ class SharedStudy:
         import optuna
 
         self.study.add_trial(optuna.create_trial(state=optuna.trial.TrialState.WAITING, **settings))
+
+    def anew(self) -> None:
+        """Forget all trials, and begin the study again under its name."""
+        import optuna
+
+        name, directions = self.study.study_name, self.study.directions
+        sampler, pruner = self.study.sampler, self.study.pruner
+        optuna.delete_study(study_name=name, storage=self.storage)
+        self.study = optuna.create_study(
+            study_name=name, storage=self.storage, sampler=sampler, pruner=pruner, directions=directions
+        )
 
     def revive(self, own: set[int] | None = None) -> list[int]:
         """Fail the running trials that nobody works on and queue each again with the same parameters.
@@ -105,8 +117,8 @@ class SharedStudy:
                 return False
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
-        kept = {key: value for key, value in trial.user_attrs.items() if key not in ("host", "error")}
-        kept |= {"retry_of": kept.get("retry_of", trial.number)}
+        kept = {key: value for key, value in trial.user_attrs.items() if key not in ("host", "error", "warnings")}
+        kept |= {"continues": trial.number}
         system = {key: value for key, value in trial.system_attrs.items() if not key.startswith("molsam:")}
         log.info(f"job {trial.number} was interrupted; it is queued again")
         self.add(

@@ -6,16 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from molsam.errors import StorageError
 from molsam.runs import result
+from molsam.sweeping.plan import Planned
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from molsam.sweeping.compose import Planned
-    from molsam.sweeping.sweeper import ResumableSweeper
 
 COLUMNS = ("metric", "valid", "test", "best_epoch", "graphs_per_s", "passes_per_step", "seconds")
 
@@ -37,14 +35,13 @@ def of_trials(trials: Iterable[FrozenTrial]) -> tuple[list[str], list[list[Any]]
     return heads, [[line.get(head) for head in heads] for line in lines]
 
 
-def publish(sweeper: ResumableSweeper, heads: list[str], lines: list[list[Any]]) -> None:
+def publish(logger: DictConfig | None, folder: Path, name: str, heads: list[str], lines: list[list[Any]]) -> None:
     """Give the table to W&B if that is the logger."""
-    logger = OmegaConf.select(sweeper.config, "logger")
     if logger is None or logger.get("kind") != "wandb":
         return
     from molsam.tracking.wandb import log_table
 
-    log_table(Path(sweeper.sweep_dir), logger, name=sweeper.sweep_name, columns=heads, rows=lines)
+    log_table(folder, logger, name=name, columns=heads, rows=lines)
 
 
 def _reached(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,13 @@ class Trial(RunObserver):
     def should_prune(self) -> bool:
         """Ask the pruner about the values reported so far."""
         return bool(self.pruner.prune(self.study, self.storage.get_trial(self.trial_id)))
+
+    def note_warnings(self, warnings: list[str]) -> None:
+        """Record what the run warned of, unless the trial was given up for dead meanwhile."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(self.trial_id, "warnings", warnings)
 
     def _check(self, value: float | None, step: int, *, last: bool) -> None:
         import optuna

@@ -1,0 +1,89 @@
+"""What a study is about: all that is fixed, the space, the direction. A search goes on only in its own study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import distribution_to_json
+
+from molsam.config.identity import Identity, differences
+from molsam.errors import ConfigError
+from molsam.sweeping.study import SharedStudy
+
+ATTRIBUTE = "molsam"
+"""User attribute of a study that holds its `about`."""
+
+
+def about(fixed: Identity, space: Mapping[str, Any], directions: tuple[str, ...]) -> dict[str, Any]:
+    """What a search is about, as plain values.
+
+    Args:
+        fixed: identity of the settings that all trials share; what is searched is left out of it.
+        space: the distribution of each setting that is searched.
+        directions: of the objectives.
+    """
+    return {
+        "settings": {key: value for key, value in fixed.settings.items() if key not in space},
+        "data": dict(fixed.data),
+        "split": {key: value for key, value in fixed.split.items() if key not in space},
+        "numerics": fixed.numerics,
+        "space": {name: distribution_to_json(distribution) for name, distribution in space.items()},
+        "directions": list(directions),
+    }
+
+
+def settle(study: SharedStudy, name: str, wanted: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Make a new study be about `wanted`, or see that an older one is. Raises ConfigError that says what differs.
+
+    Args:
+        study: the study.
+        name: of the sweep.
+        wanted: what the search is about.
+        overwrite: begin the study anew if it is about something else.
+    """
+    found = study.study.user_attrs.get(ATTRIBUTE)
+    if found == wanted:
+        return
+    if found is None and not study.trials():
+        study.study.set_user_attr(ATTRIBUTE, dict(wanted))
+        return
+    what = "nothing is recorded of what its trials were made with" if found is None else unlike(found, wanted)
+    if not overwrite:
+        raise ConfigError(
+            f"The study {name} is about something else ({what}); keep both with another name (sweeps.name=NAME), or "
+            "begin it anew with overwrite=true."
+        )
+    study.anew()
+    study.study.set_user_attr(ATTRIBUTE, dict(wanted))
+
+
+def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Up to three things in which two studies differ, with both values."""
+    said = []
+    if found["directions"] != wanted["directions"]:
+        said.append(f"the direction was {', '.join(found['directions'])}, is {', '.join(wanted['directions'])}")
+    old, new = found["space"], wanted["space"]
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name):
+            said.append(f"the space of {name} was {words(old.get(name))}, is {words(new.get(name))}")
+    said += differences(_identity(found), _identity(wanted))
+    return "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")
+
+
+def words(distribution: str | None) -> str:
+    """A distribution in words."""
+    if distribution is None:
+        return "not searched"
+    node = json.loads(distribution)
+    attributes = node["attributes"]
+    if "choices" in attributes:
+        return "one of " + ", ".join(map(str, attributes["choices"]))
+    scale = " (log)" if attributes.get("log") else ""
+    step = f" in steps of {attributes['step']}" if attributes.get("step") not in (None, 1) else ""
+    return f"{attributes['low']} to {attributes['high']}{step}{scale}"
+
+
+def _identity(plain: Mapping[str, Any]) -> Identity:
+    return Identity(plain["settings"], plain["data"], plain["split"], plain["numerics"])

@@ -1,0 +1,145 @@
+"""What a sweep is: everything its parts ask for, read once from the composed settings and then frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from molsam.errors import ConfigError
+from molsam.sweeping.storage import Node
+
+GRID = "optuna.samplers.GridSampler"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep.
+
+    Attributes:
+        config: the settings that all jobs share, Hydra's own among them.
+        section: the `sweeps:` section as a plain dict; empty without a sweep file.
+        name: of the sweep and its folder; that of a smoke sweep ends with -smoke.
+        folder: of its runs.
+        outputs: the folder of all runs, whatever sweep made them.
+        smoke, dry_run, overwrite: as on the command line.
+        is_grid: whether every cell runs, rather than the points that a sampler suggests.
+        study_name, storage, directions: of the study.
+        sampler, pruner: their nodes.
+        params: overrides that vary besides those of the command line.
+        n_trials, max_failure_rate: of a search.
+        heartbeat: seconds between two signs of life.
+        wait: whether to wait at the end for cells that other processes run.
+        reuse: whether cells are taken over from other sweeps and runs.
+        workers: how many jobs run at a time.
+    """
+
+    config: DictConfig
+    section: Mapping[str, Any]
+    name: str
+    folder: Path
+    outputs: Path
+    smoke: bool
+    dry_run: bool
+    overwrite: bool
+    is_grid: bool
+    study_name: str
+    storage: Node
+    directions: tuple[str, ...]
+    sampler: DictConfig
+    pruner: Mapping[str, Any]
+    params: tuple[str, ...]
+    n_trials: int
+    max_failure_rate: float
+    heartbeat: float
+    wait: bool
+    reuse: bool
+    workers: int
+
+
+def read(config: DictConfig) -> Sweep:
+    """Read the composed settings of a sweep. Raises ConfigError for what makes no sense or is missing."""
+    settings, smoke = config.hydra.sweeper, bool(config.get("smoke"))
+    # Cells of a few molecules must never be taken for cells of the table.
+    suffix = "-smoke" if smoke else ""
+    name = str(OmegaConf.select(config, "sweeps.name") or "multirun")
+    if Path(name).name != name:
+        raise ConfigError(f"sweeps.name={name} is no folder's name; use letters, digits, - and _.")
+    folder = usable("paths.outputs", os.path.abspath(str(config.hydra.sweep.dir)) + suffix)
+    with read_write(config.hydra.sweep):
+        config.hydra.sweep.dir = folder
+    section = OmegaConf.to_container(config.get("sweeps") or OmegaConf.create(), resolve=False)
+    assert isinstance(section, dict)
+    is_grid = settings.sampler.get("_target_") == GRID
+    _check_needs(config)
+    return Sweep(
+        config=config,
+        section={str(key): value for key, value in section.items()},
+        name=name + suffix,
+        folder=Path(folder),
+        outputs=Path(str(OmegaConf.select(config, "paths.outputs") or Path(folder).parent)),
+        smoke=smoke,
+        dry_run=bool(config.get("dry_run")),
+        overwrite=bool(config.get("overwrite")),
+        is_grid=is_grid,
+        study_name=str(settings.study_name or name + suffix),
+        storage=_plain(settings.storage),
+        directions=_directions(config, is_grid),
+        sampler=settings.sampler,
+        pruner=_plain(settings.pruner),
+        params=tuple(f"{key!s}={value}" for key, value in (settings.params or {}).items()),
+        n_trials=int(settings.n_trials),
+        max_failure_rate=float(settings.max_failure_rate),
+        heartbeat=float(settings.heartbeat),
+        wait=bool(settings.wait),
+        reuse=bool(settings.reuse),
+        workers=_workers(config),
+    )
+
+
+def usable(setting: str, folder: str) -> str:
+    """A folder's path that settings can carry. Raises ConfigError that names the setting and what it cannot carry."""
+    if not folder.isprintable():
+        raise ConfigError(f"{setting}: the folder {folder!r} has a control character in its path; choose another one.")
+    if "${" in folder:
+        raise ConfigError(
+            f"{setting}: the folder {folder} has ${{ in its path, which settings take for an interpolation; choose "
+            "another one."
+        )
+    return folder
+
+
+def _directions(config: DictConfig, is_grid: bool) -> tuple[str, ...]:
+    """The study's directions; `auto` follows the dataset's task."""
+    given = config.hydra.sweeper.direction
+    if given != "auto":
+        return (str(given),) if isinstance(given, str) else tuple(str(one) for one in given)
+    task = (config.get("dataset") or {}).get("task", "regression")
+    if task is None and not is_grid:
+        raise ConfigError(
+            "hydra.sweeper.direction=auto cannot tell whether more is better, because dataset.task is left open; "
+            "give dataset.task=regression or classification."
+        )
+    return ("minimize" if task == "regression" else "maximize",)
+
+
+def _workers(config: DictConfig) -> int:
+    given = config.hydra.sweeper.n_jobs
+    if given is None:
+        given = config.hydra.launcher.get("n_jobs") or 1
+    return (os.cpu_count() or 1) if int(given) < 1 else int(given)
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+
+
+def _check_needs(config: DictConfig) -> None:
+    """Say in one sentence what a sweep needs that the settings do not give."""
+    for key, sentence in (OmegaConf.select(config, "sweeps.needs") or {}).items():
+        if OmegaConf.select(config, str(key)) is None:
+            raise ConfigError(str(sentence))

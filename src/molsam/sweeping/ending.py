@@ -1,0 +1,43 @@
+"""How a sweep and its trials end: what is said of each, and the exit code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molsam.errors import MolsamError
+from molsam.sweeping.console import Ended
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+
+class SweepIncomplete(MolsamError):  # noqa: N818 - the sentence it raises is no defect of molsam
+    """Some cells failed."""
+
+    exit_code = 1
+
+
+def ended(trial: FrozenTrial, name: str) -> Ended | None:
+    """What is said of a trial that has ended; None of one that another trial stands for."""
+    from optuna.trial import TrialState
+
+    if trial.state == TrialState.COMPLETE:
+        how = " ".join(f"{value:.4g}" for value in trial.values or ())
+    elif trial.state == TrialState.PRUNED:
+        last = trial.last_step
+        how = "pruned" if last is None else f"pruned after step {last} at {trial.intermediate_values[last]:.4g}"
+    elif "error" in trial.user_attrs:
+        how = f"failed: {trial.user_attrs['error']}"
+    else:
+        return None
+    begun, over = trial.datetime_start, trial.datetime_complete
+    seconds = (over - begun).total_seconds() if begun and over else None
+    return Ended(name, how, seconds, tuple(trial.user_attrs.get("warnings", ())))
+
+
+def shown(folder: Path) -> str:
+    """A folder as seen from where the command runs."""
+    here = Path.cwd()
+    return os.path.relpath(folder, here) if folder.is_relative_to(here) else str(folder)

@@ -1,0 +1,65 @@
+"""Jobs handed to whatever runs them: workers on this machine, or one of Hydra's launchers for a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from molsam.sweeping.context import Sweep
+from molsam.sweeping.job import Job, Launch
+from molsam.sweeping.local import Workers
+from molsam.sweeping.overrides import destination
+from molsam.sweeping.storage import Node
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How the jobs of a sweep are run.
+
+    Attributes:
+        run: runs jobs and returns when all have ended; raises what kept one from taking its trial.
+        at_once: whether the launcher wants all jobs before it starts the first.
+    """
+
+    run: Callable[[Iterable[Launch]], None]
+    at_once: bool
+
+
+def make(sweep: Sweep, context: HydraContext, task: TaskFunction, storage: Node, study_name: str) -> Launcher:
+    """The launcher that the settings choose, for jobs of one study."""
+    node = sweep.config.hydra.launcher
+    local = node.get("backend") == "loky"
+    job = Job(
+        task=task,
+        storage=storage,
+        study_name=study_name,
+        pruner=sweep.pruner,
+        heartbeat=sweep.heartbeat,
+        claim=sweep.is_grid,
+        # Workers on this machine are children of this very process; those of other launchers need not be.
+        owner=os.getpid() if local else None,
+    )
+    if local:
+        threads = node.get("inner_max_num_threads")
+        return Launcher(Workers(context, job, sweep.workers, threads).run, at_once=False)
+    if str(node.get("_target_")).endswith(".BasicLauncher"):
+        return Launcher(Workers(context, job, 0, None).run, at_once=False)
+    return Launcher(lambda launches: _by_hydra(sweep.config, context, job, list(launches)), at_once=True)
+
+
+def _by_hydra(config: DictConfig, context: HydraContext, job: Job, launches: list[Launch]) -> None:
+    """Run a batch by one of Hydra's own launchers, which number its jobs from 0."""
+    if not launches:
+        return
+    numbered = replace(job, numbers=tuple(launch.number for launch in launches))
+    launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=numbered)
+    overrides = [
+        [*launch.settings.overrides, *destination(str(launch.folder.parent), launch.folder.name)] for launch in launches
+    ]
+    for job_return in launcher.launch(overrides, initial_job_idx=0):
+        _ = job_return.return_value

@@ -1,0 +1,116 @@
+"""From the command line to the jobs of a grid: what varies, where each goes, and the identity of its run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra.types import HydraContext
+
+from molsam.config.cells import Cell, key_of, shrunk, slug, table_cells
+from molsam.config.identity import NEUTRAL
+from molsam.errors import ConfigError
+from molsam.sweeping.compose import Composer, Settings
+from molsam.sweeping.context import Sweep
+from molsam.sweeping.overrides import fixed, parse, shrink, values_of
+from molsam.wiring import identify, inputs
+
+AXES = {"dataset": "datasets", "model": "models", "seed": "seeds", "split.fold": "folds"}
+"""Overrides of a table that mean one of its axes."""
+
+HEAVY = ("variants", "report", "needs")
+"""The rows and claims of a whole table, which are no setting of one cell."""
+
+NAME_LENGTH = 150
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell with its job: the run folder, the settings, and the digest of the identity that they have."""
+
+    cell: Cell
+    folder: Path
+    settings: Settings
+    identity: str
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The settings as plain values."""
+        return self.settings.values
+
+
+def plan(sweep: Sweep, context: HydraContext, arguments: Sequence[str]) -> list[Planned]:
+    """Every job of a grid. Raises ConfigError, DataError or Hydra's errors before anything runs."""
+    overrides = parse([*sweep.params, *arguments])
+    base = fixed(overrides)
+    if sweep.section.get("variants"):
+        cells, base = _table(sweep, overrides, base)
+    else:
+        cells = _products(overrides, base)
+        base = [text for text in base if not text.startswith("hydra.")]
+    base += shrink(base) if sweep.smoke else []
+    composer = Composer(context, sweep.config, base)
+    files = identify.Files(fetch=not sweep.dry_run)
+    planned = []
+    for cell in cells:
+        settings = composer.settings(cell.overrides)
+        digest = identify.of(settings.values, files=files).digest
+        planned.append(Planned(cell, sweep.folder / cell.name, settings, digest))
+    return planned
+
+
+def check_inputs(planned: Sequence[Planned]) -> None:
+    """Look for the files that the settings of some cells name. Raises as `inputs.check`."""
+    seen: set[str] = set()
+    for one in planned:
+        key = repr([one.values.get("dataset"), one.values.get("model")])
+        if key not in seen:
+            seen.add(key)
+            inputs.check(one.values)
+
+
+def _table(sweep: Sweep, overrides: Sequence[Override], base: list[str]) -> tuple[list[Cell], list[str]]:
+    """Cells of a table; dataset=, seed= and split.fold= on the command line choose along its axes."""
+    section = dict(sweep.section)
+    for override in overrides:
+        key = key_of(override.input_line or "")
+        if key in AXES and (key != "model" or section.get("models")):
+            given = values_of(override)
+            section[AXES[key]] = given if key in ("dataset", "model") else [int(value) for value in given]
+            base = [text for text in base if key_of(text) != key]
+        elif override.is_sweep_override():
+            raise ConfigError(
+                f"{override.input_line} would give every cell of {sweep.name} several results; run it once for each "
+                f"value, under a name of its own: sweeps.name={sweep.name}-{slug(key)}."
+            )
+    cells = table_cells(shrunk(section) if sweep.smoke else section)
+    rows = {key_of(text) for cell in cells for text in cell.overrides}
+    for text in base:
+        if key_of(text) in rows:
+            raise ConfigError(
+                f"{text} cannot be given: the rows of {sweep.name} set {key_of(text)} themselves; choose rows with "
+                "sweeps.rows=[...]."
+            )
+    return cells, base + [f"~sweeps.{key}" for key in HEAVY if key in section]
+
+
+def _products(overrides: Sequence[Override], base: Sequence[str]) -> list[Cell]:
+    """Cells of a command line with choices: every combination."""
+    swept = [(o.get_key_element(), values_of(o)) for o in overrides if o.is_sweep_override()]
+    same = [text for text in base if key_of(text).split(".")[0] not in (*NEUTRAL, "hydra")]
+    cells = []
+    for combination in itertools.product(*(values for _, values in swept)):
+        chosen = [f"{key}={value}" for (key, _), value in zip(swept, combination, strict=True)]
+        # What differs between the folders comes first: a name may be cut.
+        name = ",".join(slug(text) for text in [*chosen, *same])[:NAME_LENGTH] or "default"
+        attrs = tuple((key, value) for (key, _), value in zip(swept, combination, strict=True))
+        cells.append(Cell(name, attrs, tuple(chosen)))
+    names = [cell.name for cell in cells]
+    if len(set(names)) < len(names):
+        # Long or odd values may leave equal folder names: number them, which is as stable as the command.
+        cells = [Cell(f"{cell.name}-{place}", cell.attrs, cell.overrides) for place, cell in enumerate(cells)]
+    return cells
