@@ -89,6 +89,19 @@ def test_imports_flow_one_way(path: Path) -> None:
         assert top not in NEVER.get(room, set()), f"{place} imports {top}"
 
 
+def module_of(path: Path) -> str:
+    return ".".join(("molsam", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_no_circle_of_sweeping() -> None:
+    """Each module of the room is loaded by those above it alone, also for types."""
+    room = {module_of(path): imports(path) for path in FILES if "sweeping" in path.parts}
+    left = {name: found & room.keys() - {name, "molsam.sweeping"} for name, found in room.items()}
+    while free := {name for name, found in left.items() if not found}:
+        left = {name: found - free for name, found in left.items() if name not in free}
+    assert left == {}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from molsam.config.cells import table_cells
 from molsam.config.compose import compose, conf_dir, plain
 from molsam.report.figures.recipes import RECIPES
 from molsam.runs import result
-from molsam.sweeping.compose import values_of
+from molsam.sweeping.overrides import values_of
 from molsam.wiring.run import start
 from tests.paths import ROOT
 

@@ -23,7 +23,7 @@ def by_the_dashboard(root: Path) -> Iterable[Any]:
 
 @pytest.mark.parametrize(
     "read",
-    [by_the_dashboard, lambda root: scan([root])[0], estimate.finished],
+    [by_the_dashboard, lambda root: scan([root])[0], lambda root: estimate.Speeds(root).runs()],
     ids=["dashboard", "reports", "sweeps"],
 )
 def test_a_folder_may_go_while_runs_are_read(

@@ -68,8 +68,8 @@ def assert_each_once(app: App) -> None:
 
 
 def test_killed_at_random_moments_nothing_is_lost_or_run_twice(app: App) -> None:
-    kill_at_random(app, random.Random(0), 3, "work=0.4")
-    app.run(*TABLE, "work=0.4")
+    kill_at_random(app, random.Random(0), 3, "paths.work=0.4")
+    app.run(*TABLE, "paths.work=0.4")
     assert_each_once(app)
 
 
@@ -77,15 +77,15 @@ def test_killed_at_random_moments_nothing_is_lost_or_run_twice(app: App) -> None
 @pytest.mark.parametrize("storage", ["sqlite", "journal"])
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_random_moments_many_times(app: App, seed: int, storage: str) -> None:
-    kill_at_random(app, random.Random(seed), 15, "work=0.6", f"hydra/sweeper/storage={storage}")
-    app.run(*TABLE, "work=0.6", f"hydra/sweeper/storage={storage}")
+    kill_at_random(app, random.Random(seed), 15, "paths.work=0.6", f"hydra/sweeper/storage={storage}")
+    app.run(*TABLE, "paths.work=0.6", f"hydra/sweeper/storage={storage}")
     assert_each_once(app)
 
 
 @pytest.mark.parametrize("end", ["sweeper", pytest.param("all", marks=pytest.mark.slow)])
 def test_workers_save_themselves_and_end_with_their_sweep(app: App, end: str) -> None:
     """The sweeper alone is killed, or all are asked to stop; the same command waits for those that still save."""
-    arguments = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "sweeps.seeds=[0]", "work=2")
+    arguments = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "sweeps.seeds=[0]", "paths.work=2")
     sweep = app.start(*arguments, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     while app.log.read_text().count("start") < 2:
         time.sleep(0.02)
@@ -104,7 +104,7 @@ def test_workers_save_themselves_and_end_with_their_sweep(app: App, end: str) ->
 
 
 def test_a_journal_is_shared_too(app: App) -> None:
-    arguments = ("sweeps=table", "sweeps.datasets=[a]", "work=0.2", "hydra/sweeper/storage=journal")
+    arguments = ("sweeps=table", "sweeps.datasets=[a]", "paths.work=0.2", "hydra/sweeper/storage=journal")
     share(app, *arguments)
 
 
@@ -132,9 +132,9 @@ def postgresql() -> Iterator[str]:
 
 
 def test_two_sweeps_share_one_postgresql_study(app: App, postgresql: str) -> None:
-    share(app, "sweeps=table", "sweeps.datasets=[a]", "work=0.2", f"hydra.sweeper.storage={postgresql}")
+    share(app, "sweeps=table", "sweeps.datasets=[a]", "paths.work=0.2", f"hydra.sweeper.storage={postgresql}")
     # The same command again finds everything done, without a single new trial.
-    app.run("sweeps=table", "sweeps.datasets=[a]", "work=0.2", f"hydra.sweeper.storage={postgresql}")
+    app.run("sweeps=table", "sweeps.datasets=[a]", "paths.work=0.2", f"hydra.sweeper.storage={postgresql}")
     assert sum(app.events("start").values()) == 8
     study = optuna.load_study(study_name="table", storage=storages.connect(postgresql))
     complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]

@@ -18,17 +18,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from molsam.config.compose import plain
-from molsam.config.identity import config_hash
+from molsam.config.identity import stored
 from molsam.errors import ConfigError, MolsamError
 from molsam.runs import result
 from molsam.sweeping.trial import Trial
 from molsam.training.interrupt import Interrupts
+from molsam.wiring import identify
 
 
-def note(cfg: DictConfig, event: str) -> None:
+def note(cfg: DictConfig, event: str, number: int) -> None:
     """One line, appended in one write."""
-    hydra_cfg = HydraConfig.get()
-    text = f"{event} {hydra_cfg.runtime.output_dir} {hydra_cfg.job.num} {os.getpid()}\n"
+    text = f"{event} {HydraConfig.get().runtime.output_dir} {number} {os.getpid()}\n"
     with open(cfg.paths.log, "a", encoding="utf-8") as file:
         file.write(text)
 
@@ -38,37 +38,37 @@ def task(cfg: DictConfig, trial: Trial | None = None) -> float | None:
     assert trial is not None
     folder = Path(HydraConfig.get().runtime.output_dir)
     found = result.read(folder)
-    if found is not None and found["config_hash"] == config_hash(cfg):
+    if found is not None and stored(found) == identify.of(cfg):
         return float(found["valid"]["rmse"])
-    note(cfg, "start")
-    if cfg.mode == f"fail-{cfg.seed}":
+    note(cfg, "start", trial.number)
+    if cfg.paths.mode == f"fail-{cfg.seed}":
         raise ConfigError("this cell cannot run; give it a better seed.")
-    if cfg.mode == f"die-{cfg.seed}":
+    if cfg.paths.mode == f"die-{cfg.seed}":
         os.kill(os.getpid(), signal.SIGKILL)
     with Interrupts() as interrupts:
         interrupts.deferred = True
         for epoch in range(cfg.training.epochs):
-            pause(cfg, interrupts)
+            pause(cfg, interrupts, trial.number)
             reached = (cfg.x - 0.3) ** 2 + cfg.seed + 1.0 / (epoch + 1)
             trial.end_of_epoch(reached, epoch, cfg.training.epochs, last=epoch + 1 == cfg.training.epochs)
     for fold in range(cfg.split.folds):
         trial.on_fold_start(fold, cfg.split.folds)
         trial.on_fold_end((cfg.x - 0.3) ** 2 * (2 - 0.1 * fold))
     value = (cfg.x - 0.3) ** 2 + cfg.seed
-    if cfg.mode != "silent":
+    if cfg.paths.mode != "silent":
         write(cfg, folder, value)
-    note(cfg, "end")
+    note(cfg, "end", trial.number)
     return value
 
 
-def pause(cfg: DictConfig, interrupts: Interrupts) -> None:
+def pause(cfg: DictConfig, interrupts: Interrupts, number: int) -> None:
     """An epoch, which ends early when the run is asked to stop."""
-    end = time.monotonic() + cfg.work / cfg.training.epochs
+    end = time.monotonic() + cfg.paths.work / cfg.training.epochs
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 0.05))
         if interrupts.pending:
             time.sleep(1)
-            note(cfg, "saved")
+            note(cfg, "saved", number)
             raise interrupts.error(0)
 
 
@@ -77,7 +77,8 @@ def write(cfg: DictConfig, folder: Path, value: float) -> None:
     outcome = dict.fromkeys(result.REQUIRED)
     outcome |= {
         "config": plain(cfg),
-        "config_hash": config_hash(cfg),
+        "config_hash": "",
+        "identity": identify.of(cfg).record(),
         "model": "m",
         "optimizer": "o",
         "dataset": cfg.dataset.name,

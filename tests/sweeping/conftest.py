@@ -28,8 +28,6 @@ CONFIG = {
     "choices": {"model": "m", "optimizer": "o", "dataset": "${dataset.name}"},
     "x": 0.0,
     "seed": 0,
-    "work": 0.0,
-    "mode": "run",
     "smoke": False,
     "dry_run": False,
     "overwrite": False,
@@ -55,7 +53,10 @@ class App:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.conf, self.outputs, self.log = folder, folder / "conf", folder / "outputs", folder / "log"
-        config: dict[str, Any] = {**CONFIG, "paths": {"outputs": str(self.outputs), "log": str(self.log)}}
+        config: dict[str, Any] = {
+            **CONFIG,
+            "paths": {"outputs": str(self.outputs), "log": str(self.log), "work": 0.0, "mode": "run"},
+        }
         config["hydra"] = {
             "searchpath": [f"file://{ROOT / 'conf'}"],
             "output_subdir": None,
@@ -65,7 +66,12 @@ class App:
         self.write("config", config)
         self.write("sweeps/table", TABLE, "# @package _global_\n")
         for name in "ab":
-            self.write(f"dataset/{name}", {"name": name, "limit": None})
+            file = folder / f"{name}.csv"
+            file.write_text(f"smiles,y\nC,{ord(name)}\n")
+            self.write(
+                f"dataset/{name}",
+                {"name": name, "path": str(file), "smiles": "smiles", "targets": ["y"], "limit": None},
+            )
         self.log.write_text("")
 
     def write(self, name: str, content: Any, header: str = "") -> None:

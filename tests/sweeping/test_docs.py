@@ -12,7 +12,7 @@ import pytest
 from molsam.commands import report as command
 from molsam.config.compose import compose
 from molsam.report import specs
-from molsam.sweeping.compose import parse
+from molsam.sweeping.overrides import parse
 from tests.paths import ROOT
 
 TEXT = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def test_hydra_understands(line: str) -> None:
             pytest.skip(f"{module} is not installed")
     varied = [override for override in parse(words) if override.is_sweep_override()]
     cfg = compose([word for word in words if not any(word == override.input_line for override in varied)])
-    assert cfg.model
+    assert cfg.paths.model
     assert all(override.get_key_element() for override in varied)
 
 

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from molsam.config.cells import Cell
 from molsam.sweeping import estimate
-from molsam.sweeping.compose import Planned
+from molsam.sweeping.compose import Settings
+from molsam.sweeping.plan import Planned
 
 
 def run(model: str, optimizer: str, dataset: str, speed: float, passes: float, **changes: Any) -> dict[str, Any]:
@@ -29,11 +30,15 @@ RUNS = [
 
 def cell(model: str, optimizer: str, dataset: str, limit: int | None = None) -> Planned:
     choices = {"model": model, "optimizer": optimizer, "dataset": dataset}
-    config = OmegaConf.create(
-        {"choices": choices, "model": {"width": 64, "kernel": "${dataset.kernel}"}, "dataset": {"limit": limit},
-         "training": {"epochs": 10}}
-    )  # fmt: skip
-    return Planned(Cell("c", (("dataset", dataset),), ()), Path("c"), (), "", config)
+    written = {"width": 64, "kernel": "${dataset.kernel}"}
+    values = {
+        "choices": choices,
+        "model": {"width": 64, "kernel": dataset},
+        "dataset": {"limit": limit, "kernel": dataset},
+        "training": {"epochs": 10},
+    }
+    settings = Settings(OmegaConf.create({**values, "model": written}), (), (), values)
+    return Planned(Cell("c", (("dataset", dataset),), ()), Path("c"), settings, "")
 
 
 @pytest.mark.parametrize(
@@ -65,16 +70,17 @@ def test_a_model_that_never_ran_is_not_guessed() -> None:
 
 def test_what_is_left_is_weighed_by_the_time_of_its_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells of a small dataset that come first tell little of what a large one takes."""
-    monkeypatch.setattr(estimate, "finished", lambda outputs: RUNS if outputs == tmp_path else [])
+    speeds = estimate.Speeds(tmp_path)
+    monkeypatch.setattr(speeds, "runs", lambda: RUNS)
     plan = [
         replace(cell("compt", "adam", dataset), cell=Cell(name, (("dataset", dataset),), ()))
         for name, dataset in (("a", "esol"), ("b", "esol"), ("c", "bbbp"))
     ]
     esol, bbbp = 800 / 400, 1600 / 100
-    assert estimate.left_beside(plan, {"a", "b"}, tmp_path) == pytest.approx(bbbp / (2 * esol))
-    assert estimate.left_beside(plan, {"a"}, tmp_path) == pytest.approx((esol + bbbp) / esol)
-    assert estimate.left_beside(plan, set(), tmp_path) is None
-    assert estimate.left_beside([*plan, cell("gcn", "adam", "esol")], {"a"}, tmp_path) is None
+    assert speeds.left_beside(plan, {"a", "b"}) == pytest.approx(bbbp / (2 * esol))
+    assert speeds.left_beside(plan, {"a"}) == pytest.approx((esol + bbbp) / esol)
+    assert speeds.left_beside(plan, set()) is None
+    assert speeds.left_beside([*plan, cell("gcn", "adam", "esol")], {"a"}) is None
 
 
 def test_it_is_said_how_far_to_trust_it() -> None:
@@ -85,3 +91,15 @@ def test_it_is_said_how_far_to_trust_it() -> None:
     assert said.startswith("Roughly 0:03:00")
     assert "1 of 2 cells only roughly" in said
     assert left.startswith("The time of 1 cells cannot be estimated")
+
+
+def test_every_result_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep asks after each cell: what that costs must not grow with the cells that have ended."""
+    read: list[Path] = []
+    monkeypatch.setattr(estimate, "_speed", read.append)
+    speeds = estimate.Speeds(tmp_path)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").touch()
+        speeds.runs()
+    assert sorted(path.parent.name for path in read) == ["a", "b", "c"]

@@ -15,9 +15,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from molsam.config.cells import Cell
-from molsam.sweeping.compose import Planned
+from molsam.sweeping.compose import Settings
+from molsam.sweeping.console import Count
 from molsam.sweeping.grid import Grid
-from molsam.sweeping.progress import Count
+from molsam.sweeping.plan import Planned
 from tests.sweeping.conftest import App
 
 SMALL = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1")
@@ -36,7 +37,7 @@ def test_runs_every_cell_once_and_then_nothing(app: App) -> None:
     out = app.run(*SMALL)
     assert app.results() == CELLS
     assert app.events("end") == once(CELLS)
-    assert "4 of 4 cells are done" in out
+    assert "table: 4 of 4 cells: " in out
     app.run(*SMALL)
     assert app.events("start") == once(CELLS)
     # More of the table later: only what is new runs, under numbers of its own.
@@ -58,26 +59,26 @@ def test_a_lost_result_runs_again_under_a_new_number(app: App) -> None:
 
 
 def test_failures_are_collected_and_tried_again(app: App) -> None:
-    out = app.run(*SMALL, "mode=fail-1", code=1)
+    out = app.run(*SMALL, "paths.mode=fail-1", code=1)
     good = {cell for cell in CELLS if cell.endswith("s0")}
     assert app.results() == good
     assert "failed: x_=_0.1-a-f0-s1: this cell cannot run; give it a better seed." in out
     assert "2 of 4 cells of table failed" in out
-    assert "table: 2 of 4 cells, 2 failed" in out
+    assert "/4] x_=_0.1-a-f0-s1: failed: this cell cannot run" in out
     assert "ConfigError" in (app.outputs / "table" / "x_=_0.1-a-f0-s1" / "error.log").read_text()
-    app.run(*SMALL, "mode=fail-1", code=1)
+    app.run(*SMALL, "paths.mode=fail-1", code=1)
     assert app.events("start") == once(CELLS) + Counter(CELLS - good)
 
 
 def test_a_cell_that_writes_no_result_is_a_failure(app: App) -> None:
-    out = app.run(*SMALL, "sweeps.seeds=[0]", "mode=silent", code=1)
+    out = app.run(*SMALL, "sweeps.seeds=[0]", "paths.mode=silent", code=1)
     assert "without a complete result.json" in out
     assert sum(app.events("start").values()) == 2
 
 
 def test_a_dying_worker_loses_nothing_but_itself(app: App) -> None:
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    out = app.run(*SMALL, "sweeps.rows=['x = 0.1']", "mode=die-1", *launcher, code=1)
+    out = app.run(*SMALL, "sweeps.rows=['x = 0.1']", "paths.mode=die-1", *launcher, code=1)
     assert app.results() == {"x_=_0.1-a-f0-s0"}
     assert "its worker died 3 times" in out
     assert app.events("start")["x_=_0.1-a-f0-s1"] == 3
@@ -87,7 +88,7 @@ def test_a_dying_worker_loses_nothing_but_itself(app: App) -> None:
 def test_other_settings_are_not_mixed_in(app: App) -> None:
     app.run(*SMALL)
     out = app.run(*SMALL, "training.epochs=2", code=2)
-    assert "holds a run of other settings (training.epochs 1, now 2)" in out
+    assert "holds a run of something else (training.epochs was 1, is 2)" in out
     assert app.events("start") == once(CELLS)
     app.run(*SMALL, "training.epochs=2", "overwrite=true")
     assert app.events("start") == once(CELLS) + once(CELLS)
@@ -101,7 +102,7 @@ def test_smoke_runs_apart_and_keeps_the_shape(app: App) -> None:
     assert app.results("table-smoke") == {f"x_=_0.{n}-{d}-f0-s0" for n in (1, 2) for d in "ab"}
     assert app.results() == set()
     record = json.loads((app.outputs / "table-smoke" / "x_=_0.1-b-f0-s0" / "result.json").read_text())
-    assert record["config"]["dataset"] == {"name": "b", "limit": 64}
+    assert (record["config"]["dataset"]["name"], record["config"]["dataset"]["limit"]) == ("b", 64)
 
 
 def test_a_dry_run_counts_and_estimates(app: App) -> None:
@@ -136,15 +137,15 @@ def test_axes_may_be_given_by_their_own_names(app: App) -> None:
 
 
 def test_choices_on_the_command_line_make_a_grid(app: App) -> None:
-    app.run("x=0.1,0.2", "seed=0,1", "work=0.01")
-    names = {f"x=0.{n},seed={s},work=0.01" for n in (1, 2) for s in (0, 1)}
+    app.run("x=0.1,0.2", "seed=0,1", "paths.work=0.01")
+    names = {f"x=0.{n},seed={s}" for n in (1, 2) for s in (0, 1)}
     assert app.results("multirun") == names
-    app.run("x=0.1,0.2", "seed=0,1,2", "work=0.01")
+    app.run("x=0.1,0.2", "seed=0,1,2", "paths.work=0.01")
     assert sum(app.events("start").values()) == 6
 
 
 def test_two_sweeps_share_the_cells(app: App) -> None:
-    arguments = ("sweeps=table", "sweeps.datasets=[a]", "work=0.3")
+    arguments = ("sweeps=table", "sweeps.datasets=[a]", "paths.work=0.3")
     sweeps = [app.start(*arguments), app.start(*arguments)]
     app.join(*sweeps)
     starts = app.events("start")
@@ -155,7 +156,7 @@ def test_two_sweeps_share_the_cells(app: App) -> None:
 
 
 def test_killed_and_continued(app: App) -> None:
-    arguments = (*SMALL, "work=0.6")
+    arguments = (*SMALL, "paths.work=0.6")
     sweep = app.start(*arguments)
     while app.log.read_text().count("start") < 2:
         time.sleep(0.02)
@@ -193,22 +194,26 @@ def test_a_sweep_stays_in_its_folder(app: App) -> None:
 def test_the_time_left_is_asked_for_once_a_cell_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[set[str]] = []
 
-    def left_beside(plan: list[Planned], ended: set[str], outputs: Path) -> float:
-        assert outputs == tmp_path
+    def left_beside(_: object, plan: list[Planned], ended: set[str]) -> float:
         assert [planned.cell.name for planned in plan] == ["a", "b", "c"]
         asked.append(ended)
         return 7.0
 
-    monkeypatch.setattr("molsam.sweeping.estimate.left_beside", left_beside)
-    plan = [Planned(Cell(name, (), ()), tmp_path / name, (), "hash", OmegaConf.create()) for name in "abc"]
-    trials = [optuna.trial.create_trial(value=1.0, user_attrs={"cell": name, "config_hash": "hash"}) for name in "ab"]
+    monkeypatch.setattr("molsam.sweeping.estimate.Speeds.left_beside", left_beside)
+    nothing = Settings(OmegaConf.create(), (), (), {})
+    plan = [Planned(Cell(name, (), ()), tmp_path / name, nothing, "digest") for name in "abc"]
+    trials = [optuna.trial.create_trial(value=1.0, user_attrs={"cell": name, "identity": "digest"}) for name in "ab"]
     for number, trial in enumerate(trials):
         trial.number = number
     shown = SimpleNamespace(trials=list, node="sqlite:///study.db")
-    grid = Grid(SimpleNamespace(outputs=tmp_path), shown, plan)  # type: ignore[arg-type]
-    assert grid.count() == Count(done=0, failed=0, running=0, total=3, before=0)
+    grid = Grid(SimpleNamespace(outputs=tmp_path), shown, None, plan, frozenset())  # type: ignore[arg-type]
+    assert grid.look() == (Count(done=0, failed=0, running=0, total=3, before=0), [])
     shown.trials = lambda: trials[:1]
-    assert [grid.count().left, grid.count().left] == [7.0, 7.0]
+    (count, ended), (again, nothing_new) = grid.look(), grid.look()
+    assert (count.left, again.left) == (7.0, 7.0)
+    assert ([one.name for one in ended], nothing_new) == (["a"], [])
     shown.trials = lambda: trials
-    assert grid.count() == Count(done=2, failed=0, running=0, total=3, before=0, left=7.0)
+    count, ended = grid.look()
+    assert count == Count(done=2, failed=0, running=0, total=3, before=0, left=7.0)
+    assert [one.name for one in ended] == ["b"]
     assert asked == [{"a"}, {"a", "b"}]

@@ -95,8 +95,8 @@ def test_a_cell_that_was_begun_goes_on(app: App) -> None:
 
 
 def test_two_sweeps_and_a_kill_lose_nothing(app: App) -> None:
-    arguments = ("sweeps=other", *SMALL, "work=0.5")
-    app.run("sweeps=table", *SMALL, "work=0.5", "overwrite=true")
+    arguments = ("sweeps=other", *SMALL, "paths.work=0.5")
+    app.run("sweeps=table", *SMALL, "paths.work=0.5", "overwrite=true")
     sweeps = [app.start(*arguments), app.start(*arguments)]
     while not any(cell.startswith("y") for cell in app.events("start")):
         time.sleep(0.02)

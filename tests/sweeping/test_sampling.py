@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 from omegaconf import OmegaConf
 
-from molsam.sweeping.search import make_sampler
+from molsam.sweeping.space import make_sampler
 
 
 def points(sizes: list[int], seed: int | None, target: str = "TPESampler") -> list[float]:

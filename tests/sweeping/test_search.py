@@ -37,7 +37,7 @@ def test_finds_the_minimum_and_resumes_by_what_remains(app: App) -> None:
     assert all(trial.value == pytest.approx((trial.params["x"] - 0.3) ** 2) for trial in found)
     best = OmegaConf.load(app.outputs / "multirun" / "optimization_results.yaml")
     assert best["best"][0]["params"]["x"] == min((t.params["x"] for t in found), key=lambda x: (x - 0.3) ** 2)
-    assert "best trial" in out
+    assert f"7 of 7 trials (best {min(t.value for t in found):.4g} in trial {study(app).best_trial.number}: " in out
     app.run(*SEARCH, "hydra.sweeper.n_trials=7")
     assert sum(app.events("start").values()) == 7
     assert app.numbers() == list(range(7))
@@ -126,21 +126,24 @@ def test_no_trial_is_pruned_at_its_very_end(folds: int, reported: list[int]) -> 
     assert list(running.study.trials[0].intermediate_values) == reported
 
 
-def test_a_killed_trial_runs_again_with_the_same_parameters_in_the_same_folder(app: App) -> None:
-    arguments = (*SEARCH, "hydra.sweeper.n_trials=3", "work=1.5")
+def test_a_killed_trial_runs_again_with_the_same_parameters_and_what_it_left(app: App) -> None:
+    arguments = (*SEARCH, "hydra.sweeper.n_trials=3", "paths.work=1.5")
     sweep = app.start(*arguments)
     while app.log.read_text().count("start") < 2:
         time.sleep(0.02)
     os.killpg(sweep.pid, signal.SIGKILL)
     sweep.wait()
-    app.run(*SEARCH, "hydra.sweeper.n_trials=3", "work=0.0")
+    (app.outputs / "multirun" / "trial-00001" / "note").write_text("trial-00001")
+    app.run(*SEARCH, "hydra.sweeper.n_trials=3", "paths.work=0.0")
     trials = study(app).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert trials[2].params == trials[1].params
-    assert trials[2].user_attrs["folder"] == trials[1].user_attrs["folder"] == "trial-00001"
-    assert trials[2].user_attrs["retry_of"] == 1
+    assert trials[2].user_attrs["continues"] == 1
     assert app.numbers() == [0, 1, 2, 3]
-    assert app.events("start")["trial-00001"] == 2
+    # What the interrupted trial left goes on under the number of the trial that takes its place.
+    assert app.results("multirun") == {"trial-00000", "trial-00002", "trial-00003"}
+    assert not (app.outputs / "multirun" / "trial-00001").exists()
+    assert (app.outputs / "multirun" / "trial-00002" / "note").read_text() == "trial-00001"
     assert len({trial.params["x"] for trial in trials}) == 3
 
 
@@ -151,17 +154,17 @@ def test_failed_trials_are_reported_and_others_take_their_place(app: App) -> Non
         "seed=choice(0,1)",
         "hydra.sweeper.n_trials=6",
     )
-    out = app.run(*arguments, "mode=fail-1", code=1)
+    out = app.run(*arguments, "paths.mode=fail-1", code=1)
     states = Counter(trial.state.name for trial in study(app).trials)
     assert set(states) == {"COMPLETE", "FAIL"}
     assert sum(states.values()) == 6
     assert f"{states['FAIL']} of 6 trials of multirun failed" in out
-    app.run(*arguments, "mode=run")
+    app.run(*arguments, "paths.mode=run")
     assert sum(t.state == TrialState.COMPLETE for t in study(app).trials) == 6
 
 
 def test_two_searches_share_one_study(app: App) -> None:
-    arguments = (*SEARCH, "hydra.sweeper.n_trials=8", "work=0.2")
+    arguments = (*SEARCH, "hydra.sweeper.n_trials=8", "paths.work=0.2")
     sweeps = [app.start(*arguments), app.start(*arguments)]
     app.join(*sweeps)
     complete = [trial for trial in study(app).trials if trial.state == TrialState.COMPLETE]

@@ -22,9 +22,9 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_a_table_of_cells(app: App, given: list[dict[str, Any]]) -> None:
     small = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "sweeps.seeds=[0]")
-    app.run(*small, "mode=fail-1")
+    app.run(*small, "paths.mode=fail-1")
     assert not given
-    app.run(*small, "sweeps.seeds=[0,1]", "mode=fail-1", "++logger.kind=wandb", code=1)
+    app.run(*small, "sweeps.seeds=[0,1]", "paths.mode=fail-1", "++logger.kind=wandb", code=1)
     (table,) = given
     assert (table["folder"], table["name"]) == (app.outputs / "table", "table")
     lines = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
@@ -33,7 +33,7 @@ def test_a_table_of_cells(app: App, given: list[dict[str, Any]]) -> None:
     assert {line["row"] for line in lines} == {"x = 0.1", "x = 0.2"}
     # Nothing was run: nothing new to say.
     given.clear()
-    app.run(*small, "mode=fail-1", "++logger.kind=wandb")
+    app.run(*small, "paths.mode=fail-1", "++logger.kind=wandb")
     assert not given
 
 

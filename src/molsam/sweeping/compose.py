@@ -8,6 +8,7 @@ step with the values put in, wherever no interpolation names what is changed; ev
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -192,7 +193,7 @@ def _odd(override: Override) -> bool:
 def _apart(keys: Sequence[str]) -> bool:
     """Whether no key is another one, or lies within it."""
     ordered = sorted(f"{key}." for key in keys)
-    return not any(later.startswith(earlier) for earlier, later in zip(ordered, ordered[1:], strict=False))
+    return not any(later.startswith(earlier) for earlier, later in itertools.pairwise(ordered))
 
 
 def _named(config: DictConfig) -> frozenset[str] | None:

@@ -37,9 +37,9 @@ class Ended(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def line(name: str, count: Count, elapsed: float) -> str:
+def line(name: str, count: Count, elapsed: float, noun: str = "cells") -> str:
     """One line: `table3: 12 of 60 cells, 1 failed, 2 running, 0:10:03 so far, about 0:40:12 left`."""
-    parts = [f"{name}: {count.done} of {count.total} cells"]
+    parts = [f"{name}: {count.done} of {count.total} {noun}"]
     parts += [f"{count.failed} failed"] if count.failed else []
     parts += [f"{count.running} running"] if count.running else []
     parts.append(f"{duration(elapsed)} so far")
@@ -72,10 +72,11 @@ class Console:
         name: str,
         look: Callable[[], tuple[Count, Iterable[Ended]]],
         *,
+        noun: str = "cells",
         stream: TextIO | None = None,
         every: float = 1.0,
     ) -> None:
-        self.name, self.look, self.every = name, look, every
+        self.name, self.look, self.noun, self.every = name, look, noun, every
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.started = time.monotonic()
@@ -99,13 +100,14 @@ class Console:
         from optuna.exceptions import StorageInternalError
 
         try:
-            count, ended = self.look()
+            count, found = self.look()
         except StorageInternalError:
             return
-        whole = line(self.name, count, time.monotonic() - self.started)
-        place = count.done + count.failed - len(ended := list(ended))
+        whole = line(self.name, count, time.monotonic() - self.started, self.noun)
+        ended = list(found)
+        first = count.done + count.failed - len(ended) + 1
         clear = "\r\x1b[K" if self.live else ""
-        for place, cell in enumerate(ended, start=place + 1):
+        for place, cell in enumerate(ended, start=first):
             took = "" if cell.seconds is None else f" ({duration(cell.seconds)})"
             self._write(f"{clear}[{place}/{count.total}] {cell.name}: {cell.how}{took}\n")
             for text in cell.warnings:

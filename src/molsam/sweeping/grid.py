@@ -8,16 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
-from molsam.config.identity import stored
+from molsam.config.identity import mismatch, stored
 from molsam.errors import ConfigError, StorageError
 from molsam.runs import result
-from molsam.runs.folder import read_status
 from molsam.sweeping import estimate, launch, reuse, summary
 from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Change
@@ -105,19 +103,22 @@ def mismatch_of(planned: Planned, files: identify.Files) -> str | None:
         found = result.read(planned.folder)
     except StorageError:
         found = None
-    other = "sweeps.name=NAME"
-    if found is not None:
-        if stored(found).digest == planned.identity:
-            return None
-        return mismatch(planned.folder, stored(found), identify.of(planned.values, files=files), other=other)
-    return refusal_of(planned.folder, identify.of(planned.values, files=files), other=other)
+    if found is None or stored(found).digest == planned.identity:
+        return None
+    wanted = identify.of(planned.values, files=files)
+    return mismatch(planned.folder, stored(found), wanted, other="sweeps.name=NAME")
 
 
 class Grid:
     """Launches the missing cells until none is left that could run here."""
 
     def __init__(
-        self, sweep: Sweep, study: SharedStudy, launcher: launch.Launcher, cells: Sequence[Planned], before: frozenset[str]
+        self,
+        sweep: Sweep,
+        study: SharedStudy,
+        launcher: launch.Launcher,
+        cells: Sequence[Planned],
+        before: frozenset[str],
     ) -> None:
         self.sweep, self.study, self.launcher, self.cells, self.before = sweep, study, launcher, cells, before
         self.known = {trial.number for trial in study.trials() if trial.state.is_finished()}

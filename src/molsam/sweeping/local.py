@@ -17,7 +17,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext
 from joblib.externals.loky import get_reusable_executor
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from molsam.sweeping import orphan
 from molsam.sweeping.compose import Change, put
@@ -88,7 +88,7 @@ def execute(context: HydraContext, job: Job, launch: Launch, state: Any) -> None
         Singleton.set_state(state)
     settings = launch.settings
     config = completed(settings.base, settings.changes, settings.overrides)
-    with open_dict(config):
+    with read_write(config.hydra), open_dict(config):
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(launch.folder.parent), launch.folder.name
         config.hydra.job.num, config.hydra.job.id = launch.number, str(launch.number)
     before = HydraConfig.instance().cfg
@@ -111,7 +111,7 @@ def completed(base: DictConfig, changes: Iterable[Change], overrides: Iterable[s
     config = copy.deepcopy(base)
     for change in changes:
         put(config, change)
-    with open_dict(config):
+    with read_write(config.hydra), open_dict(config):
         config.hydra.overrides.task = list(overrides)
     OmegaConf.copy_cache(from_config=base, to_config=config)
     return config

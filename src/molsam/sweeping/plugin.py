@@ -25,13 +25,13 @@ class MolsamSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's call before `sweep`."""
-        self.context, self.task, self.config = hydra_context, task_function, config
+        self.context, self.task, self.settings = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
         """Run or resume the sweep. Raises SweepIncomplete at the end if cells failed."""
         from molsam.sweeping import context, grid, search, storage
 
-        sweep = context.read(self.config)
+        sweep = context.read(self.settings)
         run = grid.sweep if sweep.is_grid else search.sweep
         try:
             run(sweep, self.context, self.task, arguments)

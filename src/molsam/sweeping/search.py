@@ -3,116 +3,98 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
-import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import OmegaConf
 
-from molsam.config.cells import SMOKE_TRIALS, key_of
-from molsam.config.compose import plain
-from molsam.sweeping import compose, plots, summary
-from molsam.sweeping.grid import POLL, SweepIncomplete
-from molsam.sweeping.heartbeat import SWEEPER, Heartbeat
-from molsam.sweeping.job import conclude, make_pruner
-from molsam.sweeping.progress import Count, ProgressLine
-from molsam.sweeping.sampling import NumberSeededSampler
+from molsam.config.cells import SMOKE_TRIALS
+from molsam.sweeping import launch, plots, summary
+from molsam.sweeping.about import about, settle
+from molsam.sweeping.compose import Composer
+from molsam.sweeping.console import Console, Count, Ended
+from molsam.sweeping.context import Sweep
+from molsam.sweeping.ending import SweepIncomplete, ended, shown
+from molsam.sweeping.heartbeat import SWEEPER, WORKER, Heartbeat
+from molsam.sweeping.job import Launch, conclude, make_pruner
+from molsam.sweeping.overrides import shrink
+from molsam.sweeping.space import make_sampler, search_space, suggested
 from molsam.sweeping.study import SharedStudy
-from molsam.wiring import inputs
+from molsam.wiring import identify, inputs
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
-
-    from molsam.sweeping.sweeper import ResumableSweeper
+    from optuna.trial import FrozenTrial, Trial
 
 log = logging.getLogger(__name__)
 
-SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
-OWN_SEQUENCE = ("QMCSampler",)
-"""Samplers whose points follow a sequence that the study itself counts: a seed of their own would break it."""
+POLL = 1.0
+"""Seconds between two looks at trials that other processes run."""
+
+RESULTS = "optimization_results.yaml"
 
 
-def sweep(sweeper: ResumableSweeper, arguments: list[str]) -> None:
+def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: list[str]) -> None:
     """Run a study to its number of trials. Raises SweepIncomplete if trials failed."""
-    space, base = search_space(arguments)
-    if sweeper.smoke:
-        base += compose.shrink(base)
-    total = int(sweeper.settings.n_trials)
-    total = min(total, SMOKE_TRIALS) if sweeper.smoke else total
-    study = SharedStudy(
-        sweeper.storage_node(),
-        sweeper.name_of_study(),
-        sweeper.directions(),
-        make_sampler(sweeper.settings.sampler),
-        make_pruner(sweeper.job.pruner),
-        sweeper.job.heartbeat,
-    )
-    sweeper.job.storage, sweeper.job.study_name = study.node, study.study.study_name
-    run = Search(sweeper, study, space, base, total)
-    if sweeper.config.get("dry_run"):
+    space, base = search_space([*sweep.params, *arguments])
+    base += shrink(base) if sweep.smoke else []
+    composer = Composer(context, sweep.config, base)
+    common = composer.settings(())
+    inputs.check(common.values)
+    fixed = identify.of(common.values, files=identify.Files(fetch=not sweep.dry_run))
+    sampler, pruner = make_sampler(sweep.sampler), make_pruner(sweep.pruner)
+    study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, sampler, pruner, sweep.heartbeat)
+    settle(study, sweep.name, about(fixed, space, sweep.directions), overwrite=sweep.overwrite)
+    total = min(sweep.n_trials, SMOKE_TRIALS) if sweep.smoke else sweep.n_trials
+    launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
+    run = Search(sweep, study, launcher, composer, space, total)
+    if sweep.dry_run:
         print(run.describe())
-        return
-    run.run()
+    else:
+        run.run()
 
 
-def search_space(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Distributions of what is searched, and the overrides that are fixed; what comes later wins."""
-    space: dict[str, Any] = {}
-    base: dict[str, str] = {}
-    for override in compose.parse(arguments):
-        text = override.input_line or ""
-        key = key_of(text)
-        space.pop(key, None)
-        base.pop(key, None)
-        if override.is_sweep_override():
-            space[key] = create_optuna_distribution_from_override(override)
-        elif key not in compose.NOT_FOR_JOBS:
-            base[key] = text
-    return space, list(base.values())
+def folder_of(number: int) -> str:
+    """The name of a trial's folder, which has the trial's number."""
+    return f"trial-{number:05d}"
 
 
-def make_sampler(node: DictConfig) -> Any:
-    """The sampler of a node; a seeded one depends on the trial's number."""
-    from hydra.utils import instantiate
-    from optuna.exceptions import ExperimentalWarning
-
-    def make(seed: int | None) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return instantiate({**settings, "seed": seed}, _convert_="all", _execution_whitelist_=SAMPLERS)
-
-    settings = {key: value for key, value in plain(node).items() if value is not None or key == "seed"}
-    seed = settings.get("seed")
-    if seed is None or str(settings["_target_"]).endswith(OWN_SEQUENCE):
-        return make(seed)
-    return NumberSeededSampler(make, int(seed))
-
-
+@dataclass
 class Search:
     """Asks, launches and counts until `total` trials are complete or pruned."""
 
-    def __init__(
-        self, sweeper: ResumableSweeper, study: SharedStudy, space: dict[str, Any], base: list[str], total: int
-    ) -> None:
-        self.sweeper, self.study, self.space, self.base, self.total = sweeper, study, space, base, total
-        self.known = {trial.number for trial in study.trials() if trial.state.is_finished()}
+    sweep: Sweep
+    study: SharedStudy
+    launcher: launch.Launcher
+    composer: Composer
+    space: Mapping[str, Any]
+    total: int
+
+    def __post_init__(self) -> None:
+        self.known = {trial.number for trial in self.study.trials() if trial.state.is_finished()}
+        self.told = set(self.known)
         self.before = self.over()
 
     def run(self) -> None:
         """Until the study has its trials. Raises SweepIncomplete."""
-        name = self.sweeper.sweep_name
-        inputs.check(self.sweeper.config)
-        print(f"{name}: {self.before} of {self.total} trials are over already", file=sys.stderr)
-        with ProgressLine(name, self.count, in_place=not self.sweeper.in_process()):
+        print(
+            f"{self.sweep.name}: {self.total} trials in {shown(self.sweep.folder)}, {self.before} of them over, "
+            f"{self.sweep.workers} at a time",
+            file=sys.stderr,
+        )
+        with Console(self.sweep.name, self.look, noun="trials"):
             while True:
                 self.study.revive()
                 missing = self.total - self.over() - len(self.failures())
                 free = missing - self.running()
                 if free > 0:
-                    self.batch(min(free, self.sweeper.workers()))
-                elif missing > 0 and self.sweeper.settings.wait:
+                    self.batch(min(free, self.sweep.workers))
+                elif missing > 0 and self.sweep.wait:
                     time.sleep(POLL)
                 else:
                     break
@@ -146,8 +128,8 @@ class Search:
         numbers = [trial.number for trial in trials]
         ids = [trial._trial_id for trial in trials]
         try:
-            with Heartbeat(self.study.storage, ids, SWEEPER, self.sweeper.job.heartbeat):
-                self.sweeper.launch([self.overrides(trial) for trial in trials], numbers)
+            with Heartbeat(self.study.storage, ids, SWEEPER, self.sweep.heartbeat):
+                self.launcher.run([self.job(trial) for trial in trials])
         except Exception as error:
             if not self.started(numbers):
                 self.study.give_up(set(numbers), f"{type(error).__name__}: {error}")
@@ -163,8 +145,7 @@ class Search:
         trial = self.study.study.ask()
         for name, distribution in self.space.items():
             trial._suggest(name, distribution)
-        if "folder" not in trial.user_attrs:
-            trial.set_user_attr("folder", f"trial-{trial.number:05d}")
+        self._move_here(trial)
         failed = self.failures()
         earlier = [t for t in self.study.trials() if t.number < trial.number]
         counted = sum(t.state != TrialState.FAIL or t.number in failed for t in earlier)
@@ -175,64 +156,86 @@ class Search:
         )
         return None
 
-    def overrides(self, trial: Trial) -> list[str]:
-        """The overrides of a trial's job."""
-        suggested = [f"{name}={value}" for name, value in trial.params.items()]
-        folder = str(trial.user_attrs["folder"])
-        return [*self.base, *suggested, *compose.destination(self.sweeper, folder)]
+    def _move_here(self, trial: Trial) -> None:
+        """Give a trial that goes on with an interrupted one the folder of that, under its own number."""
+        if "continues" in trial.user_attrs:
+            old = self.sweep.folder / folder_of(trial.user_attrs["continues"])
+            new = self.sweep.folder / folder_of(trial.number)
+            if old.is_dir() and not new.exists():
+                os.rename(old, new)
 
-    def started(self, numbers: list[int]) -> bool:
+    def job(self, trial: Trial) -> Launch:
+        """The job of a trial. Raises Hydra's errors if its parameters make no settings."""
+        settings = self.composer.settings(suggested(trial.params))
+        return Launch(trial.number, replace(settings, values={}), self.sweep.folder / folder_of(trial.number))
+
+    def started(self, numbers: Sequence[int]) -> bool:
         """Whether a worker took any of these trials up."""
-        from molsam.sweeping.heartbeat import WORKER
-
         return any(WORKER in trial.system_attrs for trial in self.study.trials() if trial.number in numbers)
 
-    def count(self) -> Count:
-        """Where the study stands."""
-        return Count(self.over(), len(self.failures()), self.running(), self.total, self.before)
+    def look(self) -> tuple[Count, list[Ended]]:
+        """Where the study stands, and which trials have ended since the last look."""
+        new = [t for t in self.study.trials() if t.state.is_finished() and t.number not in self.told]
+        self.told |= {trial.number for trial in new}
+        said = [ended(trial, folder_of(trial.number)) for trial in new]
+        count = Count(self.over(), len(self.failures()), self.running(), self.total, self.before)
+        return count, [one for one in said if one is not None]
 
     def describe(self) -> str:
         """What a dry run prints."""
         lines = [f"{name}: {distribution}" for name, distribution in self.space.items()]
-        lines.append(f"{self.sweeper.sweep_name}: {self.before} of {self.total} trials are over.")
+        lines.append(f"{self.sweep.name}: {self.before} of {self.total} trials are over.")
         return "\n".join(lines)
 
     def conclude(self) -> None:
         """Save what was found and say how it ended. Raises SweepIncomplete."""
-        self._save_best()
-        plots.save(self.study.study, self.sweeper.sweep_dir)
+        best = self.best()
+        self._save(best)
+        plots.save(self.study.study, self.sweep.folder)
         if self.over() > self.before:
-            summary.publish(self.sweeper, *summary.of_trials(self.study.trials()))
+            logger = OmegaConf.select(self.sweep.config, "logger")
+            summary.publish(logger, self.sweep.folder, self.sweep.name, *summary.of_trials(self.study.trials()))
         failed = self.failures()
         for number, reason in failed.items():
             print(f"failed: trial {number}: {reason}", file=sys.stderr)
+        print(self.last_line(best), file=sys.stderr)
         if failed:
             raise SweepIncomplete(
-                f"{len(failed)} of {self.total} trials of {self.sweeper.sweep_name} failed (listed above); the same "
-                "command tries others in their place."
+                f"{len(failed)} of {self.total} trials of {self.sweep.name} failed (listed above); the same command "
+                "tries others in their place."
             )
 
-    def _save_best(self) -> None:
-        from pathlib import Path
+    def last_line(self, best: Sequence[FrozenTrial]) -> str:
+        """`tune: 10 of 10 trials (8 pruned, best 0.568 in trial 7: outputs/tune/trial-00007)`."""
+        from optuna.trial import TrialState
 
-        study = self.study.study
-        try:
-            best = [{"number": t.number, "values": t.values, "params": t.params} for t in study.best_trials]
-        except ValueError:
-            best = []
+        pruned = sum(trial.state == TrialState.PRUNED for trial in self.study.trials())
+        notes = [f"{pruned} pruned"] if pruned else []
         for trial in best[:3]:
-            print(f"{self.sweeper.sweep_name}: best trial {trial['number']}: {trial['values']} with {trial['params']}")
-        folder = Path(self.sweeper.sweep_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(
-            OmegaConf.create({"name": "optuna", "over": self.over(), "best": best}),
-            folder / "optimization_results.yaml",
-        )
+            value = " ".join(f"{value:.4g}" for value in trial.values)
+            folder = shown(self.sweep.folder / folder_of(trial.number))
+            notes.append(f"best {value} in trial {trial.number}: {folder}")
+        return f"{self.sweep.name}: {self.over()} of {self.total} trials" + (f" ({', '.join(notes)})" if notes else "")
 
-    def _limit_failures(self, numbers: list[int]) -> None:
+    def best(self) -> list[FrozenTrial]:
+        """The best trials: one, or those that no other is better than in all objectives."""
+        try:
+            return list(self.study.study.best_trials)
+        except ValueError:
+            return []
+
+    def _save(self, best: Sequence[FrozenTrial]) -> None:
+        folder = Path(self.sweep.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = [
+            {"number": t.number, "folder": folder_of(t.number), "values": t.values, "params": t.params} for t in best
+        ]
+        OmegaConf.save(OmegaConf.create({"name": "optuna", "over": self.over(), "best": found}), folder / RESULTS)
+
+    def _limit_failures(self, numbers: Sequence[int]) -> None:
         failed = [reason for number, reason in self.failures().items() if number in numbers]
-        if len(failed) > float(self.sweeper.settings.max_failure_rate) * len(numbers):
+        if len(failed) > self.sweep.max_failure_rate * len(numbers):
             raise SweepIncomplete(
                 f"{len(failed)} of {len(numbers)} trials failed, more than hydra.sweeper.max_failure_rate="
-                f"{self.sweeper.settings.max_failure_rate} allows; the first: {failed[0]}"
+                f"{self.sweep.max_failure_rate} allows; the first: {failed[0]}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ FILES: tuple[tuple[str, type[MolsamError], str], ...] = (
 """Setting, the error if its file cannot be read, and the remedy."""
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig | Mapping[str, Any]) -> None:
     """Raise DataError or StorageError, naming setting, value and remedy, for an input that is not there."""
     for name, error, remedy in FILES:
         value = _value(cfg, name)
@@ -40,11 +41,13 @@ def check(cfg: DictConfig) -> None:
         )
 
 
-def _value(cfg: DictConfig, name: str) -> Any:
+def _value(cfg: DictConfig | Mapping[str, Any], name: str) -> Any:
     """A setting, None if it is not given or its section is none, which `check` reports."""
     section, _, key = name.partition(".")
     node = cfg.get(section)
-    return OmegaConf.select(node, key, throw_on_missing=False) if isinstance(node, DictConfig) else None
+    if isinstance(node, DictConfig):
+        return OmegaConf.select(node, key, throw_on_missing=False)
+    return node.get(key) if isinstance(node, Mapping) else None
 
 
 def _unreadable(value: Any) -> str:

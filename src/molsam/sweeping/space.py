@@ -1,0 +1,84 @@
+"""What a search varies: distributions from the command line, and suggestions as text that Hydra reads back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
+from omegaconf import DictConfig
+
+from molsam.config.cells import key_of
+from molsam.config.compose import plain
+from molsam.errors import ConfigError
+from molsam.sweeping.overrides import NOT_FOR_JOBS, as_value, parse
+from molsam.sweeping.sampling import NumberSeededSampler
+
+SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
+OWN_SEQUENCE = ("QMCSampler",)
+"""Samplers whose points follow a sequence that the study itself counts: a seed of their own would break it."""
+
+
+def search_space(arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Distributions of what is searched, and the overrides that are fixed; what comes later wins."""
+    space: dict[str, Any] = {}
+    base: dict[str, str] = {}
+    for override in parse(arguments):
+        text = override.input_line or ""
+        key = key_of(text)
+        space.pop(key, None)
+        base.pop(key, None)
+        if override.is_sweep_override():
+            space[key] = distribution(override)
+        elif key not in NOT_FOR_JOBS:
+            base[key] = text
+    return space, list(base.values())
+
+
+def distribution(override: Override) -> Any:
+    """The distribution of an override with choices, a range or an interval. Raises ConfigError if it has none.
+
+    A choice that is no number, truth value or null is kept as the text that an override takes, quotes and all.
+    """
+    from optuna.distributions import CategoricalDistribution
+
+    try:
+        if not override.is_choice_sweep():
+            return create_optuna_distribution_from_override(override)
+        values = list(override.sweep_iterator())
+        texts = [str(text) for text in override.sweep_string_iterator()]
+        if not values:
+            raise ValueError("it has no choices")
+    except (ValueError, TypeError, NotImplementedError, AssertionError) as error:
+        raise ConfigError(
+            f"{override.input_line} cannot be searched ({' '.join(str(error).split())}); write choices as key=a,b, or "
+            "key=interval(0.0,1.0)."
+        ) from error
+    simple = (bool, int, float, type(None))
+    return CategoricalDistribution(
+        [value if isinstance(value, simple) else text for value, text in zip(values, texts, strict=True)]
+    )
+
+
+def suggested(params: Mapping[str, Any]) -> list[str]:
+    """The parameters of a trial as overrides."""
+    return [f"{name}={as_value(value)}" for name, value in params.items()]
+
+
+def make_sampler(node: DictConfig) -> Any:
+    """The sampler of a node; a seeded one depends on the trial's number."""
+    from hydra.utils import instantiate
+    from optuna.exceptions import ExperimentalWarning
+
+    def make(seed: int | None) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return instantiate({**settings, "seed": seed}, _convert_="all", _execution_whitelist_=SAMPLERS)
+
+    settings = {key: value for key, value in plain(node).items() if value is not None or key == "seed"}
+    seed = settings.get("seed")
+    if seed is None or str(settings["_target_"]).endswith(OWN_SEQUENCE):
+        return make(seed)
+    return NumberSeededSampler(make, int(seed))
