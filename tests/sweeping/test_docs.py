@@ -31,7 +31,7 @@ def test_hydra_understands(line: str) -> None:
             pytest.skip(f"{module} is not installed")
     varied = [override for override in parse(words) if override.is_sweep_override()]
     cfg = compose([word for word in words if not any(word == override.input_line for override in varied)])
-    assert cfg.paths.model
+    assert cfg.model
     assert all(override.get_key_element() for override in varied)
 
 
