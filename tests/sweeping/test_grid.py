@@ -18,7 +18,7 @@ from molsam.config.cells import Cell
 from molsam.sweeping.compose import Settings
 from molsam.sweeping.console import Count
 from molsam.sweeping.grid import Grid
-from molsam.sweeping.plan import Planned
+from molsam.sweeping.plan import Plan, Planned
 from tests.sweeping.conftest import App
 
 SMALL = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1")
@@ -201,7 +201,9 @@ def test_the_time_left_is_asked_for_once_a_cell_has_ended(tmp_path: Path, monkey
 
     monkeypatch.setattr("molsam.sweeping.estimate.Speeds.left_beside", left_beside)
     nothing = Settings(OmegaConf.create(), (), (), {})
-    plan = [Planned(Cell(name, (), ()), tmp_path / name, nothing, "digest") for name in "abc"]
+    plan = Plan([Cell(name, (), ()) for name in "abc"], tmp_path, None, None)  # type: ignore[arg-type]
+    for cell in plan.cells:
+        plan.replace(Planned(cell, tmp_path / cell.name, nothing, "digest"))
     trials = [optuna.trial.create_trial(value=1.0, user_attrs={"cell": name, "identity": "digest"}) for name in "ab"]
     for number, trial in enumerate(trials):
         trial.number = number

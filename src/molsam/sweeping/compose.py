@@ -59,6 +59,8 @@ class _Base:
     values: dict[str, Any]
     named: frozenset[str] | None
     """keys that interpolations name; None if one of them cannot be read"""
+    scratch: DictConfig
+    """the settings without Hydra's, to set and read single values in"""
     read: dict[tuple[str, str], Any] = field(default_factory=dict)
 
 
@@ -76,17 +78,17 @@ class Composer:
         self._bases: dict[tuple[str, ...], _Base] = {}
         self._resolved: dict[tuple[tuple[str, ...], tuple[str, ...]], _Base] = {}
         self._groups: dict[str, bool] = {}
+        self._parsed: dict[str, Override] = {}
 
     def settings(self, own: Sequence[str]) -> Settings:
         """The settings of a job with the common overrides and its own. Raises Hydra's errors."""
-        overrides = parse(own)
+        overrides = self._parse(own)
         changes = [self._change(override) for override in overrides]
         values = [o for o, change in zip(overrides, changes, strict=True) if change is not None]
         groups = tuple(_text(o) for o, change in zip(overrides, changes, strict=True) if change is None)
         whole = (*self.common, *own)
-        if not _apart([o.key_or_group for o in overrides if not self._is_group(o.key_or_group)]) or any(
-            map(_odd, overrides)
-        ):
+        keys = [override.key_or_group for override in overrides if not self._is_group(override.key_or_group)]
+        if not _apart(keys) or any(map(_odd, overrides)):
             base = self._base(tuple(own))
             return Settings(base.config, (), whole, base.values)
         base = self._base(groups)
@@ -99,6 +101,11 @@ class Composer:
             if is_free:
                 resolved = _put(resolved, override.key_or_group.split("."), self._value(base, override))
         return Settings(self._base(groups).config, tuple(c for c in changes if c is not None), whole, resolved)
+
+    def _parse(self, texts: Sequence[str]) -> list[Override]:
+        new = [text for text in texts if text not in self._parsed]
+        self._parsed |= zip(new, parse(new), strict=True)
+        return [self._parsed[text] for text in texts]
 
     def _change(self, override: Override) -> Change | None:
         """An override as a value to put in; None if it is more than that, such as the choice of a group."""
@@ -119,26 +126,27 @@ class Composer:
     def _base(self, groups: tuple[str, ...]) -> _Base:
         if groups not in self._bases:
             config = self.loader.load_sweep_config(self.master, [*self.common, *groups])
-            self._bases[groups] = _Base(config, resolve(config, config), _named(config))
+            task = _task(config)
+            self._bases[groups] = _Base(config, resolve(task, config), _named(task), task)
         return self._bases[groups]
 
     def _with(self, groups: tuple[str, ...], bound: tuple[str, ...], base: _Base) -> _Base:
         """A base with some values in it, resolved."""
         key = groups, bound
         if key not in self._resolved:
+            # Not of the scratch, in which other jobs' values stand.
             task = _task(base.config)
-            for override in parse(bound):
+            for override in self._parse(bound):
                 put(task, Change(override.key_or_group, override.value(), override.is_force_add()))
-            self._resolved[key] = _Base(base.config, resolve(task, base.config), base.named)
+            self._resolved[key] = _Base(base.config, resolve(task, base.config), base.named, base.scratch, base.read)
         return self._resolved[key]
 
     def _value(self, base: _Base, override: Override) -> Any:
         """What a key holds once it is set: a typed setting may turn the text's value into one of its own type."""
         key = override.key_or_group, _text(override)
         if key not in base.read:
-            task = _task(base.config)
-            put(task, Change(override.key_or_group, override.value(), override.is_force_add()))
-            found = OmegaConf.select(task, override.key_or_group)
+            put(base.scratch, Change(override.key_or_group, override.value(), override.is_force_add()))
+            found = OmegaConf.select(base.scratch, override.key_or_group)
             is_node = isinstance(found, (DictConfig, ListConfig))
             base.read[key] = OmegaConf.to_container(found, resolve=True) if is_node else found
         return base.read[key]
@@ -155,10 +163,10 @@ def put(config: DictConfig, change: Change) -> None:
         raise ConfigCompositionException(f"Could not override '{change.key}'.") from error
 
 
-def resolve(config: DictConfig, hydra: DictConfig) -> dict[str, Any]:
-    """Settings as plain values, without Hydra's section; ${hydra:...} means that of `hydra`."""
+def resolve(task: DictConfig, hydra: DictConfig) -> dict[str, Any]:
+    """Settings as plain values; ${hydra:...} means the section of `hydra`."""
     with as_job(hydra):
-        return plain(_task(config) if "hydra" in config else config)
+        return plain(task)
 
 
 @contextmanager
@@ -196,9 +204,9 @@ def _apart(keys: Sequence[str]) -> bool:
     return not any(later.startswith(earlier) for earlier, later in itertools.pairwise(ordered))
 
 
-def _named(config: DictConfig) -> frozenset[str] | None:
+def _named(task: DictConfig) -> frozenset[str] | None:
     found: set[str] = set()
-    held: list[Any] = [OmegaConf.to_container(_task(config), resolve=False)]
+    held: list[Any] = [OmegaConf.to_container(task, resolve=False)]
     while held:
         value = held.pop()
         held += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []

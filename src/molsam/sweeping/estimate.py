@@ -34,7 +34,7 @@ class Guess(NamedTuple):
     measured: bool
 
 
-def dry_run(sweep: Sweep, plan: Sequence[Planned], done: Collection[str], same: Mapping[str, Path]) -> str:
+def dry_run(sweep: Sweep, plan: Collection[Planned], done: Collection[str], same: Mapping[str, Path]) -> str:
     """The cells, how many are done (or trained by other sweeps), and the time the others will take."""
     lines = []
     for name in (p.cell.name for p in plan):
@@ -54,6 +54,7 @@ class Speeds:
     def __init__(self, outputs: Path) -> None:
         self.outputs = outputs
         self._read: dict[Path, Run | None] = {}
+        self._kinds: dict[str, str] = {}
 
     def runs(self) -> list[Run]:
         """All that are readable by now; runs that were taken over say it only once."""
@@ -68,7 +69,10 @@ class Speeds:
         known: dict[str, Guess | None] = {}
         found = []
         for planned in plan:
-            key = repr([planned.values.get(name) for name in ("choices", "model", "dataset", "training")])
+            if planned.cell.name not in self._kinds:
+                parts = [planned.values.get(name) for name in ("choices", "model", "dataset", "training")]
+                self._kinds[planned.cell.name] = repr(parts)
+            key = self._kinds[planned.cell.name]
             if key not in known:
                 known[key] = guess(planned, runs)
             found.append(known[key])

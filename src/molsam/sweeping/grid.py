@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
+from molsam.config.cells import Cell
 from molsam.config.identity import mismatch, stored
 from molsam.errors import ConfigError, StorageError
 from molsam.runs import result
@@ -24,7 +26,7 @@ from molsam.sweeping.context import Sweep
 from molsam.sweeping.ending import SweepIncomplete, ended, shown
 from molsam.sweeping.heartbeat import host
 from molsam.sweeping.job import Launch, make_pruner
-from molsam.sweeping.plan import Planned, check_inputs, plan
+from molsam.sweeping.plan import Plan, Planned, plan
 from molsam.sweeping.study import SharedStudy
 from molsam.wiring import identify
 
@@ -46,27 +48,31 @@ Trials = Mapping[Key, Sequence["FrozenTrial"]]
 def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: list[str]) -> None:
     """Run the missing cells of a grid. Raises SweepIncomplete naming how many failed."""
     cells = plan(sweep, context, arguments)
-    done = {planned.cell.name for planned in cells if is_done(planned)}
-    same = reuse.find(cells, sweep.outputs) if sweep.reuse else {}
+    # What is wrong with any of them is said before the first runs; the others are composed while it does.
+    begun = [cells.job(cell) for cell in cells.cells if os.path.isdir(sweep.folder / cell.name)]
+    cells.sample()
+    done = {planned.cell.name for planned in begun if is_done(planned)}
+    elsewhere = reuse.Elsewhere(sweep.outputs) if sweep.reuse else None
+    same = {}
+    if elsewhere is not None and elsewhere.runs:
+        found = {planned.cell.name: elsewhere.find(planned) for planned in cells}
+        same = {name: folder for name, folder in found.items() if folder is not None}
     if sweep.dry_run:
-        print(estimate.dry_run(sweep, cells, done, same))
+        print(estimate.dry_run(sweep, list(cells), done, same))
         return
-    cells = settle(cells, overwrite=sweep.overwrite)
-    for planned in cells:
-        if planned.cell.name in same:
-            reuse.take_over(planned, same[planned.cell.name])
+    settle(begun, cells, overwrite=sweep.overwrite)
+    for name, folder in same.items():
+        reuse.take_over(next(planned for planned in cells.known() if planned.cell.name == name), folder)
     if same:
         print(
             f"{sweep.name}: {len(same)} cells are runs of equal settings that were made elsewhere, and are taken over "
             "(hydra.sweeper.reuse=false trains them again)",
             file=sys.stderr,
         )
-    before = frozenset(done | set(same))
-    check_inputs([planned for planned in cells if planned.cell.name not in before])
     pruner = make_pruner(sweep.pruner)
     study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, None, pruner, sweep.heartbeat)
     launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
-    Grid(sweep, study, launcher, cells, before).run()
+    Grid(sweep, study, launcher, cells, frozenset(done | set(same))).run()
 
 
 def is_done(planned: Planned) -> bool:
@@ -79,22 +85,17 @@ def is_done(planned: Planned) -> bool:
     return found is not None and stored(found).digest == planned.identity
 
 
-def settle(cells: Sequence[Planned], overwrite: bool) -> list[Planned]:
-    """Refuse to mix runs of something else into a sweep's folder, or overwrite just those."""
-    settled = []
-    files = identify.Files()
-    for planned in cells:
-        refusal = mismatch_of(planned, files)
-        if refusal is None:
-            settled.append(planned)
-        elif overwrite:
+def settle(begun: Sequence[Planned], plan: Plan, *, overwrite: bool) -> None:
+    """Refuse to mix runs of something else into a sweep's folder, or overwrite just those. Raises ConfigError."""
+    for planned in begun:
+        refusal = mismatch_of(planned, plan.files)
+        if refusal is not None and not overwrite:
+            raise ConfigError(refusal)
+        if refusal is not None:
             settings = planned.settings
             changes = (*settings.changes, Change("overwrite", True, True))
             overrides = (*settings.overrides, "++overwrite=true")
-            settled.append(replace(planned, settings=replace(settings, changes=changes, overrides=overrides)))
-        else:
-            raise ConfigError(refusal)
-    return settled
+            plan.replace(replace(planned, settings=replace(settings, changes=changes, overrides=overrides)))
 
 
 def mismatch_of(planned: Planned, files: identify.Files) -> str | None:
@@ -113,14 +114,9 @@ class Grid:
     """Launches the missing cells until none is left that could run here."""
 
     def __init__(
-        self,
-        sweep: Sweep,
-        study: SharedStudy,
-        launcher: launch.Launcher,
-        cells: Sequence[Planned],
-        before: frozenset[str],
+        self, sweep: Sweep, study: SharedStudy, launcher: launch.Launcher, plan: Plan, before: frozenset[str]
     ) -> None:
-        self.sweep, self.study, self.launcher, self.cells, self.before = sweep, study, launcher, cells, before
+        self.sweep, self.study, self.launcher, self.plan, self.before = sweep, study, launcher, plan, before
         self.known = {trial.number for trial in study.trials() if trial.state.is_finished()}
         self.told = set(self.known)
         self.deaths: Counter[str] = Counter()
@@ -130,7 +126,7 @@ class Grid:
 
     def run(self) -> None:
         """Until every cell is done or failed. Raises SweepIncomplete."""
-        name, total = self.sweep.name, len(self.cells)
+        name, total = self.sweep.name, len(self.plan)
         print(
             f"{name}: {total} cells in {shown(self.sweep.folder)}, {len(self.before)} of them done, "
             f"{self.sweep.workers} at a time",
@@ -140,8 +136,9 @@ class Grid:
             while True:
                 self.study.revive()
                 trials = self.by_cell()
-                states = {planned.cell.name: self.state(planned, trials) for planned in self.cells}
-                todo = [planned for planned in self.cells if states[planned.cell.name] == "missing"]
+                states = {planned.cell.name: self.state(planned, trials) for planned in self.plan.known()}
+                # A cell that is not composed yet is not begun.
+                todo = [cell for cell in self.plan.cells if states.get(cell.name, "missing") == "missing"]
                 if todo:
                     self.launch(todo)
                 elif "running" in states.values() and self.sweep.wait:
@@ -180,7 +177,7 @@ class Grid:
                 return "done" if is_done(planned) else f"failed: {trial.user_attrs['error']}"
         return "missing"
 
-    def launch(self, todo: Sequence[Planned]) -> None:
+    def launch(self, todo: Sequence[Cell]) -> None:
         """Run a trial for each cell, as many at a time as there are workers."""
         numbers: dict[int, Planned] = {}
         try:
@@ -195,9 +192,9 @@ class Grid:
         else:
             self.study.revive(own=set(numbers))
 
-    def launches(self, todo: Sequence[Planned], numbers: dict[int, Planned]) -> Iterator[Launch]:
+    def launches(self, todo: Sequence[Cell], numbers: dict[int, Planned]) -> Iterator[Launch]:
         """A job for each cell that nobody else has begun, queued when its turn has come; fills in `numbers`."""
-        for planned in todo:
+        for planned in map(self.plan.job, todo):
             number = self.queue(planned)
             if number is not None:
                 numbers[number] = planned
@@ -242,21 +239,22 @@ class Grid:
 
     def look(self) -> tuple[Count, list[Ended]]:
         """Where the sweep stands, by the study alone, and which cells have ended since the last look."""
-        trials = self.by_cell()
-        states = {planned.cell.name: self.state(planned, trials, files=False).split(":")[0] for planned in self.cells}
+        trials, known = self.by_cell(), self.plan.known()
+        states = {planned.cell.name: self.state(planned, trials, files=False).split(":")[0] for planned in known}
         number = Counter(states.values())
         ended_now = {name for name, state in states.items() if state in ("done", "failed")} - self.before
         if ended_now != self.left[0]:
-            todo = [planned for planned in self.cells if planned.cell.name not in self.before]
-            self.left = ended_now, self.speeds.left_beside(todo, ended_now)
+            todo = [planned for planned in known if planned.cell.name not in self.before]
+            whole = len(known) == len(self.plan)
+            self.left = ended_now, self.speeds.left_beside(todo, ended_now) if whole else None
         count = Count(
-            number["done"], number["failed"], number["running"], len(self.cells), len(self.before), self.left[1]
+            number["done"], number["failed"], number["running"], len(self.plan), len(self.before), self.left[1]
         )
         return count, self.news(trials)
 
     def news(self, trials: Trials) -> list[Ended]:
         """The cells of this sweep that have ended and were not told of yet, in the order of their ends."""
-        mine = [trial for planned in self.cells for trial in trials.get(key_of(planned), ())]
+        mine = [trial for planned in self.plan.known() for trial in trials.get(key_of(planned), ())]
         new = [trial for trial in mine if trial.state.is_finished() and trial.number not in self.told]
         self.told |= {trial.number for trial in new}
         said = [ended(trial, trial.user_attrs["cell"]) for trial in sorted(new, key=by_end)]
@@ -264,10 +262,10 @@ class Grid:
 
     def conclude(self, states: Mapping[str, str]) -> None:
         """Say how it ended. Raises SweepIncomplete."""
-        name, folder, total = self.sweep.name, shown(self.sweep.folder), len(self.cells)
+        name, folder, total = self.sweep.name, shown(self.sweep.folder), len(self.plan)
         if len(self.before) < total:
             logger = OmegaConf.select(self.sweep.config, "logger")
-            summary.publish(logger, self.sweep.folder, name, *summary.of_cells(self.cells))
+            summary.publish(logger, self.sweep.folder, name, *summary.of_cells(self.plan))
         failed = {cell: state.removeprefix("failed: ") for cell, state in states.items() if state.startswith("failed")}
         running = sum(state == "running" for state in states.values())
         if failed:

@@ -65,7 +65,8 @@ class Workers:
         try:
             for launch in launches:
                 pending.add(executor.submit(execute, self.context, self.job, launch, Singleton.get_state()))
-                while len(pending) >= self.count:
+                # One waits, so that no worker does.
+                while len(pending) > self.count:
                     pending = _settle(pending)
             while pending:
                 pending = _settle(pending)

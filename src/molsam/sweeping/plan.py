@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,58 @@ class Planned:
         return self.settings.values
 
 
-def plan(sweep: Sweep, context: HydraContext, arguments: Sequence[str]) -> list[Planned]:
-    """Every job of a grid. Raises ConfigError, DataError or Hydra's errors before anything runs."""
+class Plan:
+    """The jobs of a grid, each composed when it is asked for.
+
+    Attributes:
+        cells: all of them, in their order.
+    """
+
+    def __init__(self, cells: Sequence[Cell], folder: Path, composer: Composer, files: identify.Files) -> None:
+        self.cells, self.folder, self.composer, self.files = tuple(cells), folder, composer, files
+        self._planned: dict[str, Planned] = {}
+        self._inputs: set[str] = set()
+
+    def __iter__(self) -> Iterator[Planned]:
+        return map(self.job, self.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def job(self, cell: Cell) -> Planned:
+        """The job of a cell. Raises ConfigError, DataError or Hydra's errors."""
+        if cell.name not in self._planned:
+            settings = self.composer.settings(cell.overrides)
+            self._check_inputs(settings)
+            digest = identify.of(settings.values, files=self.files).digest
+            self._planned[cell.name] = Planned(cell, self.folder / cell.name, settings, digest)
+        return self._planned[cell.name]
+
+    def known(self) -> list[Planned]:
+        """The jobs that are composed so far."""
+        return list(self._planned.values())
+
+    def replace(self, planned: Planned) -> None:
+        """Put another job in a cell's place."""
+        self._planned[planned.cell.name] = planned
+
+    def sample(self) -> list[Planned]:
+        """Jobs that show what is wrong with any row, dataset or choice: the first of each value along each axis."""
+        first: dict[tuple[str, Any], Cell] = {}
+        for cell in self.cells:
+            for attr in cell.attrs:
+                first.setdefault(attr, cell)
+        return [self.job(cell) for cell in dict.fromkeys(first.values())]
+
+    def _check_inputs(self, settings: Settings) -> None:
+        named = repr([settings.values.get(section) for section in ("dataset", "model")])
+        if named not in self._inputs:
+            inputs.check(settings.values)
+            self._inputs.add(named)
+
+
+def plan(sweep: Sweep, context: HydraContext, arguments: Sequence[str]) -> Plan:
+    """The cells of a grid. Raises ConfigError or Hydra's errors if the command line makes no grid."""
     overrides = parse([*sweep.params, *arguments])
     base = fixed(overrides)
     if sweep.section.get("variants"):
@@ -54,23 +104,7 @@ def plan(sweep: Sweep, context: HydraContext, arguments: Sequence[str]) -> list[
         base = [text for text in base if not text.startswith("hydra.")]
     base += shrink(base) if sweep.smoke else []
     composer = Composer(context, sweep.config, base)
-    files = identify.Files(fetch=not sweep.dry_run)
-    planned = []
-    for cell in cells:
-        settings = composer.settings(cell.overrides)
-        digest = identify.of(settings.values, files=files).digest
-        planned.append(Planned(cell, sweep.folder / cell.name, settings, digest))
-    return planned
-
-
-def check_inputs(planned: Sequence[Planned]) -> None:
-    """Look for the files that the settings of some cells name. Raises as `inputs.check`."""
-    seen: set[str] = set()
-    for one in planned:
-        key = repr([one.values.get("dataset"), one.values.get("model")])
-        if key not in seen:
-            seen.add(key)
-            inputs.check(one.values)
+    return Plan(cells, sweep.folder, composer, identify.Files(fetch=not sweep.dry_run))
 
 
 def _table(sweep: Sweep, overrides: Sequence[Override], base: list[str]) -> tuple[list[Cell], list[str]]:

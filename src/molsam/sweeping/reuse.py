@@ -7,7 +7,6 @@ known by its identity, which leaves out what cannot change a result, the sweep's
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,28 @@ from molsam.runs.folder import STATUS
 from molsam.sweeping.plan import Planned
 
 
-def find(plan: Iterable[Planned], outputs: Path) -> dict[str, Path]:
-    """Name of a cell -> folder of a finished run of its settings, for the cells of tables that nobody has begun."""
-    fresh = [p for p in plan if "row" in p.cell.values and not _begun(p.folder)]
-    runs = _finished(outputs, {p.identity for p in fresh})
-    same = {
-        p.cell.name: [f for f, run in runs.get(p.identity, []) if not lacks(run["config"], p.values)] for p in fresh
-    }
-    return {name: folders[0] for name, folders in same.items() if folders}
+class Elsewhere:
+    """The finished runs of a folder by what they are the runs of; no copies.
+
+    A result of before identities were recorded does not say what it read, so it is taken over nowhere.
+    """
+
+    def __init__(self, outputs: Path) -> None:
+        self.runs: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+        for path in sorted(below(outputs, result.NAME)):
+            try:
+                run = result.read(path.parent)
+            except StorageError:
+                continue
+            if run is not None and result.SAME not in run and is_recorded(run):
+                self.runs.setdefault(stored(run).digest, []).append((path.parent, run["config"]))
+
+    def find(self, planned: Planned) -> Path | None:
+        """The folder of a finished run that a cell of a table, which nobody has begun, is the same as."""
+        if "row" not in planned.cell.values or _begun(planned.folder):
+            return None
+        runs = self.runs.get(planned.identity, [])
+        return next((folder for folder, config in runs if not lacks(config, planned.values)), None)
 
 
 def take_over(planned: Planned, folder: Path) -> None:
@@ -40,22 +53,3 @@ def take_over(planned: Planned, folder: Path) -> None:
 
 def _begun(folder: Path) -> bool:
     return (folder / STATUS).exists() or (folder / result.NAME).exists()
-
-
-def _finished(outputs: Path, wanted: set[str]) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
-    """The finished runs of some identities by their digest, in the order of their paths; no copies.
-
-    A result of before identities were recorded does not say what it read, so it is taken over nowhere.
-    """
-    found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
-    for path in sorted(below(outputs, result.NAME)) if wanted else []:
-        try:
-            run = result.read(path.parent)
-        except StorageError:
-            continue
-        if run is None or result.SAME in run or not is_recorded(run):
-            continue
-        digest = stored(run).digest
-        if digest in wanted:
-            found.setdefault(digest, []).append((path.parent, run))
-    return found
