@@ -80,7 +80,8 @@ def test_what_is_left_is_weighed_by_the_time_of_its_cells(tmp_path: Path, monkey
     assert speeds.left_beside(plan, {"a", "b"}) == pytest.approx(bbbp / (2 * esol))
     assert speeds.left_beside(plan, {"a"}) == pytest.approx((esol + bbbp) / esol)
     assert speeds.left_beside(plan, set()) is None
-    assert speeds.left_beside([*plan, cell("gcn", "adam", "esol")], {"a"}) is None
+    unknown = replace(cell("gcn", "adam", "esol"), cell=Cell("d", (("dataset", "esol"),), ()))
+    assert speeds.left_beside([*plan, unknown], {"a"}) is None
 
 
 def test_it_is_said_how_far_to_trust_it() -> None:

@@ -113,16 +113,13 @@ class _Sizes:
 
 def dataset_settings(root: str | None = None) -> dict[str, dict[str, Any]]:
     """The dataset section of every YAML of molecules with a file of its own, by name."""
-    import yaml
+    from molsam.config.compose import datasets
 
-    from molsam.config.compose import conf_dir
-
-    found = {}
-    for path in sorted((conf_dir() / "dataset").glob("*.yaml")):
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if "layouts" in settings:
-            found[path.stem] = {**settings, "root": root or settings.get("root")}
-    return found
+    return {
+        name: {**settings, "root": root or settings["root"]}
+        for name, settings in datasets().items()
+        if "layouts" in settings
+    }
 
 
 def _known(name: str, every: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from molsam.config.cells import SMOKE_TRIALS, Cell, rows, shrunk, table_cells
 from molsam.config.command import training
-from molsam.config.compose import conf_dir
+from molsam.config.compose import conf_dir, sweep_section
 from molsam.errors import ConfigError
 
 SMOKE_NOTE = (
@@ -145,19 +145,15 @@ def load(name: str, changes: tuple[str, ...] = (), *, smoke: bool = False) -> Sp
     """A sweep file by its name, or by a table's number. Raises ConfigError if there is none or it is wrong."""
     file = f"table{name}" if name.isdigit() else name
     path = sweeps_dir() / f"{file}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
+    if not path.is_file():
         near = get_close_matches(file, names(), n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(names())}."
-        raise ConfigError(f"There is no sweep {file} ({path}).{hint}") from None
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read ({' '.join(str(error).split())}); mend the file.") from error
-    section = content.get("sweeps")
-    if not isinstance(section, dict):
+        raise ConfigError(f"There is no sweep {file} ({path}).{hint}")
+    section, n_trials = sweep_section(file)
+    if not section:
         raise ConfigError(f"{path} has no `sweeps:` section; see sweeps/table3.yaml for one.")
     section = {**section, **_changed(changes)}
-    trials = None if section.get("variants") else int(content.get("hydra", {}).get("sweeper", {}).get("n_trials", 20))
+    trials = None if section.get("variants") else n_trials
     if smoke and trials is not None:
         trials = min(trials, SMOKE_TRIALS)
     try:
