@@ -18,6 +18,7 @@ from molsam.config.cells import Cell
 from molsam.config.identity import mismatch, stored
 from molsam.errors import ConfigError, StorageError
 from molsam.runs import result
+from molsam.runs.folder import held
 from molsam.sweeping import estimate, launch, reuse, summary
 from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Change
@@ -104,10 +105,11 @@ def mismatch_of(planned: Planned, files: identify.Files) -> str | None:
         found = result.read(planned.folder)
     except StorageError:
         found = None
-    if found is None or stored(found).digest == planned.identity:
-        return None
     wanted = identify.of(planned.values, files=files)
-    return mismatch(planned.folder, stored(found), wanted, other="sweeps.name=NAME")
+    old = held(planned.folder, wanted) if found is None else stored(found)
+    if old is None or old == wanted:
+        return None
+    return mismatch(planned.folder, old, wanted, other="sweeps.name=NAME")
 
 
 class Grid:
