@@ -26,6 +26,8 @@ class MoleculeModel(nn.Module):
 
     unused: tuple[str, ...] = ()
     """patterns (fnmatch) of reference parameters that the reference never uses; ours leaves them out"""
+    readers: tuple[str, ...] = ()
+    """submodules whose input is a molecule's vector, the readout with descriptors if there are any (`molsam embed`)"""
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits of a batch."""

@@ -44,6 +44,8 @@ class CMPNN(MoleculeModel):
 
     unused: tuple[str, ...] = ("encoder.encoder.W_h_atom.*",)
 
+    readers = ("head.0",)
+
     def __init__(
         self,
         spec: DataSpec,

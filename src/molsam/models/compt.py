@@ -54,6 +54,8 @@ class CoMPT(MoleculeModel):
 
     unused = ("encoder.layers.*.self_attn.linears.4.*",)  # the bond update: computed, then thrown away
 
+    readers = ("head",)
+
     def __init__(
         self,
         spec: DataSpec,

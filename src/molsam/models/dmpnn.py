@@ -37,6 +37,8 @@ class DMPNN(MoleculeModel):
 
     unused = ("*.task_weights",)
 
+    readers = ("ffn.0",)
+
     def __init__(
         self,
         spec: DataSpec,

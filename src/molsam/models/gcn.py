@@ -89,6 +89,8 @@ class GCN(MoleculeModel):
     hidden width and the dropout before it. Raises ConfigError for an unknown norm or a list of wrong length.
     """
 
+    readers = ("head",)
+
     def __init__(
         self,
         spec: DataSpec,

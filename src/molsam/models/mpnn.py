@@ -47,6 +47,8 @@ class MPNN(MoleculeModel):
     layer (the reference has none).
     """
 
+    readers = ("head.0",)
+
     def __init__(
         self,
         spec: DataSpec,

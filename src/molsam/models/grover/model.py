@@ -82,6 +82,8 @@ class Grover(MoleculeModel):
 
     reference_padding: Tensor
 
+    readers = ("atom_head", "bond_head")
+
     def __init__(
         self,
         spec: DataSpec,
