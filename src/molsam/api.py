@@ -1,0 +1,192 @@
+"""molsam in a notebook: train, load and compare runs without a command line.
+
+    import molsam
+
+    run = molsam.train(model="gcn", optimizer="graphsam", path="assay.csv", targets=["pIC50"])
+    run.result, run.curves, run.predict(["CCO"])
+    molsam.results("outputs")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from molsam.config.compose import compose
+from molsam.errors import ConfigError, StorageError
+from molsam.runs import result as results_on_disk
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from molsam.wiring.trained import Trained
+
+PREDICT_AT_A_TIME = 256
+"""Molecules of one forward pass."""
+
+
+class Run:
+    """A finished run, or a run of several folds.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        StorageError: the folder holds no finished run.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        from molsam.wiring.trained import expand
+
+        self.folder = Path(folder)
+        self.folders = expand(self.folder)
+        if any(results_on_disk.read(part) is None for part in self.folders):
+            raise StorageError(f"{self.folder} holds no finished run; give the folder of one, or train it first.")
+
+    def __repr__(self) -> str:
+        """One line: what it is and how well it does."""
+        one = self.results[0]
+        scores = [str(_short(found["test"].get(found["metric"]))) for found in self.results]
+        folds = f", {len(scores)} folds" if len(scores) > 1 else ""
+        return f"Run({one['name']}{folds}: test {one['metric']} {', '.join(scores)}; {str(self.folder)!r})"
+
+    @cached_property
+    def results(self) -> list[dict[str, Any]]:
+        """What result.json holds, of each fold."""
+        found = [results_on_disk.read(folder) for folder in self.folders]
+        return [one for one in found if one is not None]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What result.json holds; of the first fold, if there are several."""
+        return self.results[0]
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One line per epoch (and fold): losses, metrics, learning rate, rho, graphs/s."""
+        import pandas as pd
+
+        from molsam.report.stored import read_lines
+
+        frames = []
+        for folder, found in zip(self.folders, self.results, strict=True):
+            lines = [line for line in read_lines(folder / "metrics.jsonl") if line.get("kind") == "epoch"]
+            frames.append(pd.DataFrame(lines).drop(columns="kind").assign(fold=found["fold"]))
+        return pd.concat(frames, ignore_index=True)
+
+    @cached_property
+    def trained(self) -> list[Trained]:
+        """The best epoch's model of each fold, with what it needs to predict."""
+        from molsam.wiring.trained import Trained
+
+        return [Trained(folder) for folder in self.folders]
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The best epoch's model, a torch module in evaluation mode; of the first fold, if there are several."""
+        return self.trained[0].model
+
+    def predict(self, smiles: Sequence[str]) -> pd.DataFrame:
+        """Predict molecules: a line each, in order, with a column for each task and the reason where there is none.
+
+        Several folds are averaged, and `<task>_std` holds their standard deviation.
+        """
+        import numpy as np
+        import pandas as pd
+
+        values, reasons = zip(*(self._of(one, one.predict, smiles) for one in self.trained), strict=True)
+        stacked = np.stack(values)
+        frame = pd.DataFrame({"smiles": list(smiles)})
+        for task, name in enumerate(self.trained[0].task_names):
+            frame[name] = stacked[:, :, task].mean(0)
+            if len(stacked) > 1:
+                frame[f"{name}_std"] = stacked[:, :, task].std(0, ddof=1)
+        return frame.assign(error=[next(filter(None, each), "") for each in zip(*reasons, strict=True)])
+
+    def embed(self, smiles: Sequence[str]) -> np.ndarray:
+        """The vectors [M, width] that the model's head reads; NaN for what is no molecule. Of the first fold."""
+        return self._of(self.trained[0], self.trained[0].embed, smiles)[0]
+
+    @staticmethod
+    def _of(one: Trained, what: Any, smiles: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+        import numpy as np
+
+        from molsam.data.featurize import featurized
+
+        rows = list(featurized(list(smiles), one.work))
+        parts = [what(rows[i : i + PREDICT_AT_A_TIME]) for i in range(0, len(rows), PREDICT_AT_A_TIME)]
+        if not parts:
+            raise ConfigError("There are no molecules to predict; give a list of SMILES.")
+        return np.concatenate([values for values, _ in parts]), [reason for _, part in parts for reason in part]
+
+
+def train(
+    model: str | None = None,
+    optimizer: str | None = None,
+    dataset: str | None = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    smiles: str | None = None,
+    targets: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    folder: str | os.PathLike[str] | None = None,
+) -> Run:
+    """Train a run, as `python train.py` does; a run of the same settings that is finished or begun is gone on with.
+
+    Args:
+        model: a choice of conf/model, such as gcn or grover; compt if not given.
+        optimizer: a choice of conf/optimizer; graphsam if not given.
+        dataset: a choice of conf/dataset; csv if `path` is given, else esol.
+        path: a table of one's own.
+        smiles: its column of molecules.
+        targets: its columns of labels.
+        overrides: further settings, as on the command line: ["training.epochs=50"].
+        folder: where the run goes; by default outputs/<date>/<name>.
+
+    Raises:
+        MolsamError: in one sentence what is wrong with a setting, the data or a file.
+    """
+    from molsam.runs.folder import choose
+    from molsam.wiring.run import start
+
+    chosen = {"model": model, "optimizer": optimizer, "dataset": dataset or ("csv" if path is not None else None)}
+    words = [f"{group}={choice}" for group, choice in chosen.items() if choice is not None]
+    words += list(overrides)
+    cfg = compose(words)
+    given = {"path": None if path is None else os.fspath(path), "smiles": smiles, "targets": targets}
+    for key, value in given.items():
+        if value is not None:
+            OmegaConf.update(cfg, f"dataset.{key}", list(value) if key == "targets" else value, force_add=True)
+    place = Path(folder) if folder is not None else choose(_resolved(cfg))
+    start(cfg, place, words)
+    return Run(place)
+
+
+def load(folder: str | os.PathLike[str]) -> Run:
+    """Read a finished run back. Raises StorageError if the folder holds none."""
+    return Run(folder)
+
+
+def results(*folders: str | os.PathLike[str]) -> pd.DataFrame:
+    """All finished runs under some folders (outputs, if none is given), a line each; damaged ones are left out."""
+    from molsam.report.frame import load as read
+
+    frame, _ = read([Path(folder) for folder in folders or ("outputs",)])
+    return frame
+
+
+def _resolved(cfg: DictConfig) -> DictConfig:
+    resolved = cfg.copy()
+    OmegaConf.resolve(resolved)
+    return resolved
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

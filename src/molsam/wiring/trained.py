@@ -1,0 +1,173 @@
+"""A trained run, read back from its folder: predictions and vectors of new molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molsam.data.featurize import Featurized, Work
+from molsam.data.packed import pack
+from molsam.data.scaler import TargetScaler
+from molsam.errors import ConfigError, MolsamError, StorageError
+from molsam.models.api import DataSpec
+from molsam.runs import result
+from molsam.runs.folder import stored
+from molsam.training import checkpoint
+from molsam.training.loop import DTYPES
+from molsam.training.objective import Objective
+from molsam.wiring.build import build
+
+WEIGHTS = Path("best") / "model.safetensors"
+
+
+def expand(folder: Path) -> list[Path]:
+    """The finished runs that a folder stands for: itself, the one it was taken over from, or its folds."""
+    outcome = result.read(folder)
+    if outcome is not None:
+        return [result.origin(folder, outcome)]
+    folds = sorted(path.parents[1] for path in folder.glob(f"fold*/{WEIGHTS.as_posix()}"))
+    return folds or [folder]
+
+
+class Trained:
+    """The best epoch's model of a run, ready to predict.
+
+    Args:
+        folder: a run folder, or a fold's.
+        device: where the model computes.
+
+    Raises:
+        StorageError: there is no finished run, or its files do not fit each other.
+        ConfigError: the run was trained on images, or the device cannot be used.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        path = folder / WEIGHTS
+        if not path.exists():
+            raise StorageError(f"{folder} holds no finished run ({path} is missing); give the folder of a finished run.")
+        state = checkpoint.read(path)
+        cfg = stored(folder if (folder / ".hydra").exists() else folder.parent)
+        self.folder, self.device = folder, torch.device(device)
+        try:
+            if "featurizer" not in cfg.model:
+                raise ConfigError(f"{folder} was trained on images; molecules cannot be predicted with it.")
+            self.spec = DataSpec(**state["spec"])
+            self.task: str = state["task"]
+            self.task_names: list[str] = list(state["task_names"])
+            self.work = Work(
+                build("model.featurizer", cfg.model.featurizer),
+                cfg.dataset.get("descriptors"),
+                cfg.dataset.get("standardize") or "none",
+            )
+            self.model: torch.nn.Module = build("model", cfg.model, self.spec)
+            self.model.load_state_dict(state["weights"])
+            self.dtype = DTYPES[cfg.training.precision]
+            self.model.to(self.device, self.dtype).eval()
+            self.objective = Objective(self.task, cfg.training.loss)
+            self.scaler = TargetScaler.from_state(state["scaler"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise StorageError(
+                f"{path} does not fit the settings beside it ({reason}); give a whole run folder."
+            ) from error
+
+    @property
+    def predicts(self) -> str:
+        """What is predicted and how, in words."""
+        return f"{', '.join(self.task_names)} ({self.task})"
+
+    def predict(self, rows: Sequence[Featurized]) -> tuple[np.ndarray, list[str]]:
+        """Values [M, T] of featurized molecules, and why one has none (empty text where it has).
+
+        Regression: in the target's own unit. Classification: probabilities. NaN where there is no value.
+        """
+        return self._each(rows, self._values)
+
+    def embed(self, rows: Sequence[Featurized]) -> tuple[np.ndarray, list[str]]:
+        """Vectors [M, width] that the model's head reads, and why a molecule has none.
+
+        Raises ConfigError if the model does not name its `readers`.
+        """
+        return self._each(rows, self._vectors)
+
+    def _each(self, rows: Sequence[Featurized], compute: Any) -> tuple[np.ndarray, list[str]]:
+        reasons = [row.reason for row in rows]
+        good = [place for place, row in enumerate(rows) if row.arrays is not None]
+        found = dict(self._some(rows, good, compute, reasons))
+        width = len(next(iter(found.values()))) if found else len(self.task_names)
+        values = np.full((len(rows), width), np.nan)
+        for place, value in found.items():
+            values[place] = value
+        return values, reasons
+
+    def _some(
+        self, rows: Sequence[Featurized], places: list[int], compute: Any, reasons: list[str]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """A batch; if the model refuses one molecule of it (too large, say), each alone, so that its reason is its own."""
+        if not places:
+            return
+        try:
+            computed = compute([rows[place] for place in places])
+        except MolsamError as error:
+            if len(places) == 1:
+                reasons[places[0]] = str(error)
+                return
+            for place in places:
+                yield from self._some(rows, [place], compute, reasons)
+            return
+        yield from zip(places, computed, strict=True)
+
+    @torch.no_grad()
+    def _values(self, rows: Sequence[Featurized]) -> np.ndarray:
+        output = self.model(self._batch(rows))
+        return self.scaler.inverse(self.objective.predict(output).double().cpu().numpy())
+
+    @torch.no_grad()
+    def _vectors(self, rows: Sequence[Featurized]) -> np.ndarray:
+        with reading(self.model) as vectors:
+            self.model(self._batch(rows))
+        return torch.cat([vector.double() for vector in vectors], dim=1).cpu().numpy()
+
+    def _batch(self, rows: Sequence[Featurized]) -> Any:
+        arrays = [row.arrays for row in rows if row.arrays is not None]
+        batch = pack(arrays, self_loops=self.work.featurizer.self_loops).batch(range(len(arrays)))
+        if self.spec.descriptor_dim:
+            given = [row.descriptors for row in rows if row.descriptors is not None]
+            if len(given) != len(rows) or given[0].shape != (self.spec.descriptor_dim,):
+                have = "not given" if not given else f"{given[0].shape[0]} columns wide"
+                raise ConfigError(
+                    f"{self.folder} was trained with dataset.descriptors={self.work.descriptors}, "
+                    f"{self.spec.descriptor_dim} columns; those of these molecules are {have}; give a file with the same "
+                    "columns by --descriptors."
+                )
+            batch.descriptors = torch.from_numpy(np.stack(given))
+        return batch.to(device=self.device, dtype=self.dtype)
+
+
+@contextmanager
+def reading(model: torch.nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what the model's readers are given, in their order, during a forward pass.
+
+    Raises ConfigError if the model names none.
+    """
+    names = getattr(model, "readers", ())
+    if not names:
+        raise ConfigError(f"{type(model).__name__} does not name its readers, so its vectors cannot be told.")
+    found: dict[str, Tensor] = {}
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: found.update({name: args[0]}))
+        for name in names
+    ]
+    vectors: list[Tensor] = []
+    try:
+        yield vectors
+        vectors += [found[name] for name in names]
+    finally:
+        for hook in hooks:
+            hook.remove()
