@@ -1,10 +1,10 @@
 """molsam in a notebook: train, load and compare runs without a command line.
 
-    import molsam
+import molsam
 
-    run = molsam.train(model="gcn", optimizer="graphsam", path="assay.csv", targets=["pIC50"])
-    run.result, run.curves, run.predict(["CCO"])
-    molsam.results("outputs")
+run = molsam.train(model="gcn", optimizer="graphsam", path="assay.csv", targets=["pIC50"])
+run.result, run.curves, run.predict(["CCO"])
+molsam.results("outputs")
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ from molsam.errors import MolsamError
 
 COMMANDS = {
     "data": ("molsam.commands.data", "list, fetch and check datasets"),
-    "predict": ("molsam.commands.predict", "predict molecules of a CSV file with trained runs"),
+    "predict": ("molsam.commands.predict", "predict a table of molecules with trained runs"),
+    "embed": ("molsam.commands.embed", "vectors that a trained model makes of molecules"),
+    "explain": ("molsam.commands.explain", "which atoms raise or lower a prediction"),
     "rerun": ("molsam.commands.rerun", "train a finished run again and compare its metrics"),
     "report": ("molsam.commands.report", "our tables beside the paper's"),
     "results": ("molsam.commands.results", "keep the runs of a sweep in one file"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,11 +14,25 @@ from rich.table import Table
 from molsam.training.events import Callback
 
 SECONDS_BETWEEN_LINES = 5.0
+T = TypeVar("T")
 
 
 def say(message: str) -> None:
     """One line on standard error, where progress belongs."""
     Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+
+
+def counted(parts: Iterable[T], size: Callable[[T], int], total: int) -> Iterator[T]:
+    """The parts, with a bar on a terminal: how many of `total` are done, and the time left."""
+    if not sys.stderr.isatty():
+        yield from parts
+        return
+    columns = TextColumn("{task.completed:.0f}/{task.total:.0f}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        for part in parts:
+            progress.advance(task, size(part))
+            yield part
 
 
 class ConsoleProgress(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molsam.data.featurize import Featurized, Work
+from molsam.data.featurize import Featurized, Work, featurized
 from molsam.data.packed import pack
 from molsam.data.scaler import TargetScaler
 from molsam.errors import ConfigError, MolsamError, StorageError
@@ -50,7 +51,9 @@ class Trained:
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         path = folder / WEIGHTS
         if not path.exists():
-            raise StorageError(f"{folder} holds no finished run ({path} is missing); give the folder of a finished run.")
+            raise StorageError(
+                f"{folder} holds no finished run ({path} is missing); give the folder of a finished run."
+            )
         state = checkpoint.read(path)
         cfg = stored(folder if (folder / ".hydra").exists() else folder.parent)
         self.folder, self.device = folder, torch.device(device)
@@ -87,22 +90,25 @@ class Trained:
 
         Regression: in the target's own unit. Classification: probabilities. NaN where there is no value.
         """
-        return self._each(rows, self._values)
+        return self._each(rows, self._values, len(self.task_names))
 
     def embed(self, rows: Sequence[Featurized]) -> tuple[np.ndarray, list[str]]:
         """Vectors [M, width] that the model's head reads, and why a molecule has none.
 
         Raises ConfigError if the model does not name its `readers`.
         """
-        return self._each(rows, self._vectors)
+        return self._each(rows, self._vectors, self.width)
 
-    def _each(self, rows: Sequence[Featurized], compute: Any) -> tuple[np.ndarray, list[str]]:
+    @cached_property
+    def width(self) -> int:
+        """How long the vectors are, as told by methane's."""
+        return self._vectors(list(featurized(["C"], self.work))).shape[1]
+
+    def _each(self, rows: Sequence[Featurized], compute: Any, width: int) -> tuple[np.ndarray, list[str]]:
         reasons = [row.reason for row in rows]
         good = [place for place, row in enumerate(rows) if row.arrays is not None]
-        found = dict(self._some(rows, good, compute, reasons))
-        width = len(next(iter(found.values()))) if found else len(self.task_names)
         values = np.full((len(rows), width), np.nan)
-        for place, value in found.items():
+        for place, value in self._some(rows, good, compute, reasons):
             values[place] = value
         return values, reasons
 
@@ -125,16 +131,17 @@ class Trained:
 
     @torch.no_grad()
     def _values(self, rows: Sequence[Featurized]) -> np.ndarray:
-        output = self.model(self._batch(rows))
+        output = self.model(self.batch(rows))
         return self.scaler.inverse(self.objective.predict(output).double().cpu().numpy())
 
     @torch.no_grad()
     def _vectors(self, rows: Sequence[Featurized]) -> np.ndarray:
         with reading(self.model) as vectors:
-            self.model(self._batch(rows))
+            self.model(self.batch(rows))
         return torch.cat([vector.double() for vector in vectors], dim=1).cpu().numpy()
 
-    def _batch(self, rows: Sequence[Featurized]) -> Any:
+    def batch(self, rows: Sequence[Featurized]) -> Any:
+        """Featurized molecules as the model reads them. Raises ConfigError if their descriptors do not fit."""
         arrays = [row.arrays for row in rows if row.arrays is not None]
         batch = pack(arrays, self_loops=self.work.featurizer.self_loops).batch(range(len(arrays)))
         if self.spec.descriptor_dim:

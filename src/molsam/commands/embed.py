@@ -1,0 +1,42 @@
+"""molsam embed: the vectors that a run's model makes of molecules."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `molsam embed`."""
+    parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a finished run (of folds, the first)")
+    parser.add_argument("molecules", type=Path, help="a table with a SMILES column")
+    parser.add_argument("-o", "--output", type=Path, help="the .parquet, .csv or .tsv file to write (default: standard output)")  # fmt: skip
+    parser.add_argument("--smiles", default=None, help="the SMILES column (default: smiles, or the only column)")
+    parser.add_argument("--id", default=None, help="a column that names the molecules, kept in the output")
+    parser.add_argument("--device", default="cpu", help="where the model computes, such as cpu or cuda")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a row per molecule: its number in the file, its id, its SMILES, the vector, and why there is none."""
+    from molsam.commands.predict import read
+    from molsam.data.featurize import featurized
+    from molsam.tracking.console import counted
+    from molsam.tracking.tables import writer
+    from molsam.wiring.predicting import chunks
+    from molsam.wiring.trained import Trained, expand
+
+    table, column = read(args.molecules, args.smiles)
+    ids = None if args.id is None else table.column(args.id)
+    trained = Trained(expand(args.folder)[0], args.device)
+    smiles, done = table.column(column), 0
+    with writer(args.output) as out:
+        parts = chunks(featurized(smiles, trained.work), 256)
+        for rows in counted(parts, len, len(smiles)):
+            vectors, reasons = trained.embed(rows)
+            part = slice(done, done + len(rows))
+            named = {"row": table.numbers[part], **({} if ids is None else {"id": ids[part]}), "smiles": smiles[part]}
+            made = {f"v{place}": values for place, values in enumerate(vectors.T.tolist())}
+            columns = {**named, **made, "error": reasons}
+            out.write(list(columns), list(columns.values()))
+            done += len(rows)
+    return 0

@@ -1,0 +1,42 @@
+"""molsam explain: which atoms raise or lower a run's prediction of a molecule."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from molsam.errors import ConfigError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `molsam explain`."""
+    parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a finished run")
+    parser.add_argument("smiles", metavar="SMILES", help="the molecule, in quotes")
+    parser.add_argument("--task", help="the task to explain (default: the first)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("explained.svg"), help="the picture (default: explained.svg)")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print each atom's contribution and write the picture."""
+    from molsam.files import write_atomic
+    from molsam.wiring.explain import explain, picture
+    from molsam.wiring.trained import Trained, expand
+
+    if args.output.suffix != ".svg":
+        raise ConfigError(f"--output={args.output} is no SVG file; give a name that ends in .svg.")
+    trained = Trained(expand(args.folder)[0])
+    task = args.task or trained.task_names[0]
+    if task not in trained.task_names:
+        raise ConfigError(
+            f"--task={task} is not predicted by {args.folder}; use one of: {', '.join(trained.task_names)}."
+        )
+    explained = explain(trained, args.smiles)
+    print(f"{task}: {explained.values[task]:.4g}")
+    from molsam.chem.molecule import parse
+
+    shares = explained.atoms[task]
+    for atom in parse(args.smiles).GetAtoms():
+        print(f"{atom.GetIdx():4d} {atom.GetSymbol():2s} {shares[atom.GetIdx()]:+.4f}")
+    write_atomic(args.output, picture(explained, task).encode())
+    print(f"picture: {args.output}")
+    return 0

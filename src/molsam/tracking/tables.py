@@ -1,0 +1,88 @@
+"""Tables that people open: rows written as they come, whole files in one move."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from molsam.errors import ConfigError, StorageError
+
+
+class Writer(Protocol):
+    """Takes a table chunk by chunk."""
+
+    def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+        """Write some rows. The names are the same in each call."""
+
+
+class _Delimited:
+    def __init__(self, stream: TextIO, delimiter: str) -> None:
+        self.writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+        self.begun = False
+
+    def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+        if not self.begun:
+            self.writer.writerow(names)
+            self.begun = True
+        self.writer.writerows(zip(*columns, strict=True))
+
+
+class _Parquet:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writer: Any = None
+
+    def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.Table.from_arrays([pa.array(values) for values in columns], names=list(names))
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(self.path, table.schema)
+        self.writer.write_table(table)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+@contextmanager
+def writer(path: Path | None) -> Iterator[Writer]:
+    """Open a table to write: CSV, TSV or Parquet by its name, CSV on standard output for None.
+
+    The file is there when all of it is written, and not before.
+    Raises ConfigError for another kind of file, StorageError if it cannot be written.
+    """
+    if path is None:
+        yield _Delimited(sys.stdout, ",")
+        return
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv", ".parquet"):
+        raise ConfigError(
+            f"{path} is no kind of table that can be written; give a name that ends in .csv, .tsv or .parquet."
+        )
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if suffix == ".parquet":
+                parquet = _Parquet(fresh)
+                yield parquet
+                parquet.close()
+            else:
+                with fresh.open("w", newline="", encoding="utf-8") as stream:
+                    yield _Delimited(stream, "\t" if suffix == ".tsv" else ",")
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            os.replace(fresh, path)
+        except OSError as error:
+            raise StorageError(
+                f"{path} cannot be written ({error.strerror or error}); choose another --output."
+            ) from error
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""Predictions of many molecules by several runs, chunk by chunk, in the order of the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from molsam.data.featurize import Featurized, featurized
+from molsam.errors import ConfigError
+from molsam.wiring import conformal
+from molsam.wiring.trained import Trained
+
+CHUNK = 4096
+"""Molecules that are in memory at a time."""
+TRAINING = Path("best") / "training.smi"
+"""The molecules that a run was trained on, a SMILES a line."""
+
+
+@dataclass
+class Options:
+    """What is computed beside the prediction."""
+
+    batch_size: int = 256
+    interval: float | None = None
+    """coverage of the conformal interval, None for none"""
+    nearest: bool = False
+    """the Tanimoto similarity to the nearest molecule of the training part"""
+    given: np.ndarray | None = None
+    """descriptors of the rows [M, width], None for runs that compute theirs or need none"""
+
+
+@dataclass
+class Predictions:
+    """Of a chunk of M rows: named columns, and why a row has none (empty text where it has)."""
+
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+
+class Ensemble:
+    """Runs of one dataset whose predictions are averaged.
+
+    Raises:
+        ConfigError: the runs predict different things.
+    """
+
+    def __init__(self, runs: Sequence[Trained], options: Options) -> None:
+        self.runs, self.options, first = list(runs), options, runs[0]
+        for other in runs[1:]:
+            if other.predicts != first.predicts:
+                raise ConfigError(
+                    f"{other.folder} predicts {other.predicts}, {first.folder} predicts {first.predicts}; "
+                    "give runs of one dataset."
+                )
+        self.names, self.task = first.task_names, first.task
+        self.radii: list[float] = []
+        if options.interval is not None:
+            found = conformal.scores([run.folder for run in runs], self.task, self.names)
+            self.radii = [conformal.radius(values, options.interval) for values in found]
+        self.nearest = Nearest([run.folder for run in runs]) if options.nearest else None
+
+    def predict(self, smiles: Sequence[str]) -> Iterator[Predictions]:
+        """Predictions of all rows, a chunk at a time."""
+        streams = [self._values(runs, smiles) for runs in _alike(self.runs)]
+        start = 0
+        for chunk in zip(*streams, strict=True):
+            outcomes = [outcome for group in chunk for outcome in group]
+            values = np.stack([values for values, _ in outcomes])
+            reasons = [next(filter(None, each), "") for each in zip(*(told for _, told in outcomes), strict=True)]
+            texts = smiles[start : start + len(reasons)]
+            yield Predictions(self._columns(values, reasons, texts), reasons)
+            start += len(reasons)
+
+    def _values(self, runs: list[Trained], smiles: Sequence[str]) -> Iterator[list[tuple[np.ndarray, list[str]]]]:
+        """Of each chunk, each run's values and reasons; the runs read the same features, which are computed once."""
+        given = self.options.given
+        rows: Iterable[Featurized] = featurized(smiles, runs[0].work)
+        if given is not None:
+            rows = (row._replace(descriptors=own) for row, own in zip(rows, given, strict=True))
+        for chunk in chunks(rows, CHUNK):
+            yield [predict(run, chunk, self.options.batch_size) for run in runs]
+
+    def _columns(self, values: np.ndarray, reasons: list[str], smiles: Sequence[str]) -> dict[str, list[str]]:
+        """Named columns of a chunk; values [R, M, T]."""
+        found: dict[str, list[str]] = {}
+        good = [not reason for reason in reasons]
+
+        def put(name: str, column: Sequence[object]) -> None:
+            found[name] = [str(value) if there else "" for value, there in zip(column, good, strict=True)]
+
+        for t, name in enumerate(self.names):
+            mean = values[:, :, t].mean(0)
+            spread = values[:, :, t].std(0, ddof=1) if len(values) > 1 else None
+            if self.task == "classification":
+                put(f"{name}_pred", [int(p > 0.5) for p in mean])
+                put(f"{name}_prob", [repr(float(p)) for p in mean])
+                if spread is not None:
+                    put(f"{name}_prob_std", [repr(float(s)) for s in spread])
+                if self.radii:
+                    put(f"{name}_set", [_classes(float(p), self.radii[t]) for p in mean])
+                continue
+            put(f"{name}_pred", [repr(float(value)) for value in mean])
+            if spread is not None:
+                put(f"{name}_std", [repr(float(s)) for s in spread])
+            if self.radii:
+                for side, sign in (("lower", -1), ("upper", 1)):
+                    put(f"{name}_{side}", [repr(float(value + sign * self.radii[t])) for value in mean])
+        if self.nearest is not None:
+            put(
+                "nearest_tanimoto",
+                [self.nearest(text) if there else "" for text, there in zip(smiles, good, strict=True)],
+            )
+        return found
+
+
+class Nearest:
+    """Tanimoto similarity of Morgan fingerprints (radius 2, 2048 bits) to the nearest training molecule.
+
+    Raises:
+        ConfigError: a run does not hold its training molecules.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        from rdkit import Chem
+        from rdkit.Chem import rdFingerprintGenerator
+
+        self.generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+        known: dict[str, None] = {}
+        for folder in folders:
+            path = folder / TRAINING
+            if not path.exists():
+                raise ConfigError(f"{path} is missing, so --nearest cannot be told; train the run again.")
+            known |= dict.fromkeys(path.read_text(encoding="utf-8").split("\n"))
+        mols = [Chem.MolFromSmiles(text) for text in known if text]
+        self.known = [self.generator.GetFingerprint(mol) for mol in mols if mol is not None]
+
+    def __call__(self, smiles: str) -> str:
+        """The similarity, from 0 to 1, with four digits."""
+        from rdkit import DataStructs
+
+        from molsam.chem.molecule import parse
+
+        found = DataStructs.BulkTanimotoSimilarity(self.generator.GetFingerprint(parse(smiles)), self.known)
+        return f"{max(found, default=math.nan):.4f}"
+
+
+def chunks(rows: Iterable[Featurized], size: int) -> Iterator[list[Featurized]]:
+    """The rows in lists of `size`; the last may be shorter."""
+    left = iter(rows)
+    while chunk := list(islice(left, size)):
+        yield chunk
+
+
+def predict(run: Trained, rows: Sequence[Featurized], size: int) -> tuple[np.ndarray, list[str]]:
+    """A run's values [M, T] and reasons of featurized rows, `size` molecules a forward pass."""
+    parts = [run.predict(rows[start : start + size]) for start in range(0, len(rows), size)]
+    return np.concatenate([values for values, _ in parts]), [reason for _, told in parts for reason in told]
+
+
+def _alike(runs: Sequence[Trained]) -> list[list[Trained]]:
+    """The runs, grouped by the features that they read."""
+    groups: dict[str, list[Trained]] = {}
+    for run in runs:
+        featurizer = run.work.featurizer
+        key = f"{type(featurizer)} {vars(featurizer)} {run.work[1:]}"
+        groups.setdefault(key, []).append(run)
+    return list(groups.values())
+
+
+def _classes(probability: float, radius: float) -> str:
+    """The classes whose score, 1 - their probability, is within the radius."""
+    kept = [str(label) for label, p in ((0, 1 - probability), (1, probability)) if 1 - p <= radius]
+    return "|".join(kept)
