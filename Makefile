@@ -8,7 +8,7 @@ SWEEP ?= tune_graphsam
 STUDY ?= sqlite:///outputs/$(SWEEP)/study.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format lock optuna-dashboard clean
+.PHONY: help setup train test test-slow check format lock docs optuna-dashboard clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,10 @@ format: $(STAMP) ## format and fix what can be fixed
 lock: $(STAMP) ## bring requirements.lock up to date: every extra, Python and system; ARGS="--upgrade" takes newer releases
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --all-extras --python-version 3.11 --no-header --no-annotate $(ARGS) -o requirements.lock pyproject.toml
+
+docs: $(STAMP) ## build the documentation as a site in site/; broken links are errors
+	test -x $(BIN)/mkdocs || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 optuna-dashboard: $(STAMP) ## browse the study of a sweep on http://127.0.0.1:8080; SWEEP=table3, or STUDY=address
 	test -x $(BIN)/optuna-dashboard || $(BIN)/python -m pip install --quiet -c requirements.lock -e '.[dev,optuna-dashboard]'
