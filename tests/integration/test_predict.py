@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from molsam.commands import main as cli
 from molsam.config.compose import compose
+from molsam.data.featurize import featurized
 from molsam.data.settings import spread
 from molsam.runs import result
 from molsam.wiring.run import start
+from molsam.wiring.trained import Trained
 
 SETTINGS = ["model=dmpnn", "model.hidden_size=8", "training.epochs=2", "training.threads=1", "dataset.limit=60"]
 
@@ -37,7 +43,7 @@ def test_predictions_equal_those_of_the_test_set(runs: Path, tmp_path: Path) -> 
     table.write_text("smiles\n" + "\n".join(row["smiles"] for row in stored) + "\n")
     assert cli.main(["predict", str(runs / "s0"), str(table), "-o", str(tmp_path / "out.csv")]) == 0
     out = read(tmp_path / "out.csv")
-    ours = [float(row["log_solubility"]) for row in out]
+    ours = [float(row["log_solubility_pred"]) for row in out]
     assert ours == pytest.approx([float(row["prediction"]) for row in stored], rel=1e-5)
     assert [row["smiles"] for row in out] == [row["smiles"] for row in stored]
 
@@ -48,8 +54,8 @@ def test_rows_keep_their_order_and_invalid_ones_say_why(runs: Path, tmp_path: Pa
     assert cli.main(["predict", str(runs / "s0"), str(table), "-o", str(tmp_path / "out.csv")]) == 0
     out = read(tmp_path / "out.csv")
     assert [bool(row["error"]) for row in out] == [False, True, True, True, False, False]
-    assert [row["log_solubility"] == "" for row in out] == [False, True, True, True, False, False]
-    assert float(out[0]["log_solubility"]) == pytest.approx(float(out[5]["log_solubility"]), rel=1e-5)
+    assert [row["log_solubility_pred"] == "" for row in out] == [False, True, True, True, False, False]
+    assert float(out[0]["log_solubility_pred"]) == pytest.approx(float(out[5]["log_solubility_pred"]), rel=1e-5)
     assert "valence" in out[3]["error"]
 
 
@@ -59,10 +65,10 @@ def test_several_runs_make_an_ensemble(runs: Path, tmp_path: Path) -> None:
     single = []
     for seed in (0, 1):
         cli.main(["predict", str(runs / f"s{seed}"), str(table), "-o", str(tmp_path / f"{seed}.csv")])
-        single.append([float(row["log_solubility"]) for row in read(tmp_path / f"{seed}.csv")])
+        single.append([float(row["log_solubility_pred"]) for row in read(tmp_path / f"{seed}.csv")])
     cli.main(["predict", str(runs / "s0"), str(runs / "s1"), str(table), "-o", str(tmp_path / "both.csv")])
     both = read(tmp_path / "both.csv")
-    assert [float(row["log_solubility"]) for row in both] == pytest.approx(np.mean(single, axis=0))
+    assert [float(row["log_solubility_pred"]) for row in both] == pytest.approx(np.mean(single, axis=0))
     assert [float(row["log_solubility_std"]) for row in both] == pytest.approx(np.std(single, axis=0, ddof=1))
 
 
@@ -85,8 +91,9 @@ def test_every_row_of_a_strange_file_has_its_line(runs: Path, tmp_path: Path, te
     (tmp_path / "new.csv").write_text(text, encoding="utf-8", newline="")
     assert cli.main(["predict", str(runs / "s0"), str(tmp_path / "new.csv"), "-o", str(tmp_path / "out.csv")]) == 0
     out = read(tmp_path / "out.csv")
-    assert [row["smiles"] for row in out] == smiles
-    assert all((row["error"] == "") == (row["log_solubility"] != "") for row in out)
+    column = next(name for name in out[0] if name.lower() in ("smiles", "mol"))
+    assert [row[column] for row in out] == smiles
+    assert all((row["error"] == "") == (row["log_solubility_pred"] != "") for row in out)
     assert [row["error"] == "" for row in out] == [s in ("CCO", "C", "[2H]O") for s in smiles]
 
 
@@ -98,6 +105,75 @@ def test_without_a_file_the_table_goes_to_standard_output(
     out, err = capsys.readouterr()
     assert [line.split(",")[0] for line in out.splitlines()] == ["smiles", "CCO", "x"]
     assert not err
+
+
+def test_a_table_comes_back_with_all_that_it_had(runs: Path, tmp_path: Path) -> None:
+    text = "id,log_solubility,SMILES,note,error,log_solubility_pred\n"
+    text += 'A-1,-0.5,CCO,"a, b",,x\n,,not a molecule,,old,y\nA-3,1e-3,c1ccccc1,=1+1,é,z\n'
+    (tmp_path / "in.csv").write_text(text, encoding="utf-8")
+    assert cli.main(["predict", str(runs / "s0"), str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv")]) == 0
+    given, out = read(tmp_path / "in.csv"), read(tmp_path / "out.csv")
+    assert list(out[0]) == [*given[0], "log_solubility_pred_2", "error_2"]
+    for before, after in zip(given, out, strict=True):
+        assert {key: after[key].removeprefix("'") for key in before} == before
+    assert [bool(row["log_solubility_pred_2"]) for row in out] == [True, False, True]
+    assert [bool(row["error_2"]) for row in out] == [False, True, False]
+
+
+def test_a_parquet_file_has_the_same(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("smiles,n\nCCO,1\nx,2\n")
+    for name in ("out.csv", "out.parquet"):
+        assert cli.main(["predict", str(runs / "s0"), str(tmp_path / "in.csv"), "-o", str(tmp_path / name)]) == 0
+    from_text = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet").astype(object), from_text.astype(object))
+    assert cli.main(["predict", str(runs / "s0"), str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.xls")]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.parquet"]
+
+
+def test_intervals_come_from_the_validation_part(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("smiles\nCCO\nx\n")
+    command = ["predict", str(runs / "s0"), str(runs / "s1"), str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv")]
+    assert cli.main([*command, "--interval", "0.5", "--nearest"]) == 0
+    good, bad = read(tmp_path / "out.csv")
+    errors = []
+    for name in ("s0", "s1"):
+        valid = read(runs / name / "valid_predictions.csv")
+        rows = json.loads((runs / name / "split.json").read_text())["valid"]
+        assert [int(row["row"]) for row in valid] == rows
+        errors += [abs(float(row["target"]) - float(row["prediction"])) for row in valid]
+    expected = np.sort(errors)[math.ceil(0.5 * (len(errors) + 1)) - 1]
+    middle = float(good["log_solubility_pred"])
+    bounds = [float(good[f"log_solubility_{side}"]) for side in ("lower", "upper")]
+    assert bounds == pytest.approx([middle - expected, middle + expected])
+    assert bad["log_solubility_lower"] == bad["nearest_tanimoto"] == ""
+    assert cli.main([*command, "--interval", "90"]) == 2
+
+
+def test_the_nearest_training_molecule_is_told(runs: Path, tmp_path: Path) -> None:
+    known = (runs / "s0" / "best" / "training.smi").read_text().splitlines()
+    sizes = json.loads((runs / "s0" / "split.json").read_text())
+    assert len(known) == len(sizes["train"])
+    (tmp_path / "in.csv").write_text(f"smiles\n{known[0]}\n[Xe]\n")
+    command = ["predict", str(runs / "s0"), str(tmp_path / "in.csv"), "--nearest", "-o", str(tmp_path / "out.csv")]
+    assert cli.main(command) == 0
+    assert [row["nearest_tanimoto"] for row in read(tmp_path / "out.csv")] == ["1.0000", "0.0000"]
+
+
+def test_embed_writes_what_the_head_reads(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("name,smiles\na,CCO\nb,x\nc,c1ccccc1\n")
+    command = ["embed", str(runs / "s0"), str(tmp_path / "in.csv"), "--id", "name", "-o", str(tmp_path / "v.parquet")]
+    assert cli.main(command) == 0
+    frame = pd.read_parquet(tmp_path / "v.parquet")
+    assert frame[["row", "id", "smiles"]].to_numpy().tolist() == [[0, "a", "CCO"], [1, "b", "x"], [2, "c", "c1ccccc1"]]
+    trained = Trained(runs / "s0")
+    vectors = torch.tensor(frame.filter(regex=r"^v\d+$").to_numpy()[[0, 2]], dtype=torch.float32)
+    hidden = trained.model.ffn[0](vectors)
+    for layer in trained.model.ffn[1:]:
+        hidden = layer(torch.relu(hidden))
+    values = trained.scaler.inverse(hidden.detach().numpy().astype(np.float64))
+    rows = list(featurized(["CCO", "c1ccccc1"], trained.work))
+    assert values == pytest.approx(trained.predict(rows)[0], rel=1e-4)
+    assert frame["v0"].isna().tolist() == [False, True, False]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +202,7 @@ def test_descriptors_are_computed_or_asked_for(
     (tmp_path / "new.csv").write_text("smiles\n" + "\n".join(row["smiles"] for row in stored) + "\n")
     arguments = [str(tmp_path / "new.csv"), "-o", str(tmp_path / "out.csv")]
     assert cli.main(["predict", str(other_runs / "rdkit"), *arguments]) == 0
-    ours = [float(row["log_solubility"]) for row in read(tmp_path / "out.csv")]
+    ours = [float(row["log_solubility_pred"]) for row in read(tmp_path / "out.csv")]
     assert ours == pytest.approx([float(row["prediction"]) for row in stored], rel=1e-5)
 
     assert cli.main(["predict", str(other_runs / "file"), *arguments]) == 2
@@ -136,7 +212,7 @@ def test_descriptors_are_computed_or_asked_for(
     np.save(tmp_path / "new.npy", features)
     given = ["--descriptors", str(tmp_path / "new.npy")]
     assert cli.main(["predict", str(other_runs / "file"), *arguments, *given]) == 0
-    ours = [float(row["log_solubility"]) for row in read(tmp_path / "out.csv")]
+    ours = [float(row["log_solubility_pred"]) for row in read(tmp_path / "out.csv")]
     assert ours == pytest.approx([float(row["prediction"]) for row in stored], rel=1e-5)
     np.save(tmp_path / "new.npy", features[1:])
     assert cli.main(["predict", str(other_runs / "file"), *arguments, *given]) == 3
@@ -149,7 +225,7 @@ def test_values_and_probabilities_make_no_ensemble(
     assert cli.main(["predict", str(runs / "s0"), str(other_runs / "classes"), str(tmp_path / "new.csv")]) == 2
     assert "log_solubility (classification)" in capsys.readouterr().err
     assert cli.main(["predict", str(other_runs / "classes"), str(tmp_path / "new.csv"), "-o", str(tmp_path / "o")]) == 0
-    assert 0 < float(read(tmp_path / "o")[0]["log_solubility"]) < 1
+    assert 0 < float(read(tmp_path / "o")[0]["log_solubility_pred"]) < 1
 
 
 def test_a_molecule_too_large_for_the_model_says_so_alone(other_runs: Path, tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ def test_scores_are_pooled_over_runs_and_kept_apart_by_task(tmp_path: Path) -> N
     folders = [tmp_path / name for name in lines]
     one, two = conformal.scores(folders, "regression", ["one", "two"])
     assert (one.tolist(), two.tolist()) == ([0.5, 0.25], [1.0])
-    (tmp_path / "a" / conformal.VALID).write_text("row,smiles,task,target,prediction\n0,C,one,1,0.75\n1,CC,one,0,0.75\n")
+    (tmp_path / "a" / conformal.VALID).write_text(
+        "row,smiles,task,target,prediction\n0,C,one,1,0.75\n1,CC,one,0,0.75\n"
+    )
     assert conformal.scores(folders[:1], "classification", ["one"])[0].tolist() == [0.25, 0.75]
 
 

@@ -1,0 +1,77 @@
+"""The notebook's functions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import molsam
+from molsam.errors import ConfigError, StorageError
+
+SETTINGS = ["training.epochs=2", "training.threads=1", "model.hidden_sizes=[8,8]"]
+TABLE = "mol id,Smiles,p IC50\n" + "".join(f"m{n},{'C' * n}O,{n / 3}\n" for n in range(1, 40))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> molsam.Run:
+    folder = tmp_path_factory.mktemp("api")
+    (folder / "a table, mine.csv").write_text(TABLE)
+    return molsam.train("gcn", "adam", path=folder / "a table, mine.csv", smiles="Smiles", targets=["p IC50"],
+                        overrides=SETTINGS, folder=folder / "run")  # fmt: skip
+
+
+def test_a_run_tells_its_result_curves_and_model(run: molsam.Run) -> None:
+    assert run.result["metric"] == "rmse"
+    assert run.curves["epoch"].tolist() == [0, 1]
+    assert {"train/loss", "valid/rmse", "lr"} <= set(run.curves)
+    assert not run.model.training
+    assert "test rmse" in repr(run)
+
+
+def test_predictions_and_vectors_are_in_the_order_of_the_molecules(run: molsam.Run) -> None:
+    frame = run.predict(["CCO", "no molecule", "CCCO"])
+    assert frame["smiles"].tolist() == ["CCO", "no molecule", "CCCO"]
+    assert frame["p IC50"].isna().tolist() == [False, True, False]
+    assert (frame["error"] != "").tolist() == [False, True, False]
+    stored = pd.read_csv(run.folder / "test_predictions.csv")
+    again = run.predict(stored["smiles"].tolist())["p IC50"]
+    assert again.to_numpy() == pytest.approx(stored["prediction"].to_numpy(), rel=1e-5)
+    assert run.embed(["CCO", "C"]).shape == (2, 16)
+    with pytest.raises(ConfigError, match="no molecules"):
+        run.predict([])
+
+
+def test_a_run_is_read_back_and_listed_with_others(run: molsam.Run, tmp_path: Path) -> None:
+    assert molsam.load(run.folder).result == run.result
+    frame = molsam.results(run.folder.parent)
+    assert frame["model"].tolist() == ["gcn"]
+    assert frame["score"].tolist() == [run.result["test"]["rmse"]]
+    with pytest.raises(StorageError, match="no finished run"):
+        molsam.load(tmp_path)
+
+
+def test_folds_are_an_ensemble(tmp_path: Path) -> None:
+    run = molsam.train(
+        "gcn", "adam", "esol", overrides=[*SETTINGS, "dataset.limit=60", "split.folds=2"], folder=tmp_path
+    )
+    assert [one["fold"] for one in run.results] == [0, 1]
+    assert run.curves["fold"].tolist() == [0, 0, 1, 1]
+    frame = run.predict(["CCO"])
+    each = [molsam.load(tmp_path / f"fold{fold}").predict(["CCO"])["log_solubility"][0] for fold in (0, 1)]
+    assert frame["log_solubility"][0] == pytest.approx(np.mean(each))
+    assert frame["log_solubility_std"][0] == pytest.approx(np.std(each, ddof=1))
+
+
+def test_wrong_settings_raise_molsams_errors() -> None:
+    with pytest.raises(ConfigError):
+        molsam.train("gcn", overrides=["training.epochs=0"])
+
+
+def test_importing_molsam_imports_nothing_heavy() -> None:
+    code = "import sys, molsam; print(*[m for m in ('torch', 'hydra', 'pandas', 'rdkit') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
