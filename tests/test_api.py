@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import molsam
 from molsam.errors import ConfigError, StorageError
+from tests.paths import ROOT
 
 SETTINGS = ["training.epochs=2", "training.threads=1", "model.hidden_sizes=[8,8]"]
 TABLE = "mol id,Smiles,p IC50\n" + "".join(f"m{n},{'C' * n}O,{n / 3}\n" for n in range(1, 40))
@@ -75,3 +77,14 @@ def test_wrong_settings_raise_molsams_errors() -> None:
 def test_importing_molsam_imports_nothing_heavy() -> None:
     code = "import sys, molsam; print(*[m for m in ('torch', 'hydra', 'pandas', 'rdkit') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
+def test_the_notebook_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    names: dict[str, object] = {}
+    exec(compile(code, "notebook", "exec"), names)  # noqa: S102 - our own page
+    assert isinstance(names["run"], molsam.Run)
+    assert (tmp_path / "outputs" / "notebook" / "result.json").exists()

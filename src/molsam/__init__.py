@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from molsam.api import Run, load, results, train
+    from molsam.api import MolsamError, Run, load, results, train
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "load", "results", "train"]
+__all__ = ["MolsamError", "Run", "__version__", "load", "results", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from molsam.config.compose import compose
-from molsam.errors import ConfigError, StorageError
+from molsam.errors import ConfigError, MolsamError, StorageError
 from molsam.runs import result as results_on_disk
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from molsam.wiring.trained import Trained
 
+__all__ = ["MolsamError", "Run", "load", "results", "train"]
 PREDICT_AT_A_TIME = 256
 """Molecules of one forward pass."""
 
