@@ -1,4 +1,4 @@
-"""What the README shows works."""
+"""What the README and the first pages show works."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from molsam.runs import result
 from molsam.wiring.run import start
 from tests.paths import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TORCH, EXTEND = (ROOT / "docs" / "start" / "torch.md", ROOT / "docs" / "extend.md")
 
 
-def block(after: str, language: str) -> str:
-    """The first code block of a language after a text."""
-    found = re.search(rf"```{language}\n(.*?)```", README[README.index(after) :], re.S)
+def block(page: Path, language: str) -> str:
+    """The first unnamed code block of a language on a page."""
+    found = re.search(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     assert found is not None
     return found.group(1)
 
 
 def test_the_optimizer_example_learns(tmp_path: Path) -> None:
-    (tmp_path / "example.py").write_text(block("without the molecules", "python"))
+    (tmp_path / "example.py").write_text(block(TORCH, "python"))
     assert float(runpy.run_path(str(tmp_path / "example.py"))["loss"]) < 0.3
 
 
 def test_a_seventh_model_costs_one_file_and_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "deepsets.py").write_text(block("## Adding a model", "python"))
+    (tmp_path / "deepsets.py").write_text(block(EXTEND, "python"))
     (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "conf" / "model" / "deepsets.yaml").write_text(block("## Adding a model", "yaml"))
+    (tmp_path / "conf" / "model" / "deepsets.yaml").write_text(block(EXTEND, "yaml"))
     monkeypatch.setattr(molsam.models, "__path__", [*molsam.models.__path__, str(tmp_path)])
     settings = ["model=deepsets", "training.epochs=2", "dataset.limit=60", "training.threads=1"]
     cfg = compose([f"hydra.searchpath=[file://{ROOT},file://{tmp_path / 'conf'}]", *settings])
@@ -50,8 +50,8 @@ def test_the_batteries_test_the_seventh_model_and_it_passes(tmp_path: Path) -> N
     for name in ("src", "conf", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "src" / "molsam" / "models" / "deepsets.py").write_text(block("## Adding a model", "python"))
-    (tmp_path / "conf" / "model" / "deepsets.yaml").write_text(block("## Adding a model", "yaml"))
+    (tmp_path / "src" / "molsam" / "models" / "deepsets.py").write_text(block(EXTEND, "python"))
+    (tmp_path / "conf" / "model" / "deepsets.yaml").write_text(block(EXTEND, "yaml"))
     command = "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/batteries/test_models.py", "-k", "deepsets"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(
@@ -67,3 +67,7 @@ def test_settings_may_follow_options(capsys: pytest.CaptureFixture[str]) -> None
     assert "nothing is not a dataset" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["data", "list", "--rot", "x"])
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
