@@ -155,6 +155,7 @@ def train(
         MolsamError: in one sentence what is wrong with a setting, the data or a file.
     """
     from molsam.runs.folder import choose
+    from molsam.wiring import identify
     from molsam.wiring.run import start
 
     chosen = {"model": model, "optimizer": optimizer, "dataset": dataset or ("csv" if path is not None else None)}
@@ -165,7 +166,7 @@ def train(
     for key, value in given.items():
         if value is not None:
             OmegaConf.update(cfg, f"dataset.{key}", list(value) if key == "targets" else value, force_add=True)
-    place = Path(folder) if folder is not None else choose(_resolved(cfg))
+    place = Path(folder) if folder is not None else choose(_resolved(cfg), identify.of)
     start(cfg, place, words)
     return Run(place)
 

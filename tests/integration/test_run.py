@@ -219,3 +219,25 @@ def test_esam_selects_the_molecules_whose_loss_rises_most(tmp_path: Path) -> Non
     assert not same_weights(tmp_path / "whole", tmp_path / "half")
     with pytest.raises(ConfigError, match=r"training\.accumulate=1"):
         train(tmp_path / "no", "optimizer=esam", "optimizer.gamma=0.5", "training.accumulate=2")
+
+
+def test_rows_and_ids_are_the_files(tmp_path: Path) -> None:
+    """Bad rows, blank lines and quoted line breaks do not move a row: each is found again in the file by its number."""
+    lines = ["name,smiles,y"]
+    for n in range(60):
+        lines += {0: ["", f'"b,{n}",not a molecule,1'], 1: [f'"two\nlines {n}",{"C" * (n + 1)},{n}']}.get(
+            n % 7, [f"m{n},{'C' * (n + 1)}O,{n / 2}"]
+        )
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    words = ["dataset=csv", f"dataset.path={tmp_path / 't.csv'}", "dataset.id=name", "dataset.targets=[y]"]
+    train(tmp_path / "run", *words, "model=gcn", "dataset.limit=null")
+    table = pd.read_csv(tmp_path / "t.csv")
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    found = [pd.read_csv(tmp_path / "run" / f"{part}_predictions.csv") for part in ("valid", "test")]
+    for part, frame in zip(("valid", "test"), found, strict=True):
+        assert frame["row"].tolist() == split[part]
+        assert frame["id"].tolist() == split["ids"][part] == table["name"][split[part]].tolist()
+        assert frame["smiles"].tolist() == table["smiles"][split[part]].tolist()
+        assert frame["target"].tolist() == table["y"][split[part]].tolist()
+    good = table.index[table["smiles"] != "not a molecule"].tolist()
+    assert sorted(split["train"] + split["valid"] + split["test"]) == good

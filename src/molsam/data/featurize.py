@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ class Work(NamedTuple):
     """the molecule descriptors to compute too (chem.descriptors.NAMES)"""
     standardize: str = "none"
     """the standard form that molecules are brought into first (chem.standardize.HOW)"""
+    canonical: bool = True
+    """whether the canonical SMILES are wanted too"""
 
 
 class Featurized(NamedTuple):
@@ -54,7 +57,7 @@ def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tu
     Record: valid (rows that became molecules), canonical (their SMILES), invalid ([row, reason]), self_loops.
     Raises DataError if no row holds a molecule.
     """
-    rows = list(_progress(_each(smiles, work, cores), len(smiles)))
+    rows = list(_progress(featurized(smiles, work, cores), len(smiles)))
     valid = [row for row, one in enumerate(rows) if one.arrays is not None]
     invalid = [(row, one.reason) for row, one in enumerate(rows) if one.arrays is None]
     if not valid:
@@ -69,7 +72,11 @@ def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tu
     return tensors, {"valid": valid, "canonical": canonical, "invalid": invalid, "self_loops": self_loops}
 
 
-def _each(smiles: Sequence[str], work: Work, cores: int | None) -> Iterator[Featurized]:
+def featurized(smiles: Sequence[str], work: Work, cores: int | None = None) -> Iterator[Featurized]:
+    """Yield each molecule's features in order; at most some thousand wait to be taken.
+
+    cores: how many processes compute, where there is enough to do; None for all of the machine.
+    """
     if cores is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     done = 0
@@ -77,7 +84,7 @@ def _each(smiles: Sequence[str], work: Work, cores: int | None) -> Iterator[Feat
         chunks = [(work, list(smiles[i : i + CHUNK])) for i in range(0, len(smiles), CHUNK)]
         try:
             with ProcessPoolExecutor(cores, initializer=_begin_worker) as pool:
-                for results in pool.map(_many, chunks):
+                for results in _windowed(pool, chunks, 4 * cores):
                     yield from results
                     done += len(results)
         except (BrokenProcessPool, OSError, AssertionError):
@@ -85,6 +92,17 @@ def _each(smiles: Sequence[str], work: Work, cores: int | None) -> Iterator[Feat
             pass
     for start in range(done, len(smiles), CHUNK):
         yield from _many((work, smiles[start : start + CHUNK]))
+
+
+def _windowed(pool: ProcessPoolExecutor, chunks: Iterable[Any], size: int) -> Iterator[list[Featurized]]:
+    """The results in order, with `size` chunks under way, so that a slow taker holds few in memory."""
+    waiting: deque[Future[list[Featurized]]] = deque()
+    for chunk in chunks:
+        waiting.append(pool.submit(_many, chunk))
+        if len(waiting) >= size:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _begin_worker() -> None:
@@ -109,7 +127,7 @@ def _many(chunk: tuple[Work, Sequence[str]]) -> list[Featurized]:
             rows.append(Featurized(None, reason=str(found)))
         else:
             values = compute(work.descriptors, mol) if work.descriptors else None
-            rows.append(Featurized(found, canonical_smiles(mol), values))
+            rows.append(Featurized(found, canonical_smiles(mol) if work.canonical else "", values))
     return rows
 
 

@@ -13,12 +13,10 @@ import numpy as np
 from molsam.data.featurize import Featurized, featurized
 from molsam.errors import ConfigError
 from molsam.wiring import conformal
-from molsam.wiring.trained import Trained
+from molsam.wiring.trained import TRAINING, Trained
 
 CHUNK = 4096
 """Molecules that are in memory at a time."""
-TRAINING = Path("best") / "training.smi"
-"""The molecules that a run was trained on, a SMILES a line."""
 
 
 @dataclass
@@ -58,6 +56,12 @@ class Ensemble:
                     "give runs of one dataset."
                 )
         self.names, self.task = first.task_names, first.task
+        self.classes = first.classes or [["0", "1"] for _ in self.names]
+        if self.task == "multiclass" and (len(self.runs) > 1 or options.interval is not None):
+            raise ConfigError(
+                f"{first.folder} predicts one of several classes, which are not averaged and have no interval; "
+                "give one run, without --interval."
+            )
         self.radii: list[float] = []
         if options.interval is not None:
             found = conformal.scores([run.folder for run in runs], self.task, self.names)
@@ -97,12 +101,16 @@ class Ensemble:
             mean = values[:, :, t].mean(0)
             spread = values[:, :, t].std(0, ddof=1) if len(values) > 1 else None
             if self.task == "classification":
-                put(f"{name}_pred", [int(p > 0.5) for p in mean])
+                called = self.classes[t]
+                put(f"{name}_pred", [called[int(p > 0.5)] for p in mean])
                 put(f"{name}_prob", [repr(float(p)) for p in mean])
                 if spread is not None:
                     put(f"{name}_prob_std", [repr(float(s)) for s in spread])
                 if self.radii:
-                    put(f"{name}_set", [_classes(float(p), self.radii[t]) for p in mean])
+                    put(f"{name}_set", [_classes(float(p), self.radii[t], called) for p in mean])
+                continue
+            if self.task == "multiclass":
+                put(f"{name}_pred", [self.classes[t][int(p)] for p in values[0, :, t]])
                 continue
             put(f"{name}_pred", [repr(float(value)) for value in mean])
             if spread is not None:
@@ -172,7 +180,7 @@ def _alike(runs: Sequence[Trained]) -> list[list[Trained]]:
     return list(groups.values())
 
 
-def _classes(probability: float, radius: float) -> str:
+def _classes(probability: float, radius: float, called: Sequence[str]) -> str:
     """The classes whose score, 1 - their probability, is within the radius."""
-    kept = [str(label) for label, p in ((0, 1 - probability), (1, probability)) if 1 - p <= radius]
+    kept = [name for name, p in zip(called, (1 - probability, probability), strict=True) if 1 - p <= radius]
     return "|".join(kept)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -21,6 +22,8 @@ from molsam.tracking.plots import PREDICTIONS
 from molsam.training import checkpoint
 from molsam.training.loop import Trainer
 from molsam.training.metrics import DIRECTION
+from molsam.wiring.conformal import VALID
+from molsam.wiring.trained import TRAINING
 
 
 def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: datetime, seconds: float) -> dict[str, Any]:
@@ -74,24 +77,26 @@ def shown(folder: Path) -> str:
 
 
 def save_predictions(trainer: Trainer) -> None:
-    """test_predictions.csv: one line per test molecule and task, in the target's own unit (or probabilities).
+    """Write test_predictions.csv and valid_predictions.csv: a line per molecule and task, in the target's own unit."""
+    for name, part in ((PREDICTIONS, trainer.split.test), (VALID, trainer.split.valid)):
+        write_atomic(trainer.folder / name, _predictions(trainer, part).encode())
 
-    `row` is the row of the file, `id` the molecule's own where dataset.id names a column.
-    """
-    dataset, members = trainer.dataset, trainer.split.test
-    values, _ = trainer.predict(members)
+
+def _predictions(trainer: Trainer, part: np.ndarray) -> str:
+    dataset = trainer.dataset
     rows, ids = dataset.rows, dataset.ids
+    values, _ = trainer.predict(part)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    named = ["row"] if ids is None else ["row", "id"]
-    writer.writerow([*named, "smiles" if dataset.noun == "molecule" else "image", "task", "target", "prediction"])
-    for place, member in enumerate(members):
-        names = [int(rows[member])] if ids is None else [int(rows[member]), ids[member]]
+    kind = "smiles" if dataset.noun == "molecule" else "image"
+    writer.writerow(["row", *([] if ids is None else ["id"]), kind, "task", "target", "prediction"])
+    for place, one in enumerate(part):
         for t, task in enumerate(dataset.task_names):
-            target = float(dataset.targets[member, t])
-            shown = "" if math.isnan(target) else repr(target)
-            writer.writerow([*names, dataset.smiles[member], task, shown, repr(float(values[place, t]))])
-    write_atomic(trainer.folder / PREDICTIONS, text.getvalue().encode())
+            target = float(dataset.targets[one, t])
+            known = "" if math.isnan(target) else repr(target)
+            name = [] if ids is None else [ids[one]]
+            writer.writerow([int(rows[one]), *name, dataset.smiles[one], task, known, repr(float(values[place, t]))])
+    return text.getvalue()
 
 
 def save_best(trainer: Trainer) -> None:
@@ -102,6 +107,10 @@ def save_best(trainer: Trainer) -> None:
         "spec": trainer.dataset.spec._asdict(),
         "task": trainer.dataset.task,
         "task_names": list(trainer.dataset.task_names),
+        "classes": getattr(trainer.dataset, "classes", None),
     }
+    if trainer.dataset.noun == "molecule":
+        known = "".join(f"{trainer.dataset.canonical[row]}\n" for row in trainer.split.train)
+        write_atomic(trainer.folder / TRAINING, known.encode())
     checkpoint.save(trainer.folder / "best" / "model.safetensors", state)
     checkpoint.previous(trainer.folder / "best" / "model.safetensors").unlink(missing_ok=True)

@@ -25,6 +25,8 @@ from molsam.training.objective import Objective
 from molsam.wiring.build import build
 
 WEIGHTS = Path("best") / "model.safetensors"
+TRAINING = Path("best") / "training.smi"
+"""The molecules that a run was trained on, a SMILES per line."""
 
 
 def expand(folder: Path) -> list[Path]:
@@ -63,6 +65,7 @@ class Trained:
             self.spec = DataSpec(**state["spec"])
             self.task: str = state["task"]
             self.task_names: list[str] = list(state["task_names"])
+            self.classes: list[list[str]] | None = state.get("classes")
             self.work = Work(
                 build("model.featurizer", cfg.model.featurizer),
                 cfg.dataset.get("descriptors"),
