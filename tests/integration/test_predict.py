@@ -15,7 +15,6 @@ import torch
 from molsam.commands import main as cli
 from molsam.config.compose import compose
 from molsam.data.featurize import featurized
-from molsam.data.settings import spread
 from molsam.runs import result
 from molsam.wiring.run import start
 from molsam.wiring.trained import Trained
@@ -83,7 +82,7 @@ def test_a_folder_of_folds_is_an_ensemble(runs: Path, tmp_path: Path) -> None:
     ("text", "smiles"),
     [
         ("\ufeffid;SMILES\r\n1;CCO\r\n;\r\n3;C1CC\r\n\r\n4;[2H]O\r\n", ["CCO", "", "C1CC", "[2H]O"]),
-        ('mol\n"CCO"\n""\n \nC|C\nCCO\n', ["CCO", "", " ", "C|C", "CCO"]),
+        ('mol\n"CCO"\n""\n \nC|C\nCCO\n', ["CCO", "", "C|C", "CCO"]),
         ('note,smiles\n"a,\nb",C\n,\n"é","日本"\n', ["C", "", "日本"]),
     ],
 )
@@ -208,7 +207,7 @@ def test_descriptors_are_computed_or_asked_for(
     assert cli.main(["predict", str(other_runs / "file"), *arguments]) == 2
     assert "3 columns; --descriptors is not given" in capsys.readouterr().err
     stored = read(other_runs / "file" / "test_predictions.csv")
-    features = np.load(other_runs / "features.npy")[spread(40, 1128)[[int(row["row"]) for row in stored]]]
+    features = np.load(other_runs / "features.npy")[[int(row["row"]) for row in stored]]
     np.save(tmp_path / "new.npy", features)
     given = ["--descriptors", str(tmp_path / "new.npy")]
     assert cli.main(["predict", str(other_runs / "file"), *arguments, *given]) == 0
@@ -225,7 +224,7 @@ def test_values_and_probabilities_make_no_ensemble(
     assert cli.main(["predict", str(runs / "s0"), str(other_runs / "classes"), str(tmp_path / "new.csv")]) == 2
     assert "log_solubility (classification)" in capsys.readouterr().err
     assert cli.main(["predict", str(other_runs / "classes"), str(tmp_path / "new.csv"), "-o", str(tmp_path / "o")]) == 0
-    assert 0 < float(read(tmp_path / "o")[0]["log_solubility_pred"]) < 1
+    assert 0 < float(read(tmp_path / "o")[0]["log_solubility_prob"]) < 1
 
 
 def test_a_molecule_too_large_for_the_model_says_so_alone(other_runs: Path, tmp_path: Path) -> None:
@@ -242,7 +241,7 @@ def test_a_molecule_too_large_for_the_model_says_so_alone(other_runs: Path, tmp_
         (["new.csv"], 2, "needs a run folder"),
         (["nowhere", "new.csv"], 5, "holds no finished run"),
         (["s0", "missing.csv"], 3, "missing.csv cannot be read"),
-        (["s0", "new.csv", "--smiles", "SMILES"], 3, "no column 'SMILES'"),
+        (["s0", "new.csv", "--smiles", "SMILE"], 3, "no column 'SMILE'"),
         (["s0", "bare.csv"], 3, "bare.csv has no header: its first line is the molecule 'CCO'"),
         (["s0", "new.csv", "--batch-size", "0"], 2, "--batch-size=0"),
         (["weights", "new.csv"], 5, ".hydra"),

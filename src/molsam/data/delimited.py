@@ -77,6 +77,11 @@ def _encoding(content: bytes) -> str:
     return "utf-8-sig"
 
 
+def _blank(row: list[str], width: int) -> bool:
+    """Whether a line does not count, as with pandas: in a file of one column, an empty cell in quotes does."""
+    return not row or (len(row) == 1 and not row[0].strip() and (row[0] != "" or width > 1))
+
+
 def _parts(path: Path, text: str, delimiter: str, before: int) -> dict[str, Any]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] | None = None
@@ -87,7 +92,7 @@ def _parts(path: Path, text: str, delimiter: str, before: int) -> dict[str, Any]
             if columns is None:
                 if any(map(str.strip, row)):
                     columns = [cell.strip() for cell in row]
-            elif len(row) == len(columns) > 1 or (row and (len(row) > 1 or row[0].strip())):
+            elif not _blank(row, len(columns)):
                 if len(row) != len(columns):
                     raise DataError(
                         f"{path}, line {reader.line_num + before}: {len(row)} cells where the header has {len(columns)}; "

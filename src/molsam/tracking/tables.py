@@ -12,6 +12,9 @@ from typing import Any, Protocol, TextIO
 
 from molsam.errors import ConfigError, StorageError
 
+OTHERS = (".xls", ".xlsx", ".ods", ".sdf", ".smi", ".json", ".gz", ".zip")
+"""Names that promise another kind of file."""
+
 
 class Writer(Protocol):
     """Takes a table chunk by chunk."""
@@ -53,7 +56,7 @@ class _Parquet:
 
 @contextmanager
 def writer(path: Path | None) -> Iterator[Writer]:
-    """Open a table to write: CSV, TSV or Parquet by its name, CSV on standard output for None.
+    """Open a table to write: Parquet or TSV where its name says so, else CSV; on standard output for None.
 
     The file is there when all of it is written, and not before.
     Raises ConfigError for another kind of file, StorageError if it cannot be written.
@@ -62,10 +65,8 @@ def writer(path: Path | None) -> Iterator[Writer]:
         yield _Delimited(sys.stdout, ",")
         return
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".tsv", ".parquet"):
-        raise ConfigError(
-            f"{path} is no kind of table that can be written; give a name that ends in .csv, .tsv or .parquet."
-        )
+    if suffix in OTHERS:
+        raise ConfigError(f"{path} is no table that molsam writes; give a name that ends in .csv, .tsv or .parquet.")
     fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from molsam.chem.descriptors import NAMES
 from molsam.data.featurize import Featurized, Work, featurized
 from molsam.data.packed import pack
 from molsam.data.scaler import TargetScaler
-from molsam.errors import ConfigError, MolsamError, StorageError
+from molsam.errors import ConfigError, DataError, InvalidMolecule, StorageError
 from molsam.models.api import DataSpec
 from molsam.runs import result
 from molsam.runs.folder import stored
@@ -68,9 +69,10 @@ class Trained:
             self.classes: list[list[str]] | None = state.get("classes")
             self.work = Work(
                 build("model.featurizer", cfg.model.featurizer),
-                cfg.dataset.get("descriptors"),
+                _computed(cfg.dataset.get("descriptors")),
                 cfg.dataset.get("standardize") or "none",
             )
+            self.descriptors = cfg.dataset.get("descriptors")
             self.model: torch.nn.Module = build("model", cfg.model, self.spec)
             self.model.load_state_dict(state["weights"])
             self.dtype = DTYPES[cfg.training.precision]
@@ -123,7 +125,7 @@ class Trained:
             return
         try:
             computed = compute([rows[place] for place in places])
-        except MolsamError as error:
+        except (DataError, InvalidMolecule) as error:
             if len(places) == 1:
                 reasons[places[0]] = str(error)
                 return
@@ -152,12 +154,16 @@ class Trained:
             if len(given) != len(rows) or given[0].shape != (self.spec.descriptor_dim,):
                 have = "not given" if not given else f"{given[0].shape[0]} columns wide"
                 raise ConfigError(
-                    f"{self.folder} was trained with dataset.descriptors={self.work.descriptors}, "
-                    f"{self.spec.descriptor_dim} columns; those of these molecules are {have}; give a file with the same "
-                    "columns by --descriptors."
+                    f"{self.folder} was trained with dataset.descriptors={self.descriptors}, {self.spec.descriptor_dim} "
+                    f"columns; --descriptors is {have}; give a file with the same columns for these molecules."
                 )
             batch.descriptors = torch.from_numpy(np.stack(given))
         return batch.to(device=self.device, dtype=self.dtype)
+
+
+def _computed(descriptors: str | None) -> str | None:
+    """The descriptors that molsam computes itself; None for those of a file."""
+    return descriptors if descriptors in NAMES else None
 
 
 @contextmanager
