@@ -54,7 +54,7 @@ def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
         neighbour_offsets=neighbour_offsets.long(),
         molecule=torch.arange(len(sizes), device=src.device).repeat_interleave(sizes),
         max_size=int(sizes.max()),
-        colours=None if loop.any() else _colours(node_type, neighbour_offsets, src, dst, edge_type),
+        colours=None if loop.any() else colours_of(node_type, neighbour_offsets, src, dst, edge_type),
     )
 
 
@@ -66,7 +66,7 @@ def _alike(nodes: Tensor) -> tuple[Tensor, Tensor]:
     return table, kind
 
 
-def _colours(node_type: Tensor, offsets: Tensor, src: Tensor, dst: Tensor, edge_type: Tensor) -> BatchColours:
+def colours_of(node_type: Tensor, offsets: Tensor, src: Tensor, dst: Tensor, edge_type: Tensor) -> BatchColours:
     columns = tuple(column.cpu() for column in (src, dst, edge_type))
     starts, of_atoms = offsets.long().cpu().numpy(), node_type.cpu().numpy()
     entering = columns[1].argsort(stable=True).numpy()

@@ -6,6 +6,7 @@ Source: gradient x input (Shrikumar and others 2016); the picture is RDKit's sim
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from molsam.data.batch import MoleculeBatch
 from molsam.data.featurize import featurized
+from molsam.data.graph import colours_of
 from molsam.errors import DataError
 from molsam.wiring.trained import Trained
 
@@ -58,8 +60,15 @@ def apart(batch: MoleculeBatch) -> tuple[MoleculeBatch, Tensor, Tensor]:
     nodes, edges = batch.nodes.detach().requires_grad_(), batch.edges.detach().requires_grad_()
     src, dst = batch.src, batch.dst
     types = torch.arange(len(nodes), device=nodes.device), torch.arange(len(edges), device=edges.device)
-    made = replace(batch, node_table=nodes, edge_table=edges, node_type=types[0], columns=lambda: (src, dst, types[1]))
-    return made, nodes, edges
+    # No two are alike any more, so that no model computes one of them for another.
+    kinds = None if batch.colours is None else colours_of(types[0], batch.neighbour_offsets, src, dst, types[1])
+    own: dict[str, Any] = {
+        "node_table": nodes,
+        "node_type": types[0],
+        "edge_table": edges,
+        "columns": lambda: (src, dst, types[1]),
+    }
+    return replace(batch, **own, colours=kinds), nodes, edges
 
 
 def picture(explanation: Explanation, task: str) -> str:
