@@ -52,7 +52,12 @@ FOLD = "split.fold"
 RECORDED = ("training.test_each_epoch",)
 """Neutral settings without which a run records less than another one may want of it."""
 
-ADDED: dict[str, Any] = {"split.seed": None, "training.average": None}
+ADDED: dict[str, Any] = {
+    "split.seed": None,
+    "training.average": None,
+    "training.average_decay": 0.99,
+    "training.average_start": 0.75,
+}
 """Settings that were added later -> the value that means what was done before. At this value a setting is left out,
 so that older results keep their identity; null is always left out."""
 RENAMED: dict[str, str] = {}

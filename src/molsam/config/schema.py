@@ -16,6 +16,9 @@ class TrainingConfig:
     loss: str = "auto"
     max_grad_norm: float | None = None
     patience: int | None = None
+    average: str | None = None
+    average_decay: float = 0.99
+    average_start: float = 0.75
     accumulate: int = 1
     drop_last: bool = False
     nonfinite: str = "raise"
@@ -47,6 +50,7 @@ class SplitConfig:
     balanced: bool = False
     column: str | None = None
     valid: float | None = None
+    seed: int | None = None
 
 
 @dataclass
@@ -146,6 +150,9 @@ TRAINING_LIMITS: dict[str, Any] = {
     "epochs": 1,
     "batch_size": 1,
     "eval_batch_size": 1,
+    "average": ("ema", "swa"),
+    "average_decay": 0,
+    "average_start": 0,
     "accumulate": 1,
     "patience": 1,
     "threads": 1,

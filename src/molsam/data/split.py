@@ -51,13 +51,14 @@ class Split(NamedTuple):
 
 
 def make_split(dataset: Any, settings: Mapping[str, Any], seed: int, fold: int) -> Split:
-    """The split of a dataset by the settings of conf/split.
+    """The split of a dataset by the settings of conf/split; their own seed, if they have one, takes the place of `seed`.
 
     Raises:
         ConfigError: a setting does not fit.
         DataError: a part would be empty.
     """
-    kind = settings["kind"]
+    kind, own = settings["kind"], settings.get("seed")
+    seed = seed if own is None else own
     groups = group_by(dataset.canonical if dataset.duplicates == "group" else None, len(dataset))
     if kind == "random":
         parts = random_split(groups, fractions(settings), seed, fold)

@@ -22,10 +22,12 @@ from molsam.errors import ConfigError, NumericalError, StorageError
 from molsam.images.dataset import Batch, Dataset
 from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint, provenance
+from molsam.training.average import Average
 from molsam.training.clock import Clock
 from molsam.training.closure import Closure
 from molsam.training.events import Callback
 from molsam.training.interrupt import Interrupts
+from molsam.training.late import last_epochs
 from molsam.training.metrics import Scores, better, score
 from molsam.training.objective import Objective
 
@@ -77,6 +79,9 @@ class Trainer:
         self.loss: Tensor | float = math.nan
         self.totals: dict[str, float] = {}
         self.best: dict[str, Any] = {"epoch": None, "value": None, "weights": None}
+        self.average = Average(model, settings) if settings.average else None
+        self.tests: dict[int, float] = {}
+        """test metric of the epochs that were evaluated on the test set; never used for selection"""
         self.stop = False
         self.begun = self.saved_at = time.monotonic()
         self.earlier = 0.0
@@ -106,6 +111,7 @@ class Trainer:
             log.warning("%d of %d steps were skipped: loss or gradient was not finite.", self.steps_skipped, self.step)
         if self.best["weights"] is not None:
             self.model.load_state_dict(self.best["weights"])
+        self.average = None  # the best epoch's weights are averages
         self._each("on_fit_end")
 
     def _train(self, interrupts: Interrupts | None) -> None:
@@ -151,16 +157,20 @@ class Trainer:
         dtype = DTYPES[self.settings.precision]
         if self.settings.device == "cpu" and dtype == torch.float32:
             return batch
-        return batch.to(self.settings.device, dtype)
+        placed = batch.to(self.settings.device, dtype)
+        if dtype == torch.float64:  # the data set's labels are float32
+            labels = self.scaler.transform(self.dataset.targets[batch.index.numpy()])
+            placed.targets = torch.from_numpy(np.nan_to_num(labels)).to(self.settings.device)
+        return placed
 
     @torch.no_grad()
     def predict(self, index: np.ndarray) -> tuple[np.ndarray, float]:
         """Predictions [M, T] in the target's own unit (or probabilities), and the mean loss."""
-        self.model.eval()
+        model = self.evaluated.eval()
         predictions, losses, labels = [], 0.0, 0
         for start in range(0, len(index), self.settings.eval_batch_size):
             batch = self.batch(index[start : start + self.settings.eval_batch_size])
-            output = self.model(batch)
+            output = model(batch)
             assert batch.targets is not None
             assert batch.mask is not None
             count = int(batch.mask.sum())
@@ -173,7 +183,13 @@ class Trainer:
     def evaluate(self, index: np.ndarray) -> tuple[Scores, float]:
         """The dataset's metric and the mean loss on some rows."""
         predictions, loss = self.predict(index)
-        return score(self.metric, predictions, self.dataset.targets[index]), loss
+        skip = self.settings.nonfinite == "skip"
+        return score(self.metric, predictions, self.dataset.targets[index], skip), loss
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is evaluated and kept: the model, or the average of its weights."""
+        return self.model if self.average is None else self.average.current
 
     def order(self, epoch: int) -> np.ndarray:
         """The training rows in the order of an epoch."""
@@ -200,6 +216,8 @@ class Trainer:
             # Once a step: all its passes see the same.
             self.closure.batches = batches if self.augment is None else list(map(self.augment, batches))
             self._take_step()
+            if self.average is not None:
+                self.average.end_step()
             self.clock.add(sum(map(len, batches)), time.perf_counter() - started)
             self.step += 1
             self._each("on_train_batch_end")
@@ -260,6 +278,8 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         rate, seconds = self.clock.end_epoch()
+        if self.average is not None and self.average.end_epoch(self.epoch):
+            self.best = {"epoch": None, "value": None, "weights": None}  # weights that are no average do not compete
         scores, loss = self.evaluate(self.split.valid)
         totals = self.totals
         record: dict[str, Any] = {"kind": "epoch", "epoch": self.epoch, "step": self.step}
@@ -269,9 +289,11 @@ class Trainer:
             if totals[f"{name}_steps"]:
                 record[f"train/loss_{name}"] = totals[name] / totals[f"{name}_steps"]
         record |= {"valid/loss": loss, f"valid/{self.metric}": scores.mean}
-        if self.settings.test_each_epoch:
-            test, record["test/loss"] = self.evaluate(self.split.test)
-            record[f"test/{self.metric}"] = test.mean
+        if self.settings.test_each_epoch or self.epoch in last_epochs(self.settings.epochs):
+            test, test_loss = self.evaluate(self.split.test)
+            self.tests[self.epoch] = test.mean
+            if self.settings.test_each_epoch:
+                record |= {"test/loss": test_loss, f"test/{self.metric}": test.mean}
         record |= {
             "graphs_per_s": rate,
             "seconds": seconds,
@@ -287,7 +309,7 @@ class Trainer:
 
     def _keep_best(self, value: float) -> None:
         if better(self.metric, value, self.best["value"]) or self.best["epoch"] is None:
-            weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            weights = {name: tensor.detach().clone() for name, tensor in self.evaluated.state_dict().items()}
             self.best = {"epoch": self.epoch, "value": value, "weights": weights}
         patience = self.settings.patience
         if patience is not None and self.epoch - self.best["epoch"] >= patience:
@@ -328,6 +350,8 @@ class Trainer:
             "steps_skipped": self.steps_skipped,
             "totals": self.totals,
             "best": self.best,
+            "average": self.average.state_dict() if self.average is not None else None,
+            "tests": self.tests,
             "stop": self.stop,
             "clock": {
                 "epochs": self.clock.epochs,
@@ -351,7 +375,9 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.stop = state["epoch"], state["step"], state["stop"]
         self.steps_skipped = state["steps_skipped"]
-        self.totals, self.best = state["totals"], state["best"]
+        self.totals, self.best, self.tests = state["totals"], state["best"], state.get("tests", {})
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.earlier = state.get("seconds", 0.0)
         clock = state["clock"]
         self.clock.epochs = [(graphs, seconds) for graphs, seconds in clock["epochs"]]

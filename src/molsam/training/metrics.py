@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from molsam.errors import ConfigError
+from molsam.errors import ConfigError, NumericalError
 
 TASK_OF = {"roc_auc": "classification", "rmse": "regression", "mae": "regression", "accuracy": "multiclass"}
 DIRECTION = {"roc_auc": "max", "rmse": "min", "mae": "min", "accuracy": "max"}
@@ -18,7 +18,7 @@ class Scores(NamedTuple):
     mean: float
     """unweighted mean over the tasks where it is defined; NaN if none is"""
     per_task: list[float | None]
-    """None where the metric is undefined: no label, a prediction that is not finite, or for ROC-AUC one class only"""
+    """None where the metric is undefined: no label, or for ROC-AUC one class only"""
 
     @property
     def skipped(self) -> int:
@@ -33,8 +33,22 @@ def check_metric(metric: str, task: str) -> None:
         raise ConfigError(f"dataset.metric={metric} does not fit a {task} dataset; use one of: {fitting}.")
 
 
-def score(metric: str, prediction: np.ndarray, target: np.ndarray) -> Scores:
-    """Score predictions [M, T] against targets [M, T] (NaN where missing)."""
+def score(metric: str, prediction: np.ndarray, target: np.ndarray, skip: bool = False) -> Scores:
+    """Score predictions [M, T] against targets [M, T] (NaN where missing).
+
+    A prediction that is not finite where there is a label leaves nothing to be scored: a mean over the other tasks would
+    hide it. With `skip` no task has a value then.
+
+    Raises:
+        NumericalError: there is such a prediction, and no `skip`.
+    """
+    if bad := np.flatnonzero((~np.isfinite(prediction) & ~np.isnan(target)).any(0)).tolist():
+        if skip:
+            return Scores(float("nan"), [None] * target.shape[1])
+        raise NumericalError(
+            f"Predictions of task {bad[0] + 1} of {target.shape[1]} are not finite ({len(bad)} such tasks); lower "
+            "base_optimizer.lr or optimizer.rho, or set training.max_grad_norm."
+        )
     per_task = [_one(metric, prediction[:, t], target[:, t]) for t in range(target.shape[1])]
     defined = [value for value in per_task if value is not None]
     return Scores(float(np.mean(defined)) if defined else float("nan"), per_task)
@@ -56,8 +70,6 @@ def _one(metric: str, prediction: np.ndarray, target: np.ndarray) -> float | Non
     if not known.any():
         return None
     prediction, target = prediction[known].astype(np.float64), target[known]
-    if not np.isfinite(prediction).all():
-        return None
     if metric == "roc_auc":
         return float(metrics.roc_auc_score(target, prediction)) if len(np.unique(target)) == 2 else None
     if metric == "accuracy":

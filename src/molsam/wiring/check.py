@@ -57,6 +57,9 @@ def training_config(cfg: DictConfig) -> TrainingConfig:
                 raise ConfigError(f"training.{key}={value} is not a choice.{hint} Use one of: {', '.join(limit)}.")
         elif not value >= limit:
             raise ConfigError(f"training.{key}={value} is too small; it must be at least {limit:g}.")
+    for key in ("average_decay", "average_start"):
+        if not (value := getattr(values, key)) < 1:
+            raise ConfigError(f"training.{key}={value} is too large; it must be below 1.")
     if values.threads is not None and values.threads > MOST_THREADS:
         raise ConfigError(f"training.threads={values.threads} is too large; it must be at most {MOST_THREADS}.")
     return values
@@ -174,6 +177,8 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
             f"training.loss=rmse is not a mean over molecules, so training.accumulate={training.accumulate} would "
             "change it; use training.accumulate=1 or training.loss=mse."
         )
+    if (cfg.split.get("seed") or 0) < 0:
+        raise ConfigError(f"split.seed={cfg.split.seed} is not a whole number from 0 up; give one, or null for `seed`.")
     kind, folds, fold = cfg.split.kind, cfg.split.get("folds", 1), cfg.split.get("fold")
     if not 1 <= folds <= MOST_FOLDS:
         raise ConfigError(f"split.folds={folds} must be a whole number from 1 to {MOST_FOLDS}.")

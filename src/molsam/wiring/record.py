@@ -20,6 +20,7 @@ from molsam.native.memory import peak_memory_mb
 from molsam.runs import result
 from molsam.tracking.plots import PREDICTIONS
 from molsam.training import checkpoint
+from molsam.training.late import late_score
 from molsam.training.loop import Trainer
 from molsam.training.metrics import DIRECTION
 from molsam.wiring.conformal import VALID
@@ -45,6 +46,7 @@ def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: date
         "epochs": trainer.epoch,
         "valid": {metric: valid.mean, "loss": valid_loss},
         "test": {metric: test.mean, "loss": test_loss},
+        "test_late": late_score(trainer.tests, trainer.epoch),
         "test_per_task": dict(zip(dataset.task_names, test.per_task, strict=True)),
         "tasks_skipped": test.skipped,
         **trainer.clock.summary(),

@@ -297,7 +297,7 @@ def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     console.say(
         f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {len(dataset)} {dataset.noun}s, "
         f"{len(dataset.task_names)} task(s), {dataset.task} ({dataset.metric}); "
-        f"{split.kind} split {sizes} (seed {cfg.seed}, fold {cfg.split.fold})"
+        f"{split.kind} split {sizes} (seed {cfg.seed if cfg.split.get('seed') is None else cfg.split.seed}, fold {cfg.split.fold})"
     )
     if split.leaked:
         console.say(
