@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -164,3 +165,22 @@ def test_every_setting_of_a_learning_rate_schedule_lives(name: str) -> None:
 def test_every_setting_of_a_model_lives(name: str) -> None:
     cfg = compose([f"model={name}", *TOGETHER.get(name, []), *(["dataset=cifar10"] if name in IMAGES else [])])
     assert_all_alive(cfg, ["model"], model)
+
+
+TAKEN_OVER = ("base", "rho_schedule", "seed")
+"""Sections of other groups, and what no attribute holds."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_has_the_defaults_of_its_file(name: str) -> None:
+    """Whoever builds an optimizer in Python gets what the command line gives; a default changed in one place is seen."""
+    cfg = compose([f"optimizer={name}"])
+    written = {key: cfg.optimizer[key] for key in cfg.optimizer if not key.startswith("_") and key not in TAKEN_OVER}
+    weight = [nn.Parameter(torch.ones(1))]
+    bare = type(make_optimizer(cfg, weight, steps_per_epoch=4, training=TrainingConfig()))(
+        weight, partial(torch.optim.SGD, lr=0.1), steps_per_epoch=4, total_steps=4
+    )
+    stated = make_optimizer(cfg, weight, steps_per_epoch=4, training=TrainingConfig())
+    for key in written:
+        found = [one.defaults["rho"] if key == "rho" else getattr(one, key, None) for one in (stated, bare)]
+        assert found[0] == found[1], key

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from molsam.errors import ConfigError
+from molsam.errors import ConfigError, NumericalError
 from molsam.models.api import ModelOutput
 from molsam.optim.esam import mean
+from molsam.training.clock import Clock
 from molsam.training.closure import Closure
 from molsam.training.lr_schedule import Constant, Cosine, Noam
 from molsam.training.metrics import better, check_metric, score
@@ -203,3 +204,29 @@ def test_a_part_of_a_batch_has_the_loss_that_it_has_alone() -> None:
         alone = Table([0, 1, 2, 3, 4, 5] if chosen is None else chosen.tolist())
         wanted = closure.objective(ModelOutput(alone.logits[None]), alone.targets, alone.mask)
         torch.testing.assert_close(mean(closure.losses(chosen), closure.weights(chosen)), wanted.detach())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_predictions_that_are_not_finite_are_refused_and_no_task_is_dropped(bad: float) -> None:
+    target = np.array([[0.0, 1.0], [1.0, np.nan], [2.0, 3.0]])
+    prediction = target + 0.5
+    prediction[1, 1] = bad  # no label there
+    assert score("rmse", prediction, target).mean == pytest.approx(0.5)
+    prediction[2, 1] = bad
+    with pytest.raises(NumericalError, match=r"task 2 of 2 are not finite .*lower base_optimizer\.lr"):
+        score("rmse", prediction, target)
+    found = score("rmse", prediction, target, skip=True)
+    assert math.isnan(found.mean)
+    assert found.per_task == [None, None]
+
+
+def test_a_clock_tells_the_rate_of_each_epoch() -> None:
+    clock = Clock()
+    clock.add(10, 2.0)
+    clock.add(10, 3.0)
+    assert clock.rate == 4.0
+    assert clock.end_epoch() == (4.0, 5.0)
+    for seconds in (1.0, 4.0, 2.0):
+        clock.add(8, seconds)
+        assert clock.end_epoch() == (8 / seconds, seconds)
+    assert clock.summary() == {"graphs_per_s": 4.0, "seconds_per_epoch": 7 / 3, "first_epoch_seconds": 5.0}

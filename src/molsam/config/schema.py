@@ -160,7 +160,7 @@ TRAINING_LIMITS: dict[str, Any] = {
     "checkpoint_steps": 1,
     "checkpoint_minutes": 0,
     "max_grad_norm": 1e-12,
-    "loss": ("auto", "mse", "rmse", "mae", "bce", "cross_entropy"),
+    "loss": ("auto", "release", "mse", "rmse", "mae", "bce", "cross_entropy"),
     "nonfinite": ("raise", "skip"),
     "precision": ("fp32", "bf16", "fp64"),
 }

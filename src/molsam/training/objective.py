@@ -10,6 +10,7 @@ from molsam.errors import ConfigError
 from molsam.models.api import ModelOutput
 
 LOSSES = {"regression": ("mse", "rmse", "mae"), "classification": ("bce",), "multiclass": ("cross_entropy",)}
+RELEASE = {"regression": "rmse"}
 
 
 class Objective:
@@ -17,11 +18,12 @@ class Objective:
 
     `loss`: mse, mae, rmse (the square root of the batch's mean, as CoMPT's release has it), bce (binary
     cross-entropy on logits) or cross_entropy (one class of many: T is 1, and the logits have a last axis of
-    classes instead); auto picks mse, bce or cross_entropy by the task.
+    classes instead). By the task, auto picks mse, bce or cross_entropy, and release what CoMPT's release has: rmse in
+    regression.
     """
 
     def __init__(self, task: str, loss: str = "auto") -> None:
-        name = LOSSES[task][0] if loss == "auto" else loss
+        name = {"auto": LOSSES[task][0], "release": RELEASE.get(task, LOSSES[task][0])}.get(loss, loss)
         if name not in LOSSES[task]:
             allowed = ", ".join(LOSSES[task])
             raise ConfigError(f"training.loss={loss} does not fit a {task} dataset; use auto or one of: {allowed}.")

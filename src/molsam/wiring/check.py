@@ -172,9 +172,10 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
         Objective(task, training.loss)
         if metric is not None:
             check_metric(metric, task)
-    if training.loss == "rmse" and training.accumulate > 1:
+    released = training.loss == "release" and task in (None, "regression")
+    if (training.loss == "rmse" or released) and training.accumulate > 1:
         raise ConfigError(
-            f"training.loss=rmse is not a mean over molecules, so training.accumulate={training.accumulate} would "
+            f"training.loss={training.loss} is not a mean over molecules, so training.accumulate={training.accumulate} would "
             "change it; use training.accumulate=1 or training.loss=mse."
         )
     if (cfg.split.get("seed") or 0) < 0:
