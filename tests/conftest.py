@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-import torch
-
 os.environ.setdefault("DGLBACKEND", "pytorch")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the processor to other tests
+
+import pytest
+import torch
 
 # A hypothesis deadline measures the machine, not the code.
 from hypothesis import settings
@@ -46,20 +46,9 @@ def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOLSAM_CACHE", str(cache))
 
 
-@pytest.fixture(scope="module", params=["compiled", "torch"])
-def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A module's tests run once with the C files and once without."""
-    from molsam.native import kernels
-
-    if request.param == "compiled" and kernels.in_use() != "compiled":
-        pytest.skip("no C compiler")
-    with kernels.torch_only() if request.param == "torch" else contextlib.nullcontext():
-        yield
-
-
-@pytest.fixture(params=[1, 2, 5])
+@pytest.fixture(params=[1] if os.environ.get("MOLSAM_KERNELS") == "torch" else [1, 2, 5])
 def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test runs with so many threads."""
+    """A test of C runs with so many threads; torch's own are not ours to test."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield

@@ -11,14 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from molsam.bench import features, peers
+from molsam.bench import features, peers, training
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
-from molsam.bench.training import PARTS, Bench, bench_kernels
+from molsam.bench.training import PARTS, Bench
+from molsam.bench.worker import answer
 from molsam.commands import bench as command
 from molsam.errors import ConfigError, StorageError
-from molsam.models.layers.gru import BiGRU
-from molsam.native import kernels
 from molsam.training.loop import AHEAD
 
 SMALL = ["dataset.limit=40", "training.batch_size=8"]
@@ -30,20 +29,42 @@ def test_products_are_counted_in_both_directions() -> None:
     assert matrix_peak(seconds=0.01, size=8) > 0
 
 
-def test_products_are_counted_where_they_are_compiled_too() -> None:
-    """Of atoms read in two directions: 3 d^2 for the input, 3 d^2 for the state, thrice for forward and backward."""
-    d, atoms = 4, 5
-    gru, x, h0 = BiGRU(d, d), torch.randn(atoms, d, requires_grad=True), torch.randn(2, d, requires_grad=True)
-    counted = count_flops(lambda: gru(x, torch.tensor([3, 2]), h0).sum().backward())
-    assert counted == 2 * atoms * 6 * d * d * 3 * 2
+def test_with_and_without_kernels_are_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Worker:
+        def __init__(self, command: object, given: dict[str, object], environment: dict[str, str] | None) -> None:
+            self.plain = environment == {"MOLSAM_KERNELS": "torch"}
+            assert self.plain or environment is None
+            made.append((given["model"], given["dataset"], given["overrides"], self.plain))
+            self.asked = list[object]()
+
+        def __enter__(self) -> Worker:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            assert self.asked == [0.01] * 3, "the first round warms up"
+
+        def ask(self, line: object) -> None:
+            self.asked.append(line)
+
+        def answer(self) -> str:
+            return "2.0" if self.plain else "3.0"
+
+    monkeypatch.setattr(training, "Process", Worker)
+    (row,) = training.bench_kernels(["gcn"], ["esol"], 2, 0.01, SMALL)
+    assert made == [("gcn", "esol", SMALL, False), ("gcn", "esol", SMALL, True)]
+    assert (row["graphs_per_s"], row["torch_graphs_per_s"]) == (3, 2)
+    assert row["ratio"] == row["lowest_ratio"] == row["highest_ratio"] == 1.5
 
 
-def test_compiled_kernels_beside_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bench, "rate", lambda *_: 3.0 if kernels.available(torch.empty(1)) else 2.0)
-    (row,) = bench_kernels(["gcn"], ["esol"], 2, 0.01, SMALL)
-    assert row["torch_graphs_per_s"] == 2
-    assert row["ratio"] == row["lowest_ratio"] == row["highest_ratio"] == row["graphs_per_s"] / 2
-    assert row["graphs_per_s"] == (3 if kernels.in_use() == "compiled" else 2)
+def test_operations_are_counted_in_a_process_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(training, "_ask", lambda _, overrides, *what: asked.append((overrides, *what)) or 1e6)
+    (row,) = training.bench_training(["gcn"], ["esol"], 1, 0.01, SMALL)
+    assert asked == [(SMALL, "flops", {"MOLSAM_KERNELS": "torch"}), (SMALL, "memory")]
+    assert row["floor_graphs_per_s"] == pytest.approx(row["peak_gflops"] * 1e3)
+    assert row["memory_mb"] == 1e6
 
 
 def test_medians_are_measured_values() -> None:
@@ -65,7 +86,9 @@ def test_a_bench_trains_on_every_molecule_once_an_epoch() -> None:
     parts = bench.parts(steps=2)
     assert tuple(parts) == PARTS
     assert min(parts.values()) > 0
-    assert bench.flops_per_graph(steps=2) > 1e5
+    assert answer(bench, "flops") > 1e5
+    assert answer(bench, "0.001") > 0
+    assert answer(bench, "memory") > 100
     for tracker in bench.trainer.trackers:
         tracker.finish(None)
 

@@ -19,7 +19,6 @@ from molsam.models.cmpnn import CMPNN
 from tests.reference.gru import gru
 from tests.reference.molecules import random_molecules
 
-pytestmark = pytest.mark.usefixtures("each_way")
 SIZES = [5, 1, 9, 2]
 
 

@@ -18,7 +18,6 @@ from molsam.models.compt import CoMPT
 from tests.reference.compt import DENSE, SLOPE, compt, with_pairs
 from tests.reference.molecules import random_molecules
 
-pytestmark = pytest.mark.usefixtures("each_way")
 SIZES = [3, 1, 12, 5, 20, 2]
 KINDS = [("softmax", "scale"), ("exp", "layer"), ("softmax", "layer"), ("exp", "scale")]
 

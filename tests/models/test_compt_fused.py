@@ -61,7 +61,6 @@ def test_rows_without_length_or_spread(name: str) -> None:
     assert found[0].isfinite().all()
 
 
-@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize(("types", "d", "heads"), [(1, 16, 1), (5, 32, 2), (19, 48, 3), (3, 6, 2)])
 def test_queries_of_bond_types(types: int, d: int, heads: int) -> None:
     torch.manual_seed(0)

@@ -12,7 +12,6 @@ from molsam.models.message_graph import MessageGraph
 from tests.reference import dmpnn as twin
 from tests.reference.molecules import random_molecules
 
-pytestmark = pytest.mark.usefixtures("each_way")
 SIZES = [6, 1, 9, 2]
 SPEC = DataSpec(node_dim=7, edge_dim=5, n_tasks=2, max_atoms=9)
 

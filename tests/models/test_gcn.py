@@ -15,7 +15,6 @@ from tests.reference import gcn as twin
 from tests.reference.derivatives import check_derivatives
 from tests.reference.molecules import random_molecules
 
-pytestmark = pytest.mark.usefixtures("each_way")
 SIZES = [6, 1, 9, 2]
 SPEC = DataSpec(node_dim=7, edge_dim=5, n_tasks=2, max_atoms=9)
 

@@ -28,7 +28,6 @@ from tests.goldens import grover as golden
 from tests.paths import GOLDEN, needs_golden
 from tests.reference import grover as twin
 
-pytestmark = pytest.mark.usefixtures("each_way")
 FEATURIZER = GroverFeaturizer()
 SPEC = DataSpec(FEATURIZER.node_dim, FEATURIZER.edge_dim, n_tasks=2, max_atoms=0)
 SMALL = {"hidden_size": 8, "n_heads": 2}

@@ -17,7 +17,6 @@ from molsam.models.layers.head_attention import head_attention, plain_head_atten
 from molsam.native import kernels
 from tests.models.test_grover import batch_of, build
 
-pytestmark = pytest.mark.usefixtures("each_way")
 BY_RESULT = ["relu", "leakyrelu", "tanh", "selu", "elu"]
 DEPTHS = [3, 1, 2, 0, 5, 2]
 

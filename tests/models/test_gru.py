@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,8 +11,6 @@ from torch.func import functional_call
 from molsam.models.layers.gru import BiGRU, packing
 from tests.reference.derivatives import check_derivatives
 from tests.reference.gru import gru as literal
-
-pytestmark = pytest.mark.usefixtures("each_way")
 
 
 def _case(seed: int, sizes: list[int]) -> tuple[BiGRU, Tensor, Tensor, Tensor]:

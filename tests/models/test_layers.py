@@ -18,10 +18,7 @@ from molsam.models.layers.mish import Mish
 from molsam.models.layers.norm import LayerNorm, ScaleNorm, norm_layer
 from molsam.models.layers.padding import pad
 from molsam.models.layers.segment import segment_max, segment_mean, segment_sum
-from molsam.native import kernels
 from tests.reference.derivatives import check_derivatives
-
-pytestmark = pytest.mark.usefixtures("each_way")
 
 
 def _random(*shape: int) -> Tensor:
@@ -129,11 +126,8 @@ def test_reductions_over_molecules(seed: int, sizes: list[int]) -> None:
     ):
         expected = torch.stack([one(p) if len(p) else zero for p in parts])
         torch.testing.assert_close(function(x, offsets), expected)
-        with kernels.torch_only():
-            torch.testing.assert_close(function(x, offsets), expected)
 
 
-@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("function", [segment_sum, segment_mean, segment_max])
 def test_reductions_have_two_derivatives(function) -> None:
     torch.manual_seed(0)
@@ -141,7 +135,6 @@ def test_reductions_have_two_derivatives(function) -> None:
     check_derivatives(lambda x: function(x, offsets), (x,))
 
 
-@pytest.mark.usefixtures("each_way")
 def test_equal_maxima_share_the_gradient() -> None:
     x = torch.tensor([[1.0, 5.0], [2.0, 5.0], [2.0, 4.0], [7.0, 5.0]], requires_grad=True)
     segment_max(x, torch.tensor([0, 3, 4])).backward(torch.tensor([[6.0, 8.0], [1.0, 2.0]]))

@@ -107,7 +107,7 @@ def _atoms(n: int, bonds: int, earlier: int) -> Atoms:
     return Atoms(torch.randint(earlier, (n,)), rows, offsets)
 
 
-@pytest.mark.usefixtures("each_way", "threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("width", [1, 3, 40])
 @pytest.mark.parametrize("full", [0, 3])
 def test_sums_and_maxima(width: int, full: int) -> None:
@@ -125,7 +125,7 @@ def test_sums_and_maxima(width: int, full: int) -> None:
     torch.testing.assert_close(sum_times_max(hidden, atoms, full, x), expected + x[atoms.before])
 
 
-@pytest.mark.usefixtures("each_way", "threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("width", [2, 19])
 def test_sums_and_differences_have_two_derivatives(width: int) -> None:
     torch.manual_seed(0)

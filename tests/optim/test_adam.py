@@ -14,9 +14,7 @@ from torch.profiler import profile
 
 from molsam import optim
 from molsam.native import kernels
-from molsam.optim import vector
-
-pytestmark = pytest.mark.usefixtures("each_way")
+from molsam.native.kernels import Arrays
 
 KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "adam": (optim.Adam, torch.optim.Adam, {}),
@@ -112,7 +110,7 @@ def test_a_step_takes_the_gradient_that_is_there_not_one_measured_before() -> No
     weight = nn.Parameter(torch.ones(3))
     optimizer = optim.Adam([weight], lr=1.0, fused=True)
     known = [torch.full((3,), -1.0)]
-    optimizer.measured = known, vector.addresses(known)
+    optimizer.measured = known, Arrays.of(known)
     weight.grad = torch.ones(3)
     optimizer.step()
     torch.testing.assert_close(weight.detach(), torch.zeros(3), rtol=0, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,10 @@ from molsam.errors import ConfigError
 class Process:
     """A worker that is given a JSON object, says "ready", and then answers lines until its input ends."""
 
-    def __init__(self, command: Sequence[str], given: Mapping[str, Any]) -> None:
+    def __init__(
+        self, command: Sequence[str], given: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """environment: variables that differ from those of this process."""
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.child = subprocess.Popen(
             [*command, json.dumps(given)],
@@ -23,6 +27,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
+            env={**os.environ, **(environment or {})},
         )
 
     def __enter__(self) -> Process:

@@ -6,7 +6,7 @@ import gc
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from torch import Tensor
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
 from molsam.images.dataset import Batch
-from molsam.native import kernels
 from molsam.training.loop import AHEAD
 
 BATCH = {"compt": 32, "grover": 32, "cmpnn": 50, "dmpnn": 64, "gcn": 32, "mpnn": 32}
 """The batch sizes of the published speed figures."""
 WORKER = (sys.executable, "-m", "molsam.bench.worker")
+PLAIN = {"MOLSAM_KERNELS": "torch"}
+"""the environment of a process without the C kernels"""
 PARTS = ("data", "forward", "backward", "optimizer", "logging")
 
 
@@ -128,7 +129,7 @@ class Bench:
         return shares | {"data": sum(times["data"]) / steps}
 
     def flops_per_graph(self, steps: int = 8) -> float:
-        """Floating-point operations of the matrix products of forward and backward, per molecule."""
+        """Floating-point operations of torch's matrix products in forward and backward, per molecule."""
         graphs = 0
 
         def run() -> None:
@@ -160,15 +161,16 @@ def bench_training(
         for i, bench in enumerate(benches):
             peaks[i].append(matrix_peak())
             rates[i].append(bench.rate(seconds))
-    rows = [_row(bench, rates[i], peaks[i]) for i, bench in enumerate(benches)]
+    rows = [_row(bench, rates[i], peaks[i], overrides) for i, bench in enumerate(benches)]
     if memory:
         for row, bench in zip(rows, benches, strict=True):
-            row["memory_mb"] = peak_memory(bench.name, bench.dataset_name, overrides)
+            row["memory_mb"] = _ask(bench, overrides, "memory")
     return rows
 
 
-def _row(bench: Bench, rates: list[float], peaks: list[float]) -> dict[str, Any]:
-    work, peak, parts = bench.flops_per_graph(), median(peaks), bench.parts()
+def _row(bench: Bench, rates: list[float], peaks: list[float], overrides: Sequence[str]) -> dict[str, Any]:
+    peak, parts = median(peaks), bench.parts()
+    work = _ask(bench, overrides, "flops", PLAIN)
     return {
         "model": bench.name,
         "dataset": bench.dataset_name,
@@ -182,11 +184,17 @@ def _row(bench: Bench, rates: list[float], peaks: list[float]) -> dict[str, Any]
     }
 
 
-def peak_memory(model: str, dataset: str, overrides: Sequence[str]) -> float:
-    """Peak MB of a fresh process that trains one epoch and validates."""
+def _worker(
+    model: str, dataset: str, overrides: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Process:
     given = {"model": model, "dataset": dataset, "overrides": list(overrides), "threads": torch.get_num_threads()}
-    with Process(WORKER, given) as worker:
-        worker.ask("memory")
+    return Process(WORKER, given, environment)
+
+
+def _ask(bench: Bench, overrides: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> float:
+    """What a fresh process finds for the same model and dataset (bench/worker.py)."""
+    with _worker(bench.name, bench.dataset_name, overrides, environment) as worker:
+        worker.ask(what)
         return float(worker.answer())
 
 
@@ -221,15 +229,15 @@ def bench_variants(
 def bench_kernels(
     models: Sequence[str], datasets: Sequence[str], rounds: int, seconds: float, overrides: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The compiled C beside torch alone, in turns; `ratio` is the median of the rounds' ratios."""
+    """A process with the C kernels beside one without, in turns; `ratio` is the median of the rounds' ratios."""
     rows = []
     for model, dataset in product(models, datasets):
-        bench = Bench(model, dataset, overrides)
         compiled, alone = list[float](), list[float]()
-        for _ in range(rounds + 1):
-            compiled.append(bench.rate(seconds))
-            with kernels.torch_only():
-                alone.append(bench.rate(seconds))
+        with _worker(model, dataset, overrides) as with_c, _worker(model, dataset, overrides, PLAIN) as without:
+            for _ in range(rounds + 1):
+                for worker, rates in ((with_c, compiled), (without, alone)):
+                    worker.ask(seconds)
+                    rates.append(float(worker.answer()))
         ratios = [a / b for a, b in zip(compiled[1:], alone[1:], strict=True)]  # the first round warms up
         rows.append(
             {

@@ -1,7 +1,8 @@
 """Trains one of our models in a process of its own; the same protocol as peer_worker's, and peak memory.
 
 Started with one argument, a JSON object: model, dataset, overrides, threads. Says "ready", then answers a number of
-seconds with graphs/s, and "memory" with the peak in MB after an epoch of training and a validation.
+seconds with graphs/s, "memory" with the peak in MB after an epoch of training and a validation, and "flops" with
+the operations of torch's matrix products per molecule.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ def main() -> None:
         bench.step()
     print("ready", flush=True)
     for line in sys.stdin:
-        print(memory(bench) if line.strip() == "memory" else bench.rate(float(line)), flush=True)
+        print(answer(bench, line.strip()), flush=True)
+
+
+def answer(bench: Bench, question: str) -> float:
+    """What a line asks for."""
+    if question == "memory":
+        return memory(bench)
+    return bench.flops_per_graph() if question == "flops" else bench.rate(float(question))
 
 
 def memory(bench: Bench) -> float:

@@ -142,9 +142,9 @@ class _SumTimesMax(torch.autograd.Function):
         n, d = len(atoms.before), hidden.shape[1]
         hidden = hidden.contiguous()
         total, most, out = hidden.new_empty(3, n, d)
-        added = (0, 0) if x is None else (atoms.before, x.contiguous())
-        lists = atoms.rows, atoms.offsets
-        kernels.call("sum_times_max", hidden.dtype, n, d, full, *lists, *added, hidden, total, most, out)
+        added = {"before": None, "x": None} if x is None else {"before": atoms.before, "x": x.contiguous()}
+        lists = {"n": n, "d": d, "full": full, "rows": atoms.rows, "offsets": atoms.offsets, "hidden": hidden}
+        kernels.call("sum_times_max", hidden.dtype, **lists, **added, total=total, most=most, out=out)
         ctx.atoms, ctx.full = atoms, full
         ctx.save_for_backward(hidden, x, total, most)
         return out
@@ -160,9 +160,16 @@ class _SumTimesMax(torch.autograd.Function):
             torch.zeros_like(hidden, **_CONTIGUOUS),
             None if x is None else torch.zeros_like(x, **_CONTIGUOUS),
         )
-        lists = *grad.shape, atoms.rows, atoms.offsets, 0 if x is None else atoms.before
-        given = hidden, total, most, grad.contiguous()
-        kernels.call("sum_times_max_backward", grad.dtype, *lists, *given, by_hidden, 0 if by_x is None else by_x)
+        n, d = grad.shape
+        lists = {
+            "n": n,
+            "d": d,
+            "rows": atoms.rows,
+            "offsets": atoms.offsets,
+            "before": None if x is None else atoms.before,
+        }
+        given = {"hidden": hidden, "total": total, "most": most, "grad": grad.contiguous()}
+        kernels.call("sum_times_max_backward", grad.dtype, **lists, **given, by_hidden=by_hidden, by_x=by_x)
         return by_hidden, by_x, None, None
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from molsam.native import kernels
-from molsam.optim import vector
+from molsam.native.kernels import Arrays
 from molsam.optim.hooks import Unrecorded, unhooked
 from molsam.optim.vector import GRADIENT
 
@@ -29,25 +29,22 @@ class _State(NamedTuple):
     """Of the parameters of a group that have a gradient: floating-point ones of the CPU, all of one dtype."""
 
     parameters: list[Tensor]
-    places: array[int]
+    addresses: list[int]
     """where the parameters are in memory: elsewhere, they may be of another kind"""
-    sizes: array[int] | None
-    """how many numbers each has; None if C cannot compute with them"""
     exp_avg: list[Tensor]
     exp_avg_sq: list[Tensor]
     step: list[Tensor]
     """float32 []"""
-    moments: tuple[array[int], array[int], array[int]]
-    """addresses of the last three"""
+    places: tuple[Arrays, Arrays, Arrays, Arrays] | None
+    """parameters, exp_avg, exp_avg_sq and step for C; None if it cannot compute with them"""
 
 
 class OneCall(Unrecorded):
     """The step of Adam and AdamW."""
 
     _states: dict[int, _State]
-    measured: tuple[list[Tensor], array[int] | None] = ([], None)
-    """Contiguous gradients and where they are in memory, from whoever has just asked for that: the next step then does
-    not ask again."""
+    measured: tuple[list[Tensor], Arrays | None] = ([], None)
+    """Gradients and where they are in memory, from whoever has just asked for that: the next step then does not ask again."""
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step; what torch's step takes and returns."""
@@ -69,12 +66,12 @@ class OneCall(Unrecorded):
     def _update(self, group: dict[str, Any], state: _State, gradients: list[Tensor]) -> None:
         (beta1, beta2), decay = group["betas"], group["weight_decay"]
         decoupled = isinstance(self, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
-        first = state.parameters[0]
         torch.autograd.graph.increment_version(state.parameters)
-        if state.sizes and kernels.fits(first) and (places := self._places(gradients)):
+        if state.places and (found := self._places(gradients)) and found.is_like(state.places[0]):
             settings = array("d", [group["lr"], beta1, beta2, group["eps"], decay])
-            where = state.places, places, *state.moments
-            kernels.call("adam", first.dtype, len(gradients), state.sizes, *where, settings, int(decoupled))
+            parameters, *moments = state.places
+            given = settings, parameters.sizes, parameters, found, *moments
+            kernels.call("adam", state.parameters[0].dtype, len(gradients), int(decoupled), *given)
             return
         with torch.no_grad():
             torch._foreach_add_(state.step, 1)
@@ -96,12 +93,12 @@ class OneCall(Unrecorded):
                 found_inf=None,
             )
 
-    def _places(self, gradients: list[Tensor]) -> array[int] | None:
-        """Where these are in memory, if all are contiguous."""
+    def _places(self, gradients: list[Tensor]) -> Arrays | None:
+        """Where these are in memory, if C can compute with them."""
         known, places = self.measured
         if len(known) == len(gradients) and all(map(is_, known, gradients)):
             return places
-        return vector.addresses(gradients) if all(map(Tensor.is_contiguous, gradients)) else None
+        return Arrays.of(gradients)
 
     def _state(self, place: int, group: dict[str, Any], gradients: list[Tensor | None]) -> _State | None:
         """The state of a group's parameters with a gradient; what was kept, unless others have one, a parameter moved in
@@ -123,7 +120,7 @@ class OneCall(Unrecorded):
         if not parameters:
             return True
         loaded = self.state[parameters[0]].get("exp_avg") is not kept.exp_avg[0]
-        return not loaded and vector.addresses(parameters) == kept.places
+        return not loaded and list(map(Tensor.data_ptr, parameters)) == kept.addresses
 
     def _gather(self, parameters: list[Tensor]) -> _State:
         """The state of these parameters, made if there is none."""
@@ -135,10 +132,21 @@ class OneCall(Unrecorded):
         own = [self.state[parameter] for parameter in parameters]
         exp_avg, exp_avg_sq = ([one[name] for one in own] for name in ("exp_avg", "exp_avg_sq"))
         step = [one["step"] for one in own]
-        plain = all(one.is_cpu and one.dtype == torch.float32 for one in step)
-        sizes = vector.sizes(parameters, exp_avg, exp_avg_sq) if plain else None
-        moments = vector.addresses(exp_avg), vector.addresses(exp_avg_sq), vector.addresses(step)
-        return _State(parameters, vector.addresses(parameters), sizes, exp_avg, exp_avg_sq, step, moments)
+        addresses = list(map(Tensor.data_ptr, parameters))
+        return _State(parameters, addresses, exp_avg, exp_avg_sq, step, _for_c(parameters, exp_avg, exp_avg_sq, step))
+
+
+def _for_c(
+    parameters: list[Tensor], exp_avg: list[Tensor], exp_avg_sq: list[Tensor], step: list[Tensor]
+) -> tuple[Arrays, Arrays, Arrays, Arrays] | None:
+    """Where all of it is in memory; None if C cannot compute with it."""
+    lists = map(Arrays.of, (parameters, exp_avg, exp_avg_sq, step))
+    first, second, third, steps = lists
+    if first is None or second is None or third is None or steps is None:
+        return None
+    alike = second.is_like(first) and third.is_like(first)
+    counted = all(one.dtype == torch.float32 and one.numel() == 1 for one in step)
+    return (first, second, third, steps) if alike and counted else None
 
 
 class Adam(OneCall, torch.optim.Adam):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from molsam.native.kernels import Arrays
 from molsam.optim import vector
 from molsam.optim.noise import noise_state, set_noise_state
 from molsam.optim.vector import GRADIENT, Vector
@@ -30,8 +30,8 @@ class Pass(NamedTuple):
     """of the gradient's tensors, summed"""
     sums: Sequence[float] | None
     """of the gradient's tensors, if they are known"""
-    places: array[int] | None
-    """of the gradient's tensors in memory, if all are contiguous (`vector.Measure`)"""
+    places: Arrays | None
+    """of the gradient's tensors in memory, if C computed (`vector.Measure`)"""
 
 
 class NonFinite(Exception):  # noqa: N818 - `Optimizer.step` turns it into a skipped step or a NumericalError

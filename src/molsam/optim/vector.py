@@ -19,6 +19,7 @@ from torch import Tensor
 
 from molsam.errors import ConfigError
 from molsam.native import kernels
+from molsam.native.kernels import Arrays
 
 Vector = dict[Tensor, Tensor]
 """parameter -> tensor of its shape, dtype and device"""
@@ -46,8 +47,8 @@ class Measure(NamedTuple):
     """of each the sum of squares"""
     sums: Sequence[float] | None
     """of the numbers of each; None if that would take another pass"""
-    places: array[int] | None
-    """where each is in memory, if C computed: all are contiguous then"""
+    places: Arrays | None
+    """where they are in memory, if C computed"""
 
     @property
     def norms(self) -> list[float]:
@@ -62,9 +63,8 @@ def measure(tensors: Iterable[Tensor]) -> Measure:
         ConfigError: one is sparse.
     """
     tensors = list(tensors)
-    if counts := sizes(tensors):
-        places = addresses(tensors)
-        found = _squares(tensors[0].dtype, counts, places)
+    if places := Arrays.of(tensors):
+        found = _squares(tensors[0].dtype, places)
         squares = found[: len(tensors)]
         return Measure(math.sqrt(sum(squares)), squares, found[len(tensors) :], places)
     if sparse := [tuple(tensor.shape) for tensor in tensors if tensor.is_sparse]:
@@ -94,8 +94,8 @@ def sums(tensors: list[Tensor]) -> list[float]:
 
 def adaptive_norms(tensors: list[Tensor], direction: list[Tensor]) -> list[float]:
     """Euclidean norm of each tensor's square times direction."""
-    if counts := sizes(tensors, direction):
-        found = _squares(tensors[0].dtype, counts, addresses(direction), by=addresses(tensors))
+    if places := in_memory(tensors, direction):
+        found = _squares(tensors[0].dtype, places[1], by=places[0])
         return list(map(math.sqrt, found[: len(tensors)]))
     return measure(_adaptive(tensors, direction)).norms
 
@@ -123,10 +123,9 @@ def combine_(x: Vector, a: float, y: Vector, b: float | Mapping[Tensor, float]) 
     factor = b.__getitem__ if isinstance(b, Mapping) else lambda parameter: b
     shared = [parameter for parameter in x if parameter in y]
     into, other, factors = [x[p] for p in shared], [y[p] for p in shared], [float(factor(p)) for p in shared]
-    if len(shared) == len(x) == len(y) and (counts := sizes(into, other)):
-        found = array("d", bytes(8 * len(into)))
-        where = addresses(into), addresses(other)
-        kernels.call("combined", into[0].dtype, len(into), counts, *where, array("d", [a, *factors]), found)
+    if len(shared) == len(x) == len(y) and (places := in_memory(into, other)):
+        found, given = array("d", bytes(8 * len(into))), array("d", [a, *factors])
+        kernels.call("combined", into[0].dtype, len(into), places[0].sizes, *places, given, found)
         return math.sqrt(sum(found))
     if x:
         torch._foreach_mul_(list(x.values()), a)
@@ -159,11 +158,11 @@ def _move(
     tensors: list[Tensor], direction: list[Tensor], factors: Sequence[float], out: list[Tensor], adaptive: bool = False
 ) -> bool:
     """Whether C did what `moved` says."""
-    counts = sizes(tensors, direction, out)
-    if counts is not None:
-        where = map(addresses, (tensors, direction, out))
-        kernels.call("moved", tensors[0].dtype, len(tensors), counts, *where, array("d", factors), int(adaptive))
-    return counts is not None
+    places = in_memory(tensors, direction, out)
+    if places is not None:
+        given = places[0].sizes, *places, array("d", factors)
+        kernels.call("moved", tensors[0].dtype, len(tensors), int(adaptive), *given)
+    return places is not None
 
 
 def _adaptive(tensors: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
@@ -173,35 +172,19 @@ def _adaptive(tensors: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
     return list(squares)
 
 
-def _squares(dtype: torch.dtype, counts: array[int], x: array[int], by: array[int] | None = None) -> array[float]:
-    """Of each tensor x (given by its address, as all here) the sum of the squares of x, or of by^2 x. Then of each the
-    sum."""
-    sums = array("d", bytes(16 * len(x)))
-    kernels.call("squares", dtype, len(x), counts, x, by or 0, sums)
+def _squares(dtype: torch.dtype, x: Arrays, by: Arrays | None = None) -> array[float]:
+    """Of each array the sum of the squares of x, or of by^2 x. Then of each the sum."""
+    sums = array("d", bytes(16 * len(x.sizes)))
+    kernels.call("squares", dtype, len(x.sizes), x.sizes, x, by, sums)
     return sums
 
 
-def sizes(*lists: Sequence[Tensor]) -> array[int] | None:
-    """How many numbers the tensors have, if C computes with these lists: contiguous ones of the CPU, alike in size and
-    precision."""
-    first = lists[0]
-    if not first or not kernels.fits(first[0]):
-        return None
-    tensors = first if len(lists) == 1 else [tensor for one in lists for tensor in one]
-    if (
-        len(set(map(DTYPE, tensors))) > 1
-        or not all(map(IS_CPU, tensors))
-        or not all(map(Tensor.is_contiguous, tensors))
-    ):
-        return None
-    counts = list(map(Tensor.numel, tensors))
-    if len(lists) > 1:
-        if counts != counts[: len(first)] * len(lists):
+def in_memory(*lists: Sequence[Tensor]) -> list[Arrays] | None:
+    """Where the tensors of each list are, if C computes with them: contiguous ones of the CPU, alike in size and precision."""
+    found = list[Arrays]()
+    for tensors in lists:
+        places = Arrays.of(tensors)
+        if places is None or (found and not places.is_like(found[0])):
             return None
-        del counts[len(first) :]
-    return array("q", counts)
-
-
-def addresses(tensors: Sequence[Tensor]) -> array[int]:
-    """Where each tensor's numbers are in memory."""
-    return array("q", list(map(Tensor.data_ptr, tensors)))
+        found.append(places)
+    return found

@@ -23,6 +23,9 @@ from molsam.models.layers.fused import replay
 from molsam.models.layers.head_attention import joint_map, plain_head_attention
 from molsam.native import kernels
 
+QKV = ("W_q", "b_q", "W_k", "b_k", "W_v", "b_v")
+SAVED = ("first", "states", "projected", "attention", "unit", "factor")
+
 
 def fits(x: Tensor, act: Elementwise) -> bool:
     """Whether C knows this: activations that are linear below zero."""
@@ -58,27 +61,27 @@ class _Block(torch.autograd.Function):
         b_out: Tensor | None,
         *qkv: Tensor,
     ) -> Tensor:
-        (n, h), wide = x.shape, kernels.whole_vectors(x.shape[1])
+        h, wide = x.shape[1], kernels.whole_vectors(x.shape[1])
+        assert act.below is not None
         x, W, W_o, W_out, *qkv = (one.contiguous() for one in (x, W, W_o, W_out, *qkv))  # type: ignore[assignment]
         bias = x.new_zeros(len(W), wide) if b is None else F.pad(b, (0, wide - h))
-        maps = W_o, b_o, W_out, b_out
-        lanes, common = _common(neighbours, plan, act, heads, x, wide)
-        active = [step[0] for step in plan.steps]
-        first, states = x.new_empty(n, wide), x.new_empty(sum(active[1:]) + W.shape[0], n, wide)
-        projected, attention = x.new_empty(3, h, heads, lanes), x.new_empty(heads, heads, heads, lanes)
-        out, unit = x.new_empty(2, n, h).unbind()
-        saved = first, states, projected, attention, unit, x.new_empty(n), torch.empty_like(W_o)
-        norm = array("d", [eps]), gain, norm_bias
-        given = x, W, bias, _addresses(qkv), *(0 if one is None else one for one in maps), *norm
-        kernels.call("grover_block", x.dtype, *common, neighbours.rows, neighbours.offsets, *given, *saved, out)
-        ctx.neighbours, ctx.plan, ctx.act, ctx.heads, ctx.eps, ctx.common = neighbours, plan, act, heads, eps, common
-        ctx.save_for_backward(gain, norm_bias, x, W, b, *maps, *qkv, *saved)
+        maps, norm = (
+            {"W_o": W_o, "b_o": b_o, "W_out": W_out, "b_out": b_out},
+            {"eps": eps, "gain": gain, "shift": norm_bias},
+        )
+        out, ctx.common = torch.empty_like(x), _common(neighbours, plan, act.below, heads, x, wide)
+        saved = _saved(ctx.common, x)
+        mixing, attended = torch.empty_like(W_o), dict(zip(QKV, qkv, strict=True))
+        given = {"x": x, "W": W, "bias": bias, "mixing": mixing, "out": out}
+        kernels.call("grover_block", x.dtype, **ctx.common, **saved, **given, **attended, **maps, **norm)
+        ctx.neighbours, ctx.plan, ctx.act, ctx.heads, ctx.eps = neighbours, plan, act, heads, eps
+        ctx.save_for_backward(gain, norm_bias, x, W, b, *maps.values(), *qkv, mixing, *saved.values())
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gain, norm_bias, x, W, b, W_o, b_o, W_out, b_out, *rest = ctx.saved_tensors
-        qkv, saved = rest[:6], rest[6:]
+        qkv, mixing, saved = rest[:6], rest[6], dict(zip(SAVED, rest[7:], strict=True))
         neighbours, heads = ctx.neighbours, ctx.heads
         if torch.is_grad_enabled():
             plain = partial(_plain, neighbours, ctx.plan, ctx.act, heads, ctx.eps)
@@ -88,9 +91,11 @@ class _Block(torch.autograd.Function):
         grad, by_x = grads[0].contiguous(), torch.empty_like(x)
         rows = (J * h, J, 3 * h, 3, h * heads, 1, 1, 1)
         by_weights, by_maps = (x.new_empty(count, h) for count in (sum(rows), (heads + 1) * h + 1))
-        lists = neighbours.rows, neighbours.offsets, neighbours.back, neighbours.back_offsets
-        given = *lists, W, _addresses(qkv), W_o, W_out, 0 if b_out is None else b_out, gain, *saved, grad
-        kernels.call("grover_block_backward", x.dtype, *ctx.common, *given, by_x, by_weights, by_maps)
+        lists = {"back": neighbours.back, "back_offsets": neighbours.back_offsets}
+        weights = {"W": W, "W_o": W_o, "W_out": W_out, "b_out": b_out, "gain": gain, "mixing": mixing}
+        weights |= zip(QKV[::2], qkv[::2], strict=True)
+        found = {"by_x": by_x, "by_weights": by_weights, "by_maps": by_maps}
+        kernels.call("grover_block_backward", x.dtype, **ctx.common, **saved, **lists, **weights, grad=grad, **found)
         by_W, by_bias, by_projection, by_projection_bias, _, *by_rows = torch.split_with_sizes(by_weights, rows)
         by_W_o, by_W_out, by_b_out = torch.split_with_sizes(by_maps, (heads * h, h, 1))
         by_gain, by_norm_bias, by_b_o = (row[0] for row in by_rows)
@@ -135,10 +140,11 @@ class _Input(torch.autograd.Function):
         n, h, wide = kinds[0].shape[0], W.shape[0], kernels.whole_vectors(W.shape[0])
         mapped = W.new_empty(sum(table.shape[0] for table in tables), wide)
         (unit, out), factor = W.new_empty(2, n, h).unbind(), W.new_empty(n)
-        common = n, h, wide, *_pairs(kinds, tables), W, array("d", [act.below])
-        norm = array("d", [eps]), gain, shift
-        kernels.call("input_layer", W.dtype, *common, 0 if b is None else b, *norm, mapped, unit, factor, out)
-        ctx.kinds, ctx.act, ctx.eps, ctx.common = kinds, act, eps, common
+        ctx.sizes = {"n": n, "h": h, "wide": wide, "below": act.below}
+        norm, made = {"eps": eps, "gain": gain, "shift": shift}, {"mapped": mapped, "unit": unit, "factor": factor}
+        features = ctx.sizes | _features(kinds, tables)
+        kernels.call("input_layer", W.dtype, **features, W=W, bias=b, **norm, **made, out=out)
+        ctx.kinds, ctx.act, ctx.eps = kinds, act, eps
         ctx.save_for_backward(gain, shift, W, b, *tables, mapped, unit, factor)
         return out
 
@@ -151,8 +157,10 @@ class _Input(torch.autograd.Function):
         gain, _, W, b, *tables = inputs
         by, by_W = gain.new_empty(mapped.shape[0] + 2, gain.shape[0]), torch.empty_like(W)
         by_b = None if b is None else torch.empty_like(b)
-        given = gain, mapped, unit, factor, grads[0].contiguous(), by, by_W, 0 if by_b is None else by_b
-        kernels.call("input_layer_backward", W.dtype, *ctx.common, *given)
+        saved = {"W": W, "gain": gain, "mapped": mapped, "unit": unit, "factor": factor}
+        found = {"by": by, "by_W": by_W, "by_bias": by_b}
+        features = ctx.sizes | _features(ctx.kinds, tables)
+        kernels.call("input_layer_backward", W.dtype, **features, **saved, grad=grads[0].contiguous(), **found)
         by_tables: list[Tensor | None] = [None] * len(tables)
         if any(ctx.needs_input_grad[-len(tables) :]):
             parts = W.split([table.shape[1] for table in tables], dim=1)
@@ -161,10 +169,12 @@ class _Input(torch.autograd.Function):
         return None, None, None, by[-2], by[-1], by_W, by_b, *by_tables
 
 
-def _pairs(kinds: Sequence[Tensor], tables: Sequence[Tensor]) -> list[Tensor | int]:
-    """a, kinds, f, A, b, others, g, B of c/grover/input.c."""
-    given = [each for kind, table in zip(kinds, tables, strict=True) for each in (kind, *table.shape, table)]
-    return [*given, *[0] * (8 - len(given))]
+def _features(kinds: Sequence[Tensor], tables: Sequence[Tensor]) -> dict[str, Any]:
+    """Both tables and their rows for c/grover/input.h."""
+    names = ("a", "kinds", "f", "A"), ("b", "others", "g", "B")
+    given = [(kind, *table.shape, table) for kind, table in zip(kinds, tables, strict=True)]
+    pairs = zip(names, [*given, (None, 0, 0, None)], strict=False)
+    return {name: value for group, values in pairs for name, value in zip(group, values, strict=True)}
 
 
 def _plain_input(
@@ -210,11 +220,15 @@ class _FeedForward(torch.autograd.Function):
         (n, h), hidden, broad = (kind.shape[0], states.shape[1]), W_1.shape[0], kernels.whole_vectors(W_1.shape[0])
         result, mapped = states.new_empty(n, broad), states.new_empty(table.shape[0], broad)
         (x, unit, out), factor = states.new_empty(3, n, h).unbind(), states.new_empty(n)
-        common = n, h, kernels.whole_vectors(h), hidden, broad, kind, array("d", [act.below]), *table.shape
-        norm = array("d", [eps]), gain, shift
-        given = table, W_1, W_2, neighbours.rows, neighbours.offsets, states, b_1, b_2, *norm
-        kernels.call("feed_forward", states.dtype, *common, *given, mapped, x, result, unit, factor, out)
-        ctx.kind, ctx.neighbours, ctx.act, ctx.eps, ctx.common = kind, neighbours, act, eps, common
+        kinds, f = table.shape
+        sizes = {"n": n, "h": h, "hidden": hidden, "broad": broad, "kinds": kinds, "f": f}
+        ctx.sizes = sizes | {"below": act.below}
+        layers = {"kind": kind, "table": table, "W_1": W_1, "b_1": b_1, "W_2": W_2, "b_2": b_2}
+        norm = {"eps": eps, "gain": gain, "shift": shift}
+        given = {"lists": neighbours.rows, "offsets": neighbours.offsets, "states": states}
+        made = {"mapped": mapped, "x": x, "result": result, "unit": unit, "factor": factor, "out": out}
+        kernels.call("feed_forward", states.dtype, **ctx.sizes, **layers, **norm, **given, **made)
+        ctx.kind, ctx.neighbours, ctx.act, ctx.eps = kind, neighbours, act, eps
         ctx.save_for_backward(table, states, W_1, b_1, W_2, b_2, gain, shift, x, result, unit, factor)
         return out
 
@@ -227,10 +241,13 @@ class _FeedForward(torch.autograd.Function):
         table, states, W_1, b_1, W_2, _, gain, _ = inputs
         by_states, by_W_1, by_b_1, by_W_2 = (torch.empty_like(one) for one in (states, W_1, b_1, W_2))
         by_mapped, by_rows = W_1.new_empty(table.shape[0], W_1.shape[0]), gain.new_empty(3, gain.shape[0])
-        lists = states.shape[0], neighbours.back, neighbours.back_offsets
-        given = table, W_1, W_2, *lists, gain, *saved, grads[0].contiguous()
-        found = by_states, by_mapped, by_W_1, by_b_1, by_W_2, by_rows
-        kernels.call("feed_forward_backward", W_1.dtype, *ctx.common, *given, *found)
+        lists = {"count": states.shape[0], "lists": neighbours.back, "offsets": neighbours.back_offsets}
+        layers = {"kind": ctx.kind, "table": table, "W_1": W_1, "W_2": W_2, "gain": gain}
+        given = dict(zip(("x", "result", "unit", "factor"), saved, strict=True)) | {"grad": grads[0].contiguous()}
+        found = {"by_states": by_states, "by_table": by_mapped, "by_W_1": by_W_1, "by_b_1": by_b_1, "by_W_2": by_W_2}
+        kernels.call(
+            "feed_forward_backward", W_1.dtype, **ctx.sizes, **layers, **lists, **given, **found, by_rows=by_rows
+        )
         by_gain, by_shift, by_b_2 = by_rows.unbind()
         by_table = torch.mm(by_mapped, W_1[:, : table.shape[1]]) if ctx.needs_input_grad[4] else None
         return *(None,) * 4, by_table, by_states, by_W_1, by_b_1, by_W_2, by_b_2, by_gain, by_shift
@@ -255,22 +272,25 @@ def _plain_feed_forward(
     return F.layer_norm(F.linear(hidden, W_2, b_2), gain.shape, gain, shift, eps)
 
 
-def _addresses(tensors: Sequence[Tensor]) -> array[int]:
-    return array("q", [tensor.data_ptr() for tensor in tensors])
-
-
-def _common(
-    neighbours: Neighbours, plan: Plan, act: Elementwise, heads: int, x: Tensor, wide: int
-) -> tuple[int, tuple[Any, ...]]:
-    """The most rows that all chunks can have in whole vectors, and what both functions take first."""
+def _common(neighbours: Neighbours, plan: Plan, below: float, heads: int, x: Tensor, wide: int) -> dict[str, Any]:
+    """What both functions of c/grover/block.c take first (c/grover/plan.h)."""
     assert neighbours.bounds is not None
     assert neighbours.same is not None
-    assert act.below is not None
-    chunks = len(neighbours.bounds) - 1
-    numbers = [step[0] for step in plan.steps] + [0], plan.order, plan.slots
-    plans = *(array("q", part) for part in numbers), array("d", [act.below])
-    lanes = len(x) + chunks * kernels.LANES
-    return lanes, (*x.shape, wide, heads, heads, len(plan.steps), *plans, neighbours.bounds, chunks, neighbours.same)
+    (n, h), steps = x.shape, len(plan.steps)
+    active = [step[0] for step in plan.steps]
+    sizes = {"n": n, "h": h, "wide": wide, "heads": heads, "parts": heads, "steps": steps}
+    encoders = {"active": array("q", [*active, 0]), "order": array("q", plan.order), "slot": array("q", plan.slots)}
+    chunks = {"chunks": len(neighbours.bounds) - 1, "bounds": neighbours.bounds, "same": neighbours.same[:steps]}
+    lists = {"rows": neighbours.rows, "offsets": neighbours.offsets}
+    return {**sizes, **encoders, **chunks, **lists, "passing": sum(active[1:]), "below": below}
+
+
+def _saved(common: dict[str, Any], x: Tensor) -> dict[str, Tensor]:
+    """Room for what the backward pass needs (c/grover/plan.h)."""
+    n, h, wide, heads = (common[name] for name in ("n", "h", "wide", "heads"))
+    lanes, states = n + common["chunks"] * kernels.LANES, common["passing"] + 3 * heads
+    shapes = (n, wide), (states, n, wide), (3, h, heads, lanes), (heads, heads, heads, lanes), (n, h), (n,)
+    return {name: x.new_empty(shape) for name, shape in zip(SAVED, shapes, strict=True)}
 
 
 def _plain(

@@ -199,11 +199,24 @@ class _CompiledAttend(torch.autograd.Function):
         mass, share = scores.new_empty(2, *scores.shape)
         mixed, out = values.new_empty(2, *values.shape)
         assert b.distances is not None
-        lists = b.offsets, b.bonds, b.src, b.dst, b.edge_type, b.distances
-        common = len(b), heads, values.shape[1] // heads, types, *lists, decay, int(kernel == "softmax")
-        given = scores, r.log_counts, r.weight, values
-        kernels.call("attention", values.dtype, *common, *given, mass, share, mixed, out)
-        ctx.relations, ctx.kernel, ctx.common = r, kernel, common
+        ctx.relations, ctx.kernel = r, kernel
+        ctx.common = {
+            "molecules": len(b),
+            "heads": heads,
+            "d": values.shape[1] // heads,
+            "types": types,
+            "softmax": int(kernel == "softmax"),
+            "offsets": b.offsets,
+            "bonds": b.bonds,
+            "src": b.src,
+            "dst": b.dst,
+            "type": b.edge_type,
+            "distance": b.distances,
+            "weight": r.weight,
+        }
+        made = {"mass": mass, "share": share, "mixed": mixed, "out": out}
+        given = {"decay": decay, "values": values, "scores": scores, "log_counts": r.log_counts}
+        kernels.call("attention", values.dtype, **ctx.common, **given, **made)
         ctx.save_for_backward(scores, values, decay, mass, share, mixed)
         return out
 
@@ -215,8 +228,9 @@ class _CompiledAttend(torch.autograd.Function):
             return None, None, *replay(lambda *x: _plain(r, kernel, *x), (scores, values, decay), grad)
         by_scores, by_values = torch.zeros_like(scores), torch.empty_like(values)
         by_decay = decay.new_empty(len(r.batch))
-        given = r.weight, values, mass, share, mixed, grad.contiguous()
-        kernels.call("attention_backward", values.dtype, *ctx.common, *given, by_scores, by_values, by_decay)
+        given = {"decay": decay, "values": values, "mass": mass, "share": share, "mixed": mixed}
+        found = {"by_scores": by_scores, "by_values": by_values, "by_decay": by_decay}
+        kernels.call("attention_backward", values.dtype, **ctx.common, **given, grad=grad.contiguous(), **found)
         return None, None, by_scores, by_values, by_decay.sum()
 
 

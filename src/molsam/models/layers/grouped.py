@@ -26,10 +26,9 @@ class _GroupedProduct(torch.autograd.Function):
         _, d, f = matrices.shape
         out = rows.new_empty(len(rows), f)
         if _compiled(rows, d, f):
-            groups = len(sizes), d, f, array("q", sizes)
-            kernels.call(
-                "grouped_product", rows.dtype, *groups, rows.contiguous(), matrices.data_ptr(), *matrices.stride(), out
-            )
+            turned = not matrices.is_contiguous() and matrices.mT.is_contiguous()
+            given = array("q", sizes), rows.contiguous(), (matrices.mT if turned else matrices).contiguous()
+            kernels.call("grouped_product", rows.dtype, len(sizes), d, f, int(turned), *given, out)
             return out
         for part, matrix, target in zip(rows.split(sizes), matrices, out.split(sizes), strict=True):
             torch.mm(part, matrix, out=target)

@@ -200,9 +200,10 @@ class _CompiledBiGRU(torch.autograd.Function):
         hidden, states = x.new_empty(2, atoms, 2 * d)
         for k, (W, _, b, c) in enumerate((weights[:4], weights[4:])):
             torch.addmm(torch.cat([b[: 2 * d] + c[: 2 * d], b[2 * d :]]), x, W.t(), out=gates[:, k])
-        U, bias = (weights[1], weights[5]), torch.cat([weights[3][2 * d :], weights[7][2 * d :]])
+        bias = torch.cat([weights[3][2 * d :], weights[7][2 * d :]])
         offsets = F.pad(sizes.cumsum(0), (1, 0))
-        kernels.call("gru", x.dtype, batch, d, offsets, *U, bias, h0, gates, hidden, states)
+        given = {"molecules": batch, "d": d, "offsets": offsets, "U": weights[1], "U_back": weights[5], "h0": h0}
+        kernels.call("gru", x.dtype, **given, bias=bias, gates=gates, hidden=hidden, states=states)
         ctx.save_for_backward(sizes, x, h0, *weights, offsets, gates, hidden, states)
         return states
 
@@ -214,8 +215,10 @@ class _CompiledBiGRU(torch.autograd.Function):
         atoms, (batch, d) = len(x), h0.shape
         slopes, by_hidden, previous = (torch.empty_like(t) for t in (gates, hidden, states))
         carry = grad.new_zeros(batch, 2, d)
-        given = offsets, weights[1], weights[5], h0, gates, hidden, states, grad.contiguous()
-        kernels.call("gru_backward", x.dtype, batch, d, *given, slopes, by_hidden, previous, carry)
+        given = {"molecules": batch, "d": d, "offsets": offsets, "U": weights[1], "U_back": weights[5], "h0": h0}
+        saved = {"gates": gates, "hidden": hidden, "states": states, "grad": grad.contiguous()}
+        found_here = {"slopes": slopes, "by_hidden": by_hidden, "previous": previous, "carry": carry}
+        kernels.call("gru_backward", x.dtype, **given, **saved, **found_here)
         by_x = torch.zeros_like(x)
         found: list[Tensor] = []
         for k, W in enumerate((weights[0], weights[4])):

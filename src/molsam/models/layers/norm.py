@@ -96,19 +96,19 @@ class _CompiledScaleNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gain: Tensor) -> Tensor:
         x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-        length, least = x.new_empty(len(x)), x.new_tensor(SCALE_EPS)
-        kernels.call("scale_norm", x.dtype, *x.shape, x, gain, least, length, y)
-        ctx.save_for_backward(x, gain, least, length)
+        length = x.new_empty(len(x))
+        kernels.call("scale_norm", x.dtype, *x.shape, SCALE_EPS, x, gain, length, y)
+        ctx.save_for_backward(x, gain, length)
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        x, gain, least, length = ctx.saved_tensors
+        x, gain, length = ctx.saved_tensors
         if torch.is_grad_enabled():
             return replay(plain_scale_norm, (x, gain), grad)
         by_x, by_gain = torch.empty_like(x), torch.empty_like(length)
-        given = x, gain, least, length, grad.contiguous()
-        kernels.call("scale_norm_backward", x.dtype, *x.shape, *given, by_x, by_gain)
+        given = x, gain, length, grad.contiguous()
+        kernels.call("scale_norm_backward", x.dtype, *x.shape, SCALE_EPS, *given, by_x, by_gain)
         return by_x, by_gain.sum()
 
 
@@ -117,20 +117,20 @@ class _CompiledLayerNorm(torch.autograd.Function):
     def forward(ctx, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         x = x.contiguous()
         unit, y = torch.empty_like(x), torch.empty_like(x)
-        std, eps = x.new_empty(len(x)), x.new_tensor(LAYER_EPS)
-        kernels.call("layer_norm", x.dtype, *x.shape, x, gain, bias, eps, unit, std, y)
-        ctx.save_for_backward(x, gain, bias, eps, unit, std)
+        std = x.new_empty(len(x))
+        kernels.call("layer_norm", x.dtype, *x.shape, LAYER_EPS, x, gain, bias, unit, std, y)
+        ctx.save_for_backward(x, gain, bias, unit, std)
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        x, gain, bias, eps, unit, std = ctx.saved_tensors
+        x, gain, bias, unit, std = ctx.saved_tensors
         if torch.is_grad_enabled():
             return replay(plain_layer_norm, (x, gain, bias), grad)
-        by_x, (by_gain, by_bias) = torch.empty_like(x), x.new_zeros(2, torch.get_num_threads(), len(gain))
-        given = gain, eps, unit, std, grad.contiguous()
-        kernels.call("layer_norm_backward", x.dtype, *x.shape, *given, by_x, by_gain, by_bias)
-        return by_x, by_gain.sum(0), by_bias.sum(0)
+        by_x, sums = torch.empty_like(x), x.new_zeros(torch.get_num_threads(), 2, len(gain))
+        given = gain, unit, std, grad.contiguous()
+        kernels.call("layer_norm_backward", x.dtype, *x.shape, LAYER_EPS, *given, by_x, sums)
+        return by_x, *sums.sum(0)
 
 
 def plain_scale_norm(x: Tensor, gain: Tensor) -> Tensor:

@@ -51,8 +51,9 @@ class _Compiled(torch.autograd.Function):
             return *replay(partial(plain, offsets=offsets), (h, w, b), grads[0]), None
         d = h.shape[1]
         by_h, by_w = torch.empty_like(h), h.new_zeros(torch.get_num_threads(), d + 1)
-        given = len(offsets) - 1, d, offsets, h, w, weight, out, grads[0].contiguous()
-        kernels.call("weighted_sum_and_max_backward", h.dtype, *given, by_h, by_w)
+        sizes = {"molecules": len(offsets) - 1, "d": d, "offsets": offsets}
+        given = {"h": h, "w": w, "weight": weight, "out": out, "grad": grads[0].contiguous()}
+        kernels.call("weighted_sum_and_max_backward", h.dtype, **sizes, **given, by_h=by_h, by_w=by_w)
         by_w, by_b = by_w.sum(0).split([d, 1])
         return by_h, by_w.unsqueeze(0), by_b, None
 

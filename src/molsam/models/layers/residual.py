@@ -34,27 +34,43 @@ class _Residual(torch.autograd.Function):
         shift: Tensor | None,
     ) -> Tensor:
         slope = torch.mm(x, W.t())
-        (kept, out), size = x.new_empty(2, *slope.shape), x.new_empty(len(x))
-        least = x.new_tensor(SCALE_EPS if shift is None else LAYER_EPS)
-        to = first.contiguous(), 0 if second is None else second.contiguous()
-        norm = gain, 0 if shift is None else shift, least
-        kernels.call("residual", x.dtype, *slope.shape, slope, bias, *to, *norm, kept, size, out)
-        ctx.save_for_backward(x, W, bias, first, second, gain, shift, least, kept, size, slope)
+        (kept, out), size = x.new_empty(2, *slope.shape).unbind(), x.new_empty(len(x))
+        ctx.norm = _norm(slope, gain, shift)
+        kernels.call(
+            "residual",
+            x.dtype,
+            **ctx.norm,
+            z=slope,
+            bias=bias,
+            first=first.contiguous(),
+            second=None if second is None else second.contiguous(),
+            kept=kept,
+            size=size,
+            out=out,
+        )
+        ctx.save_for_backward(x, W, bias, first, second, gain, shift, kept, size, slope)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, W, bias, first, second, gain, shift, least, *saved = ctx.saved_tensors
+        x, W, bias, first, second, gain, shift, kept, size, slope = ctx.saved_tensors
         if torch.is_grad_enabled():
             return replay(_plain, (x, W, bias, first, second, gain, shift), grads[0])
-        grad, (n, d) = grads[0].contiguous(), saved[0].shape
+        grad, d = grads[0].contiguous(), kept.shape[1]
         by_z, sums, own = torch.empty_like(grad), x.new_empty(3, d), x.new_empty(torch.get_num_threads(), 3, d)
-        norm = gain, 0 if shift is None else shift, least
-        kernels.call("residual_backward", x.dtype, n, d, *norm, *saved, grad, by_z, own, sums)
+        saved = {"kept": kept, "size": size, "slope": slope}
+        kernels.call("residual_backward", x.dtype, **ctx.norm, **saved, grad=grad, by_z=by_z, own=own, sums=sums)
         by_bias, by_gain, by_shift = sums
         by_norm = (by_gain[0], None) if shift is None else (by_gain, by_shift)
         by_second = None if second is None else grad
         return torch.mm(by_z, W), torch.mm(by_z.t(), x), by_bias, grad, by_second, *by_norm
+
+
+def _norm(z: Tensor, gain: Tensor, shift: Tensor | None) -> dict[str, Any]:
+    """What both functions of c/layers/residual.h take first."""
+    n, d = z.shape
+    gains, eps = (1, SCALE_EPS) if shift is None else (d, LAYER_EPS)
+    return {"n": n, "d": d, "gains": gains, "eps": eps, "gain": gain, "shift": shift}
 
 
 def _plain(

@@ -63,7 +63,7 @@ class _CompiledSum(torch.autograd.Function):
         ctx.rows, ctx.mean = len(x), mean
         ctx.save_for_backward(offsets)
         out = x.new_empty(len(offsets) - 1, *x.shape[1:])
-        kernels.call("segment_sum", x.dtype, *_sizes(x, offsets), offsets, int(mean), x.contiguous(), out)
+        kernels.call("segment_sum", x.dtype, *_sizes(x, offsets), int(mean), offsets, x.contiguous(), out)
         return out
 
     @staticmethod
@@ -79,7 +79,7 @@ class _CompiledSpread(torch.autograd.Function):
         ctx.mean = mean
         ctx.save_for_backward(offsets)
         out = grad.new_empty(rows, *grad.shape[1:])
-        kernels.call("segment_spread", grad.dtype, *_sizes(grad, offsets), offsets, int(mean), grad.contiguous(), out)
+        kernels.call("segment_spread", grad.dtype, *_sizes(grad, offsets), int(mean), offsets, grad.contiguous(), out)
         return out
 
     @staticmethod

@@ -1,18 +1,10 @@
-#include "product.h"
+#include "attention.h"
 
 /* CoMPT's attention, a molecule at a time (bond_attention.py, whose names are used here).
 
    The distance kernel K is common to the heads, and all pairs but bonds share a score, so that with s = 2 p
        o_m = s_m0 ((K v)_m - K_mm v_m / 2) + sum over bonds (m, n) of (s_mt - s_m0) K_mn v_n    per head,
    one product for all heads and no attention matrix. */
-
-typedef struct {
-    ptrdiff_t molecules, heads, d, types; /* d: width of a head */
-    const int64_t *offsets, *bonds, *src, *dst, *type; /* bonds: how many each molecule has */
-    const int16_t *distance;
-    const real *decay;
-    ptrdiff_t softmax;
-} Batch;
 
 typedef struct {
     ptrdiff_t n, atom, bond, pair; /* atoms; the first atom, bond and pair */
@@ -121,16 +113,13 @@ static const real **rows_at(const real **a, const real *from, ptrdiff_t n, ptrdi
     return a;
 }
 
-/* scores [N, heads, types], log_counts and weight [N, types], values [N, width], a width of whole vectors -> mass and
-   share [N, heads, types] (share is s), mixed = K v and out = o, [N, width]. distance [sum of n^2]. */
-int attention(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t d, ptrdiff_t types,
-              const int64_t *offsets, const int64_t *bonds, const int64_t *src, const int64_t *dst, const int64_t *type,
-              const int16_t *distance, const real *decay, ptrdiff_t softmax, const real *scores, const real *log_counts,
-              const real *weight, const real *values, real *mass, real *share, real *mixed, real *out)
+int attention(ptrdiff_t threads, const Batch *s, const Attention *given)
 {
-    Batch s = {molecules, heads, d, types, offsets, bonds, src, dst, type, distance, decay, softmax};
-    Molecule *all = molecules_of(&s);
-    ptrdiff_t most = all ? largest(&s, all) : 0, width = heads * d;
+    const int64_t *src = s->src, *dst = s->dst, *type = s->type;
+    const real *values = given->values;
+    real *share = given->share, *mixed = given->mixed, *out = given->out;
+    Molecule *all = molecules_of(s);
+    ptrdiff_t most = all ? largest(s, all) : 0, heads = s->heads, d = s->d, types = s->types, width = heads * d;
     int failed = !all;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -138,22 +127,22 @@ int attention(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t
         const real **a = malloc((most + 1) * sizeof *a);
         failed = !all || !K || !a;
 #pragma omp for schedule(dynamic)
-        for (ptrdiff_t i = 0; i < molecules; i++) {
+        for (ptrdiff_t i = 0; i < s->molecules; i++) {
             if (failed) continue;
             Molecule m = all[i];
             const real *v = values + m.atom * width;
-            kernels(&s, &m, K, NULL);
+            kernels(s, &m, K, NULL);
             product(m.n, (Left){rows_at(a, K, m.n, m.n), 1, m.n}, v, width, width, mixed + m.atom * width, width, 0);
             for (ptrdiff_t row = 0; row < m.n; row++)
                 for (ptrdiff_t h = 0; h < heads; h++) {
                     ptrdiff_t at = (m.atom + row) * width + h * d, p = ((m.atom + row) * heads + h) * types;
                     ptrdiff_t atom = (m.atom + row) * types;
-                    type_row(types, scores + p, log_counts + atom, weight + atom, mass + p, share + p);
+                    type_row(types, given->scores + p, given->log_counts + atom, given->weight + atom, given->mass + p, share + p);
                     real none = share[p];
                     times(d, none, mixed + at, out + at);
                     more(d, none * K[row * m.n + row] / -2, values + at, out + at);
                 }
-            for (ptrdiff_t e = m.bond; e < m.bond + bonds[i]; e++)
+            for (ptrdiff_t e = m.bond; e < m.bond + s->bonds[i]; e++)
                 for (ptrdiff_t h = 0; h < heads; h++) {
                     const real *p = share + (dst[e] * heads + h) * types;
                     real A = (p[type[e] + 1] - p[0]) * K[(dst[e] - m.atom) * m.n + src[e] - m.atom];
@@ -166,16 +155,13 @@ int attention(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t
     return failed;
 }
 
-/* grad [N, width] of out -> by_scores [N, heads, types], zeros before, by_values [N, width], by_decay [molecules] */
-int attention_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, ptrdiff_t d, ptrdiff_t types,
-                       const int64_t *offsets, const int64_t *bonds, const int64_t *src, const int64_t *dst,
-                       const int64_t *type, const int16_t *distance, const real *decay, ptrdiff_t softmax,
-                       const real *weight, const real *values, const real *mass, const real *share, const real *mixed,
-                       const real *grad, real *by_scores, real *by_values, real *by_decay)
+int attention_backward(ptrdiff_t threads, const Batch *s, const AttentionBackward *given)
 {
-    Batch s = {molecules, heads, d, types, offsets, bonds, src, dst, type, distance, decay, softmax};
-    Molecule *all = molecules_of(&s);
-    ptrdiff_t most = all ? largest(&s, all) : 0, width = heads * d;
+    const int64_t *src = s->src, *dst = s->dst, *type = s->type;
+    const real *values = given->values, *share = given->share, *mixed = given->mixed, *grad = given->grad;
+    real *by_scores = given->by_scores, *by_values = given->by_values;
+    Molecule *all = molecules_of(s);
+    ptrdiff_t most = all ? largest(s, all) : 0, heads = s->heads, d = s->d, types = s->types, width = heads * d;
     int failed = !all;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -183,12 +169,12 @@ int attention_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, 
         const real **a = malloc((most + 1) * sizeof *a);
         failed = !all || !K || !fall || !g || !u || !a;
 #pragma omp for schedule(dynamic)
-        for (ptrdiff_t i = 0; i < molecules; i++) {
+        for (ptrdiff_t i = 0; i < s->molecules; i++) {
             if (failed) continue;
             Molecule m = all[i];
             const real *v = values + m.atom * width;
             real *by_v = by_values + m.atom * width, down = 0;
-            kernels(&s, &m, K, fall);
+            kernels(s, &m, K, fall);
             for (ptrdiff_t row = 0; row < m.n; row++)
                 for (ptrdiff_t h = 0; h < heads; h++)
                     times(d, share[((m.atom + row) * heads + h) * types], grad + (m.atom + row) * width + h * d,
@@ -204,7 +190,7 @@ int attention_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, 
                     more(d, -own * share[p], grad + at, by_values + at);
                     down -= fall[row * m.n + row] / 2 * share[p] * along;
                 }
-            for (ptrdiff_t e = m.bond; e < m.bond + bonds[i]; e++)
+            for (ptrdiff_t e = m.bond; e < m.bond + s->bonds[i]; e++)
                 for (ptrdiff_t h = 0; h < heads; h++) {
                     ptrdiff_t p = (dst[e] * heads + h) * types, pair = (dst[e] - m.atom) * m.n + src[e] - m.atom;
                     const real *from = grad + dst[e] * width + h * d;
@@ -215,8 +201,8 @@ int attention_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t heads, 
                     down += extra * fall[pair] * along;
                 }
             for (ptrdiff_t row = m.atom * heads; row < (m.atom + m.n) * heads; row++)
-                type_row_backward(types, weight + row / heads * types, mass + row * types, by_scores + row * types);
-            by_decay[i] = -down;
+                type_row_backward(types, given->weight + row / heads * types, given->mass + row * types, by_scores + row * types);
+            given->by_decay[i] = -down;
         }
         free(K), free(fall), free(g), free(u), free(a);
     }

@@ -1,3 +1,5 @@
+#pragma once
+
 /* Attention between the few heads of a row, for the rows of a chunk (grover.c).
 
    A row is a lane: a product over heads is then a few operations on whole vectors. Numbers are [column, head, lane], or

@@ -1,3 +1,5 @@
+#pragma once
+
 #include "product.h"
 
 /* Linear maps of few distinct rows, a table, by threads together: inside a parallel region, of which all threads call these. */

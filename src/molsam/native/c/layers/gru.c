@@ -1,4 +1,4 @@
-#include "product.h"
+#include "gru.h"
 
 /* The recurrence of a bidirectional GRU (gru.py).
 
@@ -59,9 +59,10 @@ static APART void cell_backward(ptrdiff_t d, const real *restrict grad, const re
     }
 }
 
-static int
-forward(const Share *s, const real *U, const real *bias, const real *h0, real *gates, real *hidden, real *states)
+static int forward(const Share *s, const Gru *g)
 {
+    const real *U = s->direction ? g->U_back : g->U, *bias = g->bias, *h0 = g->h0;
+    real *gates = g->gates, *hidden = g->hidden, *states = g->states;
     ptrdiff_t d = s->d, wide = padded(3 * d), k = s->direction, most = s->molecules;
     real *panels = memory(d * wide), *sums = memory(most * wide);
     int64_t *molecule = malloc(most * sizeof *molecule), *atom = malloc(most * sizeof *atom);
@@ -81,9 +82,10 @@ forward(const Share *s, const real *U, const real *bias, const real *h0, real *g
     return failed;
 }
 
-static int backward(const Share *s, const real *U, const real *h0, const real *gates, const real *hidden,
-                    const real *states, const real *grad, real *slopes, real *by_hidden, real *previous, real *carry)
+static int backward(const Share *s, const GruBackward *b)
 {
+    const real *U = s->direction ? b->U_back : b->U, *states = b->states;
+    real *carry = b->carry;
     ptrdiff_t d = s->d, wide = padded(d), k = s->direction, most = s->molecules;
     real *panels = memory(3 * d * wide), *by_u = memory(most * 3 * d), *sums = memory(most * wide);
     int64_t *molecule = malloc(most * sizeof *molecule), *atom = malloc(most * sizeof *atom);
@@ -94,10 +96,10 @@ static int backward(const Share *s, const real *U, const real *h0, const real *g
         ptrdiff_t rows = at_step(s, t, molecule, atom);
         for (ptrdiff_t i = 0; i < rows; i++) {
             ptrdiff_t line = 2 * atom[i] + k, g = line * 3 * d, v = line * d;
-            const real *h = t ? states + (2 * (k ? atom[i] + 1 : atom[i] - 1) + k) * d : h0 + molecule[i] * d;
-            memcpy(previous + v, h, d * sizeof *h);
-            cell_backward(d, grad + v, h, gates + g, hidden + v, carry + (molecule[i] * 2 + k) * d, slopes + g,
-                          by_hidden + v, by_u + i * 3 * d);
+            const real *h = t ? states + (2 * (k ? atom[i] + 1 : atom[i] - 1) + k) * d : b->h0 + molecule[i] * d;
+            memcpy(b->previous + v, h, d * sizeof *h);
+            cell_backward(d, b->grad + v, h, b->gates + g, b->hidden + v, carry + (molecule[i] * 2 + k) * d, b->slopes + g,
+                          b->by_hidden + v, by_u + i * 3 * d);
             row[i] = by_u + i * 3 * d;
         }
         product(rows, (Left){row, 1, 3 * d}, panels, 0, d, sums, wide, 0);
@@ -107,32 +109,24 @@ static int backward(const Share *s, const real *U, const real *h0, const real *g
     return failed;
 }
 
-/* gates [N, 2, 3d]: the arguments of r, z, n without U h, becomes r, z, n; hidden [N, 2, d] becomes U h + bias of n;
-   states [N, 2, d] is the result. U and U_back [3d, d], bias [2, d], h0 [molecules, d]. */
-int gru(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, const int64_t *offsets, const real *U, const real *U_back,
-        const real *bias, const real *h0, real *gates, real *hidden, real *states)
+int gru(ptrdiff_t threads, const Gru *g)
 {
     int shares = threads > 3 ? threads / 2 : 1, failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
     for (int i = 0; i < 2 * shares; i++) {
-        Share s = {molecules, d, offsets, i % 2, i / 2, shares};
-        failed |= forward(&s, i % 2 ? U_back : U, bias, h0, gates, hidden, states);
+        Share s = {g->molecules, g->d, g->offsets, i % 2, i / 2, shares};
+        failed |= forward(&s, g);
     }
     return failed;
 }
 
-/* From what gru() left and grad [N, 2, d] of the states: slopes [N, 2, 3d], the gradients of the arguments of r, z, n;
-   by_hidden [N, 2, d], that of U h + bias of n; previous [N, 2, d], the h that each step started from; carry
-   [molecules, 2, d], zeros before, the gradient of h0 by direction. */
-int gru_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, const int64_t *offsets, const real *U,
-                 const real *U_back, const real *h0, const real *gates, const real *hidden, const real *states, const real *grad,
-                 real *slopes, real *by_hidden, real *previous, real *carry)
+int gru_backward(ptrdiff_t threads, const GruBackward *b)
 {
     int shares = threads > 3 ? threads / 2 : 1, failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
     for (int i = 0; i < 2 * shares; i++) {
-        Share s = {molecules, d, offsets, i % 2, i / 2, shares};
-        failed |= backward(&s, i % 2 ? U_back : U, h0, gates, hidden, states, grad, slopes, by_hidden, previous, carry);
+        Share s = {b->molecules, b->d, b->offsets, i % 2, i / 2, shares};
+        failed |= backward(&s, b);
     }
     return failed;
 }

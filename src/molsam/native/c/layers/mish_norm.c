@@ -1,4 +1,5 @@
 #include "norm.h"
+#include "residual.h"
 
 /* Mish and CoMPT's norms, a row at a time (mish.py, norm.py), and both behind a linear layer (residual.py). */
 
@@ -26,7 +27,7 @@ static APART void mish_biased(ptrdiff_t n, real *restrict x, const real *restric
 }
 
 /* x -> y = mish(x) and its slope, all [n] */
-int mish(ptrdiff_t threads, ptrdiff_t n, const real *x, real *y, real *slope)
+int mish(ptrdiff_t threads, ptrdiff_t n, const real *x OF(n), real *y OF(n), real *slope OF(n))
 {
     ptrdiff_t size = 4096;
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -47,13 +48,14 @@ static APART void combined(ptrdiff_t n, real factor, const real *restrict x, rea
 }
 
 /* x [n, d], gain [1] and the least length -> y [n, d] and length [n] */
-int scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *x, const real *gain, const real *least,
-               real *length, real *y)
+int scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *x OF(n * d), const real *gain OF(1),
+               real *length OF(n), real *y OF(n * d))
 {
+    real shortest = (real)least;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++) {
         length[i] = (real)sqrt((double)dot(d, x + i * d, x + i * d));
-        scaled(d, *gain / (length[i] > *least ? length[i] : *least), x + i * d, y + i * d);
+        scaled(d, *gain / (length[i] > shortest ? length[i] : shortest), x + i * d, y + i * d);
     }
     return 0;
 }
@@ -68,12 +70,13 @@ static real scale_row(ptrdiff_t n, real length, real least, real gain, const rea
 }
 
 /* grad [n, d] of y -> by_x [n, d] and by_gain [n], each row's share */
-int scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *x, const real *gain,
-                        const real *least, const real *length, const real *grad, real *by_x, real *by_gain)
+int scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *x OF(n * d),
+                        const real *gain OF(1), const real *length OF(n), const real *grad OF(n * d),
+                        real *by_x OF(n * d), real *by_gain OF(n))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++)
-        by_gain[i] = scale_row(d, length[i], *least, *gain, x + i * d, grad + i * d, by_x + i * d);
+        by_gain[i] = scale_row(d, length[i], (real)least, *gain, x + i * d, grad + i * d, by_x + i * d);
     return 0;
 }
 
@@ -82,14 +85,14 @@ static real spread_of(ptrdiff_t n, const real *x, real *centred)
     return (real)sqrt((double)centre(n, x, centred) / (n - 1));
 }
 
-/* x [n, d], gain and bias [d], eps [1] -> y and unit [n, d], std [n] */
-int layer_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *x, const real *gain, const real *bias,
-               const real *eps, real *unit, real *std, real *y)
+/* x [n, d], gain and bias [d] -> y and unit [n, d], std [n] */
+int layer_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps, const real *x OF(n * d), const real *gain OF(d),
+               const real *bias OF(d), real *unit OF(n * d), real *std OF(n), real *y OF(n * d))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++) {
         std[i] = spread_of(d, x + i * d, unit + i * d);
-        affine(d, 1 / (std[i] + *eps), gain, bias, unit + i * d, y + i * d);
+        affine(d, 1 / (std[i] + (real)eps), gain, bias, unit + i * d, y + i * d);
     }
     return 0;
 }
@@ -101,38 +104,38 @@ static void spread_row(ptrdiff_t n, real std, real eps, const real *gain, const 
     layer_row(n, 1 / (std + eps), std > 0 ? 1 / (std * (n - 1)) : 0, gain, unit, grad, by_x, by_gain, by_bias);
 }
 
-/* grad [n, d] of y -> by_x [n, d]; by_gain and by_bias [threads, d], zeros before, receive each thread's share */
-int layer_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *gain, const real *eps,
-                        const real *unit, const real *std, const real *grad, real *by_x, real *by_gain, real *by_bias)
+/* grad [n, d] of y -> by_x [n, d]; sums [threads, 2, d], zeros before, receive each thread's share of the gradients of gain
+   and bias */
+int layer_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps, const real *gain OF(d),
+                        const real *unit OF(n * d), const real *std OF(n), const real *grad OF(n * d),
+                        real *by_x OF(n * d), real *sums OF(threads * 2 * d))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++)
-        spread_row(d, std[i], *eps, gain, unit + i * d, grad + i * d, by_x + i * d, by_gain + THREAD * d,
-                  by_bias + THREAD * d);
+        spread_row(d, std[i], (real)eps, gain, unit + i * d, grad + i * d, by_x + i * d, sums + THREAD * 2 * d,
+                  sums + (THREAD * 2 + 1) * d);
     return 0;
 }
 
-/* norm(mish(z + bias)) + first + second (or nothing if null) -> out, all [n, d] but bias [d]; slope takes the place of z.
-
-   The norm is ScaleNorm, or LayerNorm if there is a shift [d]; eps [1] is its least length, or what it adds to std. kept
-   [n, d] receives mish, or LayerNorm's unit; size [n] the length, or std. */
-int residual(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, real *z, const real *bias, const real *first,
-             const real *second, const real *gain, const real *shift, const real *eps, real *kept, real *size, real *out)
+/* norm(mish(z + bias)) + first + second -> out; slope takes the place of z. See residual.h. */
+int residual(ptrdiff_t threads, const Residual *r)
 {
+    ptrdiff_t n = r->n, d = r->d;
+    real *z = r->z, *out = r->out, *kept = r->kept, *size = r->size, eps = (real)r->eps;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++) {
         real *y = out + i * d, *own = kept + i * d;
-        if (shift) {
-            mish_biased(d, z + i * d, bias, y);
+        if (r->shift) {
+            mish_biased(d, z + i * d, r->bias, y);
             size[i] = spread_of(d, y, own);
-            affine(d, 1 / (size[i] + *eps), gain, shift, own, y);
+            affine(d, 1 / (size[i] + eps), r->gain, r->shift, own, y);
         } else {
-            mish_biased(d, z + i * d, bias, own);
+            mish_biased(d, z + i * d, r->bias, own);
             size[i] = (real)sqrt((double)dot(d, own, own));
-            scaled(d, *gain / (size[i] > *eps ? size[i] : *eps), own, y);
+            scaled(d, *r->gain / (size[i] > eps ? size[i] : eps), own, y);
         }
-        add(d, y, first + i * d);
-        if (second) add(d, y, second + i * d);
+        add(d, y, r->first + i * d);
+        if (r->second) add(d, y, r->second + i * d);
     }
     return 0;
 }
@@ -143,23 +146,26 @@ static APART void through_mish(ptrdiff_t n, real *restrict by_z, const real *res
     for (ptrdiff_t j = 0; j < n; j++) bias[j] += by_z[j] *= slope[j];
 }
 
-/* grad [n, d] of out, and what `residual` kept -> by_z [n, d] and sums [3, d], the gradients of bias, gain (ScaleNorm's
-   stands first in its row) and shift; own: room for threads times sums */
-int residual_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const real *gain, const real *shift, const real *eps,
-                      const real *kept, const real *size, const real *slope, const real *grad, real *by_z, real *own,
-                      real *sums)
+/* From grad of out and what `residual` kept: by_z, and sums, the gradients of bias, gain (ScaleNorm's stands first in its row)
+   and shift. */
+int residual_backward(ptrdiff_t threads, const ResidualBackward *r)
 {
+    ptrdiff_t n = r->n, d = r->d;
+    const real *kept = r->kept, *grad = r->grad;
+    real *by_z = r->by_z, eps = (real)r->eps;
 #pragma omp parallel num_threads(threads)
     {
-        real *mine = own + THREAD * 3 * d;
+        real *mine = r->own + THREAD * 3 * d;
         memset(mine, 0, 3 * d * sizeof *mine);
 #pragma omp for schedule(static)
         for (ptrdiff_t i = 0; i < n; i++) {
-            if (shift) spread_row(d, size[i], *eps, gain, kept + i * d, grad + i * d, by_z + i * d, mine + d, mine + 2 * d);
-            else mine[d] += scale_row(d, size[i], *eps, *gain, kept + i * d, grad + i * d, by_z + i * d);
-            through_mish(d, by_z + i * d, slope + i * d, mine);
+            if (r->shift)
+                spread_row(d, r->size[i], eps, r->gain, kept + i * d, grad + i * d, by_z + i * d, mine + d, mine + 2 * d);
+            else
+                mine[d] += scale_row(d, r->size[i], eps, *r->gain, kept + i * d, grad + i * d, by_z + i * d);
+            through_mish(d, by_z + i * d, r->slope + i * d, mine);
         }
-        reduce(3, d, sums, d, own, d, 3 * d);
+        reduce(3, d, r->sums, d, r->own, d, 3 * d);
     }
     return 0;
 }

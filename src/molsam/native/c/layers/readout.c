@@ -1,4 +1,4 @@
-#include "product.h"
+#include "readout.h"
 
 /* The readout of dgllife's predictors (readout.py). Sums over atoms are added in double. */
 
@@ -8,8 +8,9 @@ static APART void add_weighted(ptrdiff_t n, double *restrict to, real weight, co
 }
 
 /* h [N, d], w [d], b [1] -> weight [N] = sigmoid(w h + b), out [molecules, 2 d] = [sum of weight h ; maximum of h] */
-int weighted_sum_and_max(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, const int64_t *offsets, const real *h,
-                         const real *w, const real *b, real *weight, real *out)
+int weighted_sum_and_max(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, const int64_t *offsets OF(molecules + 1),
+                         const real *h OF(N * d), const real *w OF(d), const real *b OF(1), real *weight OF(N),
+                         real *out OF(molecules * 2 * d))
 {
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -43,27 +44,27 @@ static APART void atom_backward(ptrdiff_t n, real weight, real slope, const real
     }
 }
 
-/* grad [molecules, 2 d] of out -> by_h [N, d]; by_w [threads, d + 1], zeros before, receives each thread's share of the
-   gradients of w and, last, of b. Equal maxima share. */
-int weighted_sum_and_max_backward(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, const int64_t *offsets,
-                                  const real *h, const real *w, const real *weight, const real *out, const real *grad,
-                                  real *by_h, real *by_w)
+/* From grad of out: by_h and by_w. Equal maxima share. */
+int weighted_sum_and_max_backward(ptrdiff_t threads, const ReadoutBackward *r)
 {
+    ptrdiff_t molecules = r->molecules, d = r->d;
+    const int64_t *offsets = r->offsets;
+    const real *h = r->h, *weight = r->weight;
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        real *share = memory(d), *mine = by_w + THREAD * (d + 1);
+        real *share = memory(d), *mine = r->by_w + THREAD * (d + 1);
         failed = !share;
 #pragma omp for schedule(static)
         for (ptrdiff_t m = 0; m < molecules; m++) {
             if (failed) continue;
-            const real *most = out + m * 2 * d + d, *by_sum = grad + m * 2 * d;
+            const real *most = r->out + m * 2 * d + d, *by_sum = r->grad + m * 2 * d;
             memset(share, 0, d * sizeof *share);
             for (int64_t v = offsets[m]; v < offsets[m + 1]; v++) count_hits(d, h + v * d, most, share);
             for (ptrdiff_t j = 0; j < d; j++) share[j] = by_sum[d + j] / share[j];
             for (int64_t v = offsets[m]; v < offsets[m + 1]; v++) {
                 real slope = dot(d, by_sum, h + v * d) * weight[v] * (1 - weight[v]);
-                atom_backward(d, weight[v], slope, h + v * d, w, by_sum, most, share, by_h + v * d, mine);
+                atom_backward(d, weight[v], slope, h + v * d, r->w, by_sum, most, share, r->by_h + v * d, mine);
                 mine[d] += slope;
             }
         }

@@ -8,8 +8,8 @@ static APART void scale(ptrdiff_t n, real *restrict x, real factor)
 }
 
 /* out [segments, d] = the sum of each segment's rows, or their mean; 0 of none */
-int segment_sum(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, const int64_t *offsets, ptrdiff_t mean, const real *x,
-                real *out)
+int segment_sum(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, ptrdiff_t mean, const int64_t *offsets OF(segments + 1),
+                const real *x OF(N * d), real *out OF(segments * d))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t b = 0; b < segments; b++) {
@@ -22,8 +22,8 @@ int segment_sum(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, const int64_
 }
 
 /* Its transpose: grad [segments, d] -> by_x, every row that of its segment, divided by the segment's rows for a mean. */
-int segment_spread(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, const int64_t *offsets, ptrdiff_t mean,
-                   const real *grad, real *by_x)
+int segment_spread(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, ptrdiff_t mean, const int64_t *offsets OF(segments + 1),
+                   const real *grad OF(segments * d), real *by_x OF(N * d))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t b = 0; b < segments; b++) {
@@ -42,7 +42,8 @@ static APART void raise(ptrdiff_t n, real *restrict most, const real *restrict x
 }
 
 /* out [segments, d] = the maximum over each segment's rows; 0 of none */
-int segment_max(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, const int64_t *offsets, const real *x, real *out)
+int segment_max(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, const int64_t *offsets OF(segments + 1),
+                const real *x OF(N * d), real *out OF(segments * d))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t b = 0; b < segments; b++) {
@@ -61,8 +62,9 @@ static APART void to_hits(ptrdiff_t n, const real *restrict x, const real *restr
 }
 
 /* grad [segments, d] of out -> by_x; equal maxima share */
-int segment_max_backward(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, const int64_t *offsets, const real *x,
-                         const real *out, const real *grad, real *by_x)
+int segment_max_backward(ptrdiff_t threads, ptrdiff_t segments, ptrdiff_t d, const int64_t *offsets OF(segments + 1),
+                         const real *x OF(N * d), const real *out OF(segments * d), const real *grad OF(segments * d),
+                         real *by_x OF(N * d))
 {
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)

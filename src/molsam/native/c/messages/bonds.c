@@ -1,4 +1,4 @@
-#include "product.h"
+#include "bonds.h"
 
 /* Sums and maxima over lists of bonds, and differences along bonds (models/message_graph.py). A row may be in many lists, so
    of a gradient each thread has columns of its own. */
@@ -39,27 +39,30 @@ static APART void bond(ptrdiff_t d, const real *restrict row, const real *restri
     }
 }
 
-/* hidden [e, d], lists of its rows -> total and most [n, d], and out [n, d], their product, and if `before` [n] is there,
-   that row of x added. A list of fewer than `full` rows has 0 in its maximum. */
-int sum_times_max(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, ptrdiff_t full, const int64_t *rows, const int64_t *offsets,
-                  const int64_t *before, const real *x, const real *hidden, real *total, real *most, real *out)
+/* Lists of rows of hidden -> total and most, and out, their product, and if `before` is there, that row of x added. A list of
+   fewer than `full` rows has 0 in its maximum. */
+int sum_times_max(ptrdiff_t threads, const SumTimesMax *s)
 {
+    ptrdiff_t n = s->n, d = s->d;
+    const int64_t *rows = s->rows, *offsets = s->offsets, *before = s->before;
+    real *total = s->total, *most = s->most;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t p = 0; p < n; p++) {
         ptrdiff_t at = p * d;
         for (int64_t k = offsets[p]; k < offsets[p + 1]; k++)
-            (k > offsets[p] ? go_on : begin)(d, hidden + rows[k] * d, total + at, most + at);
+            (k > offsets[p] ? go_on : begin)(d, s->hidden + rows[k] * d, total + at, most + at);
         if (offsets[p] == offsets[p + 1]) memset(total + at, 0, d * sizeof *total), memset(most + at, 0, d * sizeof *most);
-        finish(d, offsets[p + 1] - offsets[p] < full, total + at, most + at, before ? x + before[p] * d : NULL, out + at);
+        finish(d, offsets[p + 1] - offsets[p] < s->full, total + at, most + at, before ? s->x + before[p] * d : NULL,
+               s->out + at);
     }
     return 0;
 }
 
-/* grad [n, d] of out -> by_hidden [e, d] and, if there is `before`, by_x; zeros before both */
-int sum_times_max_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows, const int64_t *offsets,
-                           const int64_t *before, const real *hidden, const real *total, const real *most,
-                           const real *grad, real *by_hidden, real *by_x)
+/* From grad of out: by_hidden and, if there is `before`, by_x; zeros before both. */
+int sum_times_max_backward(ptrdiff_t threads, const SumTimesMaxBackward *s)
 {
+    ptrdiff_t n = s->n, d = s->d;
+    const int64_t *rows = s->rows, *offsets = s->offsets;
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -68,10 +71,11 @@ int sum_times_max_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const in
         failed = !by_most;
         for (ptrdiff_t p = 0; p < n && !failed; p++) {
             ptrdiff_t at = p * d + from;
-            for (ptrdiff_t j = 0; j < wide; j++) by_most[j] = grad[at + j] * total[at + j];
+            for (ptrdiff_t j = 0; j < wide; j++) by_most[j] = s->grad[at + j] * s->total[at + j];
             for (int64_t k = offsets[p]; k < offsets[p + 1]; k++)
-                bond(wide, hidden + rows[k] * d + from, most + at, grad + at, by_most, by_hidden + rows[k] * d + from);
-            if (before) add(wide, by_x + before[p] * d + from, grad + at);
+                bond(wide, s->hidden + rows[k] * d + from, s->most + at, s->grad + at, by_most,
+                     s->by_hidden + rows[k] * d + from);
+            if (s->before) add(wide, s->by_x + s->before[p] * d + from, s->grad + at);
         }
         free(by_most);
     }
@@ -79,8 +83,8 @@ int sum_times_max_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const in
 }
 
 /* hidden [e, d], lists of its rows -> out [n, d], their sums */
-int sum_entering(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows, const int64_t *offsets, const real *hidden,
-                 real *out)
+int sum_entering(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows OF(entries),
+                 const int64_t *offsets OF(n + 1), const real *hidden OF(e * d), real *out OF(n * d))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t p = 0; p < n; p++) {
@@ -91,8 +95,8 @@ int sum_entering(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *row
 }
 
 /* grad [n, d] of out -> by_hidden [e, d], zeros before */
-int sum_entering_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows, const int64_t *offsets,
-                          const real *grad, real *by_hidden)
+int sum_entering_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows OF(entries),
+                          const int64_t *offsets OF(n + 1), const real *grad OF(n * d), real *by_hidden OF(e * d))
 {
 #pragma omp parallel num_threads(threads)
     {
@@ -115,8 +119,8 @@ static APART void both(ptrdiff_t d, const real *restrict x, real *restrict more,
 }
 
 /* out [e, d] = atoms[src] - bonds[rev] */
-int turn(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src, const int64_t *rev, const real *atoms,
-         const real *bonds, real *out)
+int turn(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src OF(e), const int64_t *rev OF(e),
+         const real *atoms OF(n * d), const real *bonds OF(before * d), real *out OF(e * d))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t k = 0; k < e; k++) difference(d, atoms + src[k] * d, bonds + rev[k] * d, out + k * d);
@@ -124,8 +128,8 @@ int turn(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src, const 
 }
 
 /* grad [e, d] of out -> by_atoms and by_bonds, zeros before */
-int turn_backward(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src, const int64_t *rev, const real *grad,
-                  real *by_atoms, real *by_bonds)
+int turn_backward(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src OF(e), const int64_t *rev OF(e),
+                  const real *grad OF(e * d), real *by_atoms OF(n * d), real *by_bonds OF(before * d))
 {
 #pragma omp parallel num_threads(threads)
     {
@@ -137,7 +141,8 @@ int turn_backward(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *sr
 }
 
 /* grad [n, d] of x[rows] -> by_x, zeros before */
-int add_rows(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows, const real *grad, real *by_x)
+int add_rows(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows OF(n), const real *grad OF(n * d),
+             real *by_x OF(m * d))
 {
 #pragma omp parallel num_threads(threads)
     {

@@ -73,7 +73,7 @@ static APART double cubed(ptrdiff_t n, const real *restrict x, const real *restr
 }
 
 /* sums [count]: the sum of each tensor's parts, in double precision and in order: for any number of threads the same */
-static void collect(ptrdiff_t count, const ptrdiff_t *size, const double *part, double *sums)
+static void collect(ptrdiff_t count, const int64_t *size, const double *part, double *sums)
 {
     for (ptrdiff_t k = 0, at = 0; k < count; k++) {
         sums[k] = 0;
@@ -81,7 +81,7 @@ static void collect(ptrdiff_t count, const ptrdiff_t *size, const double *part, 
     }
 }
 
-static ptrdiff_t all_parts(ptrdiff_t count, const ptrdiff_t *size)
+static ptrdiff_t all_parts(ptrdiff_t count, const int64_t *size)
 {
     ptrdiff_t all = 0;
     for (ptrdiff_t k = 0; k < count; k++) all += parts(size[k]);
@@ -89,8 +89,8 @@ static ptrdiff_t all_parts(ptrdiff_t count, const ptrdiff_t *size)
 }
 
 /* sums [2, count]: of the squares of x, or of by^2 x if there is `by`; then, if there is no `by`, of x */
-int squares(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, const real *const *x, const real *const *by,
-            double *sums)
+int squares(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count), const real *const *x OF(count) EACH(size),
+            const real *const *by OF(count) EACH(size) OR_NULL, double *sums OF(2 * count))
 {
     ptrdiff_t all = all_parts(count, size);
     double *sum = malloc((2 * all + 1) * sizeof(double));
@@ -113,8 +113,8 @@ int squares(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, const rea
 }
 
 /* x = factors[0] x + factors[1 + k] y, and the sums [count] of the squares of that */
-int combined(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const *x, const real *const *y,
-             const double *factors, double *sums)
+int combined(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count), real *const *x OF(count) EACH(size),
+             const real *const *y OF(count) EACH(size), const double *factors OF(1 + count), double *sums OF(count))
 {
     double *sum = malloc((all_parts(count, size) + 1) * sizeof(double));
     if (!sum) return 1;
@@ -162,8 +162,9 @@ static APART void move(ptrdiff_t n, const real *x, real factor, const real *y, r
 }
 
 /* out = x + factor [count] direction, or, if adaptive, x + factor x^2 direction */
-int moved(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, const real *const *x,
-          const real *const *direction, real *const *out, const double *factor, ptrdiff_t adaptive)
+int moved(ptrdiff_t threads, ptrdiff_t count, ptrdiff_t adaptive, const int64_t *size OF(count),
+          const real *const *x OF(count) EACH(size), const real *const *direction OF(count) EACH(size),
+          real *const *out OF(count) EACH(size), const double *factor OF(count))
 {
 #pragma omp parallel num_threads(threads)
     {
@@ -193,8 +194,9 @@ adam_part(ptrdiff_t n, Step s, real *restrict x, const real *restrict gradient, 
 
 /* A step of Adam, or of AdamW if `decoupled`; step [count] are how many each tensor has made, settings [5] the learning
    rate, beta1, beta2, eps and the weight decay. */
-int adam(ptrdiff_t threads, ptrdiff_t count, const ptrdiff_t *size, real *const *x, const real *const *gradient,
-         real *const *mean, real *const *square, float *const *step, const double *settings, ptrdiff_t decoupled)
+int adam(ptrdiff_t threads, ptrdiff_t count, ptrdiff_t decoupled, const double *settings OF(5),
+         const int64_t *size OF(count), real *const *x OF(count) EACH(size), const real *const *gradient OF(count) EACH(size),
+         real *const *mean OF(count) EACH(size), real *const *square OF(count) EACH(size), float *const *step OF(count) EACH(1))
 {
     double lr = settings[0], beta1 = settings[1], beta2 = settings[2], decay = settings[4];
     for (ptrdiff_t k = 0; k < count; k++) *step[k] += 1;

@@ -1,3 +1,5 @@
+#pragma once
+
 #include "product.h"
 
 /* Norms of rows, as mean 0 and length: what LayerNorm, torch's and CoMPT's, and its backward pass have in common. */

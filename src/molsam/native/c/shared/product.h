@@ -1,9 +1,18 @@
 /* What the C files share: the number type, a vector of them, and products of few rows with one matrix.
 
    Compiled for float and (-DDOUBLE) double. Arrays are contiguous and row-major; shapes stand in brackets. Functions
-   that kernels.py calls return 0, or 1 if there is no memory. */
+   that kernels.py calls take the number of threads first and return 0, or 1 if there is no memory; with more than ten
+   parameters they take structs. */
 
 #pragma once
+
+/* For prototypes.py, which reads the prototypes; nothing to the compiler. How many numbers an array has: a name that is no
+   parameter stands for what the first array with it has. Of addresses of arrays: which array says how many numbers each has,
+   or 1.
+   And: the array may be missing. */
+#define OF(size)
+#define EACH(sizes)
+#define OR_NULL
 
 #include <math.h>
 #include <stddef.h>

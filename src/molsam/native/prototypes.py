@@ -1,0 +1,148 @@
+"""Read the prototypes of the C functions from their sources: what each parameter is, and how long its array must be.
+
+The sources are the one place that says so. Two words behind a parameter's name are for this reader only, and nothing for
+the compiler: `OF(n * d)`, how many numbers the array has, and `OR_NULL`, that the array may be missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+FUNCTION = re.compile(r"^int (\w+)\(", re.MULTILINE)
+STRUCT = re.compile(r"typedef struct \{([^{}]*)\} (\w+);")
+DECLARATION = re.compile(r"(?:const )?(\w+) (\*const \*|\*)?(\w+)(?: OF\((.+?)\))?(?: EACH\((\w+)\))?( OR_NULL)?")
+ELEMENTS = ("real", "double", "float", "int64_t", "int16_t")
+NUMBERS = {("ptrdiff_t", ""): "count", ("double", ""): "number"}
+
+
+class Parameter(NamedTuple):
+    """A parameter of a C function, or a field of a struct that it takes."""
+
+    name: str
+    kind: str
+    """count, number (a double), array, or arrays (addresses of several)"""
+    element: str
+    """the C type of an array's numbers"""
+    size: str | None
+    """how many numbers the array has, as an expression of the counts' names; None: any number"""
+    each: str | None
+    """of arrays: the name of the array that says how many numbers each of them has, or 1"""
+    optional: bool
+
+
+class Prototype(NamedTuple):
+    """A C function `int name(ptrdiff_t threads, ...)`."""
+
+    name: str
+    structs: list[int]
+    """how many fields each of its structs has; empty if it takes its parameters one by one"""
+    parameters: list[Parameter]
+    """those behind `threads`, the fields in place of the structs"""
+
+
+def read(sources: Iterable[str]) -> dict[str, Prototype]:
+    """Return the functions that the sources define and export, by name.
+
+    Raises ValueError for a declaration that this reader does not know, or an array that does not say how long it is.
+    """
+    texts = [COMMENT.sub(" ", source) for source in sources]
+    structs = {name: fields for text in texts for fields, name in STRUCT.findall(text)}
+    found = (_prototype(text, match, structs) for text in texts for match in FUNCTION.finditer(text))
+    return {prototype.name: prototype for prototype in found}
+
+
+def sizes(prototype: Prototype) -> Callable[..., list[Any]]:
+    """Return a function of `threads` and, for each parameter, its value (a number) or its array's length: what they must be.
+
+    A name in a size that is no parameter stands for what the first array with it has.
+    """
+    known, wanted = {"threads", *(p.name for p in prototype.parameters)}, []
+    for parameter in prototype.parameters:
+        text = parameter.name if parameter.size is None else _bound(parameter, known)
+        wanted.append(f"None if {parameter.name} is None else {text}" if parameter.optional else text)
+    names = ", ".join(p.name for p in prototype.parameters)
+    code = compile(f"lambda threads, {names}: [{', '.join(wanted)}]", prototype.name, "eval")
+    made: Callable[..., list[Any]] = eval(code, {"__builtins__": {}})  # noqa: S307 - of sums of products in our own sources
+    return made
+
+
+def _prototype(text: str, match: re.Match[str], structs: dict[str, str]) -> Prototype:
+    first, *rest = _split(_within_brackets(text, match.end()), ",")
+    if first != "ptrdiff_t threads":
+        raise ValueError(f"{match[1]} must take `ptrdiff_t threads` first, not {first!r}")
+    fields = [_fields(structs[type_of]) for declaration in rest if (type_of := declaration.split()[-2]) in structs]
+    if fields and len(fields) < len(rest):
+        raise ValueError(f"{match[1]} must take structs alone or no struct")
+    parameters = [field for one in fields for field in one] or list(map(_parameter, rest))
+    return Prototype(match[1], list(map(len, fields)), parameters)
+
+
+def _fields(text: str) -> list[Parameter]:
+    """The fields of a struct: `const real *x OF(n), *y OF(n);` are two."""
+    found = []
+    for declaration in _split(text, ";"):
+        first, *others = _split(declaration, ",")
+        base = re.match(r"(?:const )?\w+", first)
+        assert base is not None, declaration
+        found += [_parameter(one) for one in (first, *(f"{base[0]} {other}" for other in others))]
+    return found
+
+
+def _parameter(text: str) -> Parameter:
+    match = DECLARATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no declaration that this reader knows")
+    element, stars, name, size, each, optional = match.groups()
+    kind = NUMBERS.get((element, stars or ""), "arrays" if stars == "*const *" else "array" if stars else "")
+    if not kind or (stars and element not in ELEMENTS):
+        raise ValueError(f"{text!r} is of no type that this reader knows")
+    if stars and size is None:
+        raise ValueError(f"{text!r} does not say how long it is, OF(...)")
+    return Parameter(name, kind, element, size, each, optional is not None)
+
+
+def _bound(parameter: Parameter, known: set[str]) -> str:
+    """The size of an array as Python; a new name in it is given its value there."""
+    assert parameter.size is not None
+    tree = ast.parse(parameter.size, mode="eval")
+    allowed = (ast.Expression, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Name, ast.Load, ast.Constant)
+    if not all(isinstance(node, allowed) for node in ast.walk(tree)):
+        raise ValueError(f"the size of {parameter.name}, {parameter.size}, is no sum of products")
+    new = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - known
+    if not new:
+        return parameter.size
+    factors = parameter.size.split(" * ")
+    if len(new) > 1 or not new <= set(factors):
+        raise ValueError(f"the size of {parameter.name}, {parameter.size}, has a name that nothing explains")
+    known |= new
+    (name,) = new
+    factors.remove(name)
+    others = " * ".join(factors) or "1"
+    return f"({name} := {parameter.name} // ({others} or 1)) * {others}"
+
+
+def _within_brackets(text: str, start: int) -> str:
+    depth, end = 1, start
+    while depth:
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        end += 1
+    return text[start : end - 1]
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """The parts between marks that are outside brackets, with single spaces."""
+    return [" ".join(part.split()) for part in _parts(text, mark) if part.strip()]
+
+
+def _parts(text: str, mark: str) -> Iterator[str]:
+    depth, start = 0, 0
+    for at, letter in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == mark and not depth:
+            yield text[start:at]
+            start = at + 1
+    yield text[start:]

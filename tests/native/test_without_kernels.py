@@ -1,0 +1,32 @@
+"""What C computes is computed by torch alone as well: the tests of both again, in processes without the kernels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.paths import ROOT
+
+GROUPS = {
+    "optim": ["tests/optim/test_adam.py", "tests/optim/test_vector.py"],
+    "layers": [
+        f"tests/models/test_{name}.py" for name in ("layers", "gru", "message_graph", "compt_fused", "grover_fused")
+    ],
+    "models": [f"tests/models/test_{name}.py" for name in ("compt", "cmpnn", "dmpnn", "gcn", "grover")],
+    "goldens": ["tests/test_golden.py", "-k", "test_equals_golden and not once"],
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_holds_for_torch_alone(group: str) -> None:
+    if os.environ.get("MOLSAM_KERNELS") == "torch":
+        pytest.skip("this process is one without the kernels")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *GROUPS[group]]
+    run = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "MOLSAM_KERNELS": "torch"}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert " passed" in run.stdout
