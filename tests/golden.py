@@ -71,8 +71,10 @@ def comparisons(z: common.Golden, variant: str) -> Iterator[Comparison]:
             results = compare(z, variant, dtype)
             limits = {kind: common.tolerance(kind, variant, dtype, trajectory) for kind in results}
             if dtype == torch.float32 and any(results[kind] > limit > 0 for kind, limit in limits.items()):
-                rounded = compare(common.RoundedWeights(z), variant, torch.float64)
-                limits = {kind: max(limit, common.ROUNDINGS * rounded[kind]) for kind, limit in limits.items()}
+                roundings = [common.RoundedWeights(z, draw) for draw in range(common.DRAWS)]
+                moved = [compare(rounded, variant, torch.float64) for rounded in roundings]
+                for kind, limit in limits.items():
+                    limits[kind] = max(limit, common.ROUNDINGS * common.max_error(*(one[kind] for one in moved)))
             for kind, error in results.items():
                 yield Comparison(variant, kind, dtype, float(error), limits[kind])
     except KeyError as error:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -132,3 +133,27 @@ def test_relative_error_counts_what_is_missing_or_not_a_number() -> None:
     assert np.isnan(common.relative_errors({"a": one, "b": one * np.nan}, {"a": one, "b": one}))
     tiny = {"a": one, "b": np.full(3, 1e-9)}
     assert common.relative_errors({"a": one, "b": np.full(3, 2e-9)}, tiny) == pytest.approx(1e-9 / common.FLOOR)
+
+
+def test_ten_roundings_of_the_weights_say_what_float32_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest movement counts, whichever draw has it: with one draw a file would pass or fail by luck."""
+
+    class File:
+        files: ClassVar = ["variants", "v/config", "v/param/w"]
+
+        def __getitem__(self, name: str) -> np.ndarray:
+            return {"variants": np.array('["v"]'), "v/config": np.array("{}")}.get(name, np.ones(4))
+
+    drawn: list[tuple[float, ...]] = []
+
+    def compare(z: common.Golden, variant: str, dtype: torch.dtype) -> dict[str, float]:
+        if not isinstance(z, common.RoundedWeights):
+            return {"outputs": 0.0 if dtype == torch.float64 else 2e-4}
+        drawn.append(tuple(z["v/param/w"].tolist()))
+        assert all(0 < abs(w - 1) <= 2**-24 for w in drawn[-1])
+        return {"outputs": 1e-5 if len(drawn) == 7 else 1e-9}
+
+    monkeypatch.setattr(golden, "_compare", lambda config: compare)
+    found = [r for r in golden.comparisons(File(), "v") if r.dtype == torch.float32]
+    assert len(set(drawn)) == len(drawn) == 10
+    assert [(r.passed, r.tolerance) for r in found] == [(True, 30 * 1e-5)]

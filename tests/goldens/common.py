@@ -34,6 +34,8 @@ ROUNDINGS = 30
 some 30 operations on the way to a gradient rounds as much again. Where that is more than 1e-5, the problem is
 ill-conditioned, and this many times the weights' share is allowed: see tests/goldens/grover.py. A hidden unit within
 rounding of a kink (ReLU, PReLU) can be worse, as it is in the published code; such a file fails."""
+DRAWS = 10
+"""Independent roundings of the weights, of which the largest movement counts: one draw is luck."""
 TRAJECTORY_TOLERANCE = 1e-12
 PACKAGE_TOLERANCE = 1e-8
 """For trajectories of the published packages (`*_pkg`), which round their norms to float32 on the way."""
@@ -67,17 +69,18 @@ class Golden(Protocol):
 class RoundedWeights:
     """A golden file as if its weights had been rounded to float32, and nothing else: each moved by up to 2^-24 of itself.
 
-    Many files hold weights that are float32 values already, which rounding would leave where they are.
+    Many files hold weights that are float32 values already, which rounding would leave where they are. Each number `draw`
+    is another rounding.
     """
 
-    def __init__(self, z: Golden) -> None:
-        self._z, self.files = z, z.files
+    def __init__(self, z: Golden, draw: int = 0) -> None:
+        self._z, self.files, self.draw = z, z.files, draw
 
     def __getitem__(self, name: str) -> np.ndarray:
         value = self._z[name]
         if "/param/" not in name:
             return value
-        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        rng = np.random.default_rng([zlib.crc32(name.encode()), self.draw])
         return value * (1 + rng.uniform(-(2**-24), 2**-24, value.shape))
 
 
