@@ -29,4 +29,3 @@ def test_holds_for_torch_alone(group: str) -> None:
         command, cwd=ROOT, env={**os.environ, "MOLSAM_KERNELS": "torch"}, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout[-3000:]
-    assert " passed" in run.stdout
