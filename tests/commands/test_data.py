@@ -42,7 +42,7 @@ def test_check_of_ones_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "duplicates                      1",
         "contradicting duplicates        1",
         "molecules of several fragments  1",
-        "line 4: C(: ",
+        "row 2 (line 4): C(: ",
         "... and 1 more",
     ):
         assert line in shown
