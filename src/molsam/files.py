@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,29 @@ def remove_temporaries(folder: Path, older_than: float = 0.0) -> None:
         with contextlib.suppress(OSError):
             if not older_than or time.time() - path.stat().st_mtime > older_than:
                 path.unlink(missing_ok=True)
+
+
+def csv_text(rows: Iterable[Sequence[Any]], end: str = "\r\n") -> str:
+    """Rows as CSV, each cell `as_text`."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator=end)
+    writer.writerows([as_text(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def as_text(cell: Any) -> Any:
+    """A cell that a spreadsheet opens as what it is.
+
+    A text that begins like a formula (=, +, -, @) and is no number gets an apostrophe in front, because a spreadsheet
+    would work it out.
+    """
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def write_json(path: Path, value: Any) -> None:

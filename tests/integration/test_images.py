@@ -63,8 +63,8 @@ def test_images_that_differ_are_told_apart(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "run" / "test_predictions.csv").read_text().splitlines()))
     assert len(rows) == 20
     right = sum(float(row["target"]) == float(row["prediction"]) for row in rows)
-    assert outcome["test"]["accuracy"] == pytest.approx(100 * right / 20)
-    assert outcome["test"]["accuracy"] > 50
+    assert outcome["test"]["accuracy_percent"] == pytest.approx(100 * right / 20)
+    assert outcome["test"]["accuracy_percent"] > 50
     assert not outcome["data"]["verified"]
 
 

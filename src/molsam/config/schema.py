@@ -23,6 +23,7 @@ class TrainingConfig:
     drop_last: bool = False
     nonfinite: str = "raise"
     test_each_epoch: bool = False
+    class_weight: Any = None
     precision: str = "fp32"
     device: str = "cpu"
     threads: int | None = None
@@ -160,7 +161,7 @@ TRAINING_LIMITS: dict[str, Any] = {
     "checkpoint_steps": 1,
     "checkpoint_minutes": 0,
     "max_grad_norm": 1e-12,
-    "loss": ("auto", "release", "mse", "rmse", "mae", "bce", "cross_entropy"),
+    "loss": ("auto", "release", "mse", "rmse", "mae", "huber", "bce", "cross_entropy"),
     "nonfinite": ("raise", "skip"),
     "precision": ("fp32", "bf16", "fp64"),
 }

@@ -68,7 +68,9 @@ class MoleculeBatch:
     targets: Tensor | None = None
     """float [B, T], 0 where missing"""
     mask: Tensor | None = None
-    """bool [B, T], whether the label is there"""
+    """bool [B, T], whether the label is there; or float [B, T], its weight, 0 where it is not there"""
+    bounds: Tensor | None = None
+    """int8 [B, T]: 1 where the value is at least the label, -1 where it is at most the label; None if there is none"""
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -21,7 +21,7 @@ from molsam.data.columns import named
 from molsam.data.descriptors import read_descriptors
 from molsam.data.duplicates import find, treat
 from molsam.data.featurize import Work, featurize
-from molsam.data.labels import Labels, labels, read_columns
+from molsam.data.labels import Labels, labels, read_columns, sample_weights
 from molsam.data.packed import PackedMolecules
 from molsam.data.report import DataReport
 from molsam.data.scaler import TargetScaler
@@ -69,6 +69,10 @@ class MoleculeDataset:
     parts: np.ndarray | None = None
     """int64 [M], which file each molecule is from, if there are several: 0 train, 1 valid, 2 test"""
     standardize: str = "none"
+    sample_weights: np.ndarray | None = None
+    """float64 [M], what dataset.weights says"""
+    label_weights: np.ndarray | None = None
+    """float64 [M, T], how much each label counts in the loss (molsam.data.weights); None: all alike"""
     _labels: tuple[TargetScaler | None, Tensor, Tensor] | None = None
     """what `_scaled` gave for the last scaler"""
 
@@ -106,6 +110,8 @@ class MoleculeDataset:
         targets, masks = (values.index_select(0, of_rows).split(size) for values in self._labels[1:])
         for batch, known, mask in zip(made, targets, masks, strict=True):
             batch.targets, batch.mask = known, mask
+            if self.bounds is not None:
+                batch.bounds = torch.from_numpy(self.bounds[batch.index.numpy()])
             if self.descriptors is not None:
                 batch.descriptors = torch.from_numpy(self.descriptors[batch.index.numpy()])
         return made
@@ -114,7 +120,8 @@ class MoleculeDataset:
         """All targets and the mask of those that are there."""
         known = ~np.isnan(self.targets)
         values = self.targets if scaler is None else scaler.transform(self.targets)
-        return torch.from_numpy(np.where(known, values, 0.0)).float(), torch.from_numpy(known)
+        mask = known if self.label_weights is None else np.where(known, self.label_weights, 0.0).astype(np.float32)
+        return torch.from_numpy(np.where(known, values, 0.0)).float(), torch.from_numpy(mask)
 
     def split_column(self, name: str) -> list[str]:
         """The cells of a column of the file, for the molecules kept."""
@@ -175,7 +182,8 @@ def load(
         classes=own.classes,
         id_column=None if settings.get("id") is None else named(table, "dataset.id", settings["id"]),
         parts=None if source.parts is None else np.array(source.parts, dtype=np.int64)[valid[keep]],
-        standardize=(settings.get("standardize") or "none"),
+        standardize=settings.get("standardize") or "none",
+        sample_weights=None if settings.get("weights") is None else sample_weights(table, settings)[valid[keep]],
     )
     return _finish(dataset)
 

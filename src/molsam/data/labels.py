@@ -117,6 +117,17 @@ def labels(table: Table, columns: Sequence[Column], settings: Mapping[str, Any])
     return Labels(values, task, None, None if all(names == ["0", "1"] for names in named) else named)
 
 
+def sample_weights(table: Table, settings: Mapping[str, Any]) -> np.ndarray:
+    """float64 [n]: the column that dataset.weights names. Raises DataError for a cell that is no weight."""
+    from molsam.data.columns import named
+
+    (column,) = read_columns(table, [named(table, "dataset.weights", settings["weights"])])
+    bad = np.flatnonzero(~(column.values >= 0) | (column.bounds != 0))
+    if len(bad):
+        raise DataError(f"{_at(table, column, bad[0])} is no weight; write a number from 0 up.")
+    return column.values
+
+
 def _infer(table: Table, columns: Sequence[Column]) -> str:
     kinds = {column.name: column.kind for column in columns}
     classes = [name for name, kind in kinds.items() if kind == "class"]

@@ -14,13 +14,15 @@ class TargetScaler:
         self.mean, self.std = mean, std
 
     @classmethod
-    def fit(cls, targets: np.ndarray, task: str) -> TargetScaler:
-        """From training targets [M, T] (NaN where missing), population standard deviation."""
+    def fit(cls, targets: np.ndarray, task: str, bounds: np.ndarray | None = None) -> TargetScaler:
+        """From training targets, [M, T] (NaN where missing; bounds are left out if there are values), population standard deviation."""
         tasks = targets.shape[1]
         mean, std = np.zeros(tasks), np.ones(tasks)
         if task == "regression":
             for t in range(tasks):
-                known = targets[~np.isnan(targets[:, t]), t]
+                there = ~np.isnan(targets[:, t])
+                exact = there if bounds is None else there & (bounds[:, t] == 0)
+                known = targets[exact if exact.any() else there, t]
                 if len(known):
                     mean[t] = known.mean()
                     spread = known.std()

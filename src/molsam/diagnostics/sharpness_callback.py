@@ -87,7 +87,7 @@ class SharpnessDiagnostics(Callback):
         def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, float]:
             assert batch.targets is not None
             assert batch.mask is not None
-            return trainer.objective(model(batch), batch.targets, batch.mask), float(batch.mask.sum())
+            return trainer.objective(model(batch), batch.targets, batch.mask), float(batch.mask.count_nonzero())
 
         return Surface(trainer.model, batches, loss)
 

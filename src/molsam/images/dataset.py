@@ -66,7 +66,7 @@ class ImageDataset:
     report: DataReport
     noun: ClassVar[str] = "image"
     task: ClassVar[str] = "multiclass"
-    metric: ClassVar[str] = "accuracy"
+    metric: ClassVar[str] = "accuracy_percent"
     duplicates: ClassVar[str] = "keep"
     task_names: ClassVar[list[str]] = ["class"]
     ids: ClassVar[list[str] | None] = None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from molsam.files import csv_text
 from molsam.report import escape, words
 from molsam.report.table import Entry, Table
 from molsam.report.verdicts import Check
@@ -106,16 +105,14 @@ def claim_fields(check: Check) -> list[str]:
 
 def comma_separated(table: Table) -> str:
     """A line for each row, dataset and column: ours, the paper's, the difference, and what it cost."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
+    lines: list[list[Any]] = [
         ["table", "row", "dataset", "metric", "mean", "std", "standard_error", "n", "expected", "paper_mean",
          "paper_std", "difference", "within_one_std", "seconds_mean", "gradient_passes_mean"]
-    )  # fmt: skip
+    ]  # fmt: skip
     for entry in table.entries:
         values = _numbers(table, entry).values()
-        writer.writerow([table.spec.folder, *("" if value is None else value for value in values)])
-    return text.getvalue()
+        lines.append([table.spec.folder, *("" if value is None else value for value in values)])
+    return csv_text(lines, end="\n")
 
 
 def _numbers(table: Table, e: Entry) -> dict[str, Any]:

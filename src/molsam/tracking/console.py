@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from molsam.config.metrics import metric_files
 from molsam.training.events import Callback
 
 SECONDS_BETWEEN_LINES = 5.0
+MOST_TASKS = 12
+"""Tasks that the table at the end of a run shows one by one."""
 T = TypeVar("T")
 
 
@@ -118,6 +122,15 @@ def print_result(result: dict[str, Any]) -> None:
     metric = result["metric"]
     table.add_row(f"test {metric}", _number(result["test"].get(metric)))
     table.add_row(f"valid {metric}", f"{_number(result['valid'].get(metric))} (best epoch {result['best_epoch'] + 1})")
+    others = [name for name, settings in metric_files().items() if settings["main"] and name != metric]
+    for name in others:
+        if name in result["test"]:
+            table.add_row(f"test {name}", _number(result["test"][name]))
+    tasks = result["test_per_task"] if len(result["test_per_task"]) > 1 else {}
+    for task, value in list(tasks.items())[:MOST_TASKS]:
+        table.add_row(escape(f"test {metric}, {task}"), _number(value))
+    if len(tasks) > MOST_TASKS:
+        table.add_row(f"{len(tasks) - MOST_TASKS} more tasks", "in result.json")
     table.add_row("throughput", f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes a step")
     table.add_row("time", f"{result['seconds']:.0f} s for {result['epochs']} epochs")
     console = Console(highlight=False)

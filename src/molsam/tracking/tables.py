@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from molsam.errors import ConfigError, StorageError
+from molsam.files import as_text
 
 OTHERS = (".xls", ".xlsx", ".ods", ".sdf", ".smi", ".json", ".gz", ".zip")
 """Names that promise another kind of file."""
@@ -30,9 +31,9 @@ class _Delimited:
 
     def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
         if not self.begun:
-            self.writer.writerow(names)
+            self.writer.writerow(map(as_text, names))
             self.begun = True
-        self.writer.writerows(zip(*columns, strict=True))
+        self.writer.writerows(map(as_text, row) for row in zip(*columns, strict=True))
 
 
 class _Parquet:

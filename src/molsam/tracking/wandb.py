@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from molsam.config.metrics import direction, metric_files
 from molsam.config.secrets import without_secrets
 from molsam.tracking.jsonl import FILES
 from molsam.tracking.plots import pixels, result_plots
@@ -89,8 +90,8 @@ class WandbTracker:
         self.id = self.run.id
         for pattern in ("train/*", "valid/*", "test/*"):
             self.run.define_metric(pattern, step_metric="epoch")
-        for metric, best in (("roc_auc", "max"), ("rmse", "min"), ("mae", "min"), ("accuracy", "max")):
-            self.run.define_metric(f"valid/{metric}", step_metric="epoch", summary=best)
+        for metric in metric_files():
+            self.run.define_metric(f"valid/{metric}", step_metric="epoch", summary=direction(metric))
 
     def _tell_again(self) -> None:
         """Give a resumed run its beginning, unless a server has it already.

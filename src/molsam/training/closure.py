@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from molsam.errors import ConfigError
 from molsam.images.dataset import Batch
 from molsam.models.api import ModelOutput
-from molsam.training.objective import Objective
+from molsam.training.objective import Objective, within_bounds
 
 
 class Closure:
@@ -47,7 +47,7 @@ class Closure:
             loss = self.loss(self.batches[0])
             loss.backward(loss.detach() if weighted else None)
             return loss.detach()
-        labels = [batch.mask.sum() for batch in self.batches if batch.mask is not None]
+        labels = [batch.mask.count_nonzero() for batch in self.batches if batch.mask is not None]
         total = torch.stack(labels).sum().clamp(min=1)
         losses = []
         for batch, count in zip(self.batches, labels, strict=True):
@@ -96,4 +96,4 @@ class Closure:
         with context:
             output = self.model(batch)
         logits = output.logits.to(batch.targets.dtype)
-        return output._replace(logits=logits), batch.targets, batch.mask
+        return within_bounds(output._replace(logits=logits), batch), batch.targets, batch.mask

@@ -27,9 +27,10 @@ from molsam.training.clock import Clock
 from molsam.training.closure import Closure
 from molsam.training.events import Callback
 from molsam.training.interrupt import Interrupts
+from molsam.training.judge import Judge
 from molsam.training.late import last_epochs
-from molsam.training.metrics import Scores, better, score
-from molsam.training.objective import Objective
+from molsam.training.metrics import Scores, better
+from molsam.training.objective import Objective, within_bounds
 
 log = logging.getLogger(__name__)
 AHEAD = 32
@@ -69,7 +70,7 @@ class Trainer:
         self.settings, self.lr_schedule, self.seed = settings, lr_schedule, seed
         self.folder, self.trackers, self.callbacks = folder, trackers, callbacks
         self.diagnostics, self.config = diagnostics, config or {}
-        self.metric = dataset.metric
+        self.metric, self.judge = dataset.metric, Judge(dataset, split)
         self.augment, self.identity = augment, identity
         self.closure = Closure(model, objective, settings.precision, None if augment else self.batch)
         self.steps_per_epoch = steps_per_epoch(len(split.train), settings)
@@ -100,6 +101,7 @@ class Trainer:
         for place, tracker in enumerate(self.trackers):
             # A resume may have another logger than the run it continues.
             tracker.start(self.config, trackers[place] if place < len(trackers) else {})
+        self.judge.warn()
         self._each("on_fit_start")
         self.saved_at = time.monotonic()
         gc.freeze()  # else, every thousand steps, 0.1 s of search for garbage among all that was imported
@@ -165,7 +167,7 @@ class Trainer:
 
     @torch.no_grad()
     def predict(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        """Predictions [M, T] in the target's own unit (or probabilities), and the mean loss."""
+        """Predictions [M, T] in the target's own unit (or probabilities; of several classes [M, T, K]), and the mean loss."""
         model = self.evaluated.eval()
         predictions, losses, labels = [], 0.0, 0
         for start in range(0, len(index), self.settings.eval_batch_size):
@@ -173,18 +175,19 @@ class Trainer:
             output = model(batch)
             assert batch.targets is not None
             assert batch.mask is not None
-            count = int(batch.mask.sum())
-            losses += float(self.objective(output, batch.targets, batch.mask)) * count
+            count = int(batch.mask.count_nonzero())
+            losses += float(self.objective(within_bounds(output, batch), batch.targets, batch.mask)) * count
             labels += count
             predictions.append(self.objective.predict(output).cpu().double().numpy())
         values = np.concatenate(predictions)
-        return self.scaler.inverse(values), losses / max(labels, 1)
+        scaled = self.dataset.task == "regression"
+        return self.scaler.inverse(values) if scaled else values, losses / max(labels, 1)
 
     def evaluate(self, index: np.ndarray) -> tuple[Scores, float]:
         """The dataset's metric and the mean loss on some rows."""
         predictions, loss = self.predict(index)
         skip = self.settings.nonfinite == "skip"
-        return score(self.metric, predictions, self.dataset.targets[index], skip), loss
+        return self.judge.score(predictions, index, skip), loss
 
     @property
     def evaluated(self) -> nn.Module:
@@ -301,14 +304,14 @@ class Trainer:
         }
         group = self.optimizer.param_groups[0]  # and not the last step, which a resume may not have made
         record |= {"rho": group["rho"], "lr": group["lr"]}
-        self._keep_best(scores.mean)
+        self._keep_best(loss if self.judge.chooses == "loss" else scores.mean)
         for tracker in self.trackers:
             tracker.log(record)
         for callback in self.callbacks:
             callback.on_train_epoch_end(self, record)
 
     def _keep_best(self, value: float) -> None:
-        if better(self.metric, value, self.best["value"]) or self.best["epoch"] is None:
+        if better(self.judge.chooses, value, self.best["value"]) or self.best["epoch"] is None:
             weights = {name: tensor.detach().clone() for name, tensor in self.evaluated.state_dict().items()}
             self.best = {"epoch": self.epoch, "value": value, "weights": weights}
         patience = self.settings.patience

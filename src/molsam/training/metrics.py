@@ -1,15 +1,32 @@
-"""Test metrics, computed by scikit-learn on the labels that are there; accuracy is in per cent."""
+"""Metrics by name: the files of conf/metric, computed on the labels that are there."""
 
 from __future__ import annotations
 
+import importlib
+import warnings
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from molsam.config.metrics import direction, metric_files
 from molsam.errors import ConfigError, NumericalError
 
-TASK_OF = {"roc_auc": "classification", "rmse": "regression", "mae": "regression", "accuracy": "multiclass"}
-DIRECTION = {"roc_auc": "max", "rmse": "min", "mae": "min", "accuracy": "max"}
+
+class Metric(NamedTuple):
+    """A file of conf/metric."""
+
+    name: str
+    function: Callable[[np.ndarray, np.ndarray], float]
+    """of the labels and predictions of one task (molsam.training.scores)"""
+    tasks: tuple[str, ...]
+    direction: str
+    """max or min: what is better"""
+    display: str
+    main: bool
+    """whether it stands in the table at the end of a run"""
 
 
 class Scores(NamedTuple):
@@ -26,15 +43,42 @@ class Scores(NamedTuple):
         return sum(value is None for value in self.per_task)
 
 
+@cache
+def known() -> dict[str, Metric]:
+    """All metrics by name. Raises ConfigError for a file of conf/metric that is none."""
+    found = {}
+    for name, settings in metric_files().items():
+        module, _, function = settings["_target_"].rpartition(".")
+        try:
+            score = getattr(importlib.import_module(module), function)
+        except (AttributeError, ImportError) as error:
+            raise ConfigError(
+                f"conf/metric/{name}.yaml: _target_={settings['_target_']} is not there; give a function."
+            ) from error
+        found[name] = Metric(
+            name, score, settings["task"], settings["direction"], settings["display"], bool(settings["main"])
+        )
+    return found
+
+
+def fitting(task: str) -> list[Metric]:
+    """The metrics of a task, those that the table at the end of a run shows first."""
+    return sorted((one for one in known().values() if task in one.tasks), key=lambda one: not one.main)
+
+
 def check_metric(metric: str, task: str) -> None:
     """Raise ConfigError if the metric is unknown or does not fit the task."""
-    if TASK_OF.get(metric) != task:
-        fitting = ", ".join(name for name, kind in TASK_OF.items() if kind == task)
-        raise ConfigError(f"dataset.metric={metric} does not fit a {task} dataset; use one of: {fitting}.")
+    names = [one.name for one in fitting(task)]
+    if metric not in names:
+        near = get_close_matches(str(metric), names, n=1)
+        hint = f"did you mean {near[0]}? U" if near else "u"
+        raise ConfigError(
+            f"dataset.metric={metric} does not fit a {task} dataset; {hint}se one of: {', '.join(names)}."
+        )
 
 
 def score(metric: str, prediction: np.ndarray, target: np.ndarray, skip: bool = False) -> Scores:
-    """Score predictions [M, T] against targets [M, T] (NaN where missing).
+    """Score predictions [M, T] (of several classes [M, T, K]) against targets [M, T] (NaN where missing).
 
     A prediction that is not finite where there is a label leaves nothing to be scored: a mean over the other tasks would
     hide it. With `skip` no task has a value then.
@@ -42,38 +86,48 @@ def score(metric: str, prediction: np.ndarray, target: np.ndarray, skip: bool = 
     Raises:
         NumericalError: there is such a prediction, and no `skip`.
     """
-    if bad := np.flatnonzero((~np.isfinite(prediction) & ~np.isnan(target)).any(0)).tolist():
+    finite = np.isfinite(prediction) if prediction.ndim == 2 else np.isfinite(prediction).all(2)
+    if bad := np.flatnonzero((~finite & ~np.isnan(target)).any(0)).tolist():
         if skip:
             return Scores(float("nan"), [None] * target.shape[1])
         raise NumericalError(
             f"Predictions of task {bad[0] + 1} of {target.shape[1]} are not finite ({len(bad)} such tasks); lower "
             "base_optimizer.lr or optimizer.rho, or set training.max_grad_norm."
         )
-    per_task = [_one(metric, prediction[:, t], target[:, t]) for t in range(target.shape[1])]
+    function = known()[metric].function
+    per_task = [_one(function, prediction[:, t], target[:, t]) for t in range(target.shape[1])]
     defined = [value for value in per_task if value is not None]
     return Scores(float(np.mean(defined)) if defined else float("nan"), per_task)
 
 
+def score_all(task: str, prediction: np.ndarray, target: np.ndarray, skip: bool = False) -> dict[str, Scores]:
+    """Every metric of a task, by name."""
+    return {one.name: score(one.name, prediction, target, skip) for one in fitting(task)}
+
+
+def definable(metric: str, target: np.ndarray, classes: int = 1) -> bool:
+    """Whether a metric can be computed on these targets [M, T]: whether predicting them exactly has a score."""
+    exact = target if classes == 1 else np.eye(classes)[np.nan_to_num(target).astype(int)]
+    return not np.isnan(score(metric, exact, target).mean)
+
+
 def better(metric: str, new: float, old: float | None) -> bool:
-    """Whether `new` improves on `old`; a NaN never does, anything improves on None."""
+    """Whether `new` improves on `old`; a NaN never does, anything improves on None. The metric may be `loss`."""
     if np.isnan(new):
         return False
     if old is None or np.isnan(old):
         return True
-    return new > old if DIRECTION[metric] == "max" else new < old
+    return new > old if metric != "loss" and direction(metric) == "max" else new < old
 
 
-def _one(metric: str, prediction: np.ndarray, target: np.ndarray) -> float | None:
-    from sklearn import metrics  # imported here: it is not needed before the first epoch ends
-
-    known = ~np.isnan(target)
-    if not known.any():
+def _one(
+    function: Callable[[np.ndarray, np.ndarray], float], prediction: np.ndarray, target: np.ndarray
+) -> float | None:
+    there = ~np.isnan(target)
+    if not there.any():
         return None
-    prediction, target = prediction[known].astype(np.float64), target[known]
-    if metric == "roc_auc":
-        return float(metrics.roc_auc_score(target, prediction)) if len(np.unique(target)) == 2 else None
-    if metric == "accuracy":
-        return 100 * float(metrics.accuracy_score(target, prediction))
-    if metric == "rmse":
-        return float(metrics.root_mean_squared_error(target, prediction))
-    return float(metrics.mean_absolute_error(target, prediction))
+    prediction, target = prediction[there].astype(np.float64), target[there]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is undefined, which is told by None
+        value = function(target, prediction)
+    return None if np.isnan(value) else float(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,31 +11,35 @@ from torch.nn import functional as F
 from molsam.errors import ConfigError
 from molsam.models.api import ModelOutput
 
-LOSSES = {"regression": ("mse", "rmse", "mae"), "classification": ("bce",), "multiclass": ("cross_entropy",)}
+LOSSES = {"regression": ("mse", "rmse", "mae", "huber"), "classification": ("bce",), "multiclass": ("cross_entropy",)}
 RELEASE = {"regression": "rmse"}
 
 
 class Objective:
     """Mean over the labels that are there of: sum over heads of loss(logits, target) + the model's auxiliary term.
 
-    `loss`: mse, mae, rmse (the square root of the batch's mean, as CoMPT's release has it), bce (binary
-    cross-entropy on logits) or cross_entropy (one class of many: T is 1, and the logits have a last axis of
-    classes instead). By the task, auto picks mse, bce or cross_entropy, and release what CoMPT's release has: rmse in
-    regression.
+    `loss`: mse, mae, huber (on scaled targets, quadratic up to 1), rmse (the square root of the batch's mean, as
+    CoMPT's release has it), bce (binary cross-entropy on logits) or cross_entropy (one of `classes` classes: the last
+    axis of the logits holds those of the first task, of the second, ...). By the task, auto picks mse, bce or
+    cross_entropy, and release what CoMPT's release has: rmse in regression.
     """
 
-    def __init__(self, task: str, loss: str = "auto") -> None:
+    def __init__(self, task: str, loss: str = "auto", classes: int = 1) -> None:
         name = {"auto": LOSSES[task][0], "release": RELEASE.get(task, LOSSES[task][0])}.get(loss, loss)
         if name not in LOSSES[task]:
             allowed = ", ".join(LOSSES[task])
             raise ConfigError(f"training.loss={loss} does not fit a {task} dataset; use auto or one of: {allowed}.")
-        self.task, self.name = task, name
+        self.task, self.name, self.classes = task, name, classes
 
     def __call__(self, output: ModelOutput, target: Tensor, mask: Tensor) -> Tensor:
-        """Scalar loss of logits [H, B, T] against target [B, T] where mask [B, T]; 0 if no label is there."""
+        """Scalar loss of logits [H, B, T] against target [B, T] where mask [B, T]; 0 if no label is there.
+
+        The mask may hold the labels' weights, 0 where there is none: the mean is over the labels, not their weights.
+        """
         total = self.elements(output, target)
         there = mask.to(total.dtype).flatten()
-        mean = torch.dot(total.flatten(), there) / there.sum().clamp(min=1)
+        count = there.sum() if mask.dtype is torch.bool else mask.count_nonzero()
+        mean = torch.dot(total.flatten(), there) / count.clamp(min=1)
         # The slope of sqrt at 0 is infinite; a batch fitted exactly has gradient 0.
         return mean.clamp(min=torch.finfo(mean.dtype).tiny).sqrt() if self.name == "rmse" else mean
 
@@ -41,27 +47,51 @@ class Objective:
         """[B]: each molecule's mean over its labels. Raises ConfigError for rmse, which is no mean."""
         if self.name == "rmse":
             raise ConfigError("training.loss=rmse has no loss of a single molecule; use training.loss=mse.")
-        return (self.elements(output, target) * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return (self.elements(output, target) * mask).sum(1) / mask.count_nonzero(dim=1).clamp(min=1)
 
     def elements(self, output: ModelOutput, target: Tensor) -> Tensor:
         """[B, T]: sum over heads of the loss of each label, plus the auxiliary term."""
         logits = output.logits
         if self.name == "cross_entropy":
-            classes = target.long().expand(len(logits), -1, 1)
-            return -F.log_softmax(logits, dim=2).gather(2, classes).sum(0)
+            places = target.long().expand(len(logits), *target.shape).unsqueeze(3)
+            element = -F.log_softmax(self._by_class(logits), dim=3).gather(3, places).squeeze(3).sum(0)
+            return element if output.auxiliary is None else element + self._by_class(output.auxiliary).mean(2)
         expanded = target.expand_as(logits)
         if self.name == "bce":
             element = F.binary_cross_entropy_with_logits(logits, expanded, reduction="none")
         elif self.name == "mae":
             element = (logits - expanded).abs()
+        elif self.name == "huber":
+            element = F.huber_loss(logits, expanded, reduction="none")
         else:
             element = (logits - expanded).square()
         total = element.sum(0) if len(logits) > 1 else element.view(target.shape)  # its backward pass copies nothing
         return total if output.auxiliary is None else total + output.auxiliary
 
     def predict(self, output: ModelOutput) -> Tensor:
-        """[B, T]: mean over heads of probabilities or of scaled values (regression); multiclass: the likeliest class."""
+        """[B, T]: mean over heads of probabilities, or of scaled values (regression); of several classes [B, T, K]."""
         if self.task == "multiclass":
-            return output.logits.softmax(2).mean(0).argmax(1, keepdim=True)
+            return self._by_class(output.logits).softmax(3).mean(0)
         values = output.logits.sigmoid() if self.task == "classification" else output.logits
         return values.mean(0)
+
+    def _by_class(self, values: Tensor) -> Tensor:
+        """[..., T * K] as [..., T, K]."""
+        return values.unflatten(-1, (-1, self.classes))
+
+
+def within_bounds(output: ModelOutput, batch: Any) -> ModelOutput:
+    """An output that has no loss beyond the bounds of a batch, if it has bounds."""
+    bounds = getattr(batch, "bounds", None)
+    if bounds is None:
+        return output
+    return output._replace(logits=one_sided(output.logits, batch.targets, bounds))
+
+
+def one_sided(logits: Tensor, target: Tensor, bounds: Tensor) -> Tensor:
+    """Logits [H, B, T] that have no loss beyond a bound: where it is 1 the value is at least the target, where -1 at most.
+
+    Any loss of a difference becomes one-sided by it.
+    """
+    beyond = ((bounds > 0) & (logits > target)) | ((bounds < 0) & (logits < target))
+    return torch.where(beyond, target.expand_as(logits), logits)

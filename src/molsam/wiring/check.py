@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch.overrides import TorchFunctionMode
 
 from molsam.config.compose import conf_dir
+from molsam.config.metrics import TASKS
 from molsam.config.schema import (
     TRAINING_LIMITS,
     ChoicesConfig,
@@ -167,8 +168,8 @@ def _check_observers(cfg: DictConfig) -> None:
 def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
     task, metric = cfg.dataset.get("task"), cfg.dataset.get("metric")
     if task is not None:
-        if task not in ("regression", "classification") and not has_images(cfg):
-            raise ConfigError(f"dataset.task={task} is not a task; use regression, classification or null (inferred).")
+        if task not in TASKS:
+            raise ConfigError(f"dataset.task={task} is not a task; use {', '.join(TASKS)} or null (inferred).")
         Objective(task, training.loss)
         if metric is not None:
             check_metric(metric, task)

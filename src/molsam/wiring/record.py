@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +12,17 @@ import torch
 from omegaconf import DictConfig
 
 from molsam.config.identity import Identity, config_hash
+from molsam.config.metrics import direction
 from molsam.config.secrets import without_secrets
-from molsam.files import write_atomic
+from molsam.files import csv_text, write_atomic
+from molsam.images.dataset import Dataset
 from molsam.native.memory import peak_memory_mb
 from molsam.runs import result
 from molsam.tracking.plots import PREDICTIONS
 from molsam.training import checkpoint
 from molsam.training.late import late_score
 from molsam.training.loop import Trainer
-from molsam.training.metrics import DIRECTION
+from molsam.training.metrics import Scores
 from molsam.wiring.conformal import VALID
 from molsam.wiring.trained import TRAINING
 
@@ -30,8 +30,8 @@ from molsam.wiring.trained import TRAINING
 def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: datetime, seconds: float) -> dict[str, Any]:
     """The content of result.json."""
     metric, dataset, split = trainer.metric, trainer.dataset, trainer.split
-    valid, valid_loss = trainer.evaluate(split.valid)
-    test, test_loss = trainer.evaluate(split.test)
+    valid, valid_loss = evaluated(trainer, split.valid)
+    test, test_loss = evaluated(trainer, split.test)
     found = {
         "name": str(cfg.name or "") or f"{cfg.choices.model}-{cfg.choices.optimizer}-{cfg.choices.dataset}",
         "model": cfg.choices.model,
@@ -41,14 +41,18 @@ def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: date
         "fold": cfg.split.fold,
         "task": dataset.task,
         "metric": metric,
-        "direction": DIRECTION[metric],
+        "direction": direction(metric),
         "best_epoch": trainer.best["epoch"],
         "epochs": trainer.epoch,
-        "valid": {metric: valid.mean, "loss": valid_loss},
-        "test": {metric: test.mean, "loss": test_loss},
+        "chosen_by": trainer.judge.chooses,
+        "valid": {**{name: scores.mean for name, scores in valid.items()}, "loss": valid_loss},
+        "test": {**{name: scores.mean for name, scores in test.items()}, "loss": test_loss},
         "test_late": late_score(trainer.tests, trainer.epoch),
-        "test_per_task": dict(zip(dataset.task_names, test.per_task, strict=True)),
-        "tasks_skipped": test.skipped,
+        "test_per_task": dict(zip(dataset.task_names, test[metric].per_task, strict=True)),
+        "per_task": {"valid": _by_task(dataset, valid), "test": _by_task(dataset, test)},
+        "tasks_skipped": test[metric].skipped,
+        "tasks_unlearnt": trainer.judge.unlearnt,
+        "classes": getattr(dataset, "classes", None),
         **trainer.clock.summary(),
         "seconds": seconds,
         "steps": trainer.step,
@@ -72,6 +76,17 @@ def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: date
     return dict(without_secrets(found))
 
 
+def evaluated(trainer: Trainer, index: np.ndarray) -> tuple[dict[str, Scores], float]:
+    """Every metric of the task on some rows, by name, and the mean loss."""
+    predictions, loss = trainer.predict(index)
+    return trainer.judge.score_all(predictions, index, trainer.settings.nonfinite == "skip"), loss
+
+
+def _by_task(dataset: Dataset, scores: dict[str, Scores]) -> dict[str, dict[str, float | None]]:
+    """metric -> task -> value."""
+    return {name: dict(zip(dataset.task_names, one.per_task, strict=True)) for name, one in scores.items()}
+
+
 def shown(folder: Path) -> str:
     """A run folder as seen from where the command runs, so that results can be shared without a machine's paths."""
     here = Path.cwd()
@@ -85,20 +100,21 @@ def save_predictions(trainer: Trainer) -> None:
 
 
 def _predictions(trainer: Trainer, part: np.ndarray) -> str:
+    """Of several classes the prediction is the number of the likeliest."""
     dataset = trainer.dataset
     rows, ids = dataset.rows, dataset.ids
     values, _ = trainer.predict(part)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
+    if values.ndim == 3:
+        values = values.argmax(2)
     kind = "smiles" if dataset.noun == "molecule" else "image"
-    writer.writerow(["row", *([] if ids is None else ["id"]), kind, "task", "target", "prediction"])
+    lines: list[list[Any]] = [["row", *([] if ids is None else ["id"]), kind, "task", "target", "prediction"]]
     for place, one in enumerate(part):
         for t, task in enumerate(dataset.task_names):
             target = float(dataset.targets[one, t])
             known = "" if math.isnan(target) else repr(target)
             name = [] if ids is None else [ids[one]]
-            writer.writerow([int(rows[one]), *name, dataset.smiles[one], task, known, repr(float(values[place, t]))])
-    return text.getvalue()
+            lines.append([int(rows[one]), *name, dataset.smiles[one], task, known, repr(float(values[place, t]))])
+    return csv_text(lines)
 
 
 def save_best(trainer: Trainer) -> None:

@@ -24,9 +24,10 @@ from molsam.config.identity import identity as make_identity
 from molsam.config.identity import stored as stored_identity
 from molsam.config.schema import TrainingConfig
 from molsam.config.secrets import without_secrets
-from molsam.data.dataset import load
+from molsam.data.dataset import MoleculeDataset, load
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split, make_split
+from molsam.data.weights import label_weights
 from molsam.errors import ConfigError, MolsamError
 from molsam.files import write_json
 from molsam.images import dataset as images
@@ -251,6 +252,8 @@ def make_trainer(
     identity: Identity | None = None,
 ) -> Trainer:
     """Everything wired together, ready to fit."""
+    if isinstance(dataset, MoleculeDataset):
+        dataset.label_weights = label_weights(dataset, split.train, training.class_weight)
     model = make_model(cfg, dataset, cfg.split.fold)
     steps = steps_per_epoch(len(split.train), training)
     optimizer = build.make_optimizer(cfg, model, steps_per_epoch=steps, training=training)
@@ -268,8 +271,8 @@ def make_trainer(
         optimizer=optimizer,
         dataset=dataset,
         split=split,
-        scaler=TargetScaler.fit(dataset.targets[split.train], dataset.task),
-        objective=Objective(dataset.task, training.loss),
+        scaler=_scaler(dataset, split),
+        objective=Objective(dataset.task, training.loss, dataset.spec.n_tasks // len(dataset.task_names)),
         settings=training,
         lr_schedule=build.build("lr_schedule", cfg.lr_schedule),
         seed=(cfg.seed, cfg.split.fold),
@@ -281,6 +284,13 @@ def make_trainer(
         augment=images.augment if cfg.dataset.get("augment") else None,
         identity=identity,
     )
+
+
+def _scaler(dataset: Dataset, split: Split) -> TargetScaler:
+    bounds = (
+        dataset.bounds[split.train] if isinstance(dataset, MoleculeDataset) and dataset.bounds is not None else None
+    )
+    return TargetScaler.fit(dataset.targets[split.train], dataset.task, bounds)
 
 
 def _trackers(cfg: DictConfig, folder: Path) -> list[Tracker]:

@@ -77,7 +77,8 @@ class Trained:
             self.model.load_state_dict(state["weights"])
             self.dtype = DTYPES[cfg.training.precision]
             self.model.to(self.device, self.dtype).eval()
-            self.objective = Objective(self.task, cfg.training.loss)
+            classes = self.spec.n_tasks // len(self.task_names)
+            self.objective = Objective(self.task, cfg.training.loss, classes)
             self.scaler = TargetScaler.from_state(state["scaler"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -93,7 +94,8 @@ class Trained:
     def predict(self, rows: Sequence[Featurized]) -> tuple[np.ndarray, list[str]]:
         """Values [M, T] of featurized molecules, and why one has none (empty text where it has).
 
-        Regression: in the target's own unit. Classification: probabilities. NaN where there is no value.
+        Regression: in the target's own unit. Classification: probabilities. Of several classes: the number of the
+        likeliest. NaN where there is no value.
         """
         return self._each(rows, self._values, len(self.task_names))
 
@@ -137,7 +139,10 @@ class Trained:
     @torch.no_grad()
     def _values(self, rows: Sequence[Featurized]) -> np.ndarray:
         output = self.model(self.batch(rows))
-        return self.scaler.inverse(self.objective.predict(output).double().cpu().numpy())
+        values = self.objective.predict(output).double().cpu().numpy()
+        if self.task == "multiclass":
+            return np.asarray(values.argmax(2), dtype=np.float64)
+        return self.scaler.inverse(values)
 
     @torch.no_grad()
     def _vectors(self, rows: Sequence[Featurized]) -> np.ndarray:

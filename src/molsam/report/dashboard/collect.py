@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from molsam.config.identity import NEUTRAL, NEUTRAL_DATASET, NEUTRAL_TRAINING
+from molsam.config.metrics import direction
 from molsam.errors import StorageError
 from molsam.files import below
 from molsam.report.dashboard.groups import datasets, describe, group_key
@@ -152,7 +153,7 @@ def load(folder: Path) -> StoredRun | None:
             "seed": config.get("seed", 0),
             "fold": int(fold or 0),
             "metric": metric,
-            "direction": "min" if metric in ("rmse", "mae") else "max",
+            "direction": direction(metric),
             "test": {},
             "valid": {metric: last.get(f"valid/{metric}")},
             "graphs_per_s": last.get("graphs_per_s"),

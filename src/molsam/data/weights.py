@@ -1,0 +1,51 @@
+"""How much each label counts in the loss: weights of molecules, and of classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from molsam.errors import ConfigError
+
+
+def label_weights(dataset: Any, train: np.ndarray, class_weight: Any) -> np.ndarray | None:
+    """float64 [M, T]: the weight of each label, on average 1 over those of the training part; None if all are equal.
+
+    class_weight: None; balanced (each class of a task counts alike); or one positive number for each class.
+    Raises ConfigError if it does not fit the dataset.
+    """
+    sample = getattr(dataset, "sample_weights", None)
+    if sample is None and class_weight is None:
+        return None
+    targets: np.ndarray = dataset.targets
+    weights = np.ones(targets.shape) if sample is None else np.repeat(sample[:, None], targets.shape[1], axis=1)
+    if class_weight is not None:
+        weights = weights * _of_classes(dataset, train, class_weight)
+    known = ~np.isnan(targets[train])
+    total = weights[train][known].sum()
+    if not total > 0:
+        raise ConfigError("dataset.weights are 0 for every training molecule; give some of them a positive weight.")
+    return weights * (known.sum() / total)
+
+
+def _of_classes(dataset: Any, train: np.ndarray, class_weight: Any) -> np.ndarray:
+    if dataset.task == "regression":
+        raise ConfigError(
+            f"training.class_weight={class_weight} fits classes, and this dataset has none; leave it out."
+        )
+    count = 2 if dataset.task == "classification" else dataset.spec.n_tasks // len(dataset.task_names)
+    numbers = np.nan_to_num(dataset.targets).astype(int)
+    if class_weight != "balanced":
+        if len(class_weight) != count:
+            raise ConfigError(
+                f"training.class_weight={list(class_weight)} has {len(class_weight)} numbers for {count} classes; give "
+                "balanced, or one number for each class."
+            )
+        return np.asarray(class_weight, dtype=np.float64)[numbers]
+    weights = np.ones(dataset.targets.shape)
+    for t in range(weights.shape[1]):
+        known = dataset.targets[train, t]
+        counts = np.bincount(known[~np.isnan(known)].astype(int), minlength=count)
+        weights[:, t] = (counts.sum() / (count * np.maximum(counts, 1)))[numbers[:, t]]
+    return weights
