@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--table", metavar="N", help="a table's number, or the name of a sweep file: 3, fig7, table3")
     what.add_argument("--all", action="store_true", help="one page with the state of every table and figure")
+    what.add_argument("--claims", action="store_true", help="one page with every claim of the paper and our verdict")
     parser.add_argument("changes", nargs="*", metavar="sweeps.KEY=VALUE",
                         help="as the sweep was run: sweeps.datasets=[esol,bbbp] sweeps.folds=3 sweeps.name=...")  # fmt: skip
     parser.add_argument("--outputs", nargs="+", default=["outputs"], metavar="FOLDER",
@@ -37,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from molsam.report import frame
 
     _sort(args)
-    if args.all and args.changes:
-        raise ConfigError(f"--all shows every sweep as its file has it; {args.changes[0]} needs --table.")
+    if args.table is None and args.changes:
+        raise ConfigError(f"--all and --claims show every sweep as its file has it; {args.changes[0]} needs --table.")
     runs, damaged = frame.load(args.outputs)
     for sentence in damaged:
         print(f"molsam: {sentence} It is left out.", file=sys.stderr)
-    return _overview(args, runs) if args.all else _table(args, runs)
+    return _overview(args, runs) if args.all else _claims(args, runs) if args.claims else _table(args, runs)
 
 
 def _sort(args: argparse.Namespace) -> None:
@@ -60,11 +61,11 @@ def _sort(args: argparse.Namespace) -> None:
 def _table(args: argparse.Namespace, runs: object) -> int:
     from rich.text import Text
 
-    from molsam.report import console, picture, render, specs, table, verdicts
+    from molsam.report import console, pair_picture, picture, render, specs, table, verdicts
 
     spec = specs.load(args.table, tuple(args.changes), smoke=args.smoke)
     if spec.trials is not None:
-        raise ConfigError(f"{spec.file} is a search, not a table; its folder has optimization_results.yaml and plots/.")
+        return _search(args, spec.folder, spec.title, spec.trials)
     built = table.build(spec, runs, SCORES[args.score])  # type: ignore[arg-type]
     checks = verdicts.check(built)
     stem = args.to / (spec.folder + ("" if args.score == "best" else f"-{args.score}"))
@@ -76,10 +77,46 @@ def _table(args: argparse.Namespace, runs: object) -> int:
     ):
         write_atomic(stem.with_name(f"{stem.name}.{suffix}"), text.encode())
     picture.save(built, stem)
+    pair_picture.save(built, stem.with_name(f"{stem.name}-pairs"))
     # Printed last, because who reads may stop before the end (`| head`).
-    written = f"written: {stem}.md, .csv, .tex, .json, .png, .svg"
+    written = f"written: {stem}.md, .csv, .tex, .json, .png, .svg, -pairs.png"
     console.show([*render.terminal(built, checks), Text(written)], [spec.command, written])
     return 0 if built.complete else 1
+
+
+def _search(args: argparse.Namespace, folder: str, title: str, total: int) -> int:
+    from rich.text import Text
+
+    from molsam.report import console, search
+    from molsam.sweeping import trials
+
+    places = [root / folder for root in args.outputs]
+    found = trials.read(next((place for place in places if (place / trials.FILE).is_file()), places[0]))
+    over = sum(trial["state"] in ("complete", "pruned") for trial in found.trials)
+    head = f"{title}: {over} of {total} trials, {found.direction}d"
+    stem = args.to / folder
+    for suffix, text in (
+        ("md", search.markdown(head, found.trials, found.importances)),
+        ("csv", search.comma_separated(found.trials)),
+        ("json", search.as_json(head, found.trials, found.importances)),
+    ):
+        write_atomic(stem.with_name(f"{folder}.{suffix}"), text.encode())
+    written = f"written: {stem}.md, .csv, .json"
+    console.show([*search.terminal(head, found.trials, found.importances), Text(written)], [written])
+    return 0 if over >= total else 1
+
+
+def _claims(args: argparse.Namespace, runs: object) -> int:
+    from rich.text import Text
+
+    from molsam.report import claims, console
+
+    found = claims.find(runs)  # type: ignore[arg-type]
+    for suffix, form in claims.FORMS.items():
+        write_atomic(args.to / f"claims.{suffix}", form(found).encode())
+    written = f"written: {args.to}/claims.md, .csv, .tex, .json, .html"
+    console.show([*claims.terminal(found), Text(written)], [written])
+    return 0 if all(one.check.estimate.mean is not None for one in found) else 1
 
 
 def _overview(args: argparse.Namespace, runs: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,8 +84,9 @@ class StoredRun:
         if not self.setting("training.test_each_epoch"):
             return None
         tested = [row.get(f"test/{self.result['metric']}") for row in self.epochs()]
-        last = [value for value in tested[-max(LATE_LEAST, round(LATE_SHARE * len(tested))) :] if value is not None]
-        return fmean(last) if last else None
+        last = tested[-max(LATE_LEAST, math.ceil(LATE_SHARE * len(tested))) :]
+        known = [float(value) for value in last if value is not None]
+        return fmean(known) if len(known) == len(last) >= LATE_LEAST else None
 
     @property
     def files(self) -> Path:

@@ -143,9 +143,12 @@ def _margin(table: Table, claim: Claim, dataset: str, paper: float | None) -> fl
     """Half of the paper's difference; where a claim says equal, or the paper has none, what matters in the field."""
     if paper and not claim.equal:
         return abs(paper) / 2
-    if claim.metric != "score":
-        return None
-    entry = table.entry(claim.than, dataset, "score")
+    return margin_of(table, claim.than, dataset) if claim.metric == "score" else None
+
+
+def margin_of(table: Table, row: str, dataset: str) -> float | None:
+    """Return what a difference to a row must exceed to matter: 0.01 of a ROC-AUC, 2 % of an error."""
+    entry = table.entry(row, dataset, "score")
     if entry.metric in MARGINS:
         return MARGINS[entry.metric]
     level = entry.paper.mean if entry.paper else entry.ours.mean if entry.ours else None

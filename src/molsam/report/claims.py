@@ -1,0 +1,245 @@
+"""Every claim of the paper on one page: where it stands, our verdict, and the commands that make it again."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import resources
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import yaml
+
+from molsam.config.command import program
+from molsam.report import escape, render, specs, table, verdicts, words
+from molsam.report.specs import Spec
+from molsam.report.verdicts import VERDICTS, Check
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+SECTIONS = {
+    "main_claim": "5.2.1, Table 1", "Table 1": "5.2.1", "Table 2": "5.2.2", "Table 3": "5.2.3", "Table 6": "A.3",
+    "Table 7": "5.2.2, A.5", "Table 8": "5.2.3, A.6", "Table 9": "5.2.3, A.6", "Table 10": "A.7", "Table 11": "A.8",
+    "Figure 1": "3.2", "Figure 3": "4.1, 4.2", "Figure 6": "5.2.3", "Figure 7": "A.6",
+}  # fmt: skip
+"""Where the paper says what a table or figure is said to show."""
+FIRST = ("main_claim",)
+"""Sweeps whose evidence comes first where two have the same claim and as many splits."""
+LINE_HEADS = (*render.CLAIM_HEADS[:-1], "late score", "")
+INTRODUCTION = (
+    "Each claim compares two rows of a table on one dataset. "
+    + words.CLAIM_NOTE
+    + " Late score: the same verdict with the test metric averaged over the last fifth of the epochs."
+)
+STYLE = (
+    "<style>body{font:15px sans-serif;margin:2em;max-width:80em}table{border-collapse:collapse}"
+    "td,th{border-bottom:1px solid #ccc;padding:.2em .6em;text-align:left}"
+    ".confirmed{background:#dff0e4}.contradicted{background:#f6dfdc}</style>"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim with its verdict on both scores, the sweep that has the evidence, and its section of the paper."""
+
+    spec: Spec
+    section: str
+    check: Check
+    late: Check
+
+    @property
+    def place(self) -> str:
+        """Section and table: `5.2.3, Table 3`."""
+        label = self.spec.label
+        return self.section if label == self.spec.name or label in self.section else f"{self.section}, {label}"
+
+    def fields(self) -> list[str]:
+        """As text, in the order of LINE_HEADS."""
+        *front, after = render.claim_fields(self.check)
+        return [*front, late_words(self.late), after]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement of the paper that no pair of rows tests: what is known of it, and the command that shows it."""
+
+    text: str
+    section: str
+    answer: str
+    command: str = ""
+
+
+def find(frame: pd.DataFrame) -> list[Finding]:
+    """Return every claim of every sweep file; of claims that two sweeps test, the one with more splits."""
+    found: dict[tuple[str, ...], Finding] = {}
+    for name in sorted(specs.names(), key=lambda name: name not in FIRST):
+        spec = specs.load(name)
+        if spec.trials is not None or not spec.claims:
+            continue
+        both = [verdicts.check(table.build(spec, frame, score)) for score in ("score", "late")]
+        for check, late in zip(*both, strict=True):
+            claim = check.claim
+            key = (
+                (claim.better, claim.than, claim.metric, check.dataset) if " + " in claim.better else (name, claim.text)
+            )
+            key = (*key, check.dataset)
+            section = claim.section or SECTIONS.get(spec.label, "")
+            if key not in found or check.estimate.n > found[key].check.estimate.n:
+                found[key] = Finding(spec, section, check, late)
+    return list(found.values())
+
+
+def statements() -> list[Statement]:
+    """Return the paper's statements that are no comparison of two rows."""
+    text = resources.files("molsam.report").joinpath("statements.yaml").read_text(encoding="utf-8")
+    return [Statement(**entry) for entry in yaml.safe_load(text)]
+
+
+def late_words(check: Check) -> str:
+    """`undecided, +0.0065 [−0.0065, +0.0194] (7)`, or a dash where no run tested every epoch."""
+    if check.estimate.mean is None:
+        return "–"
+    return f"{check.verdict}, {words.lead(check)} ({check.estimate.n})"
+
+
+def summary(found: Iterable[Finding]) -> str:
+    """`Of 120 claims 3 are confirmed, ...`"""
+    counts = Counter(one.check.verdict for one in found)
+    names = {verdicts.NO_PAIR: "have no pair of runs"}
+    parts = [f"{counts[verdict]} {names.get(verdict, f'are {verdict}')}" for verdict in VERDICTS]
+    return f"Of {sum(counts.values())} claims (a claim on a dataset counts as one), {', '.join(parts[:-1])}, and {parts[-1]}."
+
+
+def commands(spec: Spec) -> list[str]:
+    """What trains a sweep and prints its verdicts."""
+    return [spec.command, f"{program()} report --table {spec.file}"]
+
+
+def _sections(found: Iterable[Finding]) -> list[tuple[str, Spec, list[Finding]]]:
+    groups = []
+    for name, own in groupby(sorted(found, key=_order), key=lambda one: one.spec.file):
+        members = list(own)
+        groups.append((f"{members[0].place}: {specs.load(name).title}", members[0].spec, members))
+    return groups
+
+
+def _order(one: Finding) -> tuple[bool, int]:
+    return one.spec.file not in FIRST, specs.names().index(one.spec.file)
+
+
+def terminal(found: list[Finding]) -> list[RenderableType]:
+    """The page for a person: the verdicts, without those that have no pair."""
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(summary(found))]
+    for title, _, members in _sections(found):
+        pairs = [one for one in members if one.check.verdict != verdicts.NO_PAIR]
+        if not pairs:
+            parts.append(Text(f"{title}: no pair of runs", style="yellow"))
+            continue
+        parts.append(Text(title, style="bold"))
+        for text, own in groupby(pairs, key=lambda one: one.check.claim.text):
+            parts += [Text(f"Claim: {text}"), *(Text(f"  {line}") for one in own for line in words.claim(one.check))]
+    return [*parts, Text(words.CLAIM_NOTE, style="dim")]
+
+
+def markdown(found: list[Finding]) -> str:
+    """The page."""
+    lines = ["# The paper's claims and our verdicts", "", summary(found), "", INTRODUCTION]
+    for title, spec, members in _sections(found):
+        lines += ["", f"## {escape.markdown(title)}", "", "```bash", *commands(spec), "```", ""]
+        lines += ["| " + " | ".join(LINE_HEADS) + " |", "|---|---|---|---:|---:|---:|---:|---:|---|"]
+        lines += ["| " + " | ".join(map(escape.markdown, one.fields())) + " |" for one in members]
+    lines += [
+        "",
+        "## Statements that no pair of rows tests",
+        "",
+        "| statement | section | what is known | command |",
+        "|---|---|---|---|",
+    ]
+    for one in statements():
+        command = f"`{one.command}`" if one.command else ""
+        cells = [escape.markdown(text) for text in (one.text, one.section, one.answer)]
+        lines.append("| " + " | ".join([*cells, command]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(found: list[Finding]) -> str:
+    """A line a claim and dataset, in full precision."""
+    records = [_record(one) for one in found]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {key: " ".join(v) if isinstance(v, list) else v for key, v in record.items()} for record in records
+    )
+    return text.getvalue()
+
+
+def _record(one: Finding) -> dict[str, object]:
+    late = one.late.estimate
+    return {
+        "place": one.place, "sweep": one.spec.file, **render.claim_numbers(one.check), "section": one.section,
+        "late_verdict": one.late.verdict, "late_n": late.n, "late_lead": late.mean, "late_low": late.low,
+        "late_high": late.high, "command": one.spec.command,
+    }  # fmt: skip
+
+
+def as_json(found: list[Finding]) -> str:
+    """The same for other programs."""
+    body = {"claims": [_record(one) for one in found], "statements": [vars(one) for one in statements()]}
+    return json.dumps(body, indent=1, allow_nan=False) + "\n"
+
+
+def latex(found: list[Finding]) -> str:
+    """A longtable with a line a claim and dataset."""
+    heads = ("section", *LINE_HEADS[:-1])
+    lines = [
+        f"% {escape.latex(summary(found))}",
+        r"\begin{longtable}{lp{4cm}llrrrrr}",
+        " & ".join(map(escape.latex, heads)) + r" \\ \hline \endhead",
+    ]
+    for one in found:
+        cells = [one.place, *one.fields()[:-1]]
+        lines.append(" & ".join(escape.latex(text.replace("–", "--")) for text in cells) + r" \\")
+    return "\n".join([*lines, r"\end{longtable}"]) + "\n"
+
+
+def as_html(found: list[Finding]) -> str:
+    """The page for a browser, in one file without scripts."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>The paper's claims and our verdicts</title>",
+        STYLE,
+        f"<h1>The paper's claims and our verdicts</h1><p>{html.escape(summary(found))}</p>",
+        f"<p>{html.escape(INTRODUCTION)}</p>",
+    ]
+    for title, spec, members in _sections(found):
+        parts.append(f"<h2>{html.escape(title)}</h2><pre>{html.escape(chr(10).join(commands(spec)))}</pre><table>")
+        parts.append(_html_row("th", LINE_HEADS, ""))
+        parts += [_html_row("td", one.fields(), one.check.verdict) for one in members]
+        parts.append("</table>")
+    parts.append("<h2>Statements that no pair of rows tests</h2><table>")
+    parts += [_html_row("td", (one.text, one.section, one.answer, one.command), "") for one in statements()]
+    return "\n".join([*parts, "</table></html>"]) + "\n"
+
+
+def _html_row(tag: str, cells: Iterable[str], kind: str) -> str:
+    inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    return f'<tr class="{kind.replace(" ", "-")}">{inner}</tr>'
+
+
+FORMS: dict[str, Callable[[list[Finding]], str]] = {
+    "md": markdown,
+    "csv": comma_separated,
+    "tex": latex,
+    "json": as_json,
+    "html": as_html,
+}
+"""Suffix of a file -> what writes it."""
