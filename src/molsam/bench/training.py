@@ -16,7 +16,7 @@ from torch import Tensor
 
 from molsam.bench.peak import count_flops, matrix_peak, median, spread
 from molsam.bench.process import Process
-from molsam.images.dataset import Batch
+from molsam.data.api import Batch
 from molsam.training.loop import AHEAD
 
 BATCH = {"compt": 32, "grover": 32, "cmpnn": 50, "dmpnn": 64, "gcn": 32, "mpnn": 32}

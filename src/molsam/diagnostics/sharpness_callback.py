@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from molsam.data.api import Batch
 from molsam.diagnostics.landscape import landscape_1d, landscape_2d
 from molsam.diagnostics.sharpness import ball_sharpness, top_eigenvalues, trace
 from molsam.diagnostics.surface import Surface
 from molsam.errors import ConfigError
-from molsam.images.dataset import Batch
 from molsam.training.events import Callback
 
 if TYPE_CHECKING:

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molsam.data.batch import MoleculeBatch
-from molsam.data.dataset import MoleculeDataset
 from molsam.data.report import DataReport
 from molsam.data.settings import spread
 from molsam.data.spec import DataSpec
@@ -36,7 +34,7 @@ class ImageBatch:
     """float [B, 3, 32, 32], each channel with mean 0 and variance 1 over the training files"""
     index: Tensor
     """int64 [B], row in the dataset"""
-    targets: Tensor
+    targets: Tensor | None
     """float [B, 1], the number of the class"""
     mask: Tensor
     """bool [B, 1], all true"""
@@ -101,10 +99,6 @@ class ImageDataset:
     def batches(self, index: np.ndarray | Sequence[int], size: int, scaler: object = None) -> list[ImageBatch]:
         """Images in batches of `size`; the last may be smaller."""
         return [self.batch(index[start : start + size]) for start in range(0, len(index), size)]
-
-
-Dataset = MoleculeDataset | ImageDataset
-Batch = MoleculeBatch | ImageBatch
 
 
 def load(settings: Mapping[str, Any]) -> ImageDataset:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from molsam.data.api import Batch
 from molsam.errors import ConfigError
-from molsam.images.dataset import Batch
 from molsam.models.api import ModelOutput
 from molsam.training.objective import Objective, within_bounds
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from molsam.config.identity import Identity
 from molsam.config.schema import TrainingConfig
+from molsam.data.api import Batch, Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import ConfigError, NumericalError, StorageError
-from molsam.images.dataset import Batch, Dataset
 from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint, provenance
 from molsam.training.average import Average

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from molsam.config.identity import Identity, config_hash
 from molsam.config.metrics import direction
 from molsam.config.secrets import without_secrets
+from molsam.data.api import Dataset
 from molsam.files import csv_text, write_atomic
-from molsam.images.dataset import Dataset
 from molsam.native.memory import peak_memory_mb
 from molsam.runs import result
 from molsam.tracking.plots import PREDICTIONS

@@ -24,6 +24,7 @@ from molsam.config.identity import identity as make_identity
 from molsam.config.identity import stored as stored_identity
 from molsam.config.schema import TrainingConfig
 from molsam.config.secrets import without_secrets
+from molsam.data.api import Dataset
 from molsam.data.dataset import MoleculeDataset, load
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split, make_split
@@ -31,7 +32,6 @@ from molsam.data.weights import label_weights
 from molsam.errors import ConfigError, MolsamError
 from molsam.files import write_json
 from molsam.images import dataset as images
-from molsam.images.dataset import Dataset
 from molsam.native.memory import keep_freed_memory
 from molsam.runs import result
 from molsam.runs.folder import RunFolder, remove_if_empty, stored

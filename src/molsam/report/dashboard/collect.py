@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -17,11 +16,10 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
-from molsam.config.identity import NEUTRAL, NEUTRAL_DATASET, NEUTRAL_TRAINING
 from molsam.config.metrics import direction
 from molsam.errors import StorageError
 from molsam.files import below
-from molsam.report.dashboard.groups import datasets, describe, group_key
+from molsam.report.dashboard.groups import datasets, describe, flatten, group_key
 from molsam.report.figures.paper import stated_score
 from molsam.report.stored import StoredRun, read_lines
 from molsam.runs import result
@@ -31,9 +29,6 @@ POINTS = 60
 """Points that a curve keeps."""
 CURVES = ("train/loss", "valid/loss", "test/loss", "rho", "lr", "graphs_per_s")
 COSINES, NORMS = ("cos_next", "cos_true"), ("eps_norm", "omega_norm", "eps_change", "omega_change")
-UNTOLD = {"training.": NEUTRAL_TRAINING, "dataset.": NEUTRAL_DATASET}
-COPIES = {"base": "base_optimizer", "rho_schedule": "rho_schedule"}
-"""Settings of the optimizer that conf/optimizer/*.yaml take from another group."""
 Link = Callable[[Path], str]
 
 
@@ -208,24 +203,6 @@ def bins(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
             values = [[rows[i][key] for i in part if rows[i].get(key) is not None] for part in parts]
             if any(values):
                 found[key] = [_digits(middle(value)) if value else None for value in values]
-    return found
-
-
-def flatten(config: dict[str, Any], prefix: str = "", *, neutral: bool = False) -> dict[str, str]:
-    """Settings as dotted keys and written values, without those that say where files go and the optimizer's copies.
-
-    `neutral`: also without those of a section that cannot change a number.
-    """
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        if (not prefix and key in NEUTRAL) or (neutral and key in UNTOLD.get(prefix, ())):
-            continue
-        if not prefix and key == "optimizer":
-            value = {name: v for name, v in value.items() if name not in COPIES or v != config.get(COPIES[name])}
-        if isinstance(value, dict):
-            found |= flatten(value, f"{prefix}{key}.", neutral=neutral)
-        else:
-            found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
     return found
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from molsam.config.identity import benchmark, digest_of, group
+from molsam.config.identity import NEUTRAL, NEUTRAL_DATASET, NEUTRAL_TRAINING, benchmark, digest_of, group
 from molsam.report.stored import StoredRun
 
 SHOWN = 3
+UNTOLD = {"training.": NEUTRAL_TRAINING, "dataset.": NEUTRAL_DATASET}
+COPIES = {"base": "base_optimizer", "rho_schedule": "rho_schedule"}
+"""Settings of the optimizer that conf/optimizer/*.yaml take from another group."""
 
 
 def group_key(run: StoredRun) -> str:
@@ -75,8 +79,6 @@ def _value(value: str | None) -> str:
 
 
 def _settings(run: StoredRun) -> dict[str, str]:
-    from molsam.report.dashboard.collect import flatten
-
     apart = ("seed", "split", "dataset")
     return flatten({key: value for key, value in run.result["config"].items() if key not in apart}, neutral=True)
 
@@ -88,3 +90,21 @@ def _short(name: str, names: list[str]) -> str:
         return ".".join(parts[:-1])
     alone = [other.split(".")[-1] for other in names].count(parts[-1]) == 1
     return parts[-1] if alone else ".".join(parts[-2:])
+
+
+def flatten(config: dict[str, Any], prefix: str = "", *, neutral: bool = False) -> dict[str, str]:
+    """Settings as dotted keys and written values, without those that say where files go and the optimizer's copies.
+
+    `neutral`: also without those of a section that cannot change a number.
+    """
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if (not prefix and key in NEUTRAL) or (neutral and key in UNTOLD.get(prefix, ())):
+            continue
+        if not prefix and key == "optimizer":
+            value = {name: v for name, v in value.items() if name not in COPIES or v != config.get(COPIES[name])}
+        if isinstance(value, dict):
+            found |= flatten(value, f"{prefix}{key}.", neutral=neutral)
+        else:
+            found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return found
