@@ -21,7 +21,7 @@ from molsam.data.columns import named
 from molsam.data.descriptors import read_descriptors
 from molsam.data.duplicates import find, treat
 from molsam.data.featurize import Work, featurize
-from molsam.data.labels import Labels, labels, read_columns, sample_weights
+from molsam.data.labels import Labels, labels, read_columns
 from molsam.data.packed import PackedMolecules
 from molsam.data.report import DataReport
 from molsam.data.scaler import TargetScaler
@@ -30,6 +30,7 @@ from molsam.data.sources import Source, locate
 from molsam.data.spec import DataSpec
 from molsam.data.states import Keep
 from molsam.data.table import Table
+from molsam.data.weights import sample_weights
 from molsam.errors import NOTE, DataError
 from molsam.files import cache_folder
 

@@ -117,17 +117,6 @@ def labels(table: Table, columns: Sequence[Column], settings: Mapping[str, Any])
     return Labels(values, task, None, None if all(names == ["0", "1"] for names in named) else named)
 
 
-def sample_weights(table: Table, settings: Mapping[str, Any]) -> np.ndarray:
-    """float64 [n]: the column that dataset.weights names. Raises DataError for a cell that is no weight."""
-    from molsam.data.columns import named
-
-    (column,) = read_columns(table, [named(table, "dataset.weights", settings["weights"])])
-    bad = np.flatnonzero(~(column.values >= 0) | (column.bounds != 0))
-    if len(bad):
-        raise DataError(f"{_at(table, column, bad[0])} is no weight; write a number from 0 up.")
-    return column.values
-
-
 def _infer(table: Table, columns: Sequence[Column]) -> str:
     kinds = {column.name: column.kind for column in columns}
     classes = [name for name, kind in kinds.items() if kind == "class"]
@@ -137,7 +126,7 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
         column = words[0]
         count = len({text.casefold() for text in column.texts if text})
         raise DataError(
-            f"{_at(table, column, column.wrong[0])} is not a number, and the column holds {count} different words; set "
+            f"{at(table, column, column.wrong[0])} is not a number, and the column holds {count} different words; set "
             "dataset.task=multiclass if they are classes, or name other columns in dataset.targets."
         )
     if classes and numbers:
@@ -158,13 +147,13 @@ def _numbers(table: Table, columns: Sequence[Column], censored: str | None) -> L
             )
         if column.wrong:
             raise DataError(
-                f"{_at(table, column, column.wrong[0])} is not a finite number below 1e+12; correct it, leave the cell "
+                f"{at(table, column, column.wrong[0])} is not a finite number below 1e+12; correct it, leave the cell "
                 "empty if the label is missing, or name other columns in dataset.targets."
             )
         bounded = np.flatnonzero(column.bounds)
         if len(bounded) and censored != "bound":
             raise DataError(
-                f"{_at(table, column, bounded[0])} is a bound and not a value ({len(bounded)} of them); set "
+                f"{at(table, column, bounded[0])} is a bound and not a value ({len(bounded)} of them); set "
                 "dataset.censored=bound to train on bounds, or empty these cells."
             )
     bounds = np.stack([column.bounds for column in columns], axis=1)
@@ -201,7 +190,7 @@ def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list
         odd = [row for row in column.known if column.values[row] not in (0.0, 1.0) and row not in column.wrong]
         row = odd[0] if odd else next(row for row in column.known if values[row] > 1)
         raise DataError(
-            f"{_at(table, column, row)} is no class; write 0, 1 or nothing, or set dataset.task=regression, or "
+            f"{at(table, column, row)} is no class; write 0, 1 or nothing, or set dataset.task=regression, or "
             "dataset.task=multiclass for more classes than two."
         )
     place = _positive(table, column, names, chosen)
@@ -244,5 +233,5 @@ def _token(text: str) -> Any:
     return text.casefold() if value is None else value
 
 
-def _at(table: Table, column: Column, row: int) -> str:
+def at(table: Table, column: Column, row: int) -> str:
     return f"{table.path}, {table.where(row)}, column {column.name!r}: {column.texts[row][:60]!r}"

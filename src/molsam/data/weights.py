@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from molsam.errors import ConfigError
+from molsam.data.columns import named
+from molsam.data.labels import at, read_columns
+from molsam.data.table import Table
+from molsam.errors import ConfigError, DataError
+
+
+def sample_weights(table: Table, settings: Mapping[str, Any]) -> np.ndarray:
+    """float64 [n]: the column that dataset.weights names. Raises DataError for a cell that is no weight."""
+    (column,) = read_columns(table, [named(table, "dataset.weights", settings["weights"])])
+    bad = np.flatnonzero(~(column.values >= 0) | (column.bounds != 0))
+    if len(bad):
+        raise DataError(f"{at(table, column, bad[0])} is no weight; write a number from 0 up.")
+    return column.values
 
 
 def label_weights(dataset: Any, train: np.ndarray, class_weight: Any) -> np.ndarray | None:
