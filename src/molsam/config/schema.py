@@ -51,6 +51,9 @@ class SplitConfig:
     balanced: bool = False
     column: str | None = None
     valid: float | None = None
+    stratify: bool = False
+    convention: str | None = None
+    cutoff: float | None = None
     seed: int | None = None
 
 

@@ -23,6 +23,7 @@ from molsam.config.schema import (
     SplitConfig,
     TrainingConfig,
 )
+from molsam.data.split import KINDS
 from molsam.errors import ConfigError
 from molsam.images.resnet import ResNet18
 from molsam.models.api import DataSpec, MoleculeModel
@@ -186,8 +187,14 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
         raise ConfigError(f"split.folds={folds} must be a whole number from 1 to {MOST_FOLDS}.")
     if fold is not None and fold < 0:
         raise ConfigError(f"split.fold={fold} must be a whole number from 0 up.")
-    if (kind in ("scaffold", "predefined")) if has_images(cfg) else (kind == "official"):
-        other = "official, random or kfold" if has_images(cfg) else "random, kfold, scaffold or predefined"
+    images = ("official", "random", "kfold", "stratified")
+    if (kind in KINDS and kind not in images) if has_images(cfg) else (kind == "official"):
+        other = ", ".join(images) if has_images(cfg) else ", ".join(KINDS[:-1])
         raise ConfigError(f"split={kind} does not fit dataset={cfg.choices.dataset}; use {other}.")
+    if kind == "scaffold" and cfg.split.get("convention") not in (None, "deepchem"):
+        raise ConfigError(f"split.convention={cfg.split.convention} is not known; use deepchem, or null.")
+    files = [name for name in ("valid_path", "test_path") if cfg.dataset.get(name)]
+    if files and kind != "files":
+        raise ConfigError(f"dataset.{files[0]} is a part of its own, so split={kind} does not fit it; use split=files.")
     if kind == "kfold" and folds < 2:
         raise ConfigError(f"split.folds={folds} is too small for split=kfold; give split.folds=5.")
