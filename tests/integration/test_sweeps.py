@@ -103,6 +103,21 @@ def test_workers_save_themselves_and_end_with_their_sweep(app: App, end: str) ->
     assert len(app.results()) == 2
 
 
+@pytest.mark.parametrize("children", [1, 2, 3])
+def test_a_sweep_killed_as_its_workers_start_leaves_nothing(app: App, children: int) -> None:
+    """Neither workers nor trackers nor semaphores, whichever of its processes it had started."""
+    sweep = app.start(*TABLE, "paths.work=60")
+    parent = psutil.Process(sweep.pid)
+    seen: dict[int, psutil.Process] = {}
+    while len(seen) < children and sweep.poll() is None:
+        seen |= {child.pid: child for child in parent.children(recursive=True)}
+    left = [*seen.values(), *parent.children(recursive=True)]
+    sweep.kill()
+    sweep.wait()
+    assert psutil.wait_procs(set(left), timeout=120)[1] == []
+    assert not list(Path("/dev/shm").glob(f"sem.loky-{sweep.pid}-*"))
+
+
 def test_a_journal_is_shared_too(app: App) -> None:
     arguments = ("sweeps=table", "sweeps.datasets=[a]", "paths.work=0.2", "hydra/sweeper/storage=journal")
     share(app, *arguments)

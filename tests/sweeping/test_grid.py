@@ -14,7 +14,7 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
-from molsam.config.cells import Cell
+from molsam.config.cells import Cell, quote
 from molsam.sweeping.compose import Settings
 from molsam.sweeping.console import Count
 from molsam.sweeping.grid import Grid
@@ -95,6 +95,30 @@ def test_other_settings_are_not_mixed_in(app: App) -> None:
     # The same command goes on: what is overwritten already stays.
     app.run(*SMALL, "training.epochs=2", "overwrite=true")
     assert sum(app.events("start").values()) == 8
+
+
+def test_an_edited_file_undoes_cells_and_a_moved_one_does_not(app: App) -> None:
+    app.run(*SMALL)
+    moved = app.folder / "elsewhere" / "moved.csv"
+    moved.parent.mkdir()
+    (app.folder / "a.csv").rename(moved)
+    app.run(*SMALL, f"dataset.path={moved}")
+    assert app.events("start") == once(CELLS)
+    stat = moved.stat()
+    moved.write_text(moved.read_text().replace("97", "98"))
+    os.utime(moved, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    out = app.run(*SMALL, f"dataset.path={moved}", code=2)
+    assert f"{moved} was " in out
+    assert "sweeps.name=NAME" in out
+    app.run(*SMALL, f"dataset.path={moved}", "overwrite=true")
+    assert app.events("start") == once(CELLS) + once(CELLS)
+
+
+def test_a_sweep_may_lie_in_a_folder_of_any_name(app: App) -> None:
+    odd = app.folder / "a?b {c} 50% #1 (x), 'y'=z"
+    app.run(*SMALL, "sweeps.seeds=[0]", f"paths.outputs={quote(str(odd))}", "hydra/launcher=joblib")
+    assert {path.parent.name for path in odd.glob("table/*/result.json")} == {cell for cell in CELLS if "s0" in cell}
+    assert (odd / "table" / "study.db").is_file()
 
 
 def test_smoke_runs_apart_and_keeps_the_shape(app: App) -> None:

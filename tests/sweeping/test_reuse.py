@@ -85,6 +85,13 @@ def test_what_is_not_the_same_is_trained(app: App, override: str, damage: str | 
     assert {cell for cell in app.events("start") if cell.startswith("y")} == TAKEN | OWN
 
 
+def test_another_file_of_the_same_path_is_another_run(app: App) -> None:
+    """Two projects may share the folder of outputs, and name their data alike."""
+    (app.folder / "a.csv").write_text("smiles,y\nCC,5\n")
+    app.run("sweeps=other", *SMALL)
+    assert {cell for cell in app.events("start") if cell.startswith("y")} == TAKEN | OWN
+
+
 def test_a_cell_that_was_begun_goes_on(app: App) -> None:
     """An interrupted run has a checkpoint, and curves of its own."""
     folder = app.outputs / "other" / "y_=_0.2-a-f0-s0"

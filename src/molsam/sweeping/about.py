@@ -24,23 +24,34 @@ def about(fixed: Identity, space: Mapping[str, Any], directions: tuple[str, ...]
         space: the distribution of each setting that is searched.
         directions: of the objectives.
     """
+    searched = {name.lstrip("+") for name in space}
     return {
-        "settings": {key: value for key, value in fixed.settings.items() if key not in space},
+        "settings": {key: value for key, value in fixed.settings.items() if key not in searched},
         "data": dict(fixed.data),
-        "split": {key: value for key, value in fixed.split.items() if key not in space},
+        "split": {key: value for key, value in fixed.split.items() if key not in searched},
         "numerics": fixed.numerics,
         "space": {name: distribution_to_json(distribution) for name, distribution in space.items()},
         "directions": list(directions),
     }
 
 
-def settle(study: SharedStudy, name: str, wanted: Mapping[str, Any], *, overwrite: bool) -> None:
+def settle(
+    study: SharedStudy,
+    name: str,
+    wanted: Mapping[str, Any],
+    *,
+    paths: Mapping[str, str],
+    named: bool = True,
+    overwrite: bool = False,
+) -> None:
     """Make a new study be about `wanted`, or see that an older one is. Raises ConfigError that says what differs.
 
     Args:
         study: the study.
         name: of the sweep.
         wanted: what the search is about.
+        paths: where its data lie, for the sentence.
+        named: whether a sweep file names it.
         overwrite: begin the study anew if it is about something else.
     """
     found = study.study.user_attrs.get(ATTRIBUTE)
@@ -49,17 +60,17 @@ def settle(study: SharedStudy, name: str, wanted: Mapping[str, Any], *, overwrit
     if found is None and not study.trials():
         study.study.set_user_attr(ATTRIBUTE, dict(wanted))
         return
-    what = "nothing is recorded of what its trials were made with" if found is None else unlike(found, wanted)
+    what = "nothing is recorded of what its trials were made with" if found is None else unlike(found, wanted, paths)
     if not overwrite:
         raise ConfigError(
-            f"The study {name} is about something else ({what}); keep both with another name (sweeps.name=NAME), or "
-            "begin it anew with overwrite=true."
+            f"The study {name} is about other settings, data or choices ({what}); keep both by giving this one another "
+            f"name ({'sweeps.name=NAME' if named else '++sweeps.name=NAME'}), or begin it anew with overwrite=true."
         )
     study.anew()
     study.study.set_user_attr(ATTRIBUTE, dict(wanted))
 
 
-def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any], paths: Mapping[str, str]) -> str:
     """Up to three things in which two studies differ, with both values."""
     said = []
     if found["directions"] != wanted["directions"]:
@@ -68,7 +79,7 @@ def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name):
             said.append(f"the space of {name} was {words(old.get(name))}, is {words(new.get(name))}")
-    said += differences(_identity(found), _identity(wanted))
+    said += differences(_identity(found, {}), _identity(wanted, paths))
     return "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")
 
 
@@ -85,5 +96,5 @@ def words(distribution: str | None) -> str:
     return f"{attributes['low']} to {attributes['high']}{step}{scale}"
 
 
-def _identity(plain: Mapping[str, Any]) -> Identity:
-    return Identity(plain["settings"], plain["data"], plain["split"], plain["numerics"])
+def _identity(plain: Mapping[str, Any], paths: Mapping[str, str]) -> Identity:
+    return Identity(plain["settings"], plain["data"], plain["split"], plain["numerics"], paths)

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
-from hydra.types import HydraContext
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from molsam.config.compose import plain
@@ -68,13 +68,13 @@ class Composer:
     """Composes jobs of one sweep.
 
     Args:
-        context: Hydra's own, for its loader of files.
+        loader: Hydra's own, of files.
         master: the settings of the sweep.
         common: overrides of all jobs, which come before a job's own.
     """
 
-    def __init__(self, context: HydraContext, master: DictConfig, common: Sequence[str]) -> None:
-        self.loader, self.master, self.common = context.config_loader, master, tuple(common)
+    def __init__(self, loader: ConfigLoader, master: DictConfig, common: Sequence[str]) -> None:
+        self.loader, self.master, self.common = loader, master, tuple(common)
         self._bases: dict[tuple[str, ...], _Base] = {}
         self._resolved: dict[tuple[tuple[str, ...], tuple[str, ...]], _Base] = {}
         self._groups: dict[str, bool] = {}

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 
 from molsam.config.cells import key_of, quote
 from molsam.errors import ConfigError
@@ -31,8 +32,21 @@ def values_of(override: Override) -> list[str]:
                 f"{override.input_line} has no list of values; a grid needs choices such as "
                 f"{override.key_or_group}=1,2,3, or choose a sampler with hydra/sweeper/sampler=tpe."
             )
-        return [str(value) for value in override.sweep_string_iterator()]
-    return [override.get_value_element_as_str()]
+        texts = [str(text) for text in override.sweep_string_iterator()]
+        return [as_text(value, text) for value, text in zip(override.sweep_iterator(), texts, strict=True)]
+    return [as_text(override.value(), override.get_value_element_as_str())]
+
+
+def as_text(value: Any, text: str) -> str:
+    """A value as text for an override: quoted where it is a string that would not be read as itself; else `text`."""
+    if not isinstance(value, str):
+        return text
+    try:
+        (read,) = parse([f"key={value}"])
+        bare = not read.is_sweep_override() and read.value() == value
+    except HydraException:
+        bare = False
+    return value if bare else quote(value)
 
 
 def fixed(overrides: Iterable[Override]) -> list[str]:

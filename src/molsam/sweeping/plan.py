@@ -103,7 +103,7 @@ def plan(sweep: Sweep, context: HydraContext, arguments: Sequence[str]) -> Plan:
         cells = _products(overrides, base)
         base = [text for text in base if not text.startswith("hydra.")]
     base += shrink(base) if sweep.smoke else []
-    composer = Composer(context, sweep.config, base)
+    composer = Composer(context.config_loader, sweep.config, base)
     return Plan(cells, sweep.folder, composer, identify.Files(fetch=not sweep.dry_run))
 
 

@@ -43,13 +43,14 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     """Run a study to its number of trials. Raises SweepIncomplete if trials failed."""
     space, base = search_space([*sweep.params, *arguments])
     base += shrink(base) if sweep.smoke else []
-    composer = Composer(context, sweep.config, base)
+    composer = Composer(context.config_loader, sweep.config, base)
     common = composer.settings(())
     inputs.check(common.values)
     fixed = identify.of(common.values, files=identify.Files(fetch=not sweep.dry_run))
     sampler, pruner = make_sampler(sweep.sampler), make_pruner(sweep.pruner)
     study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, sampler, pruner, sweep.heartbeat)
-    settle(study, sweep.name, about(fixed, space, sweep.directions), overwrite=sweep.overwrite)
+    wanted = about(fixed, space, sweep.directions)
+    settle(study, sweep.name, wanted, paths=fixed.paths, named=bool(sweep.section), overwrite=sweep.overwrite)
     total = min(sweep.n_trials, SMOKE_TRIALS) if sweep.smoke else sweep.n_trials
     launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
     run = Search(sweep, study, launcher, composer, space, total)

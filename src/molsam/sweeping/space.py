@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from molsam.config.cells import key_of
 from molsam.config.compose import plain
 from molsam.errors import ConfigError
-from molsam.sweeping.overrides import NOT_FOR_JOBS, as_value, parse
+from molsam.sweeping.overrides import NOT_FOR_JOBS, as_value, parse, values_of
 from molsam.sweeping.sampling import NumberSeededSampler
 
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
@@ -28,10 +28,12 @@ def search_space(arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
     for override in parse(arguments):
         text = override.input_line or ""
         key = key_of(text)
-        space.pop(key, None)
+        for name in (key, f"+{key}", f"++{key}"):
+            space.pop(name, None)
         base.pop(key, None)
         if override.is_sweep_override():
-            space[key] = distribution(override)
+            added = "++" if override.is_force_add() else "+" if override.is_add() else ""
+            space[f"{added}{key}"] = distribution(override)
         elif key not in NOT_FOR_JOBS:
             base[key] = text
     return space, list(base.values())
@@ -40,15 +42,14 @@ def search_space(arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
 def distribution(override: Override) -> Any:
     """The distribution of an override with choices, a range or an interval. Raises ConfigError if it has none.
 
-    A choice that is no number, truth value or null is kept as the text that an override takes, quotes and all.
+    A choice that is no number, truth value or null is kept as the text that an override takes, with quotes if it needs them.
     """
     from optuna.distributions import CategoricalDistribution
 
     try:
         if not override.is_choice_sweep():
             return create_optuna_distribution_from_override(override)
-        values = list(override.sweep_iterator())
-        texts = [str(text) for text in override.sweep_string_iterator()]
+        values, texts = list(override.sweep_iterator()), values_of(override)
         if not values:
             raise ValueError("it has no choices")
     except (ValueError, TypeError, NotImplementedError, AssertionError) as error:

@@ -6,10 +6,10 @@ import importlib.util
 import json
 import os
 import re
+import sqlite3
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from molsam.errors import ConfigError, StorageError
 
@@ -76,8 +76,7 @@ def address(node: Node) -> str | None:
     """The database URL, None for a journal."""
     url = node if isinstance(node, str) else node.get("url")
     if url is None and isinstance(node, dict) and "path" in node:
-        # A file's path may hold whatever means something in a URL; SQLite's own form of one has escapes.
-        return f"sqlite:///file:{quote(os.path.abspath(node['path']))}?uri=true"
+        return "sqlite://"
     if url is None:
         return None
     # SQLAlchemy means psycopg2 by a bare postgresql://; the extra installs its successor.
@@ -100,7 +99,8 @@ def _open(node: Node) -> BaseStorage:
 
     url = address(node)
     settings: dict[str, Any] = {"_target_": "optuna.storages.RDBStorage"} if isinstance(node, str) else dict(node)
-    settings.pop("path", None)
+    if "path" in settings:
+        return _file(settings["path"])
     if url is not None:
         settings["url"] = url
         if url.startswith("sqlite"):
@@ -108,6 +108,17 @@ def _open(node: Node) -> BaseStorage:
         elif url.startswith("postgresql+psycopg") and importlib.util.find_spec("psycopg") is None:
             raise ConfigError("PostgreSQL needs its driver; install it with pip install 'molsam[postgresql]'.")
     return instantiate(settings, _convert_="all", _execution_whitelist_=ALLOWED)
+
+
+def _file(path: str) -> BaseStorage:
+    """SQLite's storage in a file, by its path: a URL could not hold every character, nor Optuna's template of one."""
+    import optuna
+    from sqlalchemy.pool import QueuePool
+
+    def opened() -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=SQLITE_TIMEOUT, check_same_thread=False)
+
+    return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": opened, "poolclass": QueuePool})
 
 
 def _serialise_sqlite(storage: BaseStorage) -> None:

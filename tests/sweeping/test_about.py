@@ -1,0 +1,113 @@
+"""A study is about what is fixed in it, its space and its direction; it goes on with nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from molsam.config.identity import Identity
+from molsam.errors import ConfigError
+from molsam.sweeping.about import about, settle
+from molsam.sweeping.study import SharedStudy
+from tests.sweeping.conftest import App
+
+FIXED = Identity({"optimizer.rho": 0.05, "training.epochs": 3}, {"dataset": "1234"}, {"split.fold": 0, "split.seed": 0})
+SPACE: dict[str, Any] = {
+    "optimizer.rho": FloatDistribution(0.001, 0.1, log=True),
+    "+label": CategoricalDistribution("ab"),
+}
+
+
+def wanted(**changes: Any) -> dict[str, Any]:
+    parts = {"settings": FIXED.settings, "data": FIXED.data, "split": FIXED.split, "space": SPACE, "way": ("minimize",)}
+    parts |= changes
+    return about(Identity(parts["settings"], parts["data"], parts["split"]), parts["space"], parts["way"])
+
+
+CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"settings": {**FIXED.settings, "training.epochs": 4}}, "training.epochs was 3, is 4"),
+    ({"data": {"dataset": "5678"}}, "was 1234, is 5678"),
+    ({"split": {**FIXED.split, "split.fold": 1}}, "split.fold was 0, is 1"),
+    ({"way": ("maximize",)}, "the direction was minimize, is maximize"),
+    (
+        {"space": {**SPACE, "optimizer.rho": FloatDistribution(0.01, 0.1, log=True)}},
+        "the space of optimizer.rho was 0.001 to 0.1 (log), is 0.01 to 0.1 (log)",
+    ),
+    (
+        {"space": {**SPACE, "+label": CategoricalDistribution("abc")}},
+        "the space of +label was one of a, b, is one of a, b, c",
+    ),
+    ({"space": {**SPACE, "seed": IntDistribution(0, 3)}}, "the space of seed was not searched, is 0 to 3"),
+]
+
+
+def opened(folder: Path) -> SharedStudy:
+    node = {"_target_": "optuna.storages.RDBStorage", "path": str(folder / "study.db")}
+    return SharedStudy(node, "s", ("minimize",), None, None, 10.0)
+
+
+@pytest.mark.parametrize(("changes", "sentence"), CHANGES)
+def test_another_search_is_refused_or_begins_anew(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    settle(study, "s", wanted(), paths={})
+    study.study.tell(study.study.ask(), 1.0)
+    settle(opened(tmp_path), "s", wanted(), paths={})
+    with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
+        settle(opened(tmp_path), "s", wanted(**changes), paths={})
+    assert "sweeps.name=NAME" in str(caught.value)
+    assert "overwrite=true" in str(caught.value)
+    assert len(opened(tmp_path).trials()) == 1
+    anew = opened(tmp_path)
+    settle(anew, "s", wanted(**changes), paths={}, overwrite=True)
+    assert anew.trials() == []
+    # The same command goes on: what is begun anew already stays.
+    anew.study.tell(anew.study.ask(), 1.0)
+    settle(opened(tmp_path), "s", wanted(**changes), paths={}, overwrite=True)
+    assert len(opened(tmp_path).trials()) == 1
+
+
+def test_what_is_searched_is_no_part_of_what_is_fixed() -> None:
+    assert wanted(settings={**FIXED.settings, "optimizer.rho": 0.07}) == wanted()
+
+
+def test_a_study_that_says_nothing_of_itself_is_not_continued(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    study.study.tell(study.study.ask(), 1.0)
+    with pytest.raises(ConfigError, match="nothing is recorded"):
+        settle(study, "s", wanted(), paths={})
+
+
+SEARCH = (
+    "hydra/sweeper/sampler=random",
+    "hydra.sweeper.sampler.seed=0",
+    "x=interval(0.0,1.0)",
+    "hydra.sweeper.n_trials=1",
+)
+
+
+def other_bytes(app: App) -> None:
+    (app.folder / "a.csv").write_text("smiles,y\nC,1\nCC,2\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "sentence"),
+    [
+        (None, ("dataset=b",), "b.csv was"),
+        (other_bytes, (), "a.csv was"),
+    ],
+)
+def test_the_same_command_with_something_else_is_refused(
+    app: App, change: Callable[[App], None] | None, overrides: tuple[str, ...], sentence: str
+) -> None:
+    app.run(*SEARCH)
+    if change:
+        change(app)
+    assert sentence in app.run(*SEARCH, *overrides, code=2)
+    assert len(app.numbers()) == 1
+    assert "1 of 1 trials" in app.run(*SEARCH, *overrides, "++sweeps.name=other")
+    assert len(app.numbers()) == 2
