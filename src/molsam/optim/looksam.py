@@ -35,7 +35,7 @@ class LookSAM(SAM):
         per_tensor: take products and norms of each parameter tensor by itself.
     """
 
-    carried = ("anchor",)
+    carried = ("anchor", "norm")
     remembered = ("g_v",)
 
     def __init__(
@@ -57,6 +57,8 @@ class LookSAM(SAM):
         super().__init__(params, base, rho=rho, **settings)
         self.anchor: int | None = None
         """number of the k steps in which g_v was last computed"""
+        self.norm = 0.0
+        """of g_v"""
         self._fresh: Vector | None = None
 
     def gradients(self, closure: Closure) -> Gradients:
@@ -73,15 +75,18 @@ class LookSAM(SAM):
             lengths = zip(*(vector.measure(vec[p] for p in shared).norms for vec in (g, g_v)), strict=True)
             pushes = torch._foreach_mul([g_v[p] for p in shared], [one / (other + 1e-8) for one, other in lengths])
             omega = vector.combine(g, dict(zip(shared, pushes, strict=True)), self.alpha)
-        else:
-            norm = vector.norm(g_v)
-            omega = vector.combine(g, g_v, self.alpha * clean.norm / norm) if norm > 0 else g
-        return Gradients(g, clean.norm, omega, vector.norm(omega))
+            return Gradients(g, clean.norm, omega, vector.norm(omega))
+        factor = self.alpha * clean.norm / self.norm if self.norm > 0 else 0.0
+        # If nobody asks for g any more, omega takes its place, in one pass over memory.
+        kept = bool(self.observers) or not g_v.keys() <= g.keys()
+        omega = {parameter: tensor.clone() for parameter, tensor in g.items()} if kept else g
+        return Gradients(g, clean.norm, omega, vector.combine_(omega, 1.0, g_v, factor))
 
     def remember(self, gradients: Gradients) -> None:
         """Keep the g_v of a SAM step."""
         if self._fresh is not None:
-            self.memory["g_v"], self._fresh, self.anchor = self._fresh, None, self.steps // self.k
+            self.memory["g_v"], self.norm = self._fresh, vector.norm(self._fresh)
+            self._fresh, self.anchor = None, self.steps // self.k
 
     def needed(self, own: dict[str, Any]) -> set[str]:
         """g_v, once it was computed."""
