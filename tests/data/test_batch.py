@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from molsam.data.graph import from_dgl
-from molsam.data.packed import distinct
+from molsam.data.packed import distinct, join
 from molsam.errors import DataError
 from tests.reference.molecules import random_molecules
 
@@ -48,7 +48,7 @@ def test_a_batch_is_its_molecules_one_after_the_other(self_loops: bool) -> None:
     packed = random_molecules(1, [5, 1, 9, 2], self_loops=self_loops)
     sizes = packed.node_offset.diff()
     packed.distances = torch.arange(int(sizes.square().sum()), dtype=torch.int16)
-    few = replace(packed, nodes=packed.nodes[:1].repeat(17, 1))
+    few = replace(packed, node_table=packed.nodes[:1], node_type=torch.zeros(17, dtype=torch.int32))
     for one, chosen, rows in [
         (packed, packed.select(torch.tensor([3, 2, 0])), [2, 0, 3]),
         (packed, packed, [2, 0, 3]),
@@ -69,12 +69,27 @@ def test_a_batch_is_its_molecules_one_after_the_other(self_loops: bool) -> None:
     assert len(few.batch([0, 2]).node_table) == 1
 
 
+@pytest.mark.parametrize("node_types", [None, 2])
+def test_parts_joined_are_the_whole(node_types: int | None) -> None:
+    parts = [random_molecules(seed, [5, 1, 9], node_types=node_types, n_types=seed + 1) for seed in range(3)]
+    for part in parts:
+        part.distances = torch.randint(9, (int(part.node_offset.diff().square().sum()),), dtype=torch.int16)
+    whole = join(parts)
+    assert len(whole) == 9
+    assert len(whole.node_table) == len(whole.nodes.unique(dim=0)) == (45 if node_types is None else 6)
+    assert len(whole.edge_table) == len(whole.edge_table.unique(dim=0))
+    for place, (own, row) in enumerate((own, row) for own in parts for row in range(3)):
+        one, expected = whole.batch([place]), own.batch([row])
+        for name in ("nodes", "edges", "src", "dst", "sizes", "bonds", "distances"):
+            assert torch.equal(getattr(one, name), getattr(expected, name)), name
+
+
 @pytest.mark.parametrize("few_kinds", [False, True])
 def test_batches_cut_in_one_go_are_those_cut_one_by_one(few_kinds: bool) -> None:
     packed = random_molecules(1, [5, 1, 9, 2, 3])
     packed.distances = torch.arange(int(packed.node_offset.diff().square().sum()), dtype=torch.int16)
     if few_kinds:
-        packed = replace(packed, nodes=packed.nodes[:2].repeat(10, 1))
+        packed = replace(packed, node_table=packed.nodes[:2], node_type=torch.arange(20, dtype=torch.int32) % 2)
     rows = [4, 2, 0, 3, 1, 2, 2]
     for size in (1, 2, 3, 7, 9):
         made = packed.batches(rows, size)

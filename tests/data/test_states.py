@@ -91,7 +91,8 @@ def test_trees_of_rings_and_chains_that_differ_far_away() -> None:
     n = 12
     src = torch.tensor([end for i in range(n - 1) for end in (i, i + 1)], dtype=torch.int32)
     chain = PackedMolecules(
-        packed.nodes.repeat(n, 1),
+        packed.nodes,
+        torch.zeros(n, dtype=torch.int32),
         torch.ones(1, 2),
         torch.zeros(len(src), dtype=torch.int32),
         src,

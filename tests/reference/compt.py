@@ -45,7 +45,8 @@ def with_pairs(packed: PackedMolecules) -> PackedMolecules:
         distances.append(torch.from_numpy(np.where(D >= 10**6, DISCONNECTED, D).astype(np.int16)).view(-1))
         index.append(torch.arange(1.0, n + 1))
     nodes = torch.cat([packed.nodes, torch.cat(index)[:, None]], dim=1)
-    return replace(packed, nodes=nodes, distances=torch.cat(distances))
+    every = torch.arange(len(nodes), dtype=torch.int32)
+    return replace(packed, node_table=nodes, node_type=every, distances=torch.cat(distances))
 
 
 def compt(

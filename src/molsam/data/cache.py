@@ -22,7 +22,7 @@ from molsam.errors import StorageError
 from molsam.files import remove_temporaries, write_atomic
 
 log = logging.getLogger(__name__)
-PACKING = 3
+PACKING = 4
 """Version of PackedMolecules, of the order of directed bonds and of this file."""
 
 DAY = 86_400.0

@@ -21,13 +21,15 @@ from molsam.chem.arrays import Featurizer, MolArrays
 from molsam.chem.descriptors import compute
 from molsam.chem.molecule import canonical_smiles, parse
 from molsam.chem.standardize import standardize
-from molsam.data.packed import pack
+from molsam.data.packed import PackedMolecules, join, pack
 from molsam.errors import DataError, InvalidMolecule
 
 WORTH_A_POOL = 3000
 """Molecules below which starting processes takes longer than it saves."""
 CHUNK = 256
 """Molecules that are parsed, then featurized together."""
+PART = 2048
+"""Molecules that are packed together, as soon as they are there."""
 
 
 class Work(NamedTuple):
@@ -57,18 +59,30 @@ def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tu
     Record: valid (rows that became molecules), canonical (their SMILES), invalid ([row, reason]), self_loops.
     Raises DataError if no row holds a molecule.
     """
-    rows = list(_progress(featurized(smiles, work, cores), len(smiles)))
-    valid = [row for row, one in enumerate(rows) if one.arrays is not None]
-    invalid = [(row, one.reason) for row, one in enumerate(rows) if one.arrays is None]
+    valid, invalid, canonical = list[int](), list[tuple[int, str]](), list[str]()
+    descriptors, parts, waiting = list[np.ndarray](), list[PackedMolecules](), list[MolArrays]()
+    self_loops = work.featurizer.self_loops
+    for row, one in enumerate(_progress(featurized(smiles, work, cores), len(smiles))):
+        if one.arrays is None:
+            invalid.append((row, one.reason))
+            continue
+        valid.append(row)
+        canonical.append(one.canonical)
+        waiting.append(one.arrays)
+        if one.descriptors is not None:
+            descriptors.append(one.descriptors)
+        if len(waiting) == PART:
+            # Packed, a molecule takes a fiftieth of the memory.
+            parts.append(pack(waiting, self_loops=self_loops))
+            waiting.clear()
     if not valid:
         first = invalid[0][1] if invalid else "there is none"
         raise DataError(f"No row holds a molecule that can be used (the first: {first}); check the SMILES column.")
-    self_loops = work.featurizer.self_loops
-    tensors = pack([one.arrays for one in rows if one.arrays is not None], self_loops=self_loops).tensors()
-    descriptors = [one.descriptors for one in rows if one.descriptors is not None]
+    if waiting:
+        parts.append(pack(waiting, self_loops=self_loops))
+    tensors = join(parts).tensors()
     if descriptors:
         tensors["descriptors"] = torch.from_numpy(np.stack(descriptors))
-    canonical = [rows[row].canonical for row in valid]
     return tensors, {"valid": valid, "canonical": canonical, "invalid": invalid, "self_loops": self_loops}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from molsam.chem.arrays import MolArrays
 from molsam.data.batch import MoleculeBatch
-from molsam.data.states import BatchColours, Colours, Graph, Keep
+from molsam.data.states import BLOCK, BatchColours, Colours, Graph, Keep
 
 FEW = 10
 """Atoms a distinct feature vector must stand for, on average, for a table to pay."""
@@ -20,10 +20,12 @@ FEW = 10
 
 @dataclass
 class PackedMolecules:
-    """M molecules, A atoms, E directed bonds, K distinct bond feature vectors."""
+    """M molecules, A atoms, E directed bonds, J distinct atom and K distinct bond feature vectors."""
 
-    nodes: Tensor
-    """float32 [A, node_dim]"""
+    node_table: Tensor
+    """float32 [J, node_dim], the distinct feature vectors of atoms: a hundredth of what one for each atom would take"""
+    node_type: Tensor
+    """int32 [A], row of `node_table`"""
     edge_table: Tensor
     """float32 [K, edge_dim], the distinct bond feature vectors of the dataset"""
     edge_type: Tensor
@@ -46,9 +48,21 @@ class PackedMolecules:
         # Matrix products round differently with the alignment of their operands, and a mapped file or a numpy
         # array is aligned otherwise than torch's own memory: a warm cache would change the last bits of a run.
         self.edge_table = self.edge_table.clone()
+        if self.few_kinds:
+            self.node_table = self.node_table.clone()
 
     def __len__(self) -> int:
         return len(self.node_offset) - 1
+
+    @property
+    def few_kinds(self) -> bool:
+        """Whether a table of distinct feature vectors pays, and `node_type` is what a batch's atoms have."""
+        return len(self.node_table) <= len(self.node_type) / FEW
+
+    @property
+    def nodes(self) -> Tensor:
+        """float32 [A, node_dim], made anew."""
+        return self.node_table.index_select(0, self.node_type)
 
     @property
     def max_atoms(self) -> int:
@@ -69,7 +83,7 @@ class PackedMolecules:
             pairs = self.distances[_ranges(self.pair_offset[index], sizes.square())]
         return replace(
             self,
-            nodes=self.nodes[_ranges(self.node_offset[index], sizes)],
+            node_type=self.node_type[_ranges(self.node_offset[index], sizes)],
             edge_type=self.edge_type[bond_rows],
             src=self.src[bond_rows],
             dst=self.dst[bond_rows],
@@ -85,15 +99,6 @@ class PackedMolecules:
         return _offsets(self.node_offset.diff().square())
 
     @cached_property
-    def _kinds(self) -> tuple[Tensor | None, np.ndarray]:
-        """The distinct rows of `nodes` (None if they are many), and which of them each atom has (int64 [A])."""
-        rows = self.nodes.numpy()
-        table, kind = _projected(rows)
-        if not np.array_equal(table[kind], rows):
-            table, kind = distinct(rows)
-        return None if len(table) > len(rows) / FEW else torch.from_numpy(table).clone(), kind
-
-    @cached_property
     def _bonds(self) -> np.ndarray:
         """int64 [3, E], to be cut in one go: src, dst, edge_type."""
         return torch.stack([self.src, self.dst, self.edge_type]).long().numpy()
@@ -107,7 +112,7 @@ class PackedMolecules:
     def _by_dst(self) -> tuple[np.ndarray, np.ndarray]:
         """All bonds, molecule by molecule, ordered by the atom they enter (int64 [E]); how many enter each atom."""
         dst = self.dst.numpy() + self.node_offset.numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
-        return dst.argsort(kind="stable"), np.bincount(dst, minlength=len(self.nodes))
+        return dst.argsort(kind="stable"), np.bincount(dst, minlength=len(self.node_type))
 
     @cached_property
     def colours(self) -> Colours | None:
@@ -116,7 +121,9 @@ class PackedMolecules:
             return None
         entering, counts = self._by_dst
         first = self.node_offset.numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
-        graph = Graph(self._kinds[1], self.edge_type.numpy(), self.src.numpy() + first, entering, _offsets_of(counts))
+        graph = Graph(
+            self.node_type.numpy(), self.edge_type.numpy(), self.src.numpy() + first, entering, _offsets_of(counts)
+        )
         return Colours(graph, self.keep)
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
@@ -199,11 +206,10 @@ class PackedMolecules:
 
     def _nodes(self, places: np.ndarray, counts: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
         """For each batch of so many atoms a table of feature vectors, and the row of it that each of its atoms has."""
-        table, kind = self._kinds
-        if table is not None:
-            return [(table, types) for types in _split(kind.take(places), counts)]
-        parts = np.split(places, counts.cumsum()[:-1])
-        return [(_take(self.nodes, part), torch.arange(len(part))) for part in parts]
+        parts = _parts(self.node_type.numpy().take(places).astype(np.int64), counts)
+        if self.few_kinds:
+            return [(self.node_table, torch.from_numpy(part)) for part in parts]
+        return [(_take(self.node_table, part), torch.arange(len(part))) for part in parts]
 
     def _columns(
         self, places: np.ndarray, within: np.ndarray, counts: np.ndarray
@@ -237,11 +243,13 @@ def pack(molecules: Sequence[MolArrays], *, self_loops: bool = False) -> PackedM
     """Pack featurized molecules; raises ValueError on an empty sequence."""
     if not molecules:
         raise ValueError("there is no molecule to pack")
-    table, edge_type = distinct(np.concatenate([m.edges for m in molecules]))
+    edge_table, edge_type = distinct(np.concatenate([m.edges for m in molecules]))
+    node_table, node_type = _projected(np.concatenate([m.nodes for m in molecules]))
     distances = [m.distances.reshape(-1) for m in molecules if m.distances is not None]
     return PackedMolecules(
-        nodes=torch.from_numpy(np.concatenate([m.nodes for m in molecules])),
-        edge_table=torch.from_numpy(np.ascontiguousarray(table)),
+        node_table=torch.from_numpy(np.ascontiguousarray(node_table)),
+        node_type=torch.from_numpy(node_type.astype(np.int32)),
+        edge_table=torch.from_numpy(np.ascontiguousarray(edge_table)),
         edge_type=torch.from_numpy(edge_type.astype(np.int32)),
         src=torch.from_numpy(np.concatenate([m.src for m in molecules]).astype(np.int32)),
         dst=torch.from_numpy(np.concatenate([m.dst for m in molecules]).astype(np.int32)),
@@ -252,23 +260,56 @@ def pack(molecules: Sequence[MolArrays], *, self_loops: bool = False) -> PackedM
     )
 
 
+def join(parts: Sequence[PackedMolecules]) -> PackedMolecules:
+    """The molecules of all parts (one or more), in their order."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def types(tables: list[Tensor], rows: list[Tensor], find: Callable[[np.ndarray], Lists]) -> tuple[Tensor, Tensor]:
+        table, place = find(torch.cat(tables).numpy())
+        starts = np.cumsum([0, *map(len, tables)])
+        moved = [place[start:].take(own.numpy()) for start, own in zip(starts.tolist(), rows, strict=False)]
+        return torch.from_numpy(table), torch.from_numpy(np.concatenate(moved).astype(np.int32))
+
+    node_table, node_type = types([p.node_table for p in parts], [p.node_type for p in parts], _projected)
+    edge_table, edge_type = types([p.edge_table for p in parts], [p.edge_type for p in parts], distinct)
+    pairs = [p.distances for p in parts if p.distances is not None]
+    return PackedMolecules(
+        node_table=node_table,
+        node_type=node_type,
+        edge_table=edge_table,
+        edge_type=edge_type,
+        src=torch.cat([p.src for p in parts]),
+        dst=torch.cat([p.dst for p in parts]),
+        node_offset=_offsets(torch.cat([p.node_offset.diff() for p in parts])),
+        edge_offset=_offsets(torch.cat([p.edge_offset.diff() for p in parts])),
+        distances=torch.cat(pairs) if pairs else None,
+        self_loops=parts[0].self_loops,
+    )
+
+
+Lists = tuple[np.ndarray, np.ndarray]
+
+
 def distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct rows in rising order, and which of them each row is: numpy's unique over axis 0, faster if few differ."""
     table, kind = _projected(rows)
-    if not np.array_equal(table[kind], rows):
-        table, kind = rows, np.arange(len(rows))
     table, order = np.unique(table, axis=0, return_inverse=True)
     return table, order.reshape(-1)[kind]
 
 
 def _projected(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that differ on a random line, and which of them each row is, unless different rows meet there: to be checked.
+    """The distinct rows in any order, and which of them each row is.
 
-    It takes a hundredth of the time of comparing rows.
+    Rows that differ are told apart on a random line, which takes a hundredth of the time of comparing them, unless
+    different rows meet there.
     """
     line = np.random.default_rng(0).normal(size=rows.shape[1])
     _, first, kind = np.unique(rows @ line, return_index=True, return_inverse=True)
-    return rows[first], kind
+    table = rows[first]
+    if not all(np.array_equal(table[kind[i : i + BLOCK]], rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)):
+        table, kind = np.unique(rows, axis=0, return_inverse=True)
+    return table, kind.reshape(-1)
 
 
 def _offsets(counts: Tensor) -> Tensor:
