@@ -48,3 +48,11 @@ def test_files_are_found_by_their_names(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert {str(path.relative_to(tmp_path)) for path in below(tmp_path, "one", "two")} == {"one", "b/two", "b/c/one"}
     assert list(below(tmp_path / "nowhere", "one")) == []
+
+
+def test_cells_that_a_spreadsheet_would_work_out_are_text() -> None:
+    from molsam.files import csv_text
+
+    cells = ["=1+1", "+cmd", "-x", "@sum", "-1.5", "+2e3", "C=C", "", 7, -0.5, "\tx"]
+    (line,) = csv_text([cells], end="\n").splitlines()
+    assert line == "'=1+1,'+cmd,'-x,'@sum,-1.5,+2e3,C=C,,7,-0.5,'\tx"

@@ -7,6 +7,9 @@ gradient); 5 a file cannot be read or written, or is damaged; 70 a defect; 130 C
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
 NOTE = 25
 """Logging level of what a person should see though nothing is wrong; between INFO and WARNING."""
 
@@ -48,3 +51,35 @@ class StorageError(MolsamError):
     """A file cannot be written or read, or its checksum does not fit."""
 
     exit_code = 5
+
+
+def counted(count: int, noun: str) -> str:
+    """1 molecule, 2 molecules."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def nearest(word: str, words: Iterable[str], least: float = 0.6) -> str | None:
+    """The one of `words` that is most like a mistyped word, None if none is alike enough.
+
+    Alike is the share of letters that stay: by difflib, or by the fewest letters to add, drop, change or swap.
+    """
+
+    def alike(other: str) -> float:
+        share = 1 - _edits(word, other) / max(len(word), len(other), 1)
+        return max(SequenceMatcher(None, word, other).ratio(), share)
+
+    best = max(words, key=alike, default=None)
+    return best if best is not None and alike(best) >= least else None
+
+
+def _edits(a: str, b: str) -> int:
+    """Fewest letters to add, drop, change, or swap with the next one, that make b of a."""
+    rows = [list(range(len(b) + 1))]
+    for i, x in enumerate(a, 1):
+        rows.append([i])
+        for j, y in enumerate(b, 1):
+            cost = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, rows[i - 2][j - 2] + 1)
+            rows[i].append(cost)
+    return rows[-1][-1]

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import traceback
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from molsam.config import command
 from molsam.config.compose import compose, conf_dir, register_resolvers, set_project_root
-from molsam.errors import MolsamError
+from molsam.errors import MolsamError, nearest
 from molsam.training.events import RunObserver
 
 
@@ -115,9 +114,15 @@ def explain(error: Exception) -> str:
     ):
         group, given, options = match.groups()
         names = re.findall(r"[\w-]+", options)
-        near = get_close_matches(given, names, n=1)
-        hint = f" Did you mean {group}={near[0]}?" if near else ""
+        near = nearest(given, names)
+        hint = f" Did you mean {group}={near}?" if near else ""
         return f"{group}={given} does not exist.{hint} Choose one of: {', '.join(names)}."
+    if match := re.search(r"Ambiguous value for argument '([^']+?)=([^']*)'", text):
+        key, value = match.groups()
+        return (
+            f"{key}={value} are several values; add --multirun to train with one after another, or write {key}=[{value}] if "
+            "it is one list."
+        )
     if match := re.search(r"Key '([^']+)' is not in struct.*?full_key: (\S+)", f"{text} {_cause(error)}"):
         return _unknown_key(match.group(2))
     if match := re.search(r"Could not override '([^']+)'", text):
@@ -134,8 +139,12 @@ def _unknown_key(key: str) -> str:
         names = _names()
     except (ConfigCompositionException, OmegaConfBaseException):
         names = []
-    near = get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    # A setting of the same name elsewhere, the least deep one; else the one that is written most alike.
+    same = sorted(
+        (name for name in names if name.split(".")[-1] == key.split(".")[-1]), key=lambda name: name.count(".")
+    )
+    near = same[0] if same else nearest(key, names, least=0.5)
+    hint = f" Did you mean {near}?" if near else ""
     return f"{key} is not a setting of this run.{hint} `{command.training()} --help` lists them all."
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from molsam.data.labels import Labels
-from molsam.errors import ConfigError
+from molsam.errors import ConfigError, counted
 
 
 @dataclass
@@ -41,11 +41,11 @@ class Duplicates:
             "keep": "kept (dataset.duplicates=group, merge or drop treats them)",
             "group": "kept on one side of the split",
             "drop": f"{self.dropped} left out",
-            "merge": f"merged, {self.dropped} rows fewer",
+            "merge": f"merged, {counted(self.dropped, 'row')} fewer",
         }[self.how]
-        lost = f", {self.lost_labels} labels lost with them (dataset.duplicates=merge keeps them)"
+        lost = f", {counted(self.lost_labels, 'label')} lost with them (dataset.duplicates=merge keeps them)"
         return (
-            f"duplicates: {self.molecules} {noun}s stand in {self.molecules + self.rows} rows, {self.contradictions} of them "
+            f"duplicates: {counted(self.molecules, noun)} in {self.molecules + self.rows} rows, {self.contradictions} of them "
             f"with labels that differ; {done}{lost if self.lost_labels else ''}."
         )
 

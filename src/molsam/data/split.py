@@ -12,7 +12,7 @@ from molsam.chem.molecule import parse
 from molsam.chem.scaffold import scaffold
 from molsam.data import split_groups, split_kinds
 from molsam.data.split_kinds import Parts, group_by
-from molsam.errors import ConfigError, DataError
+from molsam.errors import ConfigError, DataError, counted
 
 PARTS = ("train", "valid", "test")
 KINDS = ("random", "kfold", "stratified", "scaffold", "cluster", "time", "predefined", "files", "official")
@@ -64,7 +64,7 @@ def make_split(dataset: Any, settings: Mapping[str, Any], seed: int, fold: int) 
     for part, rows in zip(PARTS, parts, strict=True):
         if not len(rows):
             raise DataError(
-                f"The {part} part of the {kind} split is empty ({_counted(dataset)}); give more of them or other fractions."
+                f"The {part} part of the {kind} split is empty ({counted(len(dataset), dataset.noun)}); give more of them or other fractions."
             )
     train, valid, test = (np.sort(rows) for rows in parts)
     return Split(kind, train, valid, test, leaked(dataset.canonical, parts))
@@ -117,10 +117,6 @@ def share_of(settings: Mapping[str, Any]) -> float:
     if not isinstance(share, (int, float)) or not 0 < share < 1:
         raise ConfigError(f"split.valid={share} must be a share of the rest, between 0 and 1, such as 0.1.")
     return float(share)
-
-
-def _counted(dataset: Any) -> str:
-    return f"{len(dataset)} {dataset.noun}{'' if len(dataset) == 1 else 's'}"
 
 
 def fractions(settings: Mapping[str, Any]) -> tuple[float, float]:

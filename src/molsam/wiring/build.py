@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal, Union
 
@@ -21,7 +20,7 @@ from omegaconf import DictConfig
 
 from molsam.config.compose import plain
 from molsam.config.schema import TrainingConfig
-from molsam.errors import ConfigError, MolsamError
+from molsam.errors import ConfigError, MolsamError, nearest
 
 ROOMS = ("chem", "diagnostics", "images", "models", "optim", "training")
 """Parts of molsam whose classes a `_target_` may name, by the address where they are defined."""
@@ -222,8 +221,8 @@ def _name(hint: Any) -> str:
 
 
 def _unknown(key: str, names: list[str]) -> str:
-    near = get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(names)}."
+    near = "base_optimizer.lr" if key.split(".")[-1] in ("lr", "learning_rate") else nearest(key, names, least=0.5)
+    hint = f" Did you mean {near}?" if near else f" Known: {', '.join(names)}."
     return f"{key} is not a setting.{hint}"
 
 

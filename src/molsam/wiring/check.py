@@ -137,6 +137,10 @@ class _Undrawn(TorchFunctionMode):
 
 
 def _check_device(name: str) -> None:
+    if name.split(":")[0].lower() == "gpu":
+        raise ConfigError(
+            f"training.device={name} is no device of torch; use training.device=cuda, or cuda:1 for the second GPU."
+        )
     try:
         torch.zeros(1, device=name).item()
     except Exception as error:

@@ -29,7 +29,7 @@ from molsam.data.dataset import MoleculeDataset, load
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split, make_split
 from molsam.data.weights import label_weights
-from molsam.errors import ConfigError, MolsamError
+from molsam.errors import ConfigError, MolsamError, counted
 from molsam.files import write_json
 from molsam.images import dataset as images
 from molsam.native.memory import keep_freed_memory
@@ -305,12 +305,12 @@ def _trackers(cfg: DictConfig, folder: Path) -> list[Tracker]:
 def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     sizes = " / ".join(str(len(part)) for part in (split.train, split.valid, split.test))
     console.say(
-        f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {len(dataset)} {dataset.noun}s, "
-        f"{len(dataset.task_names)} task(s), {dataset.task} ({dataset.metric}); "
+        f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {counted(len(dataset), dataset.noun)}, "
+        f"{counted(len(dataset.task_names), 'task')}, {dataset.task} ({dataset.metric}); "
         f"{split.kind} split {sizes} (seed {cfg.seed if cfg.split.get('seed') is None else cfg.split.seed}, fold {cfg.split.fold})"
     )
     if split.leaked:
         console.say(
-            f"note: {split.leaked} molecules of valid or test also stand in train (equal molecules); "
+            f"note: {counted(split.leaked, 'molecule')} of valid or test also in train (equal molecules); "
             "dataset.duplicates=drop or group avoids it."
         )

@@ -27,7 +27,7 @@ def losses(request: Request) -> Drawing:
             group = select.series(runs, name)
             if not group:
                 raise MissingRuns(
-                    f"{style.label(model)} on {style.label(dataset)} lacks a {style.label(name)} run with test losses"
+                    f"{style.label(model)} on {style.label(dataset)} lacks {style.a(name)} run with test losses"
                 )
             entry[name] = _curves(ax, name, group)
         ax.set_title(f"{style.label(model)}, {style.label(dataset)}", loc="left")

@@ -90,7 +90,7 @@ def _runs(request: Request, optimizer: str, model: str, dataset: str) -> list[St
     runs = [run for run in select.series(select.panel(observed, model, dataset), optimizer) if run.gradients()]
     if not runs:
         raise MissingRuns(
-            f"{style.label(model)} on {style.label(dataset)} lacks a {style.label(optimizer)} run with gradients.jsonl"
+            f"{style.label(model)} on {style.label(dataset)} lacks {style.a(optimizer)} run with gradients.jsonl"
         )
     return runs
 

@@ -27,7 +27,7 @@ def one_dimensional(request: Request) -> Drawing:
             group = select.series(runs, name)
             if not group:
                 raise MissingRuns(
-                    f"{style.label(model)} on {style.label(dataset)} lacks a {style.label(name)} run with a landscape"
+                    f"{style.label(model)} on {style.label(dataset)} lacks {style.a(name)} run with a landscape"
                 )
             entry[name] = _curve(ax, name, group)
         ax.set_title(f"{style.label(model)}, {style.label(dataset)}", loc="left")

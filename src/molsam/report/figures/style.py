@@ -88,6 +88,13 @@ def label(name: str) -> str:
     return LABELS.get(name, name)
 
 
+def a(name: str) -> str:
+    """The label with its article, as it is spoken: a SAM, an Adam, an RST."""
+    text = label(name)
+    spelt = text.upper() == text and text[:2].upper() in ("RS", "FS", "F-", "SG")
+    return f"an {text}" if text[:1].upper() in "AEIO" or spelt else f"a {text}"
+
+
 def colour(optimizer: str) -> str:
     """The colour of an optimizer; grey for one the paper does not have."""
     return COLOURS.get(optimizer, "#666666")
