@@ -9,6 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("DGLBACKEND", "pytorch")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("MOLSAM_PICTURES", "false")  # a second each; tests/tracking/test_pictures.py draws them
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the processor to other tests
 
 import pytest

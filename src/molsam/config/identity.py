@@ -24,7 +24,7 @@ moves by more than rounding (tests/test_numerics.py), never for speed: what was 
 
 NEUTRAL = (
     "paths", "logger", "resume", "overwrite", "name", "smoke", "dry_run", "sweeps", "hydra", "debug", "experiment",
-    "choices",
+    "choices", "pictures",
 )  # fmt: skip
 """Sections that say where files go, what is logged, and what things are called. A choice is known by its settings."""
 COPIED = ("base_optimizer", "rho_schedule")

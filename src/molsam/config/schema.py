@@ -147,6 +147,7 @@ class RunConfig:
     overwrite: bool = False
     smoke: bool = False
     dry_run: bool = False
+    pictures: bool | None = None
 
 
 # key -> (smallest allowed value, or the allowed values)

@@ -36,7 +36,7 @@ from molsam.native.memory import keep_freed_memory
 from molsam.runs import result
 from molsam.runs.folder import RunFolder, remove_if_empty, stored
 from molsam.runs.log import RunLog
-from molsam.tracking import console
+from molsam.tracking import console, pictures
 from molsam.tracking.jsonl import JsonlTracker
 from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint
@@ -80,10 +80,22 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
             )
         if cfg.resume:
             cfg = resumed(cfg, overrides)
-        return start(cfg, folder, overrides, observer)
+        wanted = cfg.pictures if cfg.get("pictures") is not None else hydra.mode == RunMode.RUN
+        value = start(cfg, folder, overrides, observer)
+        if wanted:
+            draw(folder)
+        return value
     except MolsamError:
         remove_if_empty(folder)  # Hydra makes it before anything is checked
         raise
+
+
+def draw(folder: Path) -> None:
+    """Pictures of a finished run, or of each of its folds, where there are none yet."""
+    for place in [folder, *sorted(folder.glob("fold*"))]:
+        outcome = result.read(place)
+        if outcome is not None and not (place / pictures.FOLDER).exists():
+            pictures.draw(place, outcome)
 
 
 def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:

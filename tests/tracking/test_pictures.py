@@ -1,0 +1,74 @@
+"""What a finished run's folder shows: the learning curve, and for each task its predictions."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from molsam.config.compose import compose
+from molsam.config.identity import NEUTRAL
+from molsam.tracking import pictures
+
+
+def finished(folder: Path, task: str, names: list[str]) -> dict[str, Any]:
+    """A run's files: three epochs and twenty predictions of each task."""
+    rng = np.random.default_rng(0)
+    lines = [
+        {"kind": "epoch", "epoch": e, "train/loss": 3.0 - e, "valid/loss": 3.5 - e, "valid/rmse": None}
+        for e in range(3)
+    ]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, [{"kind": "step"}, *lines])))
+    rows = ["row,smiles,task,target,prediction"]
+    for name in names:
+        for row in range(20):
+            values = {
+                "regression": rng.normal(size=2),
+                "classification": (row % 2, rng.random()),
+                "multiclass": rng.integers(0, 3, 2),
+            }
+            target, prediction = values[task]
+            rows.append(f'{row},C,"{name}",{"" if row == 3 else target},{prediction}')
+    (folder / "test_predictions.csv").write_text("\n".join(rows) + "\n")
+    per_task = {"rmse": dict.fromkeys(names, 1.0), "roc_auc": dict.fromkeys(names), "mcc": dict.fromkeys(names, 0.5)}
+    return {"task": task, "metric": "rmse", "best_epoch": 1, "per_task": {"test": per_task}}
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [("regression", "parity"), ("classification", "roc_pr"), ("multiclass", "confusion")]
+)
+def test_each_task_has_its_picture(tmp_path: Path, task: str, kind: str) -> None:
+    names = ["log(k')", "$x_", "a/b"]
+    made = pictures.draw(tmp_path, finished(tmp_path, task, names))
+    assert [path.name for path in made] == [
+        "learning_curve.png", f"{kind}-01-log_k_.png", f"{kind}-02-_x_.png", f"{kind}-03-a_b.png",
+    ]  # fmt: skip
+    for path in made:
+        image = Image.open(path)
+        assert image.width == 680, "a column at 200 dots an inch"
+        assert np.asarray(image.convert("L")).std() > 5, "something is drawn"
+
+
+def test_one_class_only_is_said(tmp_path: Path) -> None:
+    outcome = finished(tmp_path, "classification", ["y"])
+    text = (tmp_path / "test_predictions.csv").read_text()
+    (tmp_path / "test_predictions.csv").write_text(text.replace(",1,", ",0,"))
+    assert [path.name for path in pictures.draw(tmp_path, outcome)] == ["learning_curve.png", "roc_pr-y.png"]
+
+
+def test_a_picture_never_ends_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outcome = finished(tmp_path, "regression", ["y"])
+    (tmp_path / "test_predictions.csv").unlink()
+    with caplog.at_level(logging.WARNING, logger="molsam"):
+        assert pictures.draw(tmp_path, outcome) == []
+    assert "the pictures cannot be drawn" in caplog.text
+
+
+def test_pictures_change_no_number() -> None:
+    assert "pictures" in NEUTRAL
+    assert "pictures" in compose()
