@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "config": {"errors", "files", "config"},
     "native": {"errors", "files", "native"},
     "chem": {"errors", "chem"},
-    "data": {"errors", "files", "chem", "data"},
+    "data": {"errors", "files", "config.identity", "chem", "data"},
     "images": {"errors", "files", "data", "models", "images"},
     "models": {"errors", "native", "chem", "data", "models"},
     "optim": {"errors", "native", "optim"},

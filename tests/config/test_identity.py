@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from molsam.config import identity as identities
 from molsam.config.compose import compose
 from molsam.config.identity import Identity, differences, identity, is_recorded, lacks, mismatch, stored
+from molsam.report.stored import scan
 from molsam.wiring import identify
 from tests.paths import ROOT
-
-STORED = sorted((ROOT / "results" / "runs").glob("*/*/result.json"))
 
 
 @functools.cache
@@ -91,6 +90,13 @@ def test_the_time_of_a_file_is_not_trusted(tmp_path: Path) -> None:
     assert identify.of(cfg) != before
 
 
+def test_a_class_that_was_revised_has_a_version_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    others, before = identity(compose(["model=gcn", "optimizer=sam"]), {}), identity(compose(["model=gcn"]), {})
+    monkeypatch.setitem(identities.REVISED, "GraphSAM", 1)
+    assert identity(compose(["model=gcn", "optimizer=sam"]), {}) == others
+    assert identity(compose(["model=gcn"]), {}) != before
+
+
 def test_another_numerics_version_is_another_identity() -> None:
     cfg, data = compose(["model=gcn"]), dict(of().data)
     newer = identity(cfg, data, numerics=2)
@@ -100,8 +106,9 @@ def test_another_numerics_version_is_another_identity() -> None:
 
 @functools.cache
 def results() -> list[dict[str, Any]]:
-    found = [json.loads(path.read_text()) for path in STORED]
-    return list({tuple(outcome["config"]["choices"].values()): outcome for outcome in found}.values())
+    runs, damaged = scan([ROOT / "results"])
+    assert not damaged
+    return list({tuple(run.result["config"]["choices"].values()): run.result for run in runs}.values())
 
 
 @pytest.mark.parametrize("outcome", results(), ids=lambda o: o["name"])

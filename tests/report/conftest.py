@@ -39,6 +39,7 @@ def outcome(cell: Cell, sweep: str, score: float | None, **changes: Any) -> dict
             "base_optimizer": {"lr": 0.001},
         },
         "config_hash": "abc",
+        "identity": {"digest": "abc", "data": {"dataset": "cd"}, "numerics": 1},
         "model": "compt",
         "optimizer": "graphsam",
         "dataset": dataset,

@@ -46,3 +46,25 @@ def test_without_a_result_there_is_nothing_to_repeat(tmp_path: Path, capsys: pyt
     assert "holds no result.json" in capsys.readouterr().err
     (tmp_path / "result.json").write_text("{")
     assert cli.main(["rerun", str(tmp_path)]) == 5
+
+
+def test_what_changed_since_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "data.csv"
+    rows = "".join(f"{'C' * (i % 9 + 1)}O,{i / 10}\n" for i in range(30))
+    path.write_text(f"smiles,y\n{rows}")
+    train(settings("gcn", "dataset=csv", f"dataset.path={path}"), tmp_path / "run")
+    path.write_text(f"smiles,y\n{rows.replace(',0.7', ',0.9')}")
+    assert cli.main(["rerun", str(tmp_path / "run")]) == 1
+    assert f"Changed since: {path} was " in capsys.readouterr().out
+
+
+def test_runs_of_different_data_make_no_ensemble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, shift in (("a", 0), ("b", 1)):
+        rows = "".join(f"{'C' * (i % 9 + 1)}O,{i / 10 + shift}\n" for i in range(30))
+        (tmp_path / f"{name}.csv").write_text(f"smiles,y\n{rows}")
+        train(settings("gcn", "dataset=csv", f"dataset.path={tmp_path / name}.csv"), tmp_path / "runs" / name / "fold0")
+    (tmp_path / "runs" / "b" / "fold0").rename(tmp_path / "runs" / "a" / "fold1")
+    for folders in ([tmp_path / "runs" / "a"], [tmp_path / "runs" / "a" / f"fold{k}" for k in range(2)]):
+        assert cli.main(["predict", *map(str, folders), str(tmp_path / "a.csv")]) == 2
+        assert "mean means nothing" in capsys.readouterr().err
+    assert cli.main(["predict", str(tmp_path / "runs" / "a" / "fold0"), str(tmp_path / "a.csv")]) == 0

@@ -34,6 +34,7 @@ def _again(folder: Path, place: Path) -> bool:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from molsam.config import identity
     from molsam.runs import result
     from molsam.runs.folder import recorded
     from molsam.wiring.run import start
@@ -45,7 +46,8 @@ def _again(folder: Path, place: Path) -> bool:
         cfg = recorded(OmegaConf.create(old["config"]))
         # What cannot change a number: nothing of the first run is written over or uploaded again.
         cfg.resume, cfg.logger = None, {"kind": "none"}
-        versions, parts = dict(old["versions"]), [(part, old[part]["hash"]) for part in ("data", "split")]
+        versions, split = dict(old["versions"]), old["split"]["hash"]
+        before = identity.stored(old)
         machine = dict(old["machine"])
         processor = machine["processor"]
         threads = cfg.training.threads = cfg.training.threads or machine["threads"]
@@ -59,7 +61,9 @@ def _again(folder: Path, place: Path) -> bool:
         print(f"{folder}: the metrics agree to the bit ({threads} threads).")
         return True
     reasons = [f"{k} {v} -> {new['versions'].get(k)}" for k, v in versions.items() if new["versions"].get(k) != v]
-    reasons += [f"other {part}" for part, digest in parts if new[part]["hash"] != digest]
+    reasons += identity.differences(before, identity.stored(new))
+    if new["split"]["hash"] != split:
+        reasons.append("the split")
     if processor != new["machine"]["processor"]:
         reasons.append("another processor")
     if machine.get("kernels") != new["machine"]["kernels"]:

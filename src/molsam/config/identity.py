@@ -21,6 +21,8 @@ from molsam.config.secrets import without_secrets
 NUMERICS = 1
 """Version of the mathematics of models, optimizers, splits, features and metrics. Raise it when a stored trajectory
 moves by more than rounding (tests/test_numerics.py), never for speed: what was computed would count no more."""
+REVISED: dict[str, int] = {}
+"""Classes whose own mathematics changed -> how often. Only runs that use them have a higher numerics version."""
 
 NEUTRAL = (
     "paths", "logger", "resume", "overwrite", "name", "smoke", "dry_run", "sweeps", "hydra", "debug", "experiment",
@@ -48,6 +50,8 @@ NEUTRAL_DATASET = (
 """Where the data lie, how they are called, and what is published of them. What they are is in the hashes."""
 NEUTRAL_CLASS = ("_partial_", "_convert_", "_recursive_", "fused", "foreach")
 """How an object is built, and which of several equal kernels it calls."""
+FIRST = 1
+"""The numerics version of all results that did not record theirs."""
 FOLD = "split.fold"
 RECORDED = ("training.test_each_epoch",)
 """Neutral settings without which a run records less than another one may want of it."""
@@ -121,16 +125,31 @@ def identity(
     data: Mapping[str, str],
     fold: int | None = None,
     *,
-    numerics: int = NUMERICS,
+    numerics: int | None = None,
     paths: Mapping[str, str] | None = None,
 ) -> Identity:
-    """The identity of settings on data whose hashes are known; `fold` instead of split.fold."""
+    """The identity of settings on data whose hashes are known.
+
+    Args:
+        config: the settings, composed or recorded.
+        data: what is read -> its hash.
+        fold: instead of split.fold.
+        numerics: the version that made a result; null: the one of this code.
+        paths: where each of `data` lies.
+    """
     values = without_secrets(_values(config))
     settings = normal(values)
     for name in ("dataset.descriptors", "model.pretrained"):
         if name.split(".")[1] in data:
             settings[name] = "file"
-    return Identity(settings, dict(data), split_of(values, fold), numerics, dict(paths or {}))
+    version = numerics_of(settings) if numerics is None else numerics
+    return Identity(settings, dict(data), split_of(values, fold), version, dict(paths or {}))
+
+
+def numerics_of(settings: Mapping[str, Any]) -> int:
+    """The numerics version of the classes that settings name, by their bare names."""
+    used = [value for key, value in settings.items() if key.endswith("_target_")]
+    return NUMERICS + sum(REVISED.get(str(name), 0) for name in used)
 
 
 def stored(outcome: Mapping[str, Any]) -> Identity:
@@ -140,9 +159,11 @@ def stored(outcome: Mapping[str, Any]) -> Identity:
     nothing, so it is never equal to a run that reads some.
     """
     config, record = outcome["config"], outcome.get("identity")
+    named = {"dataset": "dataset.path", "descriptors": "dataset.descriptors", "pretrained": "model.pretrained"}
+    paths = {name: str(place) for name, key in named.items() if (place := _value(config, key))}
     if record is not None:
-        return identity(config, record["data"], outcome["fold"], numerics=record["numerics"])
-    return identity(config, _data_before(outcome), outcome["fold"])
+        return identity(config, record["data"], outcome["fold"], numerics=record["numerics"], paths=paths)
+    return identity(config, _data_before(outcome), outcome["fold"], numerics=FIRST, paths=paths)
 
 
 def restored(whole: Any) -> Identity | None:

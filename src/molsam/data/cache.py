@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from molsam.chem.arrays import Featurizer
+from molsam.config.identity import digest_of, numerics_of
 from molsam.errors import StorageError
 from molsam.files import remove_temporaries, write_atomic
 
@@ -36,14 +37,15 @@ def key(content: bytes, featurizer: Featurizer, settings: Mapping[str, Any]) -> 
     """Hex digest of everything the features depend on."""
     parts = {
         "content": hashlib.sha256(content).hexdigest(),
-        "featurizer": f"{type(featurizer).__module__}.{type(featurizer).__qualname__}",
+        "featurizer": type(featurizer).__qualname__,
         "version": featurizer.VERSION,
+        "numerics": numerics_of({"_target_": type(featurizer).__qualname__}),
         "settings": featurizer.settings(),
         "dataset": dict(settings),
         "packing": PACKING,
         "rdkit": rdkit.__version__,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+    return digest_of(parts)
 
 
 def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsam.config.identity import stored
+from molsam.config.identity import is_recorded, numerics_of, stored
 from molsam.report.stored import scan
 from molsam.runs import result
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "sweep", "row", "dataset", "fold", "seed", "split_seed", "smoke", "model", "optimizer", "metric", "direction",
-    "score", "late", "valid", "split", "split_kind", "n_train", "n_test", "identity", "graphs_per_s", "seconds_per_epoch", "seconds", "epochs", "steps", "gradient_passes", "passes_per_step",
+    "score", "late", "valid", "data_hash", "recorded", "stale", "split", "split_kind", "n_train", "n_test", "identity", "graphs_per_s", "seconds_per_epoch", "seconds", "epochs", "steps", "gradient_passes", "passes_per_step",
     "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash",
     "finished", "path", "same_run_as", "verified",
 )  # fmt: skip
@@ -49,7 +49,7 @@ def load(roots: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
 
 def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
     """One line of the table."""
-    config, metric = outcome["config"], outcome["metric"]
+    config, metric, made = outcome["config"], outcome["metric"], stored(outcome)
     sweeps, split = config.get("sweeps") or {}, outcome["split"]
     moved = (config.get("split") or {}).get("seed")
     split_seed = outcome["seed"] if moved is None else moved
@@ -58,7 +58,10 @@ def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
     return known | {
         "sweep": sweeps.get("name"),
         "row": sweeps.get("row"),
-        "identity": stored(outcome).digest,
+        "identity": made.digest,
+        "data_hash": str((outcome.get("data") or {}).get("hash")),
+        "recorded": is_recorded(outcome),
+        "stale": made.numerics != numerics_of(made.settings),
         "split_seed": split_seed,
         "split": f"{(outcome.get('data') or {}).get('hash')} {split.get('hash') or (split_seed, outcome['fold'])}",
         "split_kind": (config.get("split") or {}).get("kind"),

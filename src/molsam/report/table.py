@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from molsam.report import published
+from molsam.report.coherent import coherent
 from molsam.report.frame import of_sweep
 from molsam.report.inference import standard_error
 from molsam.report.pairs import FIXED_TEST, Noise, noise, pool
@@ -102,9 +103,9 @@ def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
         frame = frame.assign(score=frame[score])
     runs = of_sweep(frame, spec.name, smoke=spec.smoke)
     wanted = {_identity(cell.values): cell.name for cell in spec.cells}
-    identities = [_identity(values) for values in runs.to_dict("records")]
-    runs = runs.loc[np.array([identity in wanted for identity in identities], dtype=bool)].reset_index(drop=True)
-    present = set(identities) & set(wanted)
+    in_table = [_identity(values) in wanted for values in runs.to_dict("records")]
+    runs, said = coherent(runs.loc[np.array(in_table, dtype=bool)].reset_index(drop=True))
+    present = {_identity(values) for values in runs.to_dict("records")}
     spread = tuple(noise(runs, frame))
     runs = with_percent(pool(runs, frame), spec)
     entries = tuple(
@@ -114,7 +115,7 @@ def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
         for column in spec.columns
     )
     missing = tuple(name for identity, name in wanted.items() if identity not in present)
-    return Table(spec, entries, missing, tuple(_remarks(spec, runs)), runs, spread, score)
+    return Table(spec, entries, missing, (*_remarks(spec, runs), *said), runs, spread, score)
 
 
 def stat(values: Iterable[float | None]) -> Stat | None:

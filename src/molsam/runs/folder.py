@@ -32,7 +32,7 @@ WRITTEN = (".", ".hydra", "last", "best", "fold*", "fold*/last", "fold*/best")
 """Folders of a run that files are put into in one step."""
 RESULTS = (
     "result.json", "fold*/result.json", "folds.json", "last/checkpoint.*", "fold*/last/checkpoint.*",
-    "best/model.*", "fold*/best/model.*",
+    "best/*", "fold*/best/*",
 )  # fmt: skip
 """What would be taken for the outcome, or the middle, of the run that is now in the folder."""
 RECORDS = (STATUS, ".hydra/config.yaml", ".hydra/overrides.yaml")

@@ -13,7 +13,7 @@ import numpy as np
 from molsam.data.featurize import Featurized, featurized
 from molsam.errors import ConfigError
 from molsam.wiring import conformal
-from molsam.wiring.trained import TRAINING, Trained
+from molsam.wiring.trained import TRAINING, Trained, refuse_mixture
 
 CHUNK = 4096
 """Molecules that are in memory at a time."""
@@ -44,7 +44,7 @@ class Ensemble:
     """Runs of one dataset whose predictions are averaged.
 
     Raises:
-        ConfigError: the runs predict different things.
+        ConfigError: the runs predict different things, or were trained on different data.
     """
 
     def __init__(self, runs: Sequence[Trained], options: Options) -> None:
@@ -55,6 +55,7 @@ class Ensemble:
                     f"{other.folder} predicts {other.predicts}, {first.folder} predicts {first.predicts}; "
                     "give runs of one dataset."
                 )
+        refuse_mixture([run.folder for run in runs])
         self.names, self.task = first.task_names, first.task
         self.classes = first.classes or [["0", "1"] for _ in self.names]
         if self.task == "multiclass" and (len(self.runs) > 1 or options.interval is not None):

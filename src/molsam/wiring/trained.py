@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from molsam.chem.descriptors import NAMES
+from molsam.config.identity import group
+from molsam.config.identity import stored as identity_of
 from molsam.data.featurize import Featurized, Work, featurized
 from molsam.data.packed import pack
 from molsam.data.scaler import TargetScaler
@@ -31,12 +33,33 @@ TRAINING = Path("best") / "training.smi"
 
 
 def expand(folder: Path) -> list[Path]:
-    """The finished runs that a folder stands for: itself, the one it was taken over from, or its folds."""
+    """The finished runs that a folder stands for: itself, the one it was taken over from, or its folds.
+
+    Raises ConfigError if the folds are not of one run.
+    """
     outcome = result.read(folder)
     if outcome is not None:
         return [result.origin(folder, outcome)]
     folds = sorted(path.parents[1] for path in folder.glob(f"fold*/{WEIGHTS.as_posix()}"))
+    results = [found for fold in folds if (found := result.read(fold)) is not None]
+    if len({group(identity_of(found)) for found in results}) > 1:
+        raise ConfigError(
+            f"{folder} holds folds of different runs, whose mean means nothing; give the folders of those that belong "
+            f"together: {', '.join(map(str, folds))}."
+        )
     return folds or [folder]
+
+
+def refuse_mixture(folders: Sequence[Path]) -> None:
+    """Raise ConfigError if runs learned from different data; their models may differ."""
+    outcomes = [(folder, found) for folder in folders if (found := result.read(folder)) is not None]
+    for folder, outcome in outcomes[1:]:
+        ours, theirs = (identity_of(found).data.get("dataset") for found in (outcomes[0][1], outcome))
+        if ours != theirs:
+            raise ConfigError(
+                f"{folder} was trained on other data (hash {theirs}) than {outcomes[0][0]} ({ours}), so their mean means "
+                "nothing; give runs of one file."
+            )
 
 
 class Trained:
