@@ -21,8 +21,10 @@ from molsam.config.secrets import without_secrets
 NUMERICS = 1
 """Version of the mathematics of models, optimizers, splits, features and metrics. Raise it when a stored trajectory
 moves by more than rounding (tests/test_numerics.py), never for speed: what was computed would count no more."""
-REVISED: dict[str, int] = {}
-"""Classes whose own mathematics changed -> how often. Only runs that use them have a higher numerics version."""
+REVISED: dict[str, int] = {"accuracy": 1}
+"""Classes and metrics whose own mathematics changed -> how often. Only runs that use them have a higher version.
+
+accuracy was in per cent."""
 
 NEUTRAL = (
     "paths", "logger", "resume", "overwrite", "name", "smoke", "dry_run", "sweeps", "hydra", "debug", "experiment",
@@ -147,8 +149,8 @@ def identity(
 
 
 def numerics_of(settings: Mapping[str, Any]) -> int:
-    """The numerics version of the classes that settings name, by their bare names."""
-    used = [value for key, value in settings.items() if key.endswith("_target_")]
+    """The numerics version of the classes and the metric that settings name."""
+    used = [value for key, value in settings.items() if key.endswith("_target_") or key == "dataset.metric"]
     return NUMERICS + sum(REVISED.get(str(name), 0) for name in used)
 
 
