@@ -52,9 +52,9 @@ def _save(figure: Any, path: Path) -> Path:
 
 def _figure(height: float = 2.7, columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(COLUMN, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08)
+    figure = Figure(figsize=(COLUMN, height), layout=ConstrainedLayoutEngine(w_pad=0.08))
     return figure, figure.subplots(1, columns)
 
 
