@@ -8,7 +8,7 @@ SWEEP ?= tune_graphsam
 STUDY ?= sqlite:///outputs/$(SWEEP)/study.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format lock docs optuna-dashboard clean
+.PHONY: help setup train test test-slow campaign check format lock docs optuna-dashboard clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,9 @@ test: $(STAMP) ## run the test suite
 
 test-slow: $(STAMP) ## run the long tests too
 	$(BIN)/python -m pytest -n 2 -rs $(ARGS)
+
+campaign: $(STAMP) ## run the tables that test the paper's claims at the lowest priority; CAMPAIGN_WORKERS=1 leaves a core free
+	CAMPAIGN_WORKERS=$(or $(CAMPAIGN_WORKERS),0) $(BIN)/molsam campaign run $(ARGS)
 
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check --no-cache .

@@ -20,6 +20,7 @@ COMMANDS = {
     "rerun": ("molsam.commands.rerun", "train a finished run again and compare its metrics"),
     "report": ("molsam.commands.report", "our tables beside the paper's"),
     "results": ("molsam.commands.results", "keep the runs of a sweep in one file"),
+    "campaign": ("molsam.commands.campaign", "all tables that test the paper's claims, at the lowest priority"),
     "figure": ("molsam.commands.figure", "the paper's figures from our runs"),
     "dashboard": ("molsam.commands.dashboard", "compare runs in a browser, with or without an account"),
     "bench": (
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sub.set_defaults(run=loaded.run)
     args, rest = parser.parse_known_args(arguments)
     # argparse gives up on words that follow an option; here they belong to the list before it.
-    words = next((name for name in ("overrides", "names") if hasattr(args, name)), None)
+    words = next((name for name in ("overrides", "names", "settings") if hasattr(args, name)), None)
     if rest and (words is None or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest and words is not None:

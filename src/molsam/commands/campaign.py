@@ -1,0 +1,107 @@
+"""molsam campaign: all tables that test the paper's claims, in the order of their value, on what the machine can spare."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molsam.config.compose import set_project_root
+
+if TYPE_CHECKING:
+    from molsam.sweeping.campaign import Campaign, Job
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `molsam campaign`."""
+    parser.add_argument("action", choices=("run", "status", "pause", "resume"),
+                        help="run: go on where it was; pause: free the processor; resume: end the pause")  # fmt: skip
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="further settings of every run")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="FOLDER",
+                        help="where the runs go (default: outputs)")  # fmt: skip
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER",
+                        help="where each finished sweep is packed (default: results)")  # fmt: skip
+    parser.add_argument("--file", type=Path, metavar="FILE", help="another campaign (default: the paper's claims)")
+    parser.add_argument("--steps", type=int, nargs="+", metavar="N", help="these steps alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run, or say where it stands; 1 if something is missing or failed."""
+    from molsam.sweeping import campaign
+
+    set_project_root()
+    chosen = [step for step in campaign.steps(args.file) if args.steps is None or step.number in args.steps]
+    one = campaign.Campaign(chosen, args.outputs, args.results, args.settings)
+    if args.action == "run":
+        return _run(one)
+    if args.action == "status":
+        return _status(one)
+    one.pause(args.action == "pause")
+    if args.action == "pause":
+        print("The campaign stops within seconds; its runs keep a checkpoint. Go on with `molsam campaign resume`.")
+    elif not one.running():
+        print("No process runs the campaign; start it with `molsam campaign run`.")
+    return 0
+
+
+def _run(one: Campaign) -> int:
+    from molsam.sweeping import campaign
+
+    # A service manager's SIGTERM ends the sweep too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    failed = []
+    with one.claimed():
+        for step in one.steps:
+            for job in step.jobs:
+                code = campaign.run_job(one, job, lambda line, n=step.number: _live(f"step {n}, {line}"))  # type: ignore[misc]
+                _pack(one, job)
+                if code:
+                    failed.append(job.name)
+                    _line(
+                        f"step {step.number}, {job.name}: ended with exit code {code}; see {one.folder}/{job.name}.log"
+                    )
+            _line(f"step {step.number}: {step.title}: " + ", ".join(_count(one, job) for job in step.jobs))
+    return 1 if failed else 0
+
+
+def _pack(one: Campaign, job: Job) -> None:
+    """Keep the runs of a sweep that are finished."""
+    from molsam.report import packing
+
+    if one.progress(job)[0]:
+        packing.pack([one.outputs / job.name], one.results / f"{job.name}.jsonl")
+
+
+def _status(one: Campaign) -> int:
+    from molsam.sweeping import campaign
+
+    complete = True
+    for step in one.steps:
+        print(f"step {step.number}: {step.title}")
+        for job in step.jobs:
+            print(f"  {_count(one, job)}")
+            done, total = one.progress(job)
+            complete &= done == total
+    state = "paused" if one.paused else "runs" if one.running() else "is not running"
+    print(f"The campaign {'is ' if state == 'paused' else ''}{state}, {campaign.workers()} runs at a time.")
+    return 0 if complete else 1
+
+
+def _count(one: Campaign, job: Job) -> str:
+    done, total = one.progress(job)
+    return f"{job.name} {done} of {total} cells"
+
+
+def _live(text: str) -> None:
+    """One line that is written over and over, on a terminal alone."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print("\r" + text[:width].ljust(width), end="", file=sys.stderr, flush=True)
+
+
+def _line(text: str) -> None:
+    end = "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r" if sys.stderr.isatty() else ""
+    print(end + text, file=sys.stderr, flush=True)

@@ -1,0 +1,213 @@
+"""A campaign: many sweeps one after another, on what the machine has to spare.
+
+Each sweep is run by the product's own command in a process group of its own, at the lowest priority. What is finished
+is not run again, so a campaign that was killed, paused or run twice goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from molsam.config.cells import Cell, table_cells
+from molsam.config.command import train_arguments
+from molsam.config.compose import sweep_section
+from molsam.errors import ConfigError, StorageError
+from molsam.runs import result
+
+FREE = "CAMPAIGN_WORKERS"
+"""Environment variable: cores that the campaign leaves to others."""
+LOWEST = 19
+LOOK_EVERY = 2.0
+"""Seconds between two looks at what is done."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sweep of the campaign: its file, the name its runs are filed under, and its changes."""
+
+    sweep: str
+    name: str
+    changes: tuple[str, ...] = ()
+
+    @property
+    def overrides(self) -> list[str]:
+        """What is given to `molsam train --multirun`."""
+        named = [] if self.name == self.sweep else [f"sweeps.name={self.name}"]
+        return [f"sweeps={self.sweep}", *named, *self.changes, "training.test_each_epoch=true"]
+
+    def cells(self) -> list[Cell]:
+        """The cells of the sweep."""
+        section, _ = sweep_section(self.sweep)
+        for change in self.changes:
+            key, _, value = change.partition("=")
+            if key.startswith("sweeps."):
+                section[key.removeprefix("sweeps.")] = yaml.safe_load(value)
+        return table_cells({**section, "name": self.name})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: its number, what it is about, its sweeps."""
+
+    number: int
+    title: str
+    jobs: tuple[Job, ...]
+
+
+@dataclass
+class Campaign:
+    """The steps, the folder of the runs, the folder of the packed results, and further settings of every run."""
+
+    steps: list[Step]
+    outputs: Path
+    results: Path
+    settings: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Where the campaign keeps its logs, its lock and the sign that it is paused."""
+        return self.outputs / "campaign"
+
+    @property
+    def paused(self) -> bool:
+        """Whether `pause` was asked for."""
+        return (self.folder / "paused").exists()
+
+    def pause(self, wanted: bool) -> None:
+        """Ask for a pause, or for its end."""
+        sign = self.folder / "paused"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        sign.touch() if wanted else sign.unlink(missing_ok=True)
+
+    def progress(self, job: Job) -> tuple[int, int]:
+        """Cells of a sweep that are done, and all."""
+        cells = job.cells()
+        return sum((self.outputs / job.name / cell.name / result.NAME).exists() for cell in cells), len(cells)
+
+    def running(self) -> bool:
+        """Whether a process works on it."""
+        try:
+            with open(self.folder / ".lock", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the campaign. Raises StorageError if another process does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / ".lock", "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageError(
+                    f"Another process runs the campaign in {self.folder}; see `molsam campaign status`."
+                ) from None
+            yield
+
+
+def steps(path: Path | None = None) -> list[Step]:
+    """Return the steps of a campaign file, by default the one of the package. Raises ConfigError if it is wrong."""
+    try:
+        text = (path or resources.files("molsam.sweeping").joinpath("campaign.yaml")).read_text(encoding="utf-8")
+        return [
+            Step(int(entry["step"]), str(entry["title"]), tuple(map(_job, entry["sweeps"])))
+            for entry in yaml.safe_load(text)
+        ]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is no campaign ({' '.join(str(error).split())}); see docs/campaign.md.") from error
+
+
+def _job(entry: dict[str, Any]) -> Job:
+    sweep = str(entry["sweep"])
+    return Job(sweep, str(entry.get("name", sweep)), tuple(map(str, entry.get("set", []))))
+
+
+def workers() -> int:
+    """Return how many runs go on at a time: the cores less those that CAMPAIGN_WORKERS leaves to others."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    left = os.environ.get(FREE, "0")
+    if not left.isdigit():
+        raise ConfigError(f"{FREE}={left} must be a whole number, the cores that the campaign leaves to others.")
+    return max(1, cores - int(left))
+
+
+def launch(campaign: Campaign, job: Job) -> subprocess.Popen[bytes]:
+    """Start a sweep in a process group of its own, at the lowest priority; what it prints goes to its log."""
+    campaign.folder.mkdir(parents=True, exist_ok=True)
+    command = [*train_arguments(), "--multirun", *job.overrides, f"paths.outputs={campaign.outputs}",
+               f"hydra.launcher.n_jobs={workers()}", *campaign.settings]  # fmt: skip
+    with open(campaign.folder / f"{job.name}.log", "ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    lower(process.pid)
+    return process
+
+
+def lower(pid: int) -> None:
+    """Give a process and what it will start the lowest priority.
+
+    Linux shares the processor between sessions first, where autogroups are on; within its own session a nice value
+    then changes nothing, so the session's group gets it too.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, LOWEST)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(LOWEST), encoding="ascii")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a sweep: its runs write a checkpoint and go on from there another time."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=60)
+            return
+
+
+def run_job(
+    campaign: Campaign, job: Job, tell: Callable[[str], None], wait: Callable[[float], None] = time.sleep
+) -> int:
+    """Run one sweep to its end, and stop it while the campaign is paused; return its exit code.
+
+    `tell` is given a line about where it stands at every look.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        while True:
+            done, total = campaign.progress(job)
+            if campaign.paused:
+                if process is not None:
+                    stop(process)
+                    process = None
+                tell(f"{job.name}: paused, {done} of {total} cells")
+            elif done == total and process is None:
+                return 0
+            elif process is None:
+                process = launch(campaign, job)
+            else:
+                code = process.poll()
+                if code is not None:
+                    return code
+                tell(f"{job.name}: {done} of {total} cells")
+            wait(LOOK_EVERY)
+    finally:
+        if process is not None and process.poll() is None:
+            stop(process)
