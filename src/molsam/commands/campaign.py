@@ -25,7 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER",
                         help="where each finished sweep is packed (default: results)")  # fmt: skip
     parser.add_argument("--file", type=Path, metavar="FILE", help="another campaign (default: the paper's claims)")
-    parser.add_argument("--steps", type=int, nargs="+", metavar="N", help="these steps alone")
+    parser.add_argument("--steps", type=_numbers, metavar="N,N", help="these steps alone")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def run(args: argparse.Namespace) -> int:
