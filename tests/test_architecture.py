@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,39 +16,21 @@ from tests.paths import ROOT
 PACKAGE = ROOT / "src" / "molsam"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# room -> rooms (or modules) of molsam it may import
-MAY_IMPORT = {
-    "errors.py": set(),
-    "files.py": {"errors"},
-    "config": {"errors", "files", "config"},
-    "native": {"errors", "files", "native"},
-    "chem": {"errors", "chem"},
-    "data": {"errors", "files", "config.identity", "chem", "data"},
-    "images": {"errors", "files", "data", "models", "images"},
-    "models": {"errors", "native", "chem", "data", "models"},
-    "optim": {"errors", "native", "optim"},
-    "training": {"errors", "files", "config", "data", "models", "training", "tracking"},
-    "tracking": {"errors", "files", "config", "tracking", "training.events"},
-    "diagnostics": {"errors", "files", "data", "models", "optim", "training", "diagnostics"},
-    "runs": {"errors", "files", "config", "native", "runs"},
-    "report": {"errors", "files", "runs", "config", "report", "tracking"},
-    "wiring": {
-        "errors",
-        "files",
-        "config",
-        "native",
-        "chem",
-        "data",
-        "images",
-        "models",
-        "optim",
-        "training",
-        "tracking",
-        "diagnostics",
-        "runs",
-        "wiring",
-    },
-    "sweeping": {"errors", "files", "config", "runs", "training", "tracking", "wiring", "sweeping"},
+# A room may import itself and those before it, and no other: the order in which settings become a report.
+ORDER = (
+    "errors", "files", "config", "native", "chem", "data", "optim", "models", "images", "training", "diagnostics",
+    "tracking", "runs", "wiring", "sweeping", "report", "bench", "api", "commands", "__init__", "__main__",
+)  # fmt: skip
+# room -> all that it may import, where that is less than what stands before it
+FEWER = {
+    "native": {"errors", "files"},
+    "chem": {"errors"},
+    "data": {"errors", "files", "chem"},
+    "optim": {"errors", "native"},
+    "models": {"errors", "native", "chem", "data"},
+    "training": {"errors", "files", "config", "data", "models"},
+    "runs": {"errors", "files", "config", "native"},
+    "report": {"errors", "files", "config", "runs"},
 }
 # third-party package -> where it may be imported
 ONLY_IN = {
@@ -60,12 +43,18 @@ NEVER = {"chem": {"torch", "dgl"}, "report": {"torch", "dgl"}, "optim": {"rdkit"
 
 
 def imports(path: Path) -> set[str]:
-    return imports_of(ast.parse(path.read_text(encoding="utf-8")), path)
-
-
-def imports_of(tree: ast.Module, path: Path) -> set[str]:
+    """What a file imports, at its top or in a function, but for what only a type checker reads."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
     names: set[str] = set()
     for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -74,48 +63,45 @@ def imports_of(tree: ast.Module, path: Path) -> set[str]:
     return names
 
 
+def module(path: Path) -> str:
+    """The name under which a file is imported."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module(path): path for path in FILES}
+
+
+def room(name: str) -> str:
+    """The room of a module of molsam."""
+    return name.split(".")[1] if "." in name else "__init__"
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(name) for name in MODULES} == set(ORDER)
+    assert set(FEWER) < set(ORDER)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_flow_one_way(path: Path) -> None:
-    place = path.relative_to(PACKAGE).as_posix()
-    room = place.split("/")[0]
+    place, own = path.relative_to(PACKAGE).as_posix(), room(module(path))
+    before = {*ORDER[: ORDER.index(own)]}
     for name in imports(path):
         top = name.split(".")[0]
-        if top == "molsam" and room in MAY_IMPORT and name != "molsam" and not name.startswith("molsam.__"):
-            inner = name.removeprefix("molsam.")
-            allowed = MAY_IMPORT[room]
-            fits = any(inner == a or inner.startswith(f"{a}.") for a in allowed) or f"molsam.{inner}" == "molsam"
-            package_attribute = (
-                "." not in inner and not (PACKAGE / inner).exists() and not (PACKAGE / f"{inner}.py").exists()
-            )
-            assert fits or package_attribute, f"{place} imports {name}; {room} may import {sorted(allowed)}"
+        if name in MODULES and name != "molsam":
+            assert room(name) in {own, "__init__"} | (FEWER.get(own, before) & before), f"{place} imports {name}"
         if top in ONLY_IN:
             assert any(place.startswith(p) for p in ONLY_IN[top]), f"{place} imports {top}"
-        assert top not in NEVER.get(room, set()), f"{place} imports {top}"
+        assert top not in NEVER.get(own, set()), f"{place} imports {top}"
 
 
-def module_of(path: Path) -> str:
-    return ".".join(("molsam", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-
-
-def at_runtime(path: Path) -> set[str]:
-    """The imports without those under `if TYPE_CHECKING:`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = [ast.Pass()]
-    return imports_of(tree, path)
-
-
-def test_no_circle_but_for_types() -> None:
-    modules = {module_of(path): at_runtime(path) for path in FILES}
-    # `from molsam.optim import state` inside molsam.optim names the package only to find its module.
-    left = {
-        name: {one for one in found & modules.keys() if not f"{name}.".startswith(f"{one}.")}
-        for name, found in modules.items()
-    }
-    while free := {name for name, found in left.items() if not found}:
-        left = {name: found - free for name, found in left.items() if name not in free}
-    assert left == {}
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter(
+        {
+            name: {other for other in imports(path) if other in MODULES and other != name} - {"molsam"}
+            for name, path in MODULES.items()
+        }
+    ).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -123,15 +109,6 @@ def test_only_wiring_knows_images(path: Path) -> None:
     place = path.relative_to(PACKAGE).as_posix()
     if not place.startswith(("wiring/", "images/")):
         assert not any(name.startswith("molsam.images") for name in imports(path)), f"{place} imports molsam.images"
-
-
-def test_no_circle_of_sweeping() -> None:
-    """Each module of the room is loaded by those above it alone, also for types."""
-    room = {module_of(path): imports(path) for path in FILES if "sweeping" in path.parts}
-    left = {name: found & room.keys() - {name, "molsam.sweeping"} for name, found in room.items()}
-    while free := {name for name, found in left.items() if not found}:
-        left = {name: found - free for name, found in left.items() if name not in free}
-    assert left == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -15,6 +15,9 @@ from typing import Any
 
 from molsam.errors import StorageError
 
+RECORDS = {"metrics": "metrics.jsonl", "gradients": "gradients.jsonl", "sharpness": "sharpness.jsonl"}
+"""Files of a run with a JSON object per line."""
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to a temporary name, fsync, rename. Raises StorageError that names the file."""

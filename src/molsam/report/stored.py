@@ -14,13 +14,12 @@ from typing import Any
 
 from molsam.config.identity import Identity, stored
 from molsam.errors import StorageError
-from molsam.files import below
+from molsam.files import RECORDS, below
 from molsam.runs import pack, result
-from molsam.tracking.jsonl import FILES
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
-TRACKED = frozenset(FILES.values())
+TRACKED = frozenset(RECORDS.values())
 """What a run folder logs; no file of packed runs has such a name."""
 LATE_SHARE, LATE_LEAST = 0.2, 3
 """The late score is the mean over this share of the epochs, and over at least so many."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from molsam.errors import StorageError
-
-FILES = {"metrics": "metrics.jsonl", "gradients": "gradients.jsonl", "sharpness": "sharpness.jsonl"}
+from molsam.files import RECORDS
 
 
 class JsonlTracker:
@@ -23,7 +22,7 @@ class JsonlTracker:
 
     def start(self, config: dict[str, Any], state: dict[str, Any]) -> None:
         """Open the files, cut to the lengths in `state`."""
-        for key, name in FILES.items():
+        for key, name in RECORDS.items():
             length = int(state.get(key, 0))
             path = self.folder / name
             try:
@@ -70,7 +69,7 @@ class JsonlTracker:
     def _write(self, key: str, record: dict[str, Any]) -> None:
         with self._written(key):
             if key not in self.files:
-                self.files[key] = open(self.folder / FILES[key], "wb")  # noqa: SIM115
+                self.files[key] = open(self.folder / RECORDS[key], "wb")  # noqa: SIM115
             self.files[key].write((json.dumps(record) + "\n").encode())
             if record.get("kind") == "epoch":
                 self.files[key].flush()
@@ -81,6 +80,6 @@ class JsonlTracker:
             yield
         except OSError as error:
             raise StorageError(
-                f"{self.folder / FILES[key]} cannot be written ({error.strerror}); free some space, then run the same "
+                f"{self.folder / RECORDS[key]} cannot be written ({error.strerror}); free some space, then run the same "
                 "command again: it continues from the last checkpoint."
             ) from error

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from molsam.config.metrics import direction, metric_files
 from molsam.config.secrets import without_secrets
-from molsam.tracking.jsonl import FILES
+from molsam.files import RECORDS
 from molsam.tracking.plots import pixels, result_plots
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _is_number(value: object) -> bool:
 def _records(folder: Path, kind: str) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, gradients.jsonl or sharpness.jsonl; none if there is no such file."""
     try:
-        return [json.loads(line) for line in (folder / FILES[kind]).read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in (folder / RECORDS[kind]).read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         return []
 

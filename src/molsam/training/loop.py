@@ -20,7 +20,6 @@ from molsam.data.api import Batch, Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import ConfigError, NumericalError, StorageError
-from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint, provenance
 from molsam.training.average import Average
 from molsam.training.clock import Clock
@@ -31,6 +30,7 @@ from molsam.training.judge import Judge
 from molsam.training.late import last_epochs
 from molsam.training.metrics import Scores, better
 from molsam.training.objective import Objective, within_bounds
+from molsam.training.tracker import Tracker
 
 log = logging.getLogger(__name__)
 AHEAD = 32

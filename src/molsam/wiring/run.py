@@ -38,13 +38,13 @@ from molsam.runs.folder import RunFolder, remove_if_empty, stored
 from molsam.runs.log import RunLog
 from molsam.tracking import console, pictures
 from molsam.tracking.jsonl import JsonlTracker
-from molsam.tracking.tracker import Tracker
 from molsam.training import checkpoint
 from molsam.training.events import Callback, RunObserver
 from molsam.training.interrupt import Interrupts
 from molsam.training.loop import DTYPES, Trainer, steps_per_epoch
 from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
+from molsam.training.tracker import Tracker
 from molsam.wiring import build, check, identify, record
 
 log = logging.getLogger(__name__)
