@@ -25,7 +25,7 @@ ORDER = (
 FEWER = {
     "native": {"errors", "files"},
     "chem": {"errors"},
-    "data": {"errors", "files", "chem"},
+    "data": {"errors", "files", "config", "chem"},
     "optim": {"errors", "native"},
     "models": {"errors", "native", "chem", "data"},
     "training": {"errors", "files", "config", "data", "models"},
@@ -96,12 +96,12 @@ def test_imports_flow_one_way(path: Path) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    TopologicalSorter(
-        {
-            name: {other for other in imports(path) if other in MODULES and other != name} - {"molsam"}
-            for name, path in MODULES.items()
-        }
-    ).prepare()  # raises CycleError, which names the circle
+    """But for types. `from molsam.optim import state` inside molsam.optim names the package only to find its module."""
+    graph = {
+        name: {other for other in imports(path) & MODULES.keys() if not f"{name}.".startswith(f"{other}.")}
+        for name, path in MODULES.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
