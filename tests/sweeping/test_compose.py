@@ -28,6 +28,8 @@ FILES: dict[str, Any] = {
         "inner": {"base": "${base}", "own": 3, "list": [1, 2]},
         "chosen": "${hydra:runtime.choices.kind}",
         "size": "${oc.select:kind.size,9}",
+        "steps": "${table.${seed}.${kind.name}}",
+        "table": {0: {"a": 1, "b": 2}, 7: {"a": 3, "b": 4, "other": 5}},
         "free": {"text": "x", "none": None},
     },
     "kind/a": {"size": 1, "name": "a"},
@@ -47,6 +49,7 @@ VALUES: dict[str, list[str]] = {
     "+added": ["2"],
     "~free.none": [""],
     "kind.name": ["other"],
+    "table.7.b": ["40"],
 }
 
 
@@ -107,10 +110,15 @@ def test_jobs_that_differ_in_values_are_composed_once(
     calls: list[list[str]] = []
     load = loader.load_sweep_config
     monkeypatch.setattr(loader, "load_sweep_config", lambda m, o: calls.append(o) or load(m, o))
-    found = [composer.settings([f"kind={k}", f"seed={s}", f"base.lr={s}"]) for k in "ab" for s in range(50)]
+    resolved: list[DictConfig] = []
+    monkeypatch.setattr("molsam.sweeping.compose.resolve", lambda t, h: resolved.append(t) or resolve(t, h))
+    jobs = [[f"kind={k}", f"free.text={n}", f"base.lr={n % 2}"] for k in "ab" for n in range(50)]
+    found = [composer.settings(own) for own in jobs]
     assert len(calls) == 2
-    assert {one.values["seed"] for one in found} == set(range(50))
-    assert [one.values["inner"]["base"]["lr"] for one in found] == [*range(50)] * 2
+    # Once for each kind, and once more for each value that an interpolation names.
+    assert len(resolved) == 2 * (1 + 2)
+    assert [one.values["free"]["text"] for one in found] == [*range(50)] * 2
+    assert [one.values["inner"]["base"]["lr"] for one in found] == [0, 1] * 50
 
 
 def task(config: DictConfig) -> DictConfig:

@@ -23,7 +23,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from molsam.config.compose import plain
 from molsam.sweeping.overrides import parse
 
-KNOWN = re.compile(r"oc\.select:\s*([\w.]+)\s*(?:,[^{}]*)?|(hydra|oc\.env|molsam\.run_dir):[^{}]*|([\w.]+)")
+INNERMOST = re.compile(r"\$\{([^{}]*)\}")
+VARYING = "*"
+"""Stands for the value of an interpolation within another one."""
+
+NAME = r"[\w*][\w.*]*"
+KNOWN = re.compile(rf"oc\.select:\s*({NAME})\s*(?:,[^{{}}]*)?|(hydra|oc\.env|molsam\.\w+):[^{{}}]*|({NAME})")
 """Interpolations that name a key by itself (groups 1 and 3), or none of the run's settings (group 2)."""
 
 
@@ -205,17 +210,21 @@ def _apart(keys: Sequence[str]) -> bool:
 
 
 def _named(task: DictConfig) -> frozenset[str] | None:
+    """Keys that the interpolations of some settings name; None if one of them cannot be read."""
     found: set[str] = set()
     held: list[Any] = [OmegaConf.to_container(task, resolve=False)]
     while held:
         value = held.pop()
         held += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
-        for text in re.findall(r"\$\{(.*?)\}", value) if isinstance(value, str) else ():
-            match = KNOWN.fullmatch(text.strip())
-            if match is None or text.startswith("."):
+        while isinstance(value, str) and (inner := INNERMOST.search(value)):
+            match = KNOWN.fullmatch(inner.group(1).strip())
+            if match is None:
                 return None
-            found |= {match.group(1) or match.group(3)} if match.group(1) or match.group(3) else set()
-    return frozenset(found)
+            if name := match.group(1) or match.group(3):
+                # Where a name is put together, what stands before the first of its varying parts counts.
+                found.add(name.partition(VARYING)[0].rstrip("."))
+            value = value[: inner.start()] + VARYING + value[inner.end() :]
+    return None if "" in found else frozenset(found)
 
 
 def _is_free(key: str, base: _Base) -> bool:
