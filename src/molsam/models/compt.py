@@ -17,10 +17,8 @@ from molsam.models.layers.mish import Mish
 from molsam.models.layers.norm import norm_layer
 from molsam.models.layers.padding import pad
 from molsam.models.layers.queries import type_queries
-from molsam.models.layers.residual import add_norm_of_mish
 from molsam.models.layers.segment import segment_max, segment_sum
 from molsam.models.naming import from_reference_names, to_reference_names
-from molsam.native import kernels
 
 CHOICES = {
     "distance_kernel": ("softmax", "exp"),
@@ -196,18 +194,11 @@ class Layer(nn.Module):
         """x: float [N, d]; bonds: float [T, d]."""
         x = self.dropout(self.norm(x))
         o = bond_attention.attend(relations, self._scores(x, bonds), self.value(x), self.decay, self.kernel)
-        fused = kernels.available(x) and not (self.training and self.dropout.p)
-        if fused:
-            y = add_norm_of_mish(self.norm, self.update, o, x)
-        else:
-            y = x + self.dropout(self.norm(self.mish(self.update(o))))
-        f, dense = y, list(zip(self.feed_forward, self.dense, strict=True))
-        last = dense.pop()[0] if fused and dense and isinstance(dense[-1][1], Mish) else None
-        for linear, function in dense:
+        y = x + self.dropout(self.norm(self.mish(self.update(o))))
+        f = y
+        for linear, function in zip(self.feed_forward, self.dense, strict=True):
             f = self.dropout(function(linear(f)))
-        if last is None:
-            return x + y + self.dropout(self.norm(f))
-        return add_norm_of_mish(self.norm, cast("nn.Linear", last), f, x, y)
+        return x + y + self.dropout(self.norm(f))
 
     def attention(self, x: Tensor, bonds: Tensor, relations: bond_attention.Relations) -> list[Tensor]:
         """A of each molecule, float [heads, n, n]."""

@@ -2,7 +2,7 @@
 behind it and its norm (c/grover/block.c), and the feed-forward layers with theirs (c/grover/feed_forward.c).
 
 A thread takes some molecules, or rows, through all of it, so that what passes from one operation to the next stays in
-its core's cache. grover_encoders.py and layers/head_attention.py compute the same one after the other.
+its core's cache. encoders.py and layers/head_attention.py compute the same one after the other.
 """
 
 from __future__ import annotations

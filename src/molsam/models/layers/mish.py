@@ -1,6 +1,8 @@
-"""Mish, x tanh(softplus(x)) (Misra, BMVC 2020), several times faster than torch's on a CPU."""
+"""Mish, x tanh(softplus(x)) (Misra, BMVC 2020)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,38 +13,30 @@ from molsam.native import kernels
 
 
 class Mish(nn.Module):
-    """Element-wise x tanh(softplus(x)).
-
-    With s = sigmoid(x) and w = s (2 - s), T = tanh(softplus(x)) = w / (2 - w): one sigmoid and a few products, no
-    exponential that could overflow. The slope is T + x s (1 - T^2) = T + s (x - T y) for y = x T.
-    """
+    """Element-wise x tanh(softplus(x))."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _Mish.apply(x)
-        return y
-
-
-class _Mish(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+        """x: float [...]."""
         if kernels.available(x):
-            x = x.contiguous()
-            y, slope = torch.empty_like(x), torch.empty_like(x)
-            kernels.call("mish", x.dtype, x.numel(), x, y, slope)
-            ctx.save_for_backward(x, slope)
+            y: Tensor = _Compiled.apply(x)
             return y
-        s = x.sigmoid()
-        w = torch.lerp(s, s.new_ones(()), s)  # s + s (1 - s), in one pass
-        T = torch.div(w, 2 - w, out=w)
-        y = x * T
-        if x.requires_grad:
-            slope = torch.addcmul(x, T, y, value=-1)
-            ctx.save_for_backward(x, torch.addcmul(T, s, slope, out=slope))
+        return F.mish(x)
+
+
+class _Compiled(torch.autograd.Function):
+    """In C (c/layers/mish_norm.c), with one sigmoid and a few products, several times faster than torch's on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        y, slope = torch.empty_like(x), torch.empty_like(x)
+        kernels.call("mish", x.dtype, x.numel(), x, y, slope)
+        ctx.save_for_backward(x, slope)
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, *grads: Tensor) -> Any:
         x, slope = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return replay(F.mish, (x,), grad)
-        return (slope * grad,)
+            return replay(F.mish, (x,), grads[0])
+        return slope * grads[0]

@@ -98,7 +98,8 @@ static APART void type_row(ptrdiff_t n, const real *restrict scores, const real 
 }
 
 /* by = gradient of share, becomes that of the scores */
-static APART void type_row_backward(ptrdiff_t n, const real *restrict weight, const real *restrict mass, real *restrict by)
+static APART void type_row_backward(ptrdiff_t n, const real *restrict weight, const real *restrict mass,
+                                    real *restrict by)
 {
     real mean = 0;
 #pragma omp simd reduction(+ : mean)
@@ -137,7 +138,8 @@ int attention(ptrdiff_t threads, const Batch *s, const Attention *given)
                 for (ptrdiff_t h = 0; h < heads; h++) {
                     ptrdiff_t at = (m.atom + row) * width + h * d, p = ((m.atom + row) * heads + h) * types;
                     ptrdiff_t atom = (m.atom + row) * types;
-                    type_row(types, given->scores + p, given->log_counts + atom, given->weight + atom, given->mass + p, share + p);
+                    type_row(types, given->scores + p, given->log_counts + atom, given->weight + atom, given->mass + p,
+                             share + p);
                     real none = share[p];
                     times(d, none, mixed + at, out + at);
                     more(d, none * K[row * m.n + row] / -2, values + at, out + at);
@@ -165,7 +167,8 @@ int attention_backward(ptrdiff_t threads, const Batch *s, const AttentionBackwar
     int failed = !all;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        real *K = memory(most * most), *fall = memory(most * most), *g = memory(most * width), *u = memory(most * width);
+        real *K = memory(most * most), *fall = memory(most * most), *g = memory(most * width),
+             *u = memory(most * width);
         const real **a = malloc((most + 1) * sizeof *a);
         failed = !all || !K || !fall || !g || !u || !a;
 #pragma omp for schedule(dynamic)
@@ -194,14 +197,16 @@ int attention_backward(ptrdiff_t threads, const Batch *s, const AttentionBackwar
                 for (ptrdiff_t h = 0; h < heads; h++) {
                     ptrdiff_t p = (dst[e] * heads + h) * types, pair = (dst[e] - m.atom) * m.n + src[e] - m.atom;
                     const real *from = grad + dst[e] * width + h * d;
-                    real along = dot(d, from, values + src[e] * width + h * d), extra = share[p + type[e] + 1] - share[p];
+                    real along = dot(d, from, values + src[e] * width + h * d),
+                         extra = share[p + type[e] + 1] - share[p];
                     by_scores[p + type[e] + 1] += K[pair] * along;
                     by_scores[p] -= K[pair] * along;
                     more(d, extra * K[pair], from, by_values + src[e] * width + h * d);
                     down += extra * fall[pair] * along;
                 }
             for (ptrdiff_t row = m.atom * heads; row < (m.atom + m.n) * heads; row++)
-                type_row_backward(types, given->weight + row / heads * types, given->mass + row * types, by_scores + row * types);
+                type_row_backward(types, given->weight + row / heads * types, given->mass + row * types,
+                                  by_scores + row * types);
             given->by_decay[i] = -down;
         }
         free(K), free(fall), free(g), free(u), free(a);

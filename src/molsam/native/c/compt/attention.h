@@ -15,13 +15,15 @@ typedef struct {
 } Batch;
 
 typedef struct {
-    const real *scores OF(N * heads * types), *log_counts OF(N * types), *weight OF(N * types), *values OF(N * heads * d);
+    const real *scores OF(N * heads * types), *log_counts OF(N * types), *weight OF(N * types);
+    const real *values OF(N * heads * d);
     real *mass OF(N * heads * types), *share OF(N * heads * types); /* softmax over types, and s */
     real *mixed OF(N * heads * d), *out OF(N * heads * d);          /* K v, and o */
 } Attention;
 
 typedef struct {
-    const real *weight OF(N * types), *values OF(N * heads * d), *mass OF(N * heads * types), *share OF(N * heads * types);
+    const real *weight OF(N * types), *values OF(N * heads * d), *mass OF(N * heads * types),
+        *share OF(N * heads * types);
     const real *mixed OF(N * heads * d), *grad OF(N * heads * d); /* grad: of out */
     real *by_scores OF(N * heads * types);                        /* zeros before */
     real *by_values OF(N * heads * d), *by_decay OF(molecules);

@@ -16,7 +16,8 @@ static Strip strip_of(const Plan *p, const Chunk *c, ptrdiff_t row)
     ptrdiff_t rows = smaller(STRIP, c->rows - row), lanes = padded(rows), role = p->h * p->heads * lanes;
     real *q = c->saved.projected + row * 3 * p->h * p->heads;
     Heads heads = {p->heads, p->parts, p->h / p->parts, lanes};
-    return (Strip){row, rows, heads, q, q + role, q + 2 * role, c->saved.attention + row * p->parts * p->heads * p->heads};
+    return (Strip){
+        row, rows, heads, q, q + role, q + 2 * role, c->saved.attention + row * p->parts * p->heads * p->heads};
 }
 
 /* Part i of numbers [column, head, lane]. */
@@ -38,7 +39,8 @@ static void attended(const Strip *s, real *o)
 {
     ptrdiff_t heads = s->heads.heads;
     for (ptrdiff_t i = 0; i < s->heads.parts; i++)
-        mix(&s->heads, wide_part(s, o, i), s->attention + i * heads * heads * s->heads.lanes, heads, 1, part(s, s->v, i));
+        mix(&s->heads, wide_part(s, o, i), s->attention + i * heads * heads * s->heads.lanes, heads, 1,
+            part(s, s->v, i));
 }
 
 static void attend(const Plan *p, const Chunk *c, Strip s, const real *projection, const real *mixing, const real *bias,
@@ -47,7 +49,8 @@ static void attend(const Plan *p, const Chunk *c, Strip s, const real *projectio
     ptrdiff_t h = p->h, heads = p->heads, lanes = s.heads.lanes, stride = heads * lanes;
     for (ptrdiff_t role = 0; role < 3; role++) {
         for (ptrdiff_t i = 0; i < heads; i++)
-            to_lanes(s.rows, h, c->final + ((role * heads + i) * c->rows + s.row) * p->wide, p->wide, r->lanes + i * lanes, stride);
+            to_lanes(s.rows, h, c->final + ((role * heads + i) * c->rows + s.row) * p->wide, p->wide,
+                     r->lanes + i * lanes, stride);
         fill(stride, r->lanes + h * stride, 1); /* what the bias is multiplied by */
         spread(h, r->a, projection + role * h * (h + 1), h + 1);
         product(h, (Left){r->a, 1, h + 1}, r->lanes, stride, stride, s.q + role * h * stride, stride, 0);
@@ -107,12 +110,14 @@ static void attend_backward(const Plan *p, const Chunk *c, Strip s, const real *
         }
 }
 
-/* Two linear maps, of each head and of all: W_out [h, h] and its bias [h], W_o [h, heads, h] and its bias [h]; or no biases. */
+/* Two linear maps, of each head and of all: W_out [h, h] and its bias [h], W_o [h, heads, h] and its bias [h]; or no
+   biases. */
 typedef struct {
     const real *W_o, *b_o, *W_out, *b_out;
 } Maps;
 
-/* Nothing stands between the two, so they are one: mixing [h, heads, h] = W_o W_out and bias [h]; out, W_out in panels. */
+/* Nothing stands between the two, so they are one: mixing [h, heads, h] = W_o W_out and bias [h]; out, W_out in
+   panels. */
 static void mixing_of(const Plan *p, Maps m, const real *out, real *mixing, real *bias, Room *r, int failed)
 {
     ptrdiff_t h = p->h, all = h * p->heads;
@@ -131,8 +136,8 @@ static void mixing_of(const Plan *p, Maps m, const real *out, real *mixing, real
     }
 }
 
-/* From the gradients of mixing (transposed, [heads, h, h]) and its bias, those of W_o, W_out and its bias; out is W_out's
-   transposed in panels; panels, room for a matrix. */
+/* From the gradients of mixing (transposed, [heads, h, h]) and its bias, those of W_o, W_out and its bias; out is
+   W_out's transposed in panels; panels, room for a matrix. */
 static void mixing_backward(const Plan *p, Maps m, const real *out, const real *by, const real *by_bias, real *panels,
                             real *by_W_o, real *by_W_out, real *by_b_out, Room *r, int failed)
 {
@@ -147,7 +152,8 @@ static void mixing_backward(const Plan *p, Maps m, const real *out, const real *
             product(rows, (Left){r->a, h, h}, out, 0, h, r->left, p->wide, 0);
             for (ptrdiff_t j = 0; j < rows; j++) {
                 real *to = by_W_o + ((from + j) * heads + i) * h, factor = by_bias[from + j];
-                for (ptrdiff_t k = 0; k < h; k++) to[k] = r->left[j * p->wide + k] + (m.b_out ? factor * m.b_out[k] : 0);
+                for (ptrdiff_t k = 0; k < h; k++)
+                    to[k] = r->left[j * p->wide + k] + (m.b_out ? factor * m.b_out[k] : 0);
             }
         }
         for (ptrdiff_t i = 0; i < heads; i++) {
@@ -161,4 +167,3 @@ static void mixing_backward(const Plan *p, Maps m, const real *out, const real *
     for (ptrdiff_t i = 0; i < h * heads; i++)
         for (ptrdiff_t k = first; k < end; k++) by_b_out[k] += by_bias[i / heads] * m.W_o[i * h + k];
 }
-

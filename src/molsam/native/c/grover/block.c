@@ -10,7 +10,8 @@ int grover_block(ptrdiff_t threads, const Plan *p, const Saved *saved, const Blo
     Lists lists = {p->rows, p->offsets};
     for (ptrdiff_t k = 0; k < count; k++) strips += strips_of(p, k);
     real *panels = memory((encoders + 1) * h * padded(h)), *of_out = panels + encoders * h * padded(h);
-    real *projection = memory(3 * h * (h + 1)), *widened = memory(n * wide), *mixing_bias = memory(h); /* [3, h, W and b] */
+    real *projection = memory(3 * h * (h + 1)), *widened = memory(n * wide),
+         *mixing_bias = memory(h); /* [3, h, W and b] */
     int failed = !panels || !projection || !widened || !mixing_bias;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -32,7 +33,7 @@ int grover_block(ptrdiff_t threads, const Plan *p, const Saved *saved, const Blo
             Chunk c = chunk_of(p, *saved, k);
             if (widened) widen(p, &c, lists, b->x, widened);
         }
-        /* Nothing is added up over rows here, so whoever is free takes the next piece, and the numbers stay the same. */
+        /* Nothing is added up over rows here: any thread may take the next piece, and the numbers stay the same. */
 #pragma omp for schedule(dynamic)
         for (ptrdiff_t j = 0; j < encoders * count; j++) {
             Chunk c = chunk_of(p, *saved, j % count);
@@ -43,8 +44,8 @@ int grover_block(ptrdiff_t threads, const Plan *p, const Saved *saved, const Blo
             ptrdiff_t k = 0, strip = i;
             while (strip >= strips_of(p, k)) strip -= strips_of(p, k++);
             Chunk c = chunk_of(p, *saved, k);
-            if (!failed) attend(p, &c, strip_of(p, &c, strip * STRIP), projection, b->mixing, mixing_bias, norm,
-                                b->out, &r);
+            if (!failed)
+                attend(p, &c, strip_of(p, &c, strip * STRIP), projection, b->mixing, mixing_bias, norm, b->out, &r);
         }
         leave(&r);
     }
@@ -78,8 +79,8 @@ int grover_block_backward(ptrdiff_t threads, const Plan *p, const Saved *saved, 
             if (owner[k] % THREADS == THREAD && p->bounds[k] < p->bounds[k + 1]) {
                 Chunk c = chunk_of(p, *saved, k);
                 for (ptrdiff_t row = 0; row < c.rows; row += STRIP)
-                    attend_backward(p, &c, strip_of(p, &c, row), b->grad + (c.begin + row) * h, of_projection, b->mixing,
-                                    b->gain, g, &r);
+                    attend_backward(p, &c, strip_of(p, &c, row), b->grad + (c.begin + row) * h, of_projection,
+                                    b->mixing, b->gain, g, &r);
                 encode_backward(p, &c, lists, back, panels, g, b->by_x + c.begin * h, &r);
             }
 #pragma omp barrier

@@ -37,8 +37,8 @@ static void widen(const Plan *p, const Chunk *c, Lists lists, const real *x, rea
 }
 
 /* The states of encoder j. */
-static void encode(const Plan *p, const Chunk *c, ptrdiff_t j, Lists lists, const real *x, const real *panels, const real *bias,
-                   Room *r)
+static void encode(const Plan *p, const Chunk *c, ptrdiff_t j, Lists lists, const real *x, const real *panels,
+                   const real *bias, Room *r)
 {
     ptrdiff_t h = p->h, wide = p->wide, steps = steps_of(p, j), own = p->order[j], at[BLOCK];
     x += c->begin * wide;
@@ -52,17 +52,18 @@ static void encode(const Plan *p, const Chunk *c, ptrdiff_t j, Lists lists, cons
             }
             product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, r->right, wide, 0);
             for (ptrdiff_t i = 0; i < rows; i++)
-                update(wide, (real)p->below, to + at[i] * wide, x + at[i] * wide, r->right + i * wide, bias + own * wide);
+                update(wide, (real)p->below, to + at[i] * wide, x + at[i] * wide, r->right + i * wide,
+                       bias + own * wide);
         }
         for (ptrdiff_t i = 0; i < c->rows; i++)
             if (model(p, c, t, i) != i) memcpy(to + i * wide, to + model(p, c, t, i) * wide, wide * sizeof *to);
     }
 }
 
-/* From the gradients of the final states, in r->by: by_x of the chunk's rows, where of rows that are the same the first may
-   have the others' share too. */
-static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists back, const real *panels, Gradients g, real *by_x,
-                            Room *r)
+/* From the gradients of the final states, in r->by: by_x of the chunk's rows, where of rows that are the same the
+   first may have the others' share too. */
+static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists back, const real *panels, Gradients g,
+                            real *by_x, Room *r)
 {
     ptrdiff_t h = p->h, wide = p->wide, size = c->rows * wide;
     memset(r->x, 0, size * sizeof *r->x), memset(r->sums, 0, size * sizeof *r->sums);
@@ -77,8 +78,8 @@ static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists ba
             if (t) memset(r->on, 0, size * sizeof *r->on);
             for (ptrdiff_t row = 0, rows; (rows = models(p, c, t, &row, at)) > 0;) {
                 for (ptrdiff_t i = 0; i < rows; i++) {
-                    update_backward(wide, (real)p->below, r->by_sum + i * wide, by + at[i] * wide, result + at[i] * wide,
-                                    r->x + at[i] * wide, g.bias + own * wide);
+                    update_backward(wide, (real)p->below, r->by_sum + i * wide, by + at[i] * wide,
+                                    result + at[i] * wide, r->x + at[i] * wide, g.bias + own * wide);
                     if (t) gather(p, c, lists, after(p, c, t - 1, j), at[i], r->left + i * wide);
                     else memcpy(r->left + i * wide, c->saved.first + at[i] * wide, wide * sizeof *r->left);
                 }
@@ -86,7 +87,8 @@ static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists ba
                 product(h, (Left){r->a, wide, rows}, r->left, wide, h, g.W + own * h * wide, wide, 1);
                 spread(rows, r->a, r->by_sum, wide);
                 product(rows, (Left){r->a, 1, h}, panels + own * h * padded(h), 0, h, r->right, wide, 0);
-                for (ptrdiff_t i = 0; i < rows; i++) add(wide, (t ? r->on : r->sums) + at[i] * wide, r->right + i * wide);
+                for (ptrdiff_t i = 0; i < rows; i++)
+                    add(wide, (t ? r->on : r->sums) + at[i] * wide, r->right + i * wide);
             }
             for (ptrdiff_t i = 0; i < c->rows && t; i++) gather(p, c, back, r->on, i, r->by_state + i * wide);
         }
@@ -96,4 +98,3 @@ static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists ba
         for (ptrdiff_t k = 0; k < h; k++) by_x[i * h + k] = r->x[i * wide + k] + r->left[k];
     }
 }
-

@@ -14,7 +14,8 @@ int feed_forward(ptrdiff_t threads, const Layers *s, const FeedForward *given)
 {
     ptrdiff_t n = s->n, h = s->h, wide = padded(s->h), hidden = s->hidden, broad = s->broad, f = s->f;
     real *mapped = given->mapped, *x = given->x, *result = given->result;
-    real *first = memory(h * padded(hidden)), *second = memory(hidden * padded(h)), *panels = memory(f * padded(hidden));
+    real *first = memory(h * padded(hidden)), *second = memory(hidden * padded(h)),
+         *panels = memory(f * padded(hidden));
     ptrdiff_t block = share(threads, n), stride = f + h;
     int failed = !first || !second || !panels;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -33,7 +34,8 @@ int feed_forward(ptrdiff_t threads, const Layers *s, const FeedForward *given)
             ptrdiff_t rows = smaller(block, n - row);
             real *mine = result + row * broad;
             for (ptrdiff_t i = 0; i < rows; i++) {
-                sum_of_rows(h, given->states, given->lists, given->offsets[row + i], given->offsets[row + i + 1], 0, x + (row + i) * h);
+                sum_of_rows(h, given->states, given->lists, given->offsets[row + i], given->offsets[row + i + 1], 0,
+                            x + (row + i) * h);
                 memcpy(mine + i * broad, mapped + s->kind[row + i] * broad, broad * sizeof *mine);
                 memcpy(y + i * wide, given->b_2, h * sizeof *y);
             }
@@ -43,7 +45,8 @@ int feed_forward(ptrdiff_t threads, const Layers *s, const FeedForward *given)
             spread(rows, a, mine, broad);
             product(rows, (Left){a, 1, hidden}, second, 0, h, y, wide, 1);
             for (ptrdiff_t i = 0, at = row; i < rows; i++, at++)
-                given->factor[at] = layer_norm_of(h, (real)given->eps, y + i * wide, given->gain, given->shift, given->unit + at * h, given->out + at * h);
+                given->factor[at] = layer_norm_of(h, (real)given->eps, y + i * wide, given->gain, given->shift,
+                                                  given->unit + at * h, given->out + at * h);
         }
         free(y);
     }
@@ -63,8 +66,10 @@ int feed_forward_backward(ptrdiff_t threads, const Layers *s, const FeedForwardB
     int failed = !first || !second || !own || !by_x || !panels;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        real *by = memory(BLOCK * broad), *y = memory(BLOCK * wide), *g = memory(BLOCK * h), *mine = own + THREAD * size;
-        real *few = memory(ROWS * padded(f)), *of_gain = mine + of_rows, *of_shift = of_gain + h, *of_bias = of_shift + h;
+        real *by = memory(BLOCK * broad), *y = memory(BLOCK * wide), *g = memory(BLOCK * h),
+             *mine = own + THREAD * size;
+        real *few = memory(ROWS * padded(f)), *of_gain = mine + of_rows, *of_shift = of_gain + h,
+             *of_bias = of_shift + h;
         const real **a = malloc((BLOCK + hidden) * sizeof *a);
         failed = !first || !second || !own || !by_x || !panels || !by || !y || !g || !few || !a;
         if (!failed) memset(y, 0, BLOCK * wide * sizeof *y), memset(mine, 0, size * sizeof *mine);
@@ -77,7 +82,8 @@ int feed_forward_backward(ptrdiff_t threads, const Layers *s, const FeedForwardB
             if (failed) continue;
             ptrdiff_t rows = smaller(block, n - row);
             for (ptrdiff_t i = 0, at = row; i < rows; i++, at++) {
-                layer_row(h, given->factor[at], given->factor[at] / h, given->gain, given->unit + at * h, given->grad + at * h, g + i * h, of_gain, of_shift);
+                layer_row(h, given->factor[at], given->factor[at] / h, given->gain, given->unit + at * h,
+                          given->grad + at * h, g + i * h, of_gain, of_shift);
                 add(h, of_bias, g + i * h);
             }
             spread(h, a, g, 1);
@@ -104,7 +110,8 @@ int feed_forward_backward(ptrdiff_t threads, const Layers *s, const FeedForwardB
             reduce(3, h, given->by_rows, h, own + of_rows, h, size);
         }
 #pragma omp barrier
-        map_table_backward((Table){kinds, f, hidden, f + h, s->table, s->W_1}, given->by_table, panels, few, given->by_W_1, given->by_b_1);
+        map_table_backward((Table){kinds, f, hidden, f + h, s->table, s->W_1}, given->by_table, panels, few,
+                           given->by_W_1, given->by_b_1);
         free(by), free(y), free(g), free(few), free(a);
     }
     free(first), free(second), free(own), free(by_x), free(panels);

@@ -2,8 +2,8 @@
 
 #include "product.h"
 
-/* GROVER's feed-forward layers and the norm behind them (models/grover/compiled.py), some rows at a time: the hidden rows, four
-   times as wide as others, are in a core's cache when they are needed again. */
+/* GROVER's feed-forward layers and the norm behind them (models/grover/compiled.py), some rows at a time: the hidden
+   rows, four times as wide as others, are in a core's cache when they are needed again. */
 
 typedef struct {
     ptrdiff_t n, h, hidden, broad, kinds, f;
@@ -17,18 +17,18 @@ typedef struct {
     const real *states OF(m * h), *b_1 OF(hidden), *b_2 OF(h);
     double eps; /* the norm's */
     const real *gain OF(h), *shift OF(h);
-    real *mapped OF(kinds * broad); /* the table's rows behind W_1 */
-    real *x OF(n * h);              /* the lists' sums */
-    real *result OF(n * broad);     /* act(W_1 [table[kind] ; x] + b_1), zeros beyond hidden */
+    real *mapped OF(kinds * broad);      /* the table's rows behind W_1 */
+    real *x OF(n * h);                   /* the lists' sums */
+    real *result OF(n * broad);          /* act(W_1 [table[kind] ; x] + b_1), zeros beyond hidden */
     real *unit OF(n * h), *factor OF(n); /* the norm's */
-    real *out OF(n * h);            /* the norm of W_2 result + b_2 */
+    real *out OF(n * h);                 /* the norm of W_2 result + b_2 */
 } FeedForward;
 
 typedef struct {
     ptrdiff_t count; /* of the transposed lists, and of states */
     const int64_t *lists OF(entries), *offsets OF(count + 1);
     const real *gain OF(h), *x OF(n * h), *result OF(n * broad), *unit OF(n * h), *factor OF(n);
-    const real *grad OF(n * h); /* of out */
+    const real *grad OF(n * h);                                 /* of out */
     real *by_states OF(count * h), *by_table OF(kinds * hidden); /* by_table: of its rows behind W_1 */
     real *by_W_1 OF(hidden * (f + h)), *by_b_1 OF(hidden), *by_W_2 OF(h * hidden);
     real *by_rows OF(3 * h); /* of gain, shift and b_2 */

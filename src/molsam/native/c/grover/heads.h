@@ -1,10 +1,10 @@
 #pragma once
 
-/* Attention between the few heads of a row, for the rows of a chunk (grover.c).
+/* Attention between the few heads of a row, for the rows of a chunk (block.c).
 
-   A row is a lane: a product over heads is then a few operations on whole vectors. Numbers are [column, head, lane], or
-   [head, column, lane] where a linear map over all heads takes or gives them; `lanes` rows, of which those beyond the
-   chunk's are zero. */
+   A row is a lane: a product over heads is then a few operations on whole vectors. Numbers are [column, head, lane],
+   or [head, column, lane] where a linear map over all heads takes or gives them; `lanes` rows, of which those beyond
+   the chunk's are zero. */
 
 #include "product.h"
 
@@ -40,8 +40,7 @@ static inline __attribute__((always_inline)) void transpose(vec *m)
 /* from [rows, h], its rows `stride` apart -> to [h], columns `apart` apart, of [lanes]: zeros beyond the rows.
 
    LANES columns at a time; the last ones overlap those before. */
-static APART void
-to_lanes(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdiff_t stride, real *to, ptrdiff_t apart)
+static APART void to_lanes(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdiff_t stride, real *to, ptrdiff_t apart)
 {
     ptrdiff_t width = smaller(LANES, h);
     for (ptrdiff_t row = 0; row < rows; row += LANES)
@@ -65,8 +64,7 @@ to_lanes(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdiff_t stride, real *
 }
 
 /* The way back, of the rows that are there. */
-static APART void
-to_rows(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdiff_t apart, real *to, ptrdiff_t stride)
+static APART void to_rows(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdiff_t apart, real *to, ptrdiff_t stride)
 {
     ptrdiff_t width = smaller(LANES, h);
     for (ptrdiff_t row = 0; row < rows; row += LANES)
@@ -110,7 +108,8 @@ static APART void mix(const Heads *s, Part out, const real *weights, ptrdiff_t b
                 for (ptrdiff_t j = 1; j < 4; j++)
                     if (j < heads) sum += first[j] * *(const vec *)(row + j * rows.head);
                 for (ptrdiff_t j = 4; j < heads; j++)
-                    sum += *(const vec *)(weights + (i * by_i + j * by_j) * lanes + l) * *(const vec *)(row + j * rows.head);
+                    sum += *(const vec *)(weights + (i * by_i + j * by_j) * lanes + l) *
+                           *(const vec *)(row + j * rows.head);
                 *(vec *)(out.first + c * out.column + i * out.head + l) = sum;
             }
         }

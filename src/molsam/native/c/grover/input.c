@@ -19,7 +19,8 @@ int input_layer(ptrdiff_t threads, const Features *s, const InputLayer *given)
     {
         map_table((Table){kinds, f, h, f + g, s->A, W}, given->bias, panels, mapped, wide);
         if (g)
-            map_table((Table){others, g, h, f + g, s->B, W + f}, NULL, panels + f * padded(h), mapped + kinds * wide, wide);
+            map_table((Table){others, g, h, f + g, s->B, W + f}, NULL, panels + f * padded(h), mapped + kinds * wide,
+                      wide);
 #pragma omp for schedule(static)
         for (ptrdiff_t i = 0; i < s->n; i++) {
             real *y = given->out + i * h;
@@ -47,7 +48,8 @@ int input_layer_backward(ptrdiff_t threads, const Features *s, const InputLayerB
         memset(mine, 0, (rows + 2) * h * sizeof *mine);
 #pragma omp for schedule(static)
         for (ptrdiff_t i = 0; i < s->n; i++) {
-            layer_row(h, factor[i], factor[i] / h, given->gain, given->unit + i * h, given->grad + i * h, x, last, last + h);
+            layer_row(h, factor[i], factor[i] / h, given->gain, given->unit + i * h, given->grad + i * h, x, last,
+                      last + h);
             mapped_of(s, i, given->mapped, sum);
             bend_backward(h, (real)s->below, sum, x);
             add(h, mine + s->a[i] * h, x);
@@ -57,8 +59,8 @@ int input_layer_backward(ptrdiff_t threads, const Features *s, const InputLayerB
 #pragma omp barrier
         map_table_backward((Table){kinds, f, h, f + g, s->A, W}, by, panels, x + h, by_W, given->by_bias);
         if (g)
-            map_table_backward((Table){others, g, h, f + g, s->B, W + f}, by + kinds * h, panels + kinds * padded(f), x + h,
-                               by_W + f, NULL);
+            map_table_backward((Table){others, g, h, f + g, s->B, W + f}, by + kinds * h, panels + kinds * padded(f),
+                               x + h, by_W + f, NULL);
     }
     free(own), free(panels);
     return failed;

@@ -2,9 +2,9 @@
 
 #include "product.h"
 
-/* GROVER's input layers (models/grover/compiled.py): of the rows' features few are distinct, so their linear maps are rows
-   of one or two tables behind W [h, f + g], A [kinds, f] and B [others, g], and out = the norm of act(W [A[a] ; B[b]] + bias).
-   Without B, others and g are 0. */
+/* GROVER's input layers (models/grover/compiled.py): of the rows' features few are distinct, so their linear maps are
+   rows of one or two tables behind W [h, f + g], A [kinds, f] and B [others, g], and out = the norm of act(W [A[a] ;
+   B[b]] + bias). Without B, others and g are 0. */
 
 typedef struct {
     ptrdiff_t n, h, wide, kinds, f, others, g;
@@ -22,7 +22,7 @@ typedef struct {
 
 typedef struct {
     const real *gain OF(h), *mapped OF((kinds + others) * wide), *unit OF(n * h), *factor OF(n);
-    const real *grad OF(n * h);            /* of out */
+    const real *grad OF(n * h);             /* of out */
     real *by OF((kinds + others + 2) * h); /* the gradients of the tables' rows behind W, of gain and shift */
     real *by_W OF(h * (f + g)), *by_bias OF(h) OR_NULL;
 } InputLayerBackward;

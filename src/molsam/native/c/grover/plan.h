@@ -6,14 +6,14 @@
 /* A block of GROVER (models/grover/compiled.py): message passing encoders, attention between their heads, the linear
    map behind it and its norm.
 
-   Molecules do not touch each other, so the rows of some of them, a chunk, go through all of it: encoder by encoder, whose
-   matrix stays in the core's nearest caches, a few rows at a time (of those that have the same state after a step the first,
-   and the others by copy), and then, strip by strip, from the encoders' final states to the result. On the way back a chunk
-   belongs to one thread.
+   Molecules do not touch each other, so the rows of some of them, a chunk, go through all of it: encoder by encoder,
+   whose matrix stays in the core's nearest caches, a few rows at a time (of those that have the same state after a
+   step the first, and the others by copy), and then, strip by strip, from the encoders' final states to the result.
+   On the way back a chunk belongs to one thread.
 
    Encoders come sorted, deepest first; step t is made by the first active[t] of them, after which active[t + 1] go on
-   and the others' states are final. Rows of states are `wide` numbers, h rounded up to whole vectors; what is beyond h
-   is zero. */
+   and the others' states are final. Rows of states are `wide` numbers, h rounded up to whole vectors; what is beyond
+   h is zero. */
 
 enum {
     STRIP = 80, /* rows of a strip, whole vectors */
@@ -22,19 +22,19 @@ enum {
 
 typedef struct {
     ptrdiff_t n, h, wide, heads, parts, steps, chunks;
-    ptrdiff_t passing; /* states that are not final: the sum of active after the first */
-    double below;      /* the activation's slope below zero */
-    const int64_t *active OF(steps + 1); /* the last is 0 */
-    const int64_t *order OF(3 * heads);  /* encoders in the order of their depth */
-    const int64_t *slot OF(3 * heads);   /* the place of each one's final state: role, head */
+    ptrdiff_t passing;                    /* states that are not final: the sum of active after the first */
+    double below;                         /* the activation's slope below zero */
+    const int64_t *active OF(steps + 1);  /* the last is 0 */
+    const int64_t *order OF(3 * heads);   /* encoders in the order of their depth */
+    const int64_t *slot OF(3 * heads);    /* the place of each one's final state: role, head */
     const int64_t *bounds OF(chunks + 1); /* where each chunk begins */
-    const int64_t *same OF(steps * n);   /* of each row the first that has the same state after each step */
+    const int64_t *same OF(steps * n);     /* of each row the first that has the same state after each step */
     const int64_t *rows OF(entries), *offsets OF(n + 1); /* the lists that are summed over */
 } Plan;
 
-/* What the backward pass needs, chunk by chunk: sums over x [n, wide]; states [rows, wide] of each step that is not the
-   last, then the final ones; strip by strip projected [3, h, heads, lanes] and attention [parts, heads, heads, lanes];
-   and the norm's unit and factor. */
+/* What the backward pass needs, chunk by chunk: sums over x [n, wide]; states [rows, wide] of each step that is not
+   the last, then the final ones; strip by strip projected [3, h, heads, lanes] and attention [parts, heads, heads,
+   lanes]; and the norm's unit and factor. */
 typedef struct {
     real *first OF(n * wide), *states OF((passing + 3 * heads) * n * wide);
     real *projected OF(3 * h * heads * (n + 16 * chunks)), *attention OF(parts * heads * heads * (n + 16 * chunks));
@@ -44,9 +44,9 @@ typedef struct {
 typedef struct {
     const real *x OF(n * h), *W OF(3 * heads * h * h), *bias OF(3 * heads * wide);
     const real *W_q OF(h * h), *b_q OF(h), *W_k OF(h * h), *b_k OF(h), *W_v OF(h * h), *b_v OF(h);
-    const real *W_o OF(h * heads * h), *b_o OF(h) OR_NULL;  /* the map of all heads, [h, heads, h] */
+    const real *W_o OF(h * heads * h), *b_o OF(h) OR_NULL; /* the map of all heads, [h, heads, h] */
     const real *W_out OF(h * h), *b_out OF(h) OR_NULL;      /* the map of each head */
-    double eps; /* the norm's */
+    double eps;                                            /* the norm's */
     const real *gain OF(h), *shift OF(h);
     real *mixing OF(h * heads * h), *out OF(n * h);
 } Block;
@@ -110,9 +110,7 @@ static ptrdiff_t most_rows(const Plan *p)
 }
 
 static ptrdiff_t strips_of(const Plan *p, ptrdiff_t chunk)
-{
-    return (p->bounds[chunk + 1] - p->bounds[chunk] + STRIP - 1) / STRIP;
-}
+{ return (p->bounds[chunk + 1] - p->bounds[chunk] + STRIP - 1) / STRIP; }
 
 static ptrdiff_t lanes_before(const Plan *p, ptrdiff_t chunk)
 {
@@ -131,9 +129,12 @@ typedef struct {
 static Chunk chunk_of(const Plan *p, Saved all, ptrdiff_t k)
 {
     ptrdiff_t begin = p->bounds[k], rows = p->bounds[k + 1] - begin, before = lanes_before(p, k), mid = passing(p);
-    Saved own = {all.first + begin * p->wide, all.states + begin * (mid + 3 * p->heads) * p->wide,
-                 all.projected + before * 3 * p->h * p->heads, all.attention + before * p->parts * p->heads * p->heads,
-                 all.unit + begin * p->h, all.factor + begin};
+    Saved own = {all.first + begin * p->wide,
+                 all.states + begin * (mid + 3 * p->heads) * p->wide,
+                 all.projected + before * 3 * p->h * p->heads,
+                 all.attention + before * p->parts * p->heads * p->heads,
+                 all.unit + begin * p->h,
+                 all.factor + begin};
     return (Chunk){begin, rows, own, own.states + mid * rows * p->wide};
 }
 
@@ -155,11 +156,10 @@ static void gather(const Plan *p, const Chunk *c, Lists lists, const real *from,
 
 /* The row of the chunk whose state a row has after step t. */
 static inline ptrdiff_t model(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t row)
-{
-    return p->same[t * p->n + c->begin + row] - c->begin;
-}
+{ return p->same[t * p->n + c->begin + row] - c->begin; }
 
-/* From `row` on the rows of the chunk that are their own model, up to BLOCK of them -> found, and how many; row moves on. */
+/* From `row` on the rows of the chunk that are their own model, up to BLOCK of them -> found, and how many; row moves
+   on. */
 static ptrdiff_t models(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t *row, ptrdiff_t *found)
 {
     ptrdiff_t count = 0;
@@ -173,8 +173,8 @@ static void fill(ptrdiff_t n, real *to, real value)
     for (ptrdiff_t i = 0; i < n; i++) to[i] = value;
 }
 
-/* A thread's memory, with zeros where rows of `wide` numbers are: x, by_sum, sums and on of a chunk, left and right of a
-   block, by and by_state of all final states and of one; lanes of a strip. */
+/* A thread's memory, with zeros where rows of `wide` numbers are: x, by_sum, sums and on of a chunk, left and right
+   of a block, by and by_state of all final states and of one; lanes of a strip. */
 typedef struct {
     real *x, *by_sum, *sums, *on, *left, *right, *by, *by_state, *lanes, *o, *by_lanes, *by_scores;
     const real **a;
@@ -190,21 +190,32 @@ static Room room_of(const Plan *p, int backward)
 {
     ptrdiff_t size = most_rows(p) * p->wide * backward, block = (BLOCK > STRIP ? BLOCK : STRIP) * p->wide;
     ptrdiff_t lanes = STRIP * p->heads * (p->h + 1), all = BLOCK > STRIP ? BLOCK : STRIP;
-    Room r = {zeros(size), zeros(block), zeros(size), zeros(size), zeros(block), zeros(block), memory(3 * p->heads * size),
-              memory(size), memory(lanes), memory(lanes), memory(3 * lanes * backward),
-              memory(STRIP * p->heads * p->heads * backward), malloc((all + p->h * p->heads) * sizeof *r.a)};
+    Room r = {zeros(size),
+              zeros(block),
+              zeros(size),
+              zeros(size),
+              zeros(block),
+              zeros(block),
+              memory(3 * p->heads * size),
+              memory(size),
+              memory(lanes),
+              memory(lanes),
+              memory(3 * lanes * backward),
+              memory(STRIP * p->heads * p->heads * backward),
+              malloc((all + p->h * p->heads) * sizeof *r.a)};
     return r;
 }
 
 static int incomplete(const Room *r)
 {
-    return !r->x || !r->by_sum || !r->sums || !r->on || !r->left || !r->right || !r->by || !r->by_state || !r->lanes || !r->o ||
-           !r->by_lanes || !r->by_scores || !r->a;
+    return !r->x || !r->by_sum || !r->sums || !r->on || !r->left || !r->right || !r->by || !r->by_state || !r->lanes ||
+           !r->o || !r->by_lanes || !r->by_scores || !r->a;
 }
 
 static void leave(Room *r)
 {
-    free(r->x), free(r->by_sum), free(r->sums), free(r->on), free(r->left), free(r->right), free(r->by), free(r->by_state);
+    free(r->x), free(r->by_sum), free(r->sums), free(r->on), free(r->left), free(r->right), free(r->by),
+        free(r->by_state);
     free(r->lanes), free(r->o), free(r->by_lanes), free(r->by_scores), free(r->a);
 }
 
@@ -226,4 +237,3 @@ static Gradients gradients_of(const Plan *p, real *rows, ptrdiff_t wide)
     real *gain = mixing + h * heads * wide;
     return (Gradients){rows, bias, projection, projection_bias, mixing, gain, gain + wide, gain + 2 * wide};
 }
-

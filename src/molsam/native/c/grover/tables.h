@@ -2,7 +2,8 @@
 
 #include "product.h"
 
-/* Linear maps of few distinct rows, a table, by threads together: inside a parallel region, of which all threads call these. */
+/* Linear maps of few distinct rows, a table, by threads together: inside a parallel region, of which all threads call
+   these. */
 
 /* Where a table and its part of a weight are: table [rows, f], W [columns, f], whose rows are `apart` apart. */
 typedef struct {
@@ -10,8 +11,8 @@ typedef struct {
     const real *table, *W;
 } Table;
 
-/* out [rows, stride] = table W^T + bias (or 0), zeros beyond the columns; panels, room for f * padded(columns) numbers or
-   NULL, then nothing is done */
+/* out [rows, stride] = table W^T + bias (or 0), zeros beyond the columns; panels, room for f * padded(columns)
+   numbers or NULL, then nothing is done */
 static void map_table(Table t, const real *bias, real *panels, real *out, ptrdiff_t stride)
 {
 #pragma omp for schedule(static)
@@ -31,8 +32,9 @@ static void map_table(Table t, const real *bias, real *panels, real *out, ptrdif
     }
 }
 
-/* by [rows, columns], the gradient of what map_table gave -> by_W [columns, f] with rows `apart` apart; by_bias [columns] if
-   there is one; panels, room for rows * padded(f) numbers, and own, for ROWS * padded(f) of each thread, or NULL */
+/* by [rows, columns], the gradient of what map_table gave -> by_W [columns, f] with rows `apart` apart; by_bias
+   [columns] if there is one; panels, room for rows * padded(f) numbers, and own, for ROWS * padded(f) of each thread,
+   or NULL */
 static void map_table_backward(Table t, const real *by, real *panels, real *own, real *by_W, real *by_bias)
 {
     ptrdiff_t stride = padded(t.f);

@@ -33,8 +33,8 @@ static ptrdiff_t steps(const Share *s)
 }
 
 /* One step of one molecule: u = U h; g holds the arguments of r, z, n without u, then r, z, n; v = u + c of n. */
-static APART void cell(ptrdiff_t d, const real *restrict u, const real *restrict c, const real *restrict h, real *restrict g,
-                 real *restrict v, real *restrict out)
+static APART void cell(ptrdiff_t d, const real *restrict u, const real *restrict c, const real *restrict h,
+                       real *restrict g, real *restrict v, real *restrict out)
 {
     for (ptrdiff_t j = 0; j < d; j++) {
         real r = sigmoid(g[j] + u[j]), z = sigmoid(g[d + j] + u[d + j]), w = u[2 * d + j] + c[j];
@@ -47,8 +47,8 @@ static APART void cell(ptrdiff_t d, const real *restrict u, const real *restrict
 /* Its backward pass: grad of the output from outside, carry that from the next step, then what h receives by z alone;
    a: gradients of the arguments of r, z, n; b: that of v; by_u: those of U h. */
 static APART void cell_backward(ptrdiff_t d, const real *restrict grad, const real *restrict h, const real *restrict g,
-                          const real *restrict v, real *restrict carry, real *restrict a, real *restrict b,
-                          real *restrict by_u)
+                                const real *restrict v, real *restrict carry, real *restrict a, real *restrict b,
+                                real *restrict by_u)
 {
     for (ptrdiff_t j = 0; j < d; j++) {
         real r = g[j], z = g[d + j], n = g[2 * d + j], by_h = grad[j] + carry[j];
@@ -75,7 +75,8 @@ static int forward(const Share *s, const Gru *g)
         product(rows, (Left){before, 1, d}, panels, 0, 3 * d, sums, wide, 0);
         for (ptrdiff_t i = 0; i < rows; i++) {
             ptrdiff_t line = 2 * atom[i] + k;
-            cell(d, sums + i * wide, bias + k * d, before[i], gates + line * 3 * d, hidden + line * d, states + line * d);
+            cell(d, sums + i * wide, bias + k * d, before[i], gates + line * 3 * d, hidden + line * d,
+                 states + line * d);
         }
     }
     free(panels), free(sums), free(molecule), free(atom), free(before);
@@ -98,8 +99,8 @@ static int backward(const Share *s, const GruBackward *b)
             ptrdiff_t line = 2 * atom[i] + k, g = line * 3 * d, v = line * d;
             const real *h = t ? states + (2 * (k ? atom[i] + 1 : atom[i] - 1) + k) * d : b->h0 + molecule[i] * d;
             memcpy(b->previous + v, h, d * sizeof *h);
-            cell_backward(d, b->grad + v, h, b->gates + g, b->hidden + v, carry + (molecule[i] * 2 + k) * d, b->slopes + g,
-                          b->by_hidden + v, by_u + i * 3 * d);
+            cell_backward(d, b->grad + v, h, b->gates + g, b->hidden + v, carry + (molecule[i] * 2 + k) * d,
+                          b->slopes + g, b->by_hidden + v, by_u + i * 3 * d);
             row[i] = by_u + i * 3 * d;
         }
         product(rows, (Left){row, 1, 3 * d}, panels, 0, d, sums, wide, 0);

@@ -19,8 +19,8 @@ typedef struct {
     const real *U OF(3 * d * d), *U_back OF(3 * d * d), *h0 OF(molecules * d);
     const real *gates OF(N * 2 * 3 * d), *hidden OF(N * 2 * d), *states OF(N * 2 * d); /* what gru() left */
     const real *grad OF(N * 2 * d);
-    real *slopes OF(N * 2 * 3 * d); /* the gradients of the arguments of r, z, n */
-    real *by_hidden OF(N * 2 * d);  /* of U h + bias of n */
-    real *previous OF(N * 2 * d);   /* the h that each step started from */
+    real *slopes OF(N * 2 * 3 * d);    /* the gradients of the arguments of r, z, n */
+    real *by_hidden OF(N * 2 * d);     /* of U h + bias of n */
+    real *previous OF(N * 2 * d);      /* the h that each step started from */
     real *carry OF(molecules * 2 * d); /* zeros before; the gradient of h0 by direction */
 } GruBackward;

@@ -1,9 +1,9 @@
 #include "norm.h"
-#include "residual.h"
 
-/* Mish and CoMPT's norms, a row at a time (mish.py, norm.py), and both behind a linear layer (residual.py). */
+/* Mish and CoMPT's norms, a row at a time (mish.py, norm.py). */
 
-/* The equations are mish.py's. */
+/* With s = sigmoid(x) and w = s (2 - s), t = tanh(softplus(x)) = w / (2 - w): one sigmoid, and no exponential that could
+   overflow. The slope is t + x s (1 - t^2) = t + s (x - t y) for y = x t. */
 static inline real mish_at(real x, real *slope)
 {
     real s = sigmoid(x), w = s + s * (1 - s), t = w / (2 - w);
@@ -14,16 +14,6 @@ static inline real mish_at(real x, real *slope)
 static APART void mish_row(ptrdiff_t n, const real *restrict x, real *restrict y, real *restrict slope)
 {
     for (ptrdiff_t j = 0; j < n; j++) y[j] = mish_at(x[j], slope + j);
-}
-
-/* Of x + bias; the slope takes the place of x. */
-static APART void mish_biased(ptrdiff_t n, real *restrict x, const real *restrict bias, real *restrict y)
-{
-    for (ptrdiff_t j = 0; j < n; j++) {
-        real slope;
-        y[j] = mish_at(x[j] + bias[j], &slope);
-        x[j] = slope;
-    }
 }
 
 /* x -> y = mish(x) and its slope, all [n] */
@@ -48,8 +38,8 @@ static APART void combined(ptrdiff_t n, real factor, const real *restrict x, rea
 }
 
 /* x [n, d], gain [1] and the least length -> y [n, d] and length [n] */
-int scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *x OF(n * d), const real *gain OF(1),
-               real *length OF(n), real *y OF(n * d))
+int scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *x OF(n * d),
+               const real *gain OF(1), real *length OF(n), real *y OF(n * d))
 {
     real shortest = (real)least;
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -81,9 +71,7 @@ int scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double leas
 }
 
 static real spread_of(ptrdiff_t n, const real *x, real *centred)
-{
-    return (real)sqrt((double)centre(n, x, centred) / (n - 1));
-}
+{ return (real)sqrt((double)centre(n, x, centred) / (n - 1)); }
 
 /* x [n, d], gain and bias [d] -> y and unit [n, d], std [n] */
 int layer_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps, const real *x OF(n * d), const real *gain OF(d),
@@ -98,14 +86,12 @@ int layer_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps, const re
 }
 
 /* CoMPT's, whose spread has n - 1 in the denominator and eps beside it. */
-static void spread_row(ptrdiff_t n, real std, real eps, const real *gain, const real *unit, const real *grad, real *by_x,
-                       real *by_gain, real *by_bias)
-{
-    layer_row(n, 1 / (std + eps), std > 0 ? 1 / (std * (n - 1)) : 0, gain, unit, grad, by_x, by_gain, by_bias);
-}
+static void spread_row(ptrdiff_t n, real std, real eps, const real *gain, const real *unit, const real *grad,
+                       real *by_x, real *by_gain, real *by_bias)
+{ layer_row(n, 1 / (std + eps), std > 0 ? 1 / (std * (n - 1)) : 0, gain, unit, grad, by_x, by_gain, by_bias); }
 
-/* grad [n, d] of y -> by_x [n, d]; sums [threads, 2, d], zeros before, receive each thread's share of the gradients of gain
-   and bias */
+/* grad [n, d] of y -> by_x [n, d]; sums [threads, 2, d], zeros before, receive each thread's share of the gradients
+   of gain and bias */
 int layer_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps, const real *gain OF(d),
                         const real *unit OF(n * d), const real *std OF(n), const real *grad OF(n * d),
                         real *by_x OF(n * d), real *sums OF(threads * 2 * d))
@@ -113,59 +99,6 @@ int layer_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps,
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++)
         spread_row(d, std[i], (real)eps, gain, unit + i * d, grad + i * d, by_x + i * d, sums + THREAD * 2 * d,
-                  sums + (THREAD * 2 + 1) * d);
-    return 0;
-}
-
-/* norm(mish(z + bias)) + first + second -> out; slope takes the place of z. See residual.h. */
-int residual(ptrdiff_t threads, const Residual *r)
-{
-    ptrdiff_t n = r->n, d = r->d;
-    real *z = r->z, *out = r->out, *kept = r->kept, *size = r->size, eps = (real)r->eps;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real *y = out + i * d, *own = kept + i * d;
-        if (r->shift) {
-            mish_biased(d, z + i * d, r->bias, y);
-            size[i] = spread_of(d, y, own);
-            affine(d, 1 / (size[i] + eps), r->gain, r->shift, own, y);
-        } else {
-            mish_biased(d, z + i * d, r->bias, own);
-            size[i] = (real)sqrt((double)dot(d, own, own));
-            scaled(d, *r->gain / (size[i] > eps ? size[i] : eps), own, y);
-        }
-        add(d, y, r->first + i * d);
-        if (r->second) add(d, y, r->second + i * d);
-    }
-    return 0;
-}
-
-/* by_z *= slope; bias += by_z */
-static APART void through_mish(ptrdiff_t n, real *restrict by_z, const real *restrict slope, real *restrict bias)
-{
-    for (ptrdiff_t j = 0; j < n; j++) bias[j] += by_z[j] *= slope[j];
-}
-
-/* From grad of out and what `residual` kept: by_z, and sums, the gradients of bias, gain (ScaleNorm's stands first in its row)
-   and shift. */
-int residual_backward(ptrdiff_t threads, const ResidualBackward *r)
-{
-    ptrdiff_t n = r->n, d = r->d;
-    const real *kept = r->kept, *grad = r->grad;
-    real *by_z = r->by_z, eps = (real)r->eps;
-#pragma omp parallel num_threads(threads)
-    {
-        real *mine = r->own + THREAD * 3 * d;
-        memset(mine, 0, 3 * d * sizeof *mine);
-#pragma omp for schedule(static)
-        for (ptrdiff_t i = 0; i < n; i++) {
-            if (r->shift)
-                spread_row(d, r->size[i], eps, r->gain, kept + i * d, grad + i * d, by_z + i * d, mine + d, mine + 2 * d);
-            else
-                mine[d] += scale_row(d, r->size[i], eps, *r->gain, kept + i * d, grad + i * d, by_z + i * d);
-            through_mish(d, by_z + i * d, r->slope + i * d, mine);
-        }
-        reduce(3, d, r->sums, d, r->own, d, 3 * d);
-    }
+                   sums + (THREAD * 2 + 1) * d);
     return 0;
 }

@@ -2,7 +2,8 @@
 
 /* The readout of dgllife's predictors (readout.py). Sums over atoms are added in double. */
 
-static APART void add_weighted(ptrdiff_t n, double *restrict to, real weight, const real *restrict x, real *restrict most)
+static APART void add_weighted(ptrdiff_t n, double *restrict to, real weight, const real *restrict x,
+                               real *restrict most)
 {
     for (ptrdiff_t j = 0; j < n; j++) to[j] += weight * x[j], most[j] = x[j] > most[j] ? x[j] : most[j];
 }

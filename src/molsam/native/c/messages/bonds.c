@@ -1,10 +1,11 @@
 #include "bonds.h"
 
-/* Sums and maxima over lists of bonds, and differences along bonds (models/message_graph.py). A row may be in many lists, so
-   of a gradient each thread has columns of its own. */
+/* Sums and maxima over lists of bonds, and differences along bonds (models/message_graph.py). A row may be in many
+   lists, so of a gradient each thread has columns of its own. */
 
 /* the first column of a thread */
-static ptrdiff_t column(ptrdiff_t d, ptrdiff_t thread) { return smaller(d, padded((d * thread + THREADS - 1) / THREADS)); }
+static ptrdiff_t column(ptrdiff_t d, ptrdiff_t thread)
+{ return smaller(d, padded((d * thread + THREADS - 1) / THREADS)); }
 
 /* What follows has columns from..from + wide of the d. */
 #define OWN_COLUMNS ptrdiff_t from = column(d, THREAD), wide = column(d, THREAD + 1) - from
@@ -19,8 +20,8 @@ static APART void go_on(ptrdiff_t d, const real *restrict row, real *restrict to
     for (ptrdiff_t j = 0; j < d; j++) total[j] += row[j], most[j] = row[j] > most[j] ? row[j] : most[j];
 }
 
-static APART void finish(ptrdiff_t d, int bounded, const real *restrict total, real *restrict most, const real *restrict more,
-                         real *restrict out)
+static APART void finish(ptrdiff_t d, int bounded, const real *restrict total, real *restrict most,
+                         const real *restrict more, real *restrict out)
 {
     for (ptrdiff_t j = 0; j < d; j++) {
         most[j] = bounded && most[j] < 0 ? 0 : most[j];
@@ -39,8 +40,8 @@ static APART void bond(ptrdiff_t d, const real *restrict row, const real *restri
     }
 }
 
-/* Lists of rows of hidden -> total and most, and out, their product, and if `before` is there, that row of x added. A list of
-   fewer than `full` rows has 0 in its maximum. */
+/* Lists of rows of hidden -> total and most, and out, their product, and if `before` is there, that row of x added. A
+   list of fewer than `full` rows has 0 in its maximum. */
 int sum_times_max(ptrdiff_t threads, const SumTimesMax *s)
 {
     ptrdiff_t n = s->n, d = s->d;
@@ -51,7 +52,8 @@ int sum_times_max(ptrdiff_t threads, const SumTimesMax *s)
         ptrdiff_t at = p * d;
         for (int64_t k = offsets[p]; k < offsets[p + 1]; k++)
             (k > offsets[p] ? go_on : begin)(d, s->hidden + rows[k] * d, total + at, most + at);
-        if (offsets[p] == offsets[p + 1]) memset(total + at, 0, d * sizeof *total), memset(most + at, 0, d * sizeof *most);
+        if (offsets[p] == offsets[p + 1])
+            memset(total + at, 0, d * sizeof *total), memset(most + at, 0, d * sizeof *most);
         finish(d, offsets[p + 1] - offsets[p] < s->full, total + at, most + at, before ? s->x + before[p] * d : NULL,
                s->out + at);
     }

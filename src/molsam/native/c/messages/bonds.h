@@ -6,8 +6,8 @@
 
 typedef struct {
     ptrdiff_t n, d, full;
-    const int64_t *rows OF(entries), *offsets OF(n + 1);    /* the lists of bonds */
-    const int64_t *before OF(n) OR_NULL;                    /* rows of x */
+    const int64_t *rows OF(entries), *offsets OF(n + 1); /* the lists of bonds */
+    const int64_t *before OF(n) OR_NULL;                 /* rows of x */
     const real *x OF(m * d) OR_NULL, *hidden OF(e * d);
     real *total OF(n * d), *most OF(n * d), *out OF(n * d);
 } SumTimesMax;

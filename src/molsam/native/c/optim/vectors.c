@@ -17,13 +17,13 @@ enum { PART = 1 << 12, BLOCK = 1 << 9 };
 static ptrdiff_t parts(ptrdiff_t size) { return (size + PART - 1) / PART; }
 
 /* What follows runs for each part of this thread: number `at` of all, tensor k from number `from` on, n numbers. */
-#define EACH_PART \
-    for (ptrdiff_t k = 0, at = 0; k < count; k++) \
-        for (ptrdiff_t from = 0, n; n = smaller(PART, size[k] - from), from < size[k]; from += PART, at++) \
+#define EACH_PART                                                                                                      \
+    for (ptrdiff_t k = 0, at = 0; k < count; k++)                                                                      \
+        for (ptrdiff_t from = 0, n; n = smaller(PART, size[k] - from), from < size[k]; from += PART, at++)             \
             if (at % THREADS == THREAD)
 
-/* A mean that no gradient reaches any more shrinks until it is denormal, and then stays so: slow to compute with, for the
-   rest of the training. Between these two calls such numbers are 0. */
+/* A mean that no gradient reaches any more shrinks until it is denormal, and then stays so: slow to compute with, for
+   the rest of the training. Between these two calls such numbers are 0. */
 static inline unsigned flush_denormals(void)
 {
     unsigned before = 0;
@@ -89,21 +89,21 @@ static ptrdiff_t all_parts(ptrdiff_t count, const int64_t *size)
 }
 
 /* sums [2, count]: of the squares of x, or of by^2 x if there is `by`; then, if there is no `by`, of x */
-int squares(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count), const real *const *x OF(count) EACH(size),
-            const real *const *by OF(count) EACH(size) OR_NULL, double *sums OF(2 * count))
+int squares(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count),
+            const real *const *x OF(count) EACH(size), const real *const *by OF(count) EACH(size) OR_NULL,
+            double *sums OF(2 * count))
 {
     ptrdiff_t all = all_parts(count, size);
     double *sum = malloc((2 * all + 1) * sizeof(double));
     if (!sum) return 1;
 #pragma omp parallel num_threads(threads)
-    EACH_PART {
+    EACH_PART
+    {
         sum[at] = sum[all + at] = 0;
         for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
             ptrdiff_t some = smaller(BLOCK, from + n - j);
-            if (by)
-                sum[at] += cubed(some, by[k] + j, x[k] + j);
-            else
-                measure(some, x[k] + j, sum + all + at, sum + at);
+            if (by) sum[at] += cubed(some, by[k] + j, x[k] + j);
+            else measure(some, x[k] + j, sum + all + at, sum + at);
         }
     }
     collect(count, size, sum, sums);
@@ -121,7 +121,8 @@ int combined(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count), 
 #pragma omp parallel num_threads(threads)
     {
         unsigned before = flush_denormals();
-        EACH_PART {
+        EACH_PART
+        {
             double plain = 0;
             sum[at] = 0;
             for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
@@ -181,8 +182,8 @@ typedef struct {
     real beta1, rest1, beta2, rest2, rate, eps, decay, kept;
 } Step;
 
-static APART void
-adam_part(ptrdiff_t n, Step s, real *restrict x, const real *restrict gradient, real *restrict mean, real *restrict square)
+static APART void adam_part(ptrdiff_t n, Step s, real *restrict x, const real *restrict gradient, real *restrict mean,
+                            real *restrict square)
 {
     for (ptrdiff_t j = 0; j < n; j++) {
         real g = gradient[j] + s.decay * x[j];
@@ -192,22 +193,30 @@ adam_part(ptrdiff_t n, Step s, real *restrict x, const real *restrict gradient, 
     }
 }
 
-/* A step of Adam, or of AdamW if `decoupled`; step [count] are how many each tensor has made, settings [5] the learning
-   rate, beta1, beta2, eps and the weight decay. */
+/* A step of Adam, or of AdamW if `decoupled`; step [count] are how many each tensor has made, settings [5] the
+   learning rate, beta1, beta2, eps and the weight decay. */
 int adam(ptrdiff_t threads, ptrdiff_t count, ptrdiff_t decoupled, const double *settings OF(5),
-         const int64_t *size OF(count), real *const *x OF(count) EACH(size), const real *const *gradient OF(count) EACH(size),
-         real *const *mean OF(count) EACH(size), real *const *square OF(count) EACH(size), float *const *step OF(count) EACH(1))
+         const int64_t *size OF(count), real *const *x OF(count) EACH(size),
+         const real *const *gradient OF(count) EACH(size), real *const *mean OF(count) EACH(size),
+         real *const *square OF(count) EACH(size), float *const *step OF(count) EACH(1))
 {
     double lr = settings[0], beta1 = settings[1], beta2 = settings[2], decay = settings[4];
     for (ptrdiff_t k = 0; k < count; k++) *step[k] += 1;
 #pragma omp parallel num_threads(threads)
     {
         unsigned before = flush_denormals();
-        EACH_PART {
+        EACH_PART
+        {
             /* lr (mean / bias) / (sqrt(square / root^2) + eps), with one division a number */
             double bias = 1 - pow(beta1, *step[k]), root = sqrt(1 - pow(beta2, *step[k]));
-            Step s = {beta1, 1 - beta1, beta2, 1 - beta2, lr / bias * root, settings[3] * root,
-                      decoupled ? 0 : decay, decoupled ? 1 - lr * decay : 1};
+            Step s = {beta1,
+                      1 - beta1,
+                      beta2,
+                      1 - beta2,
+                      lr / bias * root,
+                      settings[3] * root,
+                      decoupled ? 0 : decay,
+                      decoupled ? 1 - lr * decay : 1};
             adam_part(n, s, x[k] + from, gradient[k] + from, mean[k] + from, square[k] + from);
         }
         restore_denormals(before);

@@ -22,10 +22,11 @@ static APART void affine(ptrdiff_t n, real factor, const real *restrict gain, co
     for (ptrdiff_t j = 0; j < n; j++) unit[j] *= factor, y[j] = bias[j] + unit[j] * gain[j];
 }
 
-/* Through both, for a factor whose logarithm falls by `turn` times the change of x along unit: grad of y -> by_x; by_gain
-   and by_bias grow. */
+/* Through both, for a factor whose logarithm falls by `turn` times the change of x along unit: grad of y -> by_x;
+   by_gain and by_bias grow. */
 static APART void layer_row(ptrdiff_t n, real factor, real turn, const real *restrict gain, const real *restrict unit,
-                            const real *restrict grad, real *restrict by_x, real *restrict by_gain, real *restrict by_bias)
+                            const real *restrict grad, real *restrict by_x, real *restrict by_gain,
+                            real *restrict by_bias)
 {
     real along = 0, mean = 0;
 #pragma omp simd reduction(+ : along, mean)
@@ -39,7 +40,8 @@ static APART void layer_row(ptrdiff_t n, real factor, real turn, const real *res
 }
 
 /* torch's LayerNorm: x -> unit, its factor and y, all [n] */
-static inline real layer_norm_of(ptrdiff_t n, real eps, const real *x, const real *gain, const real *bias, real *unit, real *y)
+static inline real layer_norm_of(ptrdiff_t n, real eps, const real *x, const real *gain, const real *bias, real *unit,
+                                 real *y)
 {
     real factor = 1 / (real)sqrt((double)(centre(n, x, unit) / n + eps));
     affine(n, factor, gain, bias, unit, y);

@@ -22,7 +22,8 @@ static inline __attribute__((always_inline)) void tile(int rows, int wide, Left 
 }
 
 #define TILE(n, wide) tile(n, wide, left, row, b, step, out + from, stride, more)
-#define WITH_ROWS(n) case n: wide == 3 ? TILE(n, 3) : wide == 2 ? TILE(n, 2) : TILE(n, 1); break;
+#define WITH_ROWS(n)                                                                                                   \
+    case n: wide == 3 ? TILE(n, 3) : wide == 2 ? TILE(n, 2) : TILE(n, 1); break;
 
 void product(ptrdiff_t rows, Left left, const real *b, ptrdiff_t b_stride, ptrdiff_t columns, real *out,
              ptrdiff_t stride, int more)
@@ -30,11 +31,11 @@ void product(ptrdiff_t rows, Left left, const real *b, ptrdiff_t b_stride, ptrdi
     for (ptrdiff_t from = 0; from < columns; from += PANEL) {
         int wide = (int)(smaller(PANEL, padded(columns) - from) / LANES);
         ptrdiff_t step = b_stride ? b_stride : wide * LANES;
-        for (ptrdiff_t row = 0; row < rows; row += ROWS)
-            switch (smaller(ROWS, rows - row)) {
-                WITH_ROWS(1) WITH_ROWS(2) WITH_ROWS(3) WITH_ROWS(4)
+        for (ptrdiff_t row = 0; row < rows; row += ROWS) switch (smaller(ROWS, rows - row)) {
+                WITH_ROWS(1)
+                WITH_ROWS(2) WITH_ROWS(3) WITH_ROWS(4)
 #if ROWS == 8
-                WITH_ROWS(5) WITH_ROWS(6) WITH_ROWS(7) WITH_ROWS(8)
+                    WITH_ROWS(5) WITH_ROWS(6) WITH_ROWS(7) WITH_ROWS(8)
 #endif
             }
         b += b_stride ? PANEL : left.inner * wide * LANES;

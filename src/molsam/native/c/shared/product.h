@@ -6,10 +6,9 @@
 
 #pragma once
 
-/* For prototypes.py, which reads the prototypes; nothing to the compiler. How many numbers an array has: a name that is no
-   parameter stands for what the first array with it has. Of addresses of arrays: which array says how many numbers each has,
-   or 1.
-   And: the array may be missing. */
+/* For prototypes.py, which reads the prototypes; nothing to the compiler. How many numbers an array has: a name that
+   is no parameter stands for what the first array with it has. Of addresses of arrays: which array says how many
+   numbers each has, or 1. And: the array may be missing. */
 #define OF(size)
 #define EACH(sizes)
 #define OR_NULL
@@ -34,8 +33,8 @@ typedef double real;
 static inline real exponential(real x) { return exp(x); }
 #else
 typedef float real;
-/* e^x within two units in the last place, in a form that compilers vectorize: x = k ln 2 + r, ln 2 in two parts. 0 where
-   the result would be denormal, which is slow to compute with. */
+/* e^x within two units in the last place, in a form that compilers vectorize: x = k ln 2 + r, ln 2 in two parts. 0
+   where the result would be denormal, which is slow to compute with. */
 static inline real exponential(real x)
 {
     real bounded = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
@@ -46,7 +45,10 @@ static inline real exponential(real x)
     p = p * r + 1.0f / 24;
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
-    union { int32_t bits; float value; } power = {((int32_t)k + 127) << 23};
+    union {
+        int32_t bits;
+        float value;
+    } power = {((int32_t)k + 127) << 23};
     real result = (p * r * r + r + 1) * power.value;
     return x < -87.0f ? 0 : result;
 }
@@ -79,21 +81,20 @@ static inline ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b
 
 /* `reals` numbers and room behind them, where vectors may begin; to be freed */
 static inline void *memory(ptrdiff_t reals)
-{
-    return aligned_alloc(VECTOR, (reals * sizeof(real) + 2 * VECTOR - 1) / VECTOR * VECTOR);
-}
+{ return aligned_alloc(VECTOR, (reals * sizeof(real) + 2 * VECTOR - 1) / VECTOR * VECTOR); }
 
-/* m[i * by_row + j * by_column] of a matrix [rows, columns] -> panels of up to PANEL columns, each row by row, the last
-   one filled up with zeros to whole vectors; padded(columns) * rows numbers. */
-static inline void
-pack(real *out, const real *m, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t by_row, ptrdiff_t by_column)
+/* m[i * by_row + j * by_column] of a matrix [rows, columns] -> panels of up to PANEL columns, each row by row, the
+   last one filled up with zeros to whole vectors; padded(columns) * rows numbers. */
+static inline void pack(real *out, const real *m, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t by_row,
+                        ptrdiff_t by_column)
 {
     for (ptrdiff_t from = 0; from < padded(columns); from += PANEL) {
         ptrdiff_t width = smaller(PANEL, padded(columns) - from), there = smaller(width, columns - from);
         for (ptrdiff_t i = 0; i < rows; i++, out += width) {
             const real *row = m + i * by_row + from * by_column;
             if (by_column == 1) memcpy(out, row, there * sizeof *out);
-            else for (ptrdiff_t j = 0; j < there; j++) out[j] = row[j * by_column];
+            else
+                for (ptrdiff_t j = 0; j < there; j++) out[j] = row[j * by_column];
             for (ptrdiff_t j = there; j < width; j++) out[j] = 0;
         }
     }
@@ -124,8 +125,8 @@ static APART void add(ptrdiff_t n, real *restrict to, const real *restrict from)
 }
 
 /* to [n] = the sum of the rows rows[at] - base, ..., rows[end - 1] - base of from [., n] */
-static inline void
-sum_of_rows(ptrdiff_t n, const real *from, const int64_t *rows, int64_t at, int64_t end, int64_t base, real *to)
+static inline void sum_of_rows(ptrdiff_t n, const real *from, const int64_t *rows, int64_t at, int64_t end,
+                               int64_t base, real *to)
 {
     if (at == end) memset(to, 0, n * sizeof *to);
     for (int64_t k = at; k < end; k++)
@@ -172,10 +173,10 @@ static APART real total(ptrdiff_t n, const real *restrict x)
     return sum;
 }
 
-/* out [rows, columns], its rows `apart` apart = the sum over the threads' own [rows, stride], which lie `size` numbers apart;
-   of the calling thread's share of the rows */
-static APART void reduce(ptrdiff_t rows, ptrdiff_t columns, real *restrict out, ptrdiff_t apart, const real *restrict own,
-                         ptrdiff_t stride, ptrdiff_t size)
+/* out [rows, columns], its rows `apart` apart = the sum over the threads' own [rows, stride], which lie `size`
+   numbers apart; of the calling thread's share of the rows */
+static APART void reduce(ptrdiff_t rows, ptrdiff_t columns, real *restrict out, ptrdiff_t apart,
+                         const real *restrict own, ptrdiff_t stride, ptrdiff_t size)
 {
     for (ptrdiff_t i = THREAD; i < rows; i += THREADS) {
         memcpy(out + i * apart, own + i * stride, columns * sizeof *out);
