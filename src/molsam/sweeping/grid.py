@@ -206,11 +206,12 @@ class Grid:
         """The number of the trial that waits for a cell, the first should there be several; None if it has begun."""
         from optuna.trial import TrialState
 
-        mine = self.by_cell().get(key_of(planned), [])
+        trials = self.by_cell()
+        mine = trials.get(key_of(planned), [])
         if not any(trial.state == TrialState.WAITING for trial in mine):
             if any(trial.state == TrialState.RUNNING or self.fresh(trial) for trial in mine):
                 return None
-            attrs = {"cell": planned.cell.name, "identity": planned.identity, "planned": len(self.study.trials())}
+            attrs = {"cell": planned.cell.name, "identity": planned.identity, "planned": sum(map(len, trials.values()))}
             self.study.add(user_attrs={**planned.cell.values, **attrs})
             mine = self.by_cell()[key_of(planned)]
         waiting = [trial.number for trial in mine if trial.state == TrialState.WAITING]
