@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from molsam.config.compose import compose
-from molsam.config.identity import config_hash
 from molsam.config.schema import TrainingConfig
 from molsam.config.secrets import without_secrets
 from molsam.errors import ConfigError
@@ -167,30 +166,6 @@ def test_any_value_is_taken_or_refused_with_its_name(key: str, value: object) ->
         return
     assert key.split(".")[-1] in message or key.split(".")[0] in message
     assert "\n" not in message
-
-
-def test_the_hash_ignores_what_cannot_change_a_result() -> None:
-    base = config_hash(compose(["model=gcn"]))
-    same = [
-        "paths.outputs=x",
-        "logger=wandb",
-        "training.threads=1",
-        "training.log_every=3",
-        "name=mine",
-        "dataset.root=r",
-        "optimizer.base._target_=torch.optim.Adam",
-    ]
-    assert {config_hash(compose(["model=gcn", one])) for one in same} == {base}
-    different = [
-        "seed=1",
-        "training.epochs=2",
-        "optimizer.rho=0.1",
-        "split.fold=1",
-        "dataset.limit=9",
-        "model.dropout=0.1",
-    ]
-    hashes = {config_hash(compose(["model=gcn", one])) for one in different}
-    assert len(hashes | {base}) == len(different) + 1
 
 
 def test_a_value_with_line_breaks_is_quoted_in_one_line() -> None:

@@ -21,10 +21,10 @@ from molsam.config.secrets import without_secrets
 NUMERICS = 1
 """Version of the mathematics of models, optimizers, splits, features and metrics. Raise it when a stored trajectory
 moves by more than rounding (tests/test_numerics.py), never for speed: what was computed would count no more."""
-REVISED: dict[str, int] = {"accuracy": 1}
+REVISED: dict[str, int] = {"accuracy": 1, "ESAM": 1}
 """Classes and metrics whose own mathematics changed -> how often. Only runs that use them have a higher version.
 
-accuracy was in per cent."""
+accuracy was in per cent; ESAM with gamma below 1 averaged over molecules instead of labels."""
 
 NEUTRAL = (
     "paths", "logger", "resume", "overwrite", "name", "smoke", "dry_run", "sweeps", "hydra", "debug", "experiment",
@@ -369,19 +369,3 @@ def _value(config: Mapping[str, Any], name: str) -> Any:
 
 def _shown(value: Any) -> str:
     return "not set" if value is None else str(value)[:80]
-
-
-def config_hash(cfg: DictConfig) -> str:
-    """Hex digest of the settings, as results of before identities hold it."""
-    kept = {key: value for key, value in plain(cfg).items() if key == "choices" or key not in NEUTRAL}
-    kept["training"] = _without(kept.get("training", {}), NEUTRAL_TRAINING)
-    kept["dataset"] = _without(kept.get("dataset", {}), ("root", "display", "published"))
-    split = kept.get("split", {})
-    if split.get("fold") is None and split.get("folds") == 1:
-        split["fold"] = 0  # the only one
-    if split.get("kind") != "kfold":
-        kept["split"] = _without(split, ("folds",))
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
-    # The same steps, up to rounding: what was trained with torch's Adam, as base_optimizer=adam once was, stays valid.
-    text = text.replace('"molsam.optim.adam.Adam', '"torch.optim.Adam')
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from molsam.config.identity import Identity, config_hash
+from molsam.config.identity import Identity
 from molsam.config.metrics import direction
 from molsam.config.secrets import without_secrets
 from molsam.data.api import Dataset
@@ -70,7 +70,7 @@ def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: date
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "run_dir": shown(trainer.folder),
         "identity": identity.record(),
-        "config_hash": config_hash(cfg),
+        "config_hash": identity.digest,
         "config": trainer.config,
     }
     return dict(without_secrets(found))
