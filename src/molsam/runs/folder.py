@@ -225,7 +225,7 @@ class RunFolder:
     def record(self) -> None:
         """Write the resolved settings to .hydra, once."""
         hydra = self.path / ".hydra"
-        write_atomic(hydra / "config.yaml", yaml.safe_dump(without_secrets(plain(self.cfg)), sort_keys=False).encode())
+        write_atomic(hydra / "config.yaml", OmegaConf.to_yaml(without_secrets(plain(self.cfg))).encode())
         write_atomic(hydra / "overrides.yaml", yaml.safe_dump(without_secrets(self.overrides)).encode())
 
     def complete(self) -> None:

@@ -26,7 +26,7 @@ from molsam.sweeping.job import Launch, conclude, make_pruner
 from molsam.sweeping.overrides import shrink
 from molsam.sweeping.space import make_sampler, search_space, suggested
 from molsam.sweeping.study import SharedStudy
-from molsam.wiring import identify, inputs
+from molsam.wiring import identify, inputs, objective
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
@@ -47,6 +47,8 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     common = composer.settings(())
     inputs.check(common.values)
     fixed = identify.of(common.values, files=identify.Files(fetch=not sweep.dry_run))
+    if not sweep.dry_run and {"dataset", "model", "split"} <= set(common.values):
+        objective.check(OmegaConf.create(dict(common.values)), space)
     sampler, pruner = make_sampler(sweep.sampler), make_pruner(sweep.pruner)
     study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, sampler, pruner, sweep.heartbeat)
     wanted = about(fixed, space, sweep.directions)
