@@ -47,7 +47,7 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     common = composer.settings(())
     inputs.check(common.values)
     fixed = identify.of(common.values, files=identify.Files(fetch=not sweep.dry_run))
-    if not sweep.dry_run and {"dataset", "model", "split"} <= set(common.values):
+    if not sweep.dry_run and "featurizer" in (common.values.get("model") or {}):
         objective.check(OmegaConf.create(dict(common.values)), space)
     sampler, pruner = make_sampler(sweep.sampler), make_pruner(sweep.pruner)
     study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, sampler, pruner, sweep.heartbeat)
