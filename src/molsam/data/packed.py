@@ -99,20 +99,20 @@ class PackedMolecules:
         return _offsets(self.node_offset.diff().square())
 
     @cached_property
-    def _bonds(self) -> np.ndarray:
-        """int64 [3, E], to be cut in one go: src, dst, edge_type."""
-        return torch.stack([self.src, self.dst, self.edge_type]).long().numpy()
-
-    @cached_property
     def _neighbours(self) -> np.ndarray:
-        """int64 [E], src in the order of `_by_dst`."""
-        return self._bonds[0].take(self._by_dst[0])
+        """int32 [E], src in the order of `_by_dst`."""
+        return self.src.numpy().take(self._by_dst[0])
 
     @cached_property
     def _by_dst(self) -> tuple[np.ndarray, np.ndarray]:
-        """All bonds, molecule by molecule, ordered by the atom they enter (int64 [E]); how many enter each atom."""
-        dst = self.dst.numpy() + self.node_offset.numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
-        return dst.argsort(kind="stable"), np.bincount(dst, minlength=len(self.node_type))
+        """All bonds, molecule by molecule, ordered by the atom they enter (int32 [E]); how many enter each atom."""
+        dst = self._numbered(self.dst)
+        return dst.argsort(kind="stable").astype(np.int32), np.bincount(dst, minlength=len(self.node_type))
+
+    def _numbered(self, atoms: Tensor) -> np.ndarray:
+        """Ends of bonds (int32 [E], counted within the molecule) counted through the dataset."""
+        first = self.node_offset.to(torch.int32).numpy()[:-1]
+        return atoms.numpy() + first.repeat(np.diff(self.edge_offset.numpy()))
 
     @cached_property
     def colours(self) -> Colours | None:
@@ -120,10 +120,8 @@ class PackedMolecules:
         if self.self_loops:
             return None
         entering, counts = self._by_dst
-        first = self.node_offset.numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
-        graph = Graph(
-            self.node_type.numpy(), self.edge_type.numpy(), self.src.numpy() + first, entering, _offsets_of(counts)
-        )
+        types = self.node_type.numpy(), self.edge_type.numpy()
+        graph = Graph(*types, self._numbered(self.src), entering, _offsets_of(counts))
         return Colours(graph, self.keep)
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
@@ -218,7 +216,8 @@ class PackedMolecules:
 
         @cache
         def cut() -> list[tuple[Tensor, ...]]:
-            columns = self._bonds.take(places, axis=1)
+            ends = self.src, self.dst, self.edge_type
+            columns = np.stack([column.numpy().take(places) for column in ends]).astype(np.int64)
             columns[:2] += within
             return [part.unbind() for part in _split(columns, counts)]
 

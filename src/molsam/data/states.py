@@ -26,7 +26,7 @@ BLOCK = 1 << 18
 """Rows that are hashed or compared at a time, so that a large dataset needs little memory."""
 LISTED = np.uint64(0xD1B54A32D192ED03)
 """Makes the hash of a number in a list another than that of the same number in a column."""
-BUCKET = 1 << 22
+BUCKET = 1 << 20
 """Rows, about, whose hashes are sorted at a time."""
 
 
@@ -188,7 +188,8 @@ def _messages(graph: Graph, before: Step) -> Step:
 
 
 def _neighbours(graph: Graph, before: Step) -> Step:
-    atoms = number([before.atoms], lambda rows: _entering(graph, _ends(before.atoms, graph.src), rows))
+    neighbours = _ends(before.atoms, graph.src)
+    atoms = number([before.atoms], lambda rows: _entering(graph, neighbours, rows))
     return Step(atoms, number([before.bonds], lambda rows: _following(graph, before.bonds, rows)))
 
 
