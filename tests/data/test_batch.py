@@ -69,6 +69,12 @@ def test_a_batch_is_its_molecules_one_after_the_other(self_loops: bool) -> None:
     assert len(few.batch([0, 2]).node_table) == 1
 
 
+@pytest.mark.parametrize("count", range(1, 40))
+def test_equal_atoms_are_one_wherever_they_stand(count: int) -> None:
+    packed = random_molecules(0, [count], node_dim=133, node_types=1)
+    assert len(packed.node_table) == 1
+
+
 @pytest.mark.parametrize("node_types", [None, 2])
 def test_parts_joined_are_the_whole(node_types: int | None) -> None:
     parts = [random_molecules(seed, [5, 1, 9], node_types=node_types, n_types=seed + 1) for seed in range(3)]

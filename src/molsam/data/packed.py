@@ -304,9 +304,12 @@ def _projected(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     different rows meet there.
     """
     line = np.random.default_rng(0).normal(size=rows.shape[1])
-    _, first, kind = np.unique(rows @ line, return_index=True, return_inverse=True)
+    # A matrix product may round equal rows differently, by their place; a sum along the row does not.
+    blocks = range(0, len(rows), BLOCK)
+    projected = np.concatenate([np.empty(0), *((rows[i : i + BLOCK] * line).sum(1) for i in blocks)])
+    _, first, kind = np.unique(projected, return_index=True, return_inverse=True)
     table = rows[first]
-    if not all(np.array_equal(table[kind[i : i + BLOCK]], rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)):
+    if not all(np.array_equal(table[kind[i : i + BLOCK]], rows[i : i + BLOCK]) for i in blocks):
         table, kind = np.unique(rows, axis=0, return_inverse=True)
     return table, kind.reshape(-1)
 
