@@ -55,4 +55,4 @@ optuna-dashboard: $(STAMP) ## browse the study of a sweep on http://127.0.0.1:80
 	$(BIN)/optuna-dashboard --host 127.0.0.1 '$(STUDY)'
 
 clean: ## remove the environment and caches (outputs stay)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-newest .pytest_cache .mypy_cache .ruff_cache build dist
