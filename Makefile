@@ -8,7 +8,7 @@ SWEEP ?= tune_graphsam
 STUDY ?= sqlite:///outputs/$(SWEEP)/study.db
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow campaign check format lock docs optuna-dashboard clean
+.PHONY: help setup train test test-gpu test-slow campaign check format lock docs optuna-dashboard clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,9 @@ train: $(STAMP) ## train the default run (CoMPT + GraphSAM on ESOL); ARGS="model
 
 test: $(STAMP) ## run the test suite
 	$(BIN)/python -m pytest -n 2 -rs -m "not slow" $(ARGS)
+
+test-gpu: $(STAMP) ## run the tests that need a CUDA device
+	$(BIN)/python -m pytest -rs -m gpu $(ARGS)
 
 test-slow: $(STAMP) ## run the long tests too
 	$(BIN)/python -m pytest -n 2 -rs $(ARGS)

@@ -103,7 +103,7 @@ def _atoms(n: int, bonds: int, earlier: int) -> Atoms:
     count = torch.randint(0, 4, (n,))
     count[0] = 0
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), count.cumsum(0)])
-    rows = torch.cat([torch.randint(bonds, (int(offsets[-1]),)), torch.full((3,), -1)])  # what follows is not read
+    rows = torch.randint(bonds, (int(offsets[-1]),))
     return Atoms(torch.randint(earlier, (n,)), rows, offsets)
 
 

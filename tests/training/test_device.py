@@ -1,14 +1,11 @@
-"""Nothing assumes the CPU. There is no GPU here, so "meta" plays the default device instead.
-
-A tensor that is made without naming its neighbours' device then lands there, and cannot meet the batch; leaving torch
-(`Tensor.numpy`) is refused. Models read sizes from the batch, so whole passes on "meta" itself cannot run.
-"""
+"""Optimizers name their tensors' device, and a GPU, where there is one, computes what the CPU does."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from molsam.training.accelerator import be_deterministic
 from molsam.wiring.run import lacks_bf16
 from tests.batteries.optimizers import NAMES, Training
 from tests.batteries.test_models import MODELS, subject
@@ -16,20 +13,9 @@ from tests.batteries.test_models import MODELS, subject
 ROWS = [1, 3, 6, 9]
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_pass_stays_on_the_device_of_its_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = subject(name).build().train(), subject(name).molecules.batch(ROWS)
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("leaves the device")
-
-    monkeypatch.setattr(torch.Tensor, "numpy", refuse)
-    with torch.device("meta"):
-        model(batch).logits.sum().backward()
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_stays_on_the_device_of_its_parameters(name: str) -> None:
+    # "meta" plays the default device: what is made without naming one lands there, and cannot meet the parameters.
     training = Training(name)
     with torch.device("meta"):
         for _ in range(3):
@@ -37,6 +23,7 @@ def test_a_step_stays_on_the_device_of_its_parameters(name: str) -> None:
             training.step += 1
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_gpu_computes_what_the_cpu_does(name: str) -> None:
@@ -44,6 +31,12 @@ def test_a_gpu_computes_what_the_cpu_does(name: str) -> None:
     wanted = model(batch).logits
     found = model.to("cuda")(batch.to("cuda")).logits
     torch.testing.assert_close(found.cpu(), wanted, rtol=1e-9, atol=1e-11)
+
+
+def test_determinism_is_asked_for_and_given_up_again() -> None:
+    for wanted in (True, False):
+        be_deterministic(wanted)
+        assert torch.are_deterministic_algorithms_enabled() == wanted
 
 
 def test_processors_without_bf16_products_are_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ class TrainingConfig:
     class_weight: Any = None
     precision: str = "fp32"
     device: str = "cpu"
+    deterministic: bool = False
     threads: int | None = None
     log_every: int = 10
     checkpoint_minutes: float = 1.0

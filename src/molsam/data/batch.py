@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from molsam.data.states import BatchColours
+from molsam.data.transfer import send, send_once
 from molsam.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class MoleculeBatch:
     """bool [B, T], whether the label is there; or float [B, T], its weight, 0 where it is not there"""
     bounds: Tensor | None = None
     """int8 [B, T]: 1 where the value is at least the label, -1 where it is at most the label; None if there is none"""
+    sizes_here: Tensor | None = None
+    """`sizes` on the CPU, of a batch that is on a device"""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -93,6 +96,11 @@ class MoleculeBatch:
     def edge_type(self) -> Tensor:
         """int64 [E], its row of `edge_table`."""
         return self._made[2]
+
+    @property
+    def host_sizes(self) -> Tensor:
+        """int64 [B], `sizes` on the CPU, for which no device is waited for unless the batch was made on one."""
+        return self.sizes.cpu() if self.sizes_here is None else self.sizes_here
 
     @property
     def n_atoms(self) -> int:
@@ -132,11 +140,26 @@ class MoleculeBatch:
         return torch.arange(len(self.src), device=self.src.device) ^ 1
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> MoleculeBatch:
-        """The batch on another device, its floating-point tensors in another dtype."""
+        """The batch on another device, its floating-point tensors in another dtype.
 
-        def move(value: Tensor) -> Tensor:
-            return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+        From the CPU it goes in one copy, but for tables that all batches of a dataset share, which go once.
+        """
+        device = self.sizes.device if device is None else torch.device(device)
 
-        tensors = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        own: dict[str, Any] = {name: value for name, value in tensors.items() if name in self.__dataclass_fields__}
-        return replace(self, columns=lambda: tuple(map(move, self._made)), **own)
+        def cast(value: Tensor) -> Tensor:
+            return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        own: dict[str, Any] = {name: cast(value) for name, value in fields.items() if isinstance(value, Tensor)}
+        here = own.pop("sizes_here", self.sizes if self.sizes.device.type == "cpu" else None)
+        if device == self.sizes.device:
+            return replace(self, columns=lambda: tuple(map(cast, self._made)), **own)
+        if self.sizes.device.type != "cpu":
+            own = {name: value.to(device) for name, value in own.items()}
+            return replace(self, columns=lambda: tuple(part.to(device) for part in self._made), **own)
+        shared = ["edge_table"] + ["node_table"] * (len(self.node_table) < self.n_atoms)
+        sent = {name: send_once(fields[name], device, own.pop(name).dtype) for name in shared}
+        parts = send([*own.values(), *self._made], device)
+        src, dst, edge_type = parts[len(own) :]
+        moved: dict[str, Any] = dict(zip(own, parts[: len(own)], strict=True)) | sent
+        return replace(self, columns=lambda: (src, dst, edge_type), sizes_here=here, **moved)

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from molsam.data.transfer import send
+
 Rule = Literal["messages", "neighbours"]
 """How the rows of a step are told apart; `Colours.after` says what each rule sums over."""
 
@@ -165,9 +167,8 @@ class BatchColours(NamedTuple):
 
 def to_device(arrays: list[np.ndarray], device: torch.device) -> list[Tensor]:
     """The arrays (int64 [.] each) as tensors, sent in one copy."""
-    if device.type == "cpu":
-        return [torch.from_numpy(array) for array in arrays]
-    return list(torch.from_numpy(np.concatenate(arrays)).to(device).split([len(array) for array in arrays]))
+    tensors = [torch.from_numpy(array) for array in arrays]
+    return tensors if device.type == "cpu" else send(tensors, device)
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -118,9 +118,9 @@ class CMPNN(MoleculeModel):
         h0 = segment_max(x, batch.offsets)
         if self.padded:
             message, rows = pad(message, batch.sizes, batch.max_size)
-            states = self.gru(message, torch.full_like(batch.sizes, batch.max_size), h0).index_select(0, rows)
+            states = self.gru(message, torch.full_like(batch.host_sizes, batch.max_size), h0).index_select(0, rows)
         else:
-            states = self.gru(message, batch.sizes, h0)
+            states = self.gru(message, batch.host_sizes, h0)
         return segment_mean(self.dropout(self.activation(self.output(states))), batch.offsets)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -232,11 +232,11 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, d] -> molecules [B, d]."""
-        sizes, offsets = batch.sizes, batch.offsets
+        sizes, offsets = batch.host_sizes, batch.offsets
         if self.padded_length is not None:
-            x, _ = pad(x, sizes, self.padded_length)
+            x, _ = pad(x, batch.sizes, self.padded_length)
             sizes = torch.full_like(sizes, self.padded_length)
-            offsets = torch.arange(len(sizes) + 1, device=sizes.device) * self.padded_length
+            offsets = torch.arange(len(sizes) + 1, device=offsets.device) * self.padded_length
         states = self.gru(x, sizes, segment_max(self.mish(x + self.bias), offsets))
         total = segment_sum(self.mish(self.linear(states)), offsets)
         return total / batch.sizes.unsqueeze(1)

@@ -234,8 +234,8 @@ _CONTIGUOUS: dict[str, Any] = {"memory_format": torch.contiguous_format}
 def _entering(hidden: Tensor, atoms: Atoms) -> tuple[Tensor, Tensor, Tensor]:
     """The listed rows, the atom that each enters, and how many enter each."""
     count = atoms.offsets.diff()
-    owner = torch.arange(len(count), device=hidden.device).repeat_interleave(count)
-    return hidden.index_select(0, atoms.rows[: len(owner)]), owner, count
+    owner = torch.arange(len(count), device=hidden.device).repeat_interleave(count, output_size=len(atoms.rows))
+    return hidden.index_select(0, atoms.rows), owner, count
 
 
 def _plain_sum(hidden: Tensor, atoms: Atoms) -> Tensor:

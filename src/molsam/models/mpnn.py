@@ -24,12 +24,16 @@ class TypedBonds(NamedTuple):
     """int64 [E]"""
     features: Tensor
     """float [K, edge_dim], the K types that occur"""
-    counts: list[int]
-    """bonds of each type"""
+    counts: list[int] | Tensor
+    """bonds of each type; on a device int64 [E], the type of each bond"""
 
 
 def typed_bonds(batch: MoleculeBatch) -> TypedBonds:
-    """Sort the bonds of a batch by type."""
+    """Sort the bonds of a batch by type. On a device, which would be waited for, they stay in their order."""
+    if not batch.src.is_cpu:
+        if len(batch.edge_table) > len(batch.src):
+            return TypedBonds(batch.src, batch.dst, batch.edges, torch.arange(len(batch.src), device=batch.src.device))
+        return TypedBonds(batch.src, batch.dst, batch.edge_table, batch.edge_type)
     kinds, order = batch.edge_type.sort(stable=True)
     present, counts = torch.unique_consecutive(kinds, return_counts=True)
     return TypedBonds(batch.src[order], batch.dst[order], batch.edge_table[present], counts.tolist())
@@ -81,12 +85,21 @@ class MPNN(MoleculeModel):
         bonds = typed_bonds(batch)
         hidden = F.relu(self.project(batch.node_table)).index_select(0, batch.node_type)
         matrices = self.edge_network(bonds.features).view(-1, hidden.shape[1], hidden.shape[1])
+        if isinstance(bonds.counts, Tensor):
+            matrices = matrices.index_select(0, bonds.counts)
         for _ in range(self.steps):
-            sent = grouped_product(hidden.index_select(0, bonds.src), matrices, bonds.counts)
+            sent = self._sent(hidden.index_select(0, bonds.src), matrices, bonds.counts)
             sent = sent.to(self.message_bias.dtype)  # autocast may have lowered it
             message = self.message_bias.expand_as(hidden).index_add(0, bonds.dst, sent)
             hidden = self.gru(F.relu(message), hidden)
         return hidden
+
+    @staticmethod
+    def _sent(rows: Tensor, matrices: Tensor, counts: list[int] | Tensor) -> Tensor:
+        """Each row times its bond's matrix [E, d]: one product for each type, or on a device one for all bonds."""
+        if isinstance(counts, Tensor):
+            return torch.bmm(rows.to(matrices.dtype).unsqueeze(1), matrices).squeeze(1)
+        return grouped_product(rows, matrices, counts)
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits [1, B, T]."""

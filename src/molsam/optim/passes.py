@@ -23,6 +23,7 @@ class Pass(NamedTuple):
     """One call of the closure."""
 
     loss: Tensor
+    """on the CPU"""
     gradient: Vector
     norm: float
     """of the gradient, over all parameters"""
@@ -70,7 +71,8 @@ class Passes:
                 self._noise = noise_state(self._devices())
             loss = call(closure)
         gradient = self._gradients()
-        made = Pass(loss, gradient, *vector.measure(gradient.values()))
+        loss, measured = vector.measure_with(loss, gradient.values())
+        made = Pass(loss, gradient, *measured)
         self._made.append(made)
         self.passes += 1
         if self._displaced:

@@ -67,18 +67,31 @@ def measure(tensors: Iterable[Tensor]) -> Measure:
         found = _squares(tensors[0].dtype, places)
         squares = found[: len(tensors)]
         return Measure(math.sqrt(sum(squares)), squares, found[len(tensors) :], places)
+    return _measured(total(_norms(tensors)).tolist() if tensors else [])
+
+
+def measure_with(loss: Tensor, tensors: Iterable[Tensor]) -> tuple[Tensor, Measure]:
+    """The loss (one number) on the CPU, and what `measure` tells: a device is waited for once, for both."""
+    if loss.is_cpu:
+        return loss, measure(tensors)
+    value, *each = total([loss.view(()), *_norms(list(tensors))]).tolist()
+    return torch.tensor(value, dtype=loss.dtype, device="cpu"), _measured(each)
+
+
+def _measured(norms: list[float]) -> Measure:
+    return Measure(math.hypot(*norms), [norm * norm for norm in norms], None, None)
+
+
+def _norms(tensors: list[Tensor]) -> Sequence[Tensor]:
+    """Of each the norm, float []."""
     if sparse := [tuple(tensor.shape) for tensor in tensors if tensor.is_sparse]:
         raise ConfigError(
             f"A parameter of shape {sparse[0]} has a sparse gradient, which these optimizers do not take; build its "
             "layer with sparse=False."
         )
-    each = []
     if any(tensor.dtype in HALF for tensor in tensors):
-        parts = [torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]
-        each = total(parts).tolist()
-    elif tensors:
-        each = total(torch._foreach_norm(tensors)).tolist()
-    return Measure(math.hypot(*each), [norm * norm for norm in each], None, None)
+        return [torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]
+    return torch._foreach_norm(tensors) if tensors else ()
 
 
 def norm(vector: Vector) -> float:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,23 @@ def machine(threads: int, device: str) -> dict[str, Any]:
         "threads": threads,
         "device": device,
         "kernels": kernels.in_use() if device == "cpu" else "torch",
+        **_accelerator(device),
     }
+
+
+def _accelerator(device: str) -> dict[str, str]:
+    """The model of a CUDA device, the CUDA that torch was built for, and the driver's version; nothing for others."""
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    found = {"device_name": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return found
+    numbers = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
+    return found | ({"driver": numbers[0]} if numbers else {})
 
 
 def _processor() -> str:

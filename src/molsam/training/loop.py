@@ -20,7 +20,7 @@ from molsam.data.api import Batch, Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import ConfigError, NumericalError, StorageError
-from molsam.training import checkpoint, provenance
+from molsam.training import accelerator, checkpoint, provenance
 from molsam.training.average import Average
 from molsam.training.clock import Clock
 from molsam.training.closure import Closure
@@ -159,29 +159,29 @@ class Trainer:
         dtype = DTYPES[self.settings.precision]
         if self.settings.device == "cpu" and dtype == torch.float32:
             return batch
-        placed = batch.to(self.settings.device, dtype)
         if dtype == torch.float64:  # the data set's labels are float32
             labels = self.scaler.transform(self.dataset.targets[batch.index.numpy()])
-            placed.targets = torch.from_numpy(np.nan_to_num(labels)).to(self.settings.device)
-        return placed
+            batch.targets = torch.from_numpy(np.nan_to_num(labels))
+        return batch.to(self.settings.device, dtype)
 
     @torch.no_grad()
     def predict(self, index: np.ndarray) -> tuple[np.ndarray, float]:
         """Predictions [M, T] in the target's own unit (or probabilities; of several classes [M, T, K]), and the mean loss."""
         model = self.evaluated.eval()
-        predictions, losses, labels = [], 0.0, 0
+        predictions, losses, labels = [], [], []
         for start in range(0, len(index), self.settings.eval_batch_size):
             batch = self.batch(index[start : start + self.settings.eval_batch_size])
             output = model(batch)
             assert batch.targets is not None
             assert batch.mask is not None
-            count = int(batch.mask.count_nonzero())
-            losses += float(self.objective(within_bounds(output, batch), batch.targets, batch.mask)) * count
-            labels += count
-            predictions.append(self.objective.predict(output).cpu().double().numpy())
-        values = np.concatenate(predictions)
+            labels.append(batch.mask.count_nonzero())
+            losses.append(self.objective(within_bounds(output, batch), batch.targets, batch.mask))
+            predictions.append(self.objective.predict(output))
+        # A device is waited for at the end only.
+        values, counts = torch.cat(predictions).cpu().double().numpy(), torch.stack(labels).tolist()
+        total = sum(loss * count for loss, count in zip(torch.stack(losses).tolist(), counts, strict=True))
         scaled = self.dataset.task == "regression"
-        return self.scaler.inverse(values) if scaled else values, losses / max(labels, 1)
+        return self.scaler.inverse(values) if scaled else values, total / max(sum(counts), 1)
 
     def evaluate(self, index: np.ndarray) -> tuple[Scores, float]:
         """The dataset's metric and the mean loss on some rows."""
@@ -368,8 +368,8 @@ class Trainer:
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "diagnostics": self.diagnostics.state_dict() if self.diagnostics is not None else None,
         }
-        if self.settings.device != "cpu" and torch.cuda.is_available():
-            state["cuda_rng"] = torch.cuda.get_rng_state_all()
+        if (noise := accelerator.random_state(self.settings.device)) is not None:
+            state["device_rng"] = noise
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -389,8 +389,8 @@ class Trainer:
             callback.load_state_dict(own)
         if self.diagnostics is not None and state["diagnostics"] is not None:
             self.diagnostics.load_state_dict(state["diagnostics"])
-        if "cuda_rng" in state:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        if "device_rng" in state:
+            accelerator.set_random_state(self.settings.device, state["device_rng"])
         torch.set_rng_state(state["torch_rng"])
 
 

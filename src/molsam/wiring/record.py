@@ -20,6 +20,7 @@ from molsam.native.memory import peak_memory_mb
 from molsam.runs import result
 from molsam.tracking.plots import PREDICTIONS
 from molsam.training import checkpoint
+from molsam.training.accelerator import device_memory_mb
 from molsam.training.late import late_score
 from molsam.training.loop import Trainer
 from molsam.training.metrics import Scores
@@ -61,6 +62,7 @@ def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: date
         "passes_per_step": trainer.optimizer.passes / max(trainer.step, 1),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "peak_memory_mb": peak_memory_mb(),
+        "device_memory_mb": device_memory_mb(cfg.training.device),
         "gradients": trainer.diagnostics.summary() if trainer.diagnostics is not None else None,
         "split": split.summary(),
         "data": dataset.report.summary(),

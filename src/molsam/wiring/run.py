@@ -38,7 +38,7 @@ from molsam.runs.folder import RunFolder, remove_if_empty, stored
 from molsam.runs.log import RunLog
 from molsam.tracking import console, pictures
 from molsam.tracking.jsonl import JsonlTracker
-from molsam.training import checkpoint
+from molsam.training import accelerator, checkpoint
 from molsam.training.events import Callback, RunObserver
 from molsam.training.interrupt import Interrupts
 from molsam.training.loop import DTYPES, Trainer, steps_per_epoch
@@ -197,6 +197,7 @@ def _train(work: Work, cfg: DictConfig, identity: Identity, folder: Path) -> dic
     keep_freed_memory()
     if training.threads is not None:
         torch.set_num_threads(training.threads)
+    accelerator.be_deterministic(training.deterministic)
     if training.precision == "bf16" and training.device == "cpu" and lacks_bf16():
         log.warning("training.precision=bf16: this processor has no bf16 products, so they are slower; use fp32.")
     dataset = load_dataset(cfg)

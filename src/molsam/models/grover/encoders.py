@@ -85,12 +85,12 @@ class _Encoders(torch.autograd.Function):
         for slot in plan.idle:
             slots[slot].copy_(x)
         ctx.neighbours, ctx.plan, ctx.act = neighbours, plan, act
-        ctx.save_for_backward(x, W, b, matrices, first, out, *states)
+        ctx.save_for_backward(x, W, b, order, matrices, first, out, *states)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, W, b, matrices, first, out, *states = ctx.saved_tensors
+        x, W, b, order, matrices, first, out, *states = ctx.saved_tensors
         neighbours, plan, act = ctx.neighbours, ctx.plan, ctx.act
         if torch.is_grad_enabled():
             return None, None, None, *replay(partial(_plain, neighbours, plan, act), (x, W, b), grads[0])
@@ -117,7 +117,7 @@ class _Encoders(torch.autograd.Function):
                 wide = slope.flatten(1)
                 g_matrices[:active].view(-1, h).addmm_(wide.t(), first)
                 gx += neighbours.gather(torch.mm(wide, matrices[:active].view(-1, h)), transposed=True)
-        place = torch.tensor(plan.order, device=x.device).argsort()
+        place = order.argsort()
         gW = g_matrices.index_select(0, place)
         return None, None, None, gx, gW, None if b is None else g_bias.index_select(0, place)
 

@@ -114,6 +114,7 @@ class Grover(MoleculeModel):
         self.dynamic_depth, self.dropout = dynamic_depth == "truncnorm", dropout
         # A buffer, because weights trained with the padding row must be used with it wherever they are loaded.
         self.register_buffer("reference_padding", torch.tensor(padding == "reference"))
+        self._known: tuple[Tensor, int, bool] | None = None
 
         node_dim, edge_dim = spec.node_dim, spec.node_dim + spec.edge_dim
         options = activation, dropout
@@ -141,9 +142,16 @@ class Grover(MoleculeModel):
         auxiliary = self.dist_coff * (p_atom - p_bond).square() if self.training else None
         return ModelOutput(torch.stack([p_atom, p_bond]), auxiliary)
 
+    def _pads(self) -> bool:
+        """`reference_padding`, which is a buffer; a device is waited for only after it has changed."""
+        flag = self.reference_padding
+        if self._known is None or self._known[0] is not flag or self._known[1] != flag._version:
+            self._known = (flag, flag._version, bool(flag))
+        return self._known[2]
+
     def encode(self, batch: MoleculeBatch, depths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Atoms [N, hidden_size] by way of the atoms' and of the bonds' encoder."""
-        padding = bool(self.reference_padding)
+        padding = self._pads()
         if depths is None:
             depths = self.draw_depths()
         node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()

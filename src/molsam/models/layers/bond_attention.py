@@ -49,7 +49,7 @@ class Relations:
             raise ValueError("the batch has no distances; its featurizer must have pairs=True")
         self.batch, self.heads = batch, heads
         N, T = len(batch.nodes), len(batch.edge_table) + 1
-        counts = torch.bincount(batch.dst * T + batch.edge_type + 1, minlength=N * T).view(N, T)
+        counts = _count(batch.dst * T + batch.edge_type + 1, N * T).view(N, T)
         counts[:, 0] = batch.sizes.index_select(0, batch.molecule) - counts.sum(1)
         counts = counts.to(batch.nodes.dtype).unsqueeze(1)
         self.log_counts = counts.log()
@@ -71,6 +71,13 @@ class Relations:
         """From that of mass * weight, which is changed."""
         by_mass = by_share.mul_(self.weight)
         return (by_mass - (by_mass * mass).sum(-1, keepdim=True)).mul_(mass)
+
+
+def _count(index: Tensor, length: int) -> Tensor:
+    """How often each number from 0 to length - 1 occurs, int64 [length]."""
+    if index.is_cpu:
+        return torch.bincount(index, minlength=length)
+    return index.new_zeros(length).index_add_(0, index, torch.ones_like(index))  # waits for nothing
 
 
 @dataclass
@@ -109,8 +116,8 @@ def _pairs(batch: MoleculeBatch, heads: int) -> Pairs:
     N, T, device, real = len(batch.nodes), len(batch.edge_table) + 1, batch.nodes.device, batch.nodes.dtype
     order = torch.argsort(batch.sizes, descending=True, stable=True)
     sizes = batch.sizes.index_select(0, order)
-    groups = _groups(sizes.tolist())
-    padded = torch.tensor([n for b, n in groups for _ in range(b)], device=device)
+    groups = _groups(batch.host_sizes.sort(descending=True).values.tolist())
+    padded = torch.cat([sizes.new_full((b,), n) for b, n in groups])
     starts = torch.stack([padded, padded.cumsum(0) - padded, padded.square().cumsum(0) - padded.square()])
     starts = torch.empty_like(starts).index_copy_(1, order, starts)
     # Per atom: n of its bucket, first slot and first pair of its molecule, its number in it, and its own slot.
@@ -126,7 +133,7 @@ def _pairs(batch: MoleculeBatch, heads: int) -> Pairs:
     kind = torch.cat([batch.edge_type + 1, torch.zeros_like(local)])
     rows = (torch.cat([batch.dst, torch.arange(N, device=device)]).unsqueeze(1) * heads + head).view(-1)
     size = batch.sizes.index_select(0, batch.molecule)
-    total = int(padded.sum()) * heads
+    total = sum(b * n for b, n in groups) * heads
     return Pairs(
         buckets=_buckets(batch, groups, pair, size, slot + local),
         order=order,
@@ -160,7 +167,9 @@ def _buckets(
     assert batch.distances is not None
     known = batch.distances.to(batch.nodes.dtype)
     known.masked_fill_(batch.distances == DISCONNECTED, FAR)
-    places = (pair - size.cumsum(0) + size).repeat_interleave(size) + torch.arange(len(known), device=known.device)
+    places = (pair - size.cumsum(0) + size).repeat_interleave(size, output_size=len(known)) + torch.arange(
+        len(known), device=known.device
+    )
     shapes = [(b, n, n) for b, n in groups]
     distance = known.new_zeros(sum(b * n * n for b, n in groups)).index_copy_(0, places, known)
     outside = known.new_full((sum(b * n for b, n in groups),), -torch.inf).index_fill_(0, slot, 0)
@@ -286,9 +295,10 @@ def _kernel(bucket: Bucket, decay: Tensor, kernel: str) -> Tensor:
     """K of a bucket, 0 for padding's columns."""
     exponent = torch.addcmul(bucket.outside, bucket.distance, decay, value=-1)
     if kernel == "exp":
-        if decay < 0:
-            # The reference overflows for fragments there; the bound changes nothing else.
-            exponent = torch.where(bucket.distance == FAR, exponent.clamp(max=0), exponent)
+        if not decay.is_cpu or decay < 0:  # a device would be waited for
+            # The reference overflows for fragments where decay < 0; the bound changes nothing else.
+            bound = torch.where(decay < 0, 0.0, torch.inf).to(exponent.dtype)
+            exponent = torch.where(bucket.distance == FAR, exponent.clamp(max=bound), exponent)
         return exponent.exp()
     return exponent.softmax(-1)
 
@@ -305,7 +315,7 @@ def _slope(bucket: Bucket, decay: Tensor, k: Tensor, kernel: str) -> Tensor:
     distance = bucket.distance
     if kernel == "softmax":
         return distance - (k * distance).sum(-1, keepdim=True)
-    return distance.where(distance != FAR, 0) if decay < 0 else distance
+    return distance.where((distance != FAR) | (decay >= 0), 0) if not decay.is_cpu or decay < 0 else distance
 
 
 def _share_gradient(p: Pairs, by_A: Tensor, by_row: Tensor, mass: Tensor) -> Tensor:

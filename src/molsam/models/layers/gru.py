@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molsam.data.transfer import send
 from molsam.models.layers.fused import replay
 from molsam.native import kernels
 
@@ -73,16 +74,34 @@ class BiGRU(nn.GRU):
     def forward(self, x: Tensor, sizes: Tensor, h0: Tensor) -> Tensor:  # type: ignore[override]
         """States of all atoms, float [N, 2 hidden]: forward direction, then backward.
 
-        x: float [N, input], molecules one after the other; sizes: int64 [B], their numbers of atoms;
+        x: float [N, input], molecules one after the other; sizes: int64 [B] on the CPU, their numbers of atoms;
         h0: float [B, hidden], the initial state of both directions.
+
+        On a device it is torch's own GRU, one call of cuDNN, which has no second derivatives.
         """
         weights = [getattr(self, name) for name in self._flat_weights_names]
         x, h0 = x.to(weights[0].dtype), h0.to(weights[0].dtype)  # autocast may have lowered them
+        if not x.is_cpu:
+            return _on_device(sizes, x, h0, weights)
         if kernels.available(x):
             out: Tensor = _CompiledBiGRU.apply(sizes, x.contiguous(), h0.contiguous(), *weights)
         else:
             out = _BiGRU.apply(packing(sizes), x, h0, *weights)
         return out
+
+
+def _on_device(sizes: Tensor, x: Tensor, h0: Tensor, weights: list[Tensor]) -> Tensor:
+    """torch's GRU. It reads atom 0 of every molecule, then atom 1 of those that have one, and so on, largest first."""
+    order = sizes.argsort(descending=True, stable=True)
+    steps = (sizes.unsqueeze(1) > torch.arange(int(sizes.max()))).sum(0)
+    first, rank = steps.cumsum(0) - steps, order.argsort()
+    atom = torch.arange(len(x)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    place = first[atom] + rank.repeat_interleave(sizes)
+    line, place, order, rank = send([place.argsort(), place, order, rank], x.device)
+    initial = h0.index_select(0, order).expand(2, -1, -1).contiguous()
+    # cuDNN differentiates only what it is told to train; without dropout that changes nothing else.
+    states, _ = torch._VF.gru(x.index_select(0, line), steps, initial, weights, True, 1, 0.0, True, True)
+    return states.index_select(0, place)
 
 
 class _BiGRU(torch.autograd.Function):

@@ -13,5 +13,5 @@ def pad(x: Tensor, sizes: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """
     starts = sizes.cumsum(0) - sizes
     shift = torch.arange(len(sizes), device=sizes.device) * length - starts
-    rows = torch.arange(len(x), device=sizes.device) + shift.repeat_interleave(sizes)
+    rows = torch.arange(len(x), device=sizes.device) + shift.repeat_interleave(sizes, output_size=len(x))
     return x.new_zeros(len(sizes) * length, *x.shape[1:]).index_copy(0, rows, x), rows

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 
-def segment_index(offsets: Tensor) -> Tensor:
-    """int64 [N], the segment of every row."""
-    return torch.arange(len(offsets) - 1, device=offsets.device).repeat_interleave(offsets.diff())
+def segment_index(offsets: Tensor, rows: int) -> Tensor:
+    """int64 [rows], the segment of every row."""
+    # Told the size, torch does not wait for a device to count.
+    return torch.arange(len(offsets) - 1, device=offsets.device).repeat_interleave(offsets.diff(), output_size=rows)
 
 
 def segment_sum(x: Tensor, offsets: Tensor) -> Tensor:
     """Sum of each segment's rows, [B, ...]."""
-    return x.new_zeros(len(offsets) - 1, *x.shape[1:]).index_add(0, segment_index(offsets), x)
+    return x.new_zeros(len(offsets) - 1, *x.shape[1:]).index_add(0, segment_index(offsets, len(x)), x)
 
 
 def segment_mean(x: Tensor, offsets: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ def segment_mean(x: Tensor, offsets: Tensor) -> Tensor:
 
 def segment_max(x: Tensor, offsets: Tensor) -> Tensor:
     """Element-wise maximum over each segment's rows, [B, ...]; equal maxima share the gradient."""
-    largest: Tensor = _SegmentMax.apply(x, segment_index(offsets), len(offsets) - 1)
+    largest: Tensor = _SegmentMax.apply(x, segment_index(offsets, len(x)), len(offsets) - 1)
     return largest
 
 

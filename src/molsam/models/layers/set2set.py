@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from molsam.data.batch import MoleculeBatch
+from molsam.models.layers.padding import pad
 
 
 class Set2Set(nn.Module):
@@ -25,13 +29,28 @@ class Set2Set(nn.Module):
         states = [(atoms.new_zeros(shape), atoms.new_zeros(shape)) for _ in self.cells]
         query = atoms.new_zeros(shape)
         read = torch.cat([query, query], dim=1)
+        summary = partial(attend, atoms, batch=batch) if atoms.is_cpu else _dense(atoms, batch)
         for _ in range(self.steps):
             query = read
             for i, cell in enumerate(self.cells):
                 states[i] = cell(query, states[i])
                 query = states[i][0]
-            read = torch.cat([query, attend(atoms, query, batch)], dim=1)
+            read = torch.cat([query, summary(query)], dim=1)
         return read
+
+
+def _dense(atoms: Tensor, batch: MoleculeBatch) -> Callable[[Tensor], Tensor]:
+    """`attend` as three calls, over molecules padded to the largest of the batch: what suits a device."""
+    padded, rows = pad(atoms, batch.sizes, batch.max_size)
+    padded = padded.view(len(batch), batch.max_size, -1)
+    outside = atoms.new_full((len(batch) * batch.max_size,), -torch.inf).index_fill(0, rows, 0)
+    outside = outside.view(len(batch), -1, 1)
+
+    def of(query: Tensor) -> Tensor:
+        weight = torch.baddbmm(outside, padded, query.unsqueeze(2)).softmax(1)
+        return torch.bmm(weight.mT, padded).squeeze(1)
+
+    return of
 
 
 def attend(atoms: Tensor, query: Tensor, batch: MoleculeBatch) -> Tensor:

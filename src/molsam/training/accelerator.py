@@ -1,0 +1,41 @@
+"""What depends on the kind of device: random numbers, determinism, memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def random_state(device: str) -> Tensor | None:
+    """Return the state of a device's random numbers, uint8 [.]; None for the CPU, whose generator is torch's own."""
+    if torch.device(device).type == "cpu":
+        return None
+    state: Tensor = torch.get_device_module(device).get_rng_state(torch.device(device))
+    return state
+
+
+def set_random_state(device: str, state: Tensor) -> None:
+    """Go on from `random_state` of a device of the same kind."""
+    torch.get_device_module(device).set_rng_state(state, torch.device(device))
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Let torch choose only operations that give the same bits each time, which are slower on a GPU; or let it choose freely.
+
+    An operation that has no such form raises a RuntimeError when it is called.
+    """
+    if wanted:
+        # cuBLAS reads this when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def device_memory_mb(device: str) -> float | None:
+    """Return the most memory, in MB, that tensors have held on a device; None where torch does not count it."""
+    module: Any = torch.cuda if torch.device(device).type == "cuda" else None
+    return None if module is None else module.max_memory_allocated(device) / 1024**2
