@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import re
+import shlex
+from functools import cache
 
 import pytest
 
-from molsam.report import frame, render, specs, table, verdicts
+from molsam.report import claims, frame, render, specs, table, verdicts
 from molsam.report.stored import scan
 from tests.paths import ROOT
 
 RESULTS = ROOT / "results"
-TABLES = ("table1", "table1-long", "table3", "table8", "table9")
+PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
+TABLES = re.findall(r"^(molsam report --table .*)$", PAGE, re.MULTILINE)
+BLOCK = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+LEAD = r"[+−]\d\.\d{4} \[[+−]\d\.\d{4}, [+−]\d\.\d{4}\]"
+
+
+@cache
+def runs() -> object:
+    return frame.load([RESULTS])[0]
 
 
 def test_every_stored_run_is_whole() -> None:
-    runs, damaged = scan([RESULTS])
+    found, damaged = scan([RESULTS])
     assert not damaged
-    assert len(runs) >= 153
+    assert len(found) >= 213
     assert not [path for path in RESULTS.rglob("*") if path.is_dir()]
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_a_table_is_what_the_report_renders(name: str) -> None:
-    runs, _ = frame.load([RESULTS])
-    there = runs[runs["sweep"] == name]
-    datasets = ",".join(sorted(there["dataset"].unique()))
-    folds = ",".join(str(fold) for fold in sorted(there["fold"].unique()))
-    changes = f"sweeps.name={name}", f"sweeps.datasets=[{datasets}]", f"sweeps.folds=[{folds}]"
-    file = name.removesuffix("-long")  # the same rows, some of them, trained longer
-    if file != name:
-        changes += (f"sweeps.rows=[{','.join(there['row'].unique())}]",)
-    built = table.build(specs.load(file, changes), runs)
-    page = render.markdown(built, verdicts.check(built))
-    blocks = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
+@pytest.mark.parametrize("command", TABLES)
+def test_a_table_is_what_its_command_renders(command: str) -> None:
+    words = shlex.split(command)
+    changes = tuple(word for word in words if word.startswith("sweeps."))
+    score = "late" if "late" in words else "score"
+    built = table.build(specs.load(words[3], changes), runs(), score)  # type: ignore[arg-type]
+    blocks = BLOCK.findall(render.markdown(built, verdicts.check(built)))
     assert len(blocks) == 2
-    assert all(block in (RESULTS / "README.md").read_text() for block in blocks)
+    after = PAGE[PAGE.index(command) :]
+    assert BLOCK.findall(after)[:2] == blocks
+
+
+def test_every_lead_in_the_text_is_on_the_page_of_claims() -> None:
+    found = claims.find(runs())  # type: ignore[arg-type]
+    said = re.findall(LEAD, BLOCK.sub("", PAGE).replace("\n", " "))
+    assert said
+    page = claims.markdown(found).replace("\\", "")
+    assert [lead for lead in said if lead not in page] == []
+    assert claims.summary(found) in PAGE
