@@ -25,13 +25,13 @@ train: $(STAMP) ## train the default run (CoMPT + GraphSAM on ESOL); ARGS="model
 	$(BIN)/python train.py $(ARGS)
 
 test: $(STAMP) ## run the test suite
-	$(BIN)/python -m pytest -n 2 -rs -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -rfEs -m "not slow" $(ARGS)
 
 test-gpu: $(STAMP) ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -rs -m gpu $(ARGS)
 
 test-slow: $(STAMP) ## run the long tests too
-	$(BIN)/python -m pytest -n 2 -rs $(ARGS)
+	$(BIN)/python -m pytest -n 2 -rfEs $(ARGS)
 
 campaign: $(STAMP) ## run the tables that test the paper's claims at the lowest priority; CAMPAIGN_WORKERS=1 leaves a core free
 	CAMPAIGN_WORKERS=$(or $(CAMPAIGN_WORKERS),0) $(BIN)/molsam campaign run $(ARGS)
