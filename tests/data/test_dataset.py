@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,7 @@ def test_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     class Killed:
         def __init__(self, _: int, **__: object) -> None:
-            pass
+            self.alive = True
 
         def __enter__(self) -> Killed:
             return self
@@ -247,9 +248,14 @@ def test_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         def __exit__(self, *_: object) -> None:
             pass
 
-        def map(self, function: Any, chunks: list[Any]) -> Any:
-            yield function(chunks[0])
-            raise BrokenProcessPool("a worker died")
+        def submit(self, function: Any, chunk: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            if self.alive:
+                future.set_result(function(chunk))
+            else:
+                future.set_exception(BrokenProcessPool("a worker died"))
+            self.alive = False
+            return future
 
     monkeypatch.setattr(featurize, "WORTH_A_POOL", 1)
     monkeypatch.setattr(featurize, "CHUNK", 4)
