@@ -61,7 +61,7 @@ def test_has_the_published_size() -> None:
 
 def test_statistics_are_touched_once_a_step() -> None:
     model = ResNet18(SPEC, width=4).train()
-    closure = Closure(model, Objective("multiclass"))
+    closure = Closure(model, Objective("multiclass", classes=model.head.out_features))
     closure.batches = [batch(8)]
     optimizer = SAM(model, partial(torch.optim.SGD, lr=0.1), rho=0.05, steps_per_epoch=1)
     optimizer.step(closure)
@@ -73,7 +73,7 @@ def test_statistics_are_touched_once_a_step() -> None:
 
 def test_the_loss_is_cross_entropy() -> None:
     model, data = ResNet18(SPEC, width=4), batch(8)
-    closure = Closure(model, Objective("multiclass"))
+    closure = Closure(model, Objective("multiclass", classes=model.head.out_features))
     output = model(data)
     expected = F.cross_entropy(output.logits[0], data.targets[:, 0].long())
     torch.testing.assert_close(closure.objective(output, data.targets, data.mask), expected)
@@ -84,7 +84,7 @@ def test_the_loss_is_cross_entropy() -> None:
 def test_a_closure_may_weight_the_gradient_by_the_loss(sizes: list[int]) -> None:
     torch.manual_seed(0)
     model = ResNet18(SPEC, width=4).double()
-    closure = Closure(model, Objective("multiclass"))
+    closure = Closure(model, Objective("multiclass", classes=model.head.out_features))
     closure.batches = [batch(size).to(dtype=torch.float64) for size in sizes]
     loss = closure()
     expected = [p.grad * loss for p in model.parameters() if p.grad is not None]

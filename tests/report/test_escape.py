@@ -60,7 +60,7 @@ def test_a_sweep_with_nasty_names_renders(tmp_path: Path, monkeypatch: Any, caps
         },
     }
     (tmp_path / "sweeps").mkdir()
-    (tmp_path / "sweeps" / "mine.yaml").write_text(yaml.safe_dump({"sweeps": section}))
+    (tmp_path / "sweeps" / "mine.yaml").write_text("# @package _global_\n" + yaml.safe_dump({"sweeps": section}))
     monkeypatch.setenv("PROJECT_ROOT", str(tmp_path))
     assert main(["report", "--table", "mine", "--outputs", str(tmp_path), "--to", str(tmp_path / "to")]) == 1
     out = capsys.readouterr().out

@@ -47,5 +47,14 @@ def test_report_understands(line: str) -> None:
 
 def test_every_sweep_is_named() -> None:
     tables = {f"table{n}" for n in range(1, 12)}
-    assert set(specs.names()) == tables | {"fig1", "fig3", "fig6", "fig7", "main_claim", "noise", "tune_graphsam"}
+    assert set(specs.names()) == tables | {
+        "fig1",
+        "fig3",
+        "fig6",
+        "fig7",
+        "main_claim",
+        "main_claim_more",
+        "noise",
+        "tune_graphsam",
+    }
     assert all(f"`{name}`" in TEXT for name in specs.names() if not name.startswith("table"))

@@ -52,7 +52,10 @@ PLAIN = ("adam", "adamw", "sgd")
         ("rho_schedule.gamma=-2", r"gamma"),
         ("optimizer.rho_schedule=3", r"optimizer\.rho_schedule=3 has the wrong type; expected"),
         ("lr_schedule.final=0", r"lr_schedule: final must be positive"),
-        ("dataset.metric=roc_auc", r"dataset\.metric=roc_auc does not fit a regression dataset; use one of: rmse, mae"),
+        (
+            "dataset.metric=roc_auc",
+            r"dataset\.metric=roc_auc does not fit a regression dataset; use one of: mae, r2, rmse",
+        ),
         ("dataset.task=ranking", r"dataset\.task=ranking is not a task"),
         ("split.folds=0", r"split\.folds=0"),
         ("seed=-1", r"seed=-1"),
@@ -120,7 +123,7 @@ def test_every_option_of_the_other_groups_composes(group: str, tmp_path: Path) -
         (["model=resnet18", "dataset=cifar10", "split=scaffold"], "split=scaffold does not fit dataset=cifar10"),
         (["model=resnet18", "dataset=cifar10", "training.loss=bce"], "does not fit a multiclass dataset"),
         (["model=resnet18", "dataset=cifar10", "dataset.metric=rmse"], "use one of: .*accuracy_percent"),
-        (["model=gcn", "dataset.task=multiclass"], "dataset.task=multiclass is not a task"),
+        (["model=gcn", "dataset.task=multiclass"], "dataset.metric=rmse does not fit a multiclass dataset"),
     ],
 )
 def test_images_and_molecules_are_not_mixed(overrides: list[str], message: str) -> None:

@@ -52,6 +52,7 @@ class Bench:
         dataset_ = load_dataset(self.cfg)
         split = make_split(dataset_, self.cfg.split, seed=self.cfg.seed, fold=0)
         self.trainer = make_trainer(self.cfg, training, dataset_, split, Path(tempfile.gettempdir()))
+        self.trainer.trackers = []  # nothing is logged, and no file stays open
         self.trainer.model.train()
         gc.freeze()  # as Trainer.fit
         self.size = training.batch_size

@@ -54,6 +54,7 @@ class Workers:
             for launch in launches:
                 execute(self.context, self.job, launch, None)
             return
+        orphan.remove_semaphores()
         pending: set[Future[None]] = set()
         executor = get_reusable_executor(
             max_workers=self.count,

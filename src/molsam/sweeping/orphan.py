@@ -5,10 +5,12 @@ loky's workers would go on with the job they have, take the next from the queue,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 from molsam.training.interrupt import Interrupts
 
@@ -19,6 +21,15 @@ GRACE = 30.0
 """Seconds that a run has for its last step and checkpoint."""
 
 _follower: threading.Thread | None = None
+
+
+def remove_semaphores() -> None:
+    """Remove the semaphores of this user's loky processes that are gone: one killed as it makes one cannot itself."""
+    for path in Path("/dev/shm").glob("sem.loky-*"):
+        pid = path.name.split("-")[1]
+        with contextlib.suppress(OSError):
+            if pid.isdigit() and path.stat().st_uid == os.getuid() and not Path("/proc", pid).exists():
+                path.unlink()
 
 
 def follow(owner: int | None) -> None:
