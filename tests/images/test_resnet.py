@@ -77,7 +77,7 @@ def test_the_loss_is_cross_entropy() -> None:
     output = model(data)
     expected = F.cross_entropy(output.logits[0], data.targets[:, 0].long())
     torch.testing.assert_close(closure.objective(output, data.targets, data.mask), expected)
-    assert torch.equal(closure.objective.predict(output)[:, 0], output.logits[0].argmax(1))
+    assert torch.equal(closure.objective.predict(output)[:, 0].argmax(1), output.logits[0].argmax(1))
 
 
 @pytest.mark.parametrize("sizes", [[8], [5, 3]])
