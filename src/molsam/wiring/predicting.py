@@ -111,7 +111,7 @@ class Ensemble:
                     put(f"{name}_set", [_classes(float(p), self.radii[t], called) for p in mean])
                 continue
             if self.task == "multiclass":
-                put(f"{name}_pred", [self.classes[t][int(p)] for p in values[0, :, t]])
+                put(f"{name}_pred", ["" if math.isnan(p) else self.classes[t][int(p)] for p in values[0, :, t]])
                 continue
             put(f"{name}_pred", [repr(float(value)) for value in mean])
             if spread is not None:
