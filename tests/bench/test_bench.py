@@ -111,7 +111,7 @@ def test_steps_are_cut_from_the_order_of_the_rows_and_can_begin_anywhere() -> No
 def test_featurizers_are_timed_beside_parsing() -> None:
     (row,) = features.bench_features(["gcn"], "esol", 1, ["dataset.limit=5"])
     assert list(row) == ["model", "dataset", "molecules_per_s", "packed_per_s", "parsed_per_s", "spread"]
-    assert row["parsed_per_s"] > row["packed_per_s"] > 0
+    assert all(row[name] > 0 for name in ("molecules_per_s", "packed_per_s", "parsed_per_s"))
 
 
 def test_a_worker_answers_line_by_line_and_its_last_words_are_told() -> None:
