@@ -25,6 +25,7 @@ from molsam.config.command import train_arguments
 from molsam.config.compose import sweep_section
 from molsam.errors import ConfigError, StorageError
 from molsam.runs import result
+from molsam.runs.folder import locked
 
 FREE = "CAMPAIGN_WORKERS"
 """Environment variable: cores that the campaign leaves to others."""
@@ -98,14 +99,7 @@ class Campaign:
 
     def running(self) -> bool:
         """Whether a process works on it."""
-        try:
-            with open(self.folder / ".lock", "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return locked(self.folder)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
