@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from molsam.tracking.jsonl import JsonlTracker
-from molsam.tracking.wandb import WandbTracker, log_table
+from molsam.tracking.wandb import WandbTracker, complete, log_table, mode
 from tests.paths import PATIENCE, ROOT
 
 SETTINGS = SimpleNamespace(mode="offline", project="molsam-test", entity=None, tags=["table1"], log_every=5)
@@ -187,6 +187,73 @@ def test_a_killed_run_goes_on_with_its_id_and_steps(tmp_path: Path) -> None:
     assert rows[6]["gradients/eps_norm"] == 6
     assert [rows[step]["sharpness/eigenvalue_1"] for step in (10, 20)] == [3, 4]
     assert len((tmp_path / "sharpness.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_killed_between_its_result_and_its_summary_is_completed_once(tmp_path: Path) -> None:
+    files(tmp_path)
+    (tmp_path / "gradients.jsonl").unlink()
+    outcome = {**result(), "config": CONFIG}
+    script = (
+        "import os; from pathlib import Path\n"
+        "from tests.tracking.test_wandb import CONFIG, Both, train\n"
+        f"run = Both(Path({str(tmp_path)!r})); run.start(CONFIG, None)\n"
+        "train(run, 0, 20); run.jsonl.state(); os.kill(os.getpid(), 9)\n"
+    )
+    assert run_script(script).returncode == -9
+    (killed,) = (tmp_path / "wandb").glob("offline-run-*")
+    complete(tmp_path, SimpleNamespace(**{**vars(SETTINGS), "mode": "disabled"}), outcome)
+    assert list((tmp_path / "wandb").glob("offline-run-*")) == [killed], "disabled: nothing is told"
+    complete(tmp_path, SETTINGS, outcome)
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert run.name.rsplit("-", 1)[1] == killed.name.rsplit("-", 1)[1], "the same id"
+    told = json.loads(inspect(run, "--summary", "--json"))
+    assert (told["exit_code"], told["summary"]["result/test_rmse"]) == (0, 0.6)
+    assert sorted(history(run)) == [1, 5, 6, 10, 11, 15, 16, 20]
+    before = sorted((tmp_path / "wandb").rglob("*"))
+    complete(tmp_path, SETTINGS, outcome)
+    assert sorted((tmp_path / "wandb").rglob("*")) == before, "said once"
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable", "outcome"),
+    [
+        ("offline", "", "offline"), ("offline", "disabled", "disabled"), ("online", "disabled", "disabled"),
+        ("online", "Offline", "offline"), ("online", "dryrun", "offline"), ("offline", "online", "offline"),
+        ("disabled", "online", "disabled"), ("online", "run", "online"), ("online", "nonsense", "online"),
+    ],
+)  # fmt: skip
+def test_of_the_setting_and_the_variable_the_one_that_sends_less(
+    setting: str, variable: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", variable)
+    assert mode(SimpleNamespace(mode=setting)) == outcome
+
+
+def test_disabled_by_the_environment_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    files(tmp_path)
+    before = set(tmp_path.iterdir())
+    tracker = WandbTracker(tmp_path, SETTINGS)
+    tracker.start(CONFIG, {})
+    train(tracker, 0, 20)
+    tracker.finish(result())
+    assert log_table(tmp_path, SETTINGS, name="table1", columns=["a"], rows=[[1]]) is None
+    assert set(tmp_path.iterdir()) == before
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("tags", [["x" * 64], ["x" * 65], ["é" * 70, "gcn", "", 7], None])
+def test_a_tag_never_costs_the_record(tags: list[Any] | None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = WandbTracker(tmp_path, SimpleNamespace(**{**vars(SETTINGS), "tags": tags}))
+    tracker.start(CONFIG, {})
+    given = [str(tag) for tag in tags or () if tag]
+    assert list(tracker.run.tags) == list(dict.fromkeys(["gcn", "esol", "graphsam", *(tag[:64] for tag in given)]))
+    tracker.finish(None)
+    warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warned) == sum(len(tag) > 64 for tag in given)
+    assert all("64 characters" in text for text in warned)
 
 
 @pytest.mark.parametrize("key", [None, "a" * 40])

@@ -62,6 +62,8 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
         print(estimate.dry_run(sweep, list(cells), done, same))
         return
     settle(begun, cells, overwrite=sweep.overwrite)
+    logger = OmegaConf.select(sweep.config, "logger")
+    summary.complete(logger, (planned.folder for planned in begun if planned.cell.name in done))
     for name, folder in same.items():
         reuse.take_over(next(planned for planned in cells.known() if planned.cell.name == name), folder)
     if same:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from molsam.errors import StorageError
 from molsam.runs import result
+from molsam.runs.folder import locked
 from molsam.sweeping.plan import Planned
 
 if TYPE_CHECKING:
@@ -42,6 +43,17 @@ def publish(logger: DictConfig | None, folder: Path, name: str, heads: list[str]
     from molsam.tracking.wandb import log_table
 
     log_table(folder, logger, name=name, columns=heads, rows=lines)
+
+
+def complete(logger: DictConfig | None, folders: Iterable[Path]) -> None:
+    """Give W&B the ends of finished runs that a kill kept from it; not of one that another process is ending."""
+    if logger is None or logger.get("kind") != "wandb":
+        return
+    from molsam.tracking import wandb
+
+    for folder in folders:
+        if not locked(folder) and (outcome := result.read(folder)) is not None:
+            wandb.complete(folder, logger, outcome)
 
 
 def _reached(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import socket
 import urllib.request
@@ -15,10 +16,16 @@ from urllib.parse import urlsplit
 
 from molsam.config.metrics import direction, metric_files
 from molsam.config.secrets import without_secrets
-from molsam.files import RECORDS
+from molsam.files import RECORDS, write_atomic
 from molsam.tracking.plots import pixels, result_plots
 
 log = logging.getLogger(__name__)
+
+MODES = {"disabled": 0, "offline": 1, "dryrun": 1, "online": 2, "run": 2}
+"""Values of logger.mode and WANDB_MODE, by how much leaves the machine; two of them are older words of W&B's."""
+LONGEST_TAG = 64
+OPEN = "unfinished"
+"""In the folder `wandb` of a run: the id of a W&B run that has no summary yet."""
 
 
 class WandbTracker:
@@ -30,7 +37,7 @@ class WandbTracker:
     def __init__(self, folder: Path, settings: Any) -> None:
         self.folder, self.settings = folder, settings
         self.run: Any = None
-        self.failed = False
+        self.failed = mode(settings) == "disabled"
         self.id: str | None = None
 
     def start(self, config: dict[str, Any], state: dict[str, Any]) -> None:
@@ -72,6 +79,8 @@ class WandbTracker:
         if result is not None:
             self._safely(lambda: self._summarise(result))
         self._safely(lambda: self.run.finish(exit_code=0 if result is not None else 1))
+        if result is not None:
+            self._safely(lambda: _open(self.folder).unlink(missing_ok=True))
         self.run = None
 
     def _init(self, config: dict[str, Any]) -> None:
@@ -83,11 +92,12 @@ class WandbTracker:
             group=f"{choices['dataset']}/{choices['model']}/{choices['optimizer']}",
             job_type="train",
             name=f"{choices['optimizer']}-s{seed}-f{fold}",
-            tags=[choices["model"], choices["dataset"], choices["optimizer"], *self.settings.tags],
+            tags=[choices["model"], choices["dataset"], choices["optimizer"], *(self.settings.tags or ())],
             config=config,
             id=self.id,
         )
         self.id = self.run.id
+        write_atomic(_open(self.folder), self.run.id.encode())
         for pattern in ("train/*", "valid/*", "test/*"):
             self.run.define_metric(pattern, step_metric="epoch")
         for metric in metric_files():
@@ -169,15 +179,50 @@ def log_table(
     Like everything here it ends in one warning and None if W&B cannot be used.
     """
     try:
+        if mode(settings) == "disabled":
+            return None
         import wandb
 
-        run = begin(folder, settings, group=name, job_type="sweep", name=name, tags=[name, *settings.tags], config={})
+        run = begin(
+            folder, settings, group=name, job_type="sweep", name=name, tags=[name, *(settings.tags or ())], config={}
+        )
         run.log({"table": wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
         run.finish()
         return str(run.id)
     except Exception as error:
         log.warning("The table of %s was not given to W&B (%s).", name, _reason(error))
         return None
+
+
+def complete(folder: Path, settings: Any, result: dict[str, Any]) -> None:
+    """Give W&B the end of a finished run whose process was killed between its result and its summary."""
+    try:
+        name = _open(folder).read_text(encoding="utf-8").strip()
+    except OSError:
+        return
+    tracker = WandbTracker(folder, settings)
+    tracker.start(result["config"], {"id": name})
+    tracker.finish(result)
+
+
+def mode(settings: Any) -> str:
+    """Return disabled, offline or online: of logger.mode and WANDB_MODE the one that sends less."""
+    given = settings.mode, os.environ.get("WANDB_MODE", "").strip().lower()
+    least = min(MODES[one] for one in given if one in MODES)
+    return ("disabled", "offline", "online")[least]
+
+
+def _open(folder: Path) -> Path:
+    return folder / "wandb" / OPEN
+
+
+def _tags(tags: Sequence[Any]) -> list[str]:
+    """The tags as W&B takes them, each once; a longer one is cut, with a warning."""
+    words = [str(tag) for tag in tags if str(tag)]
+    for word in dict.fromkeys(words):
+        if len(word) > LONGEST_TAG:
+            log.warning("W&B takes tags of at most %d characters; this one is cut: %s", LONGEST_TAG, word)
+    return list(dict.fromkeys(word[:LONGEST_TAG] for word in words))
 
 
 def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -> Any:  # noqa: A002 - W&B's word
@@ -189,6 +234,8 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
     # An id of its own whatever WANDB_RUN_ID says: all cells of a sweep, and all folds of a run, would share that one.
     own = id or uuid.uuid4().hex[:8]
     facts |= {"dir": str(folder), "project": settings.project, "entity": settings.entity, "id": own}
+    facts["tags"] = _tags(facts["tags"])
+    wanted = mode(settings)
     quiet = wandb.Settings(
         silent=True,
         console="off",
@@ -198,7 +245,7 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
         init_timeout=15,
         finish_timeout=60,
     )
-    if settings.mode == "online":
+    if wanted == "online":
         try:
             if not wandb.login(prompt=False, verify=False):
                 raise ConnectionError("there is no key: use wandb login, or set WANDB_API_KEY")
@@ -209,7 +256,7 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
                 "logger.mode=online does not work (%s); writing an offline run, which wandb sync can upload later.",
                 _reason(error),
             )
-    return wandb.init(mode="offline" if settings.mode == "online" else settings.mode, settings=quiet, **facts)
+    return wandb.init(mode="offline", settings=quiet, **facts)
 
 
 def _reach(address: str) -> None:

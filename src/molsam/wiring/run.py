@@ -187,6 +187,10 @@ def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
     console.say(f"{folder} is finished already; overwrite=true trains it anew.")
     # A kill may have come between the result and this.
     checkpoint.remove(folder / "last" / "checkpoint.safetensors")
+    if cfg.logger.kind == "wandb":
+        from molsam.tracking import wandb
+
+        wandb.complete(folder, cfg.logger, done)
     return done
 
 
