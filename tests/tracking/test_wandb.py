@@ -201,6 +201,8 @@ def test_a_run_killed_between_its_result_and_its_summary_is_completed_once(tmp_p
     )
     assert run_script(script).returncode == -9
     (killed,) = (tmp_path / "wandb").glob("offline-run-*")
+    # Folders are named by second, and a restart takes longer than one.
+    killed = killed.rename(killed.with_name(f"offline-run-20260101_000000-{killed.name.rsplit('-', 1)[1]}"))
     complete(tmp_path, SimpleNamespace(**{**vars(SETTINGS), "mode": "disabled"}), outcome)
     assert list((tmp_path / "wandb").glob("offline-run-*")) == [killed], "disabled: nothing is told"
     complete(tmp_path, SETTINGS, outcome)
