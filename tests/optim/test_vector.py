@@ -54,7 +54,7 @@ def test_norms_are_their_definition(dtype: torch.dtype) -> None:
     values = tensors(0, dtype)
     for _ in range(2):
         exact = [float(value.double().square().sum().sqrt()) for value in values]
-        norm, squares, sums, places = measured = vector.measure(values)
+        norm, squares, sums, places, _ = measured = vector.measure(values)
         assert places is None or list(places.addresses) == [value.data_ptr() for value in values]
         assert places is None or all(value.is_contiguous() for value in values)
         assert measured.norms == pytest.approx(exact, rel=RTOL[dtype])
@@ -85,15 +85,17 @@ def test_a_combination_is_its_definition(a: float, b: float, each: bool, dtype: 
         assert (a, b) not in ((1.0, 0.0), (0.0, 1.0)) or each or torch.equal(got.double(), expected)
 
 
-def test_a_mean_that_shrinks_is_0_before_it_is_denormal() -> None:
-    """Numbers below the normal ones take a hundred times as long to compute with."""
-    if not kernels.fits(torch.zeros(1)):
-        pytest.skip("only C flushes them")
-    weight = nn.Parameter(torch.zeros(40))
-    mean = {weight: torch.full((40,), 1e-37)}
-    for _ in range(5):
-        vector.combine_(mean, 0.1, {weight: torch.zeros(40)}, 0.9)
-    assert mean[weight].tolist() == [0.0] * 40
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("dtype", RTOL)
+def test_an_inner_product_is_its_definition(dtype: torch.dtype) -> None:
+    left, right = tensors(1, dtype), tensors(2, dtype)
+    exact = sum(float((a.double() * b.double()).sum()) for a, b in zip(left, right, strict=True))
+    alone, measured = vector.measure(left), vector.measure(left, right)
+    assert alone.dot is None
+    assert measured[:3] == alone[:3]
+    assert measured.dot is None or measured.dot == pytest.approx(exact, abs=300 * RTOL[dtype])
+    assert (measured.dot is None) == (not kernels.fits(left[0]))
+    assert vector.measure(left, [*right[1:], right[0]]).dot is None  # of other sizes
 
 
 @pytest.mark.usefixtures("threads")

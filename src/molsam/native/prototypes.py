@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 FUNCTION = re.compile(r"^int (\w+)\(", re.MULTILINE)
 STRUCT = re.compile(r"typedef struct \{([^{}]*)\} (\w+);")
+STRUCTS = re.compile(r"const (\w+) \*\w+")
 DECLARATION = re.compile(r"(?:const )?(\w+) (\*const \*|\*)?(\w+)(?: OF\((.+?)\))?(?: EACH\((\w+)\))?( OR_NULL)?")
 ELEMENTS = ("real", "double", "float", "int64_t", "int16_t")
 NUMBERS = {("ptrdiff_t", ""): "count", ("double", ""): "number"}
@@ -74,7 +75,7 @@ def _prototype(text: str, match: re.Match[str], structs: dict[str, str]) -> Prot
     first, *rest = _split(_within_brackets(text, match.end()), ",")
     if first != "ptrdiff_t threads":
         raise ValueError(f"{match[1]} must take `ptrdiff_t threads` first, not {first!r}")
-    fields = [_fields(structs[type_of]) for declaration in rest if (type_of := declaration.split()[-2]) in structs]
+    fields = [_fields(structs[found[1]]) for one in rest if (found := STRUCTS.fullmatch(one)) and found[1] in structs]
     if fields and len(fields) < len(rest):
         raise ValueError(f"{match[1]} must take structs alone or no struct")
     parameters = [field for one in fields for field in one] or list(map(_parameter, rest))

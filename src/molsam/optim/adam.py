@@ -18,11 +18,14 @@ from torch import Tensor
 
 from molsam.native import kernels
 from molsam.native.kernels import Arrays
+from molsam.optim.along import Along
 from molsam.optim.hooks import Unrecorded, unhooked
 from molsam.optim.vector import GRADIENT
 
 OTHERWISE = ("amsgrad", "maximize", "capturable", "differentiable")
 """settings under which torch does more"""
+Ride = tuple[Arrays, Arrays | None]
+"""where the vector is that goes along, and where the displaced weights go"""
 
 
 class _State(NamedTuple):
@@ -45,6 +48,10 @@ class OneCall(Unrecorded):
     _states: dict[int, _State]
     measured: tuple[list[Tensor], Arrays | None] = ([], None)
     """Gradients and where they are in memory, from whoever has just asked for that: the next step then does not ask again."""
+    along: Along | None = None
+    """what the next step takes along"""
+    went_along = False
+    """whether the last step did so in C"""
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step; what torch's step takes and returns."""
@@ -54,24 +61,64 @@ class OneCall(Unrecorded):
                 loss = closure()
         gradients = [list(map(GRADIENT, group["params"])) for group in self.param_groups]
         states = list(map(self._state, count(), self.param_groups, gradients))
+        present = [[gradient for gradient in there if gradient is not None] for there in gradients]
+        places = list(map(self._places, states, present))
+        rides = self._rides(states, places)
+        if self.along is not None and not rides:
+            every = (p for group in self.param_groups for p in group["params"])
+            self.along.plainly({p: p.grad for p in every if p.grad is not None})
         if None in states:
             unhooked(super().step)()
         else:
-            for group, state, there in zip(self.param_groups, states, gradients, strict=True):
+            for i, (group, state) in enumerate(zip(self.param_groups, states, strict=True)):
                 if state is not None and state.parameters:
-                    self._update(group, state, [gradient for gradient in there if gradient is not None])
-        self.measured = [], None
+                    self._update(i, group, state, present[i], places[i], rides[i] if rides else None)
+        self.measured, self.along, self.went_along = ([], None), None, bool(rides)
         return loss
 
-    def _update(self, group: dict[str, Any], state: _State, gradients: list[Tensor]) -> None:
+    def _rides(self, states: list[_State | None], places: list[Arrays | None]) -> list[Ride | None]:
+        """Of each group what goes along; nothing if C cannot compute with it in all of them."""
+        rides: list[Ride | None] = []
+        for state, there in zip(states, places, strict=True) if self.along else ():
+            assert self.along is not None
+            ride = self.along.places(state.parameters, there) if state is not None and there is not None else None
+            if ride is None and (state is None or state.parameters):
+                return []
+            rides.append(ride)
+        return rides
+
+    def _update(
+        self,
+        place: int,
+        group: dict[str, Any],
+        state: _State,
+        gradients: list[Tensor],
+        found: Arrays | None,
+        ride: Ride | None,
+    ) -> None:
         (beta1, beta2), decay = group["betas"], group["weight_decay"]
         decoupled = isinstance(self, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
         torch.autograd.graph.increment_version(state.parameters)
-        if state.places and (found := self._places(gradients)) and found.is_like(state.places[0]):
-            settings = array("d", [group["lr"], beta1, beta2, group["eps"], decay])
-            parameters, *moments = state.places
-            given = settings, parameters.sizes, parameters, found, *moments
-            kernels.call("adam", state.parameters[0].dtype, len(gradients), int(decoupled), *given)
+        if state.places and found:
+            along = self.along or Along({})
+            ahead = along.factors[place] if along.factors else 0.0
+            parameters, mean, square, step = state.places
+            settings = group["lr"], beta1, beta2, group["eps"], decay, along.push, along.a, along.b, ahead
+            kernels.call(
+                "adam",
+                state.parameters[0].dtype,
+                count=len(gradients),
+                decoupled=int(decoupled),
+                settings=array("d", settings),
+                size=parameters.sizes,
+                x=parameters,
+                gradient=found,
+                mean=mean,
+                square=square,
+                step=step,
+                other=ride and ride[0],
+                out=ride and ride[1],
+            )
             return
         with torch.no_grad():
             torch._foreach_add_(state.step, 1)
@@ -93,12 +140,14 @@ class OneCall(Unrecorded):
                 found_inf=None,
             )
 
-    def _places(self, gradients: list[Tensor]) -> Arrays | None:
-        """Where these are in memory, if C can compute with them."""
+    def _places(self, state: _State | None, gradients: list[Tensor]) -> Arrays | None:
+        """Where these are in memory, if C can compute with them and the state."""
+        if state is None or not state.places:
+            return None
         known, places = self.measured
-        if len(known) == len(gradients) and all(map(is_, known, gradients)):
-            return places
-        return Arrays.of(gradients)
+        if len(known) != len(gradients) or not all(map(is_, known, gradients)):
+            places = Arrays.of(gradients)
+        return places if places and places.is_like(state.places[0]) else None
 
     def _state(self, place: int, group: dict[str, Any], gradients: list[Tensor | None]) -> _State | None:
         """The state of a group's parameters with a gradient; what was kept, unless others have one, a parameter moved in

@@ -17,6 +17,8 @@ class Anchored(SAM):
     """number of the period in which eps was last exact"""
     norm = 0.0
     """of eps"""
+    moves = False
+    """whether eps moves with omega"""
 
     @property
     def period(self) -> int:
@@ -29,8 +31,8 @@ class Anchored(SAM):
             return super().gradients(closure)
         eps = self.memory["eps"]
         with self.perturbed(eps, self.norm):
-            omega = self.evaluate(closure)
-        return Gradients(eps, self.norm, omega.gradient, omega.norm)
+            omega = self.evaluate(closure, by=eps if self.moves else None)
+        return Gradients(eps, self.norm, omega.gradient, omega.norm, omega.dot)
 
     def needed(self, own: dict[str, Any]) -> set[str]:
         """eps, once it was computed."""

@@ -30,9 +30,11 @@ import torch
 from torch import Tensor, nn
 
 from molsam.errors import ConfigError, NumericalError
+from molsam.optim import vector
 from molsam.optim.adam import OneCall
+from molsam.optim.along import Along, norm_of
 from molsam.optim.hooks import Unrecorded
-from molsam.optim.passes import Closure, NonFinite, Pass, Passes
+from molsam.optim.passes import Ahead, Closure, NonFinite, Pass, Passes
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.state import load_base, snapshot
 from molsam.optim.vector import Vector
@@ -67,6 +69,8 @@ class Gradients(NamedTuple):
     omega: Vector
     """the updating gradient, which the base optimizer gets"""
     omega_norm: float
+    dot: float | None = None
+    """inner product of the two, where it was to be had for nothing"""
 
 
 def unperturbed(clean: Pass) -> Gradients:
@@ -259,6 +263,7 @@ class Optimizer(Passes, Unrecorded):
             skipped = True
         else:
             self._notify(closure, gradients)
+            self._ahead = None
             if not plain:
                 self.remember(gradients)
             self._descend(gradients)
@@ -277,25 +282,44 @@ class Optimizer(Passes, Unrecorded):
         if not self.observers:
             return
         rho = self.param_groups[0]["rho"]
-        event = StepEvent(self, closure, self.steps, self.epoch, rho, *gradients)
+        event = StepEvent(self, closure, self.steps, self.epoch, rho, *gradients[:4])
         for observer in self.observers:
             observer(event)
 
     def _descend(self, gradients: Gradients) -> None:
         """Let the base optimizer step with the (clipped) updating gradient."""
-        omega, norm = gradients.omega, gradients.omega_norm
-        if self.max_grad_norm is not None and norm > self.max_grad_norm:
-            clipped = torch._foreach_mul(list(omega.values()), self.max_grad_norm / norm)
+        omega = gradients.omega
+        if self.max_grad_norm is not None and self.clips(gradients.omega_norm):
+            clipped = torch._foreach_mul(list(omega.values()), self.max_grad_norm / gradients.omega_norm)
             omega = dict(zip(omega, clipped, strict=True))
         # The last pass left its gradient there, unless an observer made passes of its own.
-        last = self._made[-1]
+        last, base = self._made[-1], self.base
+        assert base is not None
+        along = base.along if isinstance(base, OneCall) else None
+        if along is not None:
+            omega = last.gradient
         if omega is not last.gradient or self.observers:
             for parameter in self.parameters():
                 parameter.grad = omega.get(parameter)
-        elif isinstance(self.base, OneCall):
-            self.base.measured = list(omega.values()), last.places
-        assert self.base is not None
-        self.base.step()
+        elif isinstance(base, OneCall):
+            base.measured = list(omega.values()), last.places
+        base.step()
+        if along is not None and along.factors and isinstance(base, OneCall) and base.went_along:
+            self._ahead = Ahead.of(along.other, list(along.factors), self.parameters())
+
+    def move(self, gradients: Gradients, a: float, b: float) -> float:
+        """eps = a eps + b omega, in place; returns its norm. Adam in C does so on its way over the weights, and leaves the
+        weights that are displaced by it."""
+        eps, _, omega, omega_norm, dot = gradients
+        norm = norm_of(a, gradients.norm, b, omega_norm, dot)
+        if norm is None or not isinstance(self.base, OneCall) or self.clips(omega_norm):
+            return vector.combine_(eps, a, omega, b)
+        self.base.along = Along(eps, a=a, b=b, factors=self.factors(norm), out=self._room)
+        return norm
+
+    def clips(self, norm: float) -> bool:
+        """Whether an updating gradient of this norm is scaled down."""
+        return self.max_grad_norm is not None and norm > self.max_grad_norm
 
     # ------------------------------------------------------------------ state
 

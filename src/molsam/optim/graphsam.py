@@ -23,7 +23,6 @@ from typing import Any
 
 from torch import nn
 
-from molsam.optim import vector
 from molsam.optim.anchored import Anchored
 from molsam.optim.base import BaseOptimizer, Gradients, check
 from molsam.optim.schedules import RhoSchedule, Staircase
@@ -63,6 +62,8 @@ class GraphSAM(Anchored):
         self.needs_epochs = reanchor_epochs is not None
         super().__init__(params, base, rho_schedule=rho_schedule, **settings)
 
+    moves = True
+
     @property
     def period(self) -> int:
         """Number of the period of K epochs that this step is in."""
@@ -70,6 +71,6 @@ class GraphSAM(Anchored):
 
     def remember(self, gradients: Gradients) -> None:
         """eps_t+1 = beta eps_t + (1 - beta) omega_t / norm(omega_t)."""
-        eps, omega, norm = gradients.eps, gradients.omega, gradients.omega_norm
-        self.norm = vector.combine_(eps, self.beta, omega, (1 - self.beta) / norm if norm > 0 else 0.0)
-        self.memory["eps"], self.anchor = eps, self.period
+        norm = gradients.omega_norm
+        self.norm = self.move(gradients, self.beta, (1 - self.beta) / norm if norm > 0 else 0.0)
+        self.memory["eps"], self.anchor = gradients.eps, self.period

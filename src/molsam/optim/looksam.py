@@ -20,7 +20,9 @@ import torch
 from torch import nn
 
 from molsam.optim import vector
-from molsam.optim.base import BaseOptimizer, Closure, Gradients, check
+from molsam.optim.adam import OneCall
+from molsam.optim.along import Along, norm_of
+from molsam.optim.base import BaseOptimizer, Closure, Gradients, Pass, check
 from molsam.optim.sam import SAM
 from molsam.optim.vector import Vector
 
@@ -63,24 +65,30 @@ class LookSAM(SAM):
 
     def gradients(self, closure: Closure) -> Gradients:
         """g, and g_s or g pushed along g_v."""
-        clean = self.evaluate(closure)
+        due, g_v = self.anchor != self.steps // self.k, self.memory.get("g_v")
+        clean = self.evaluate(closure, by=None if due or self.per_tensor else g_v)
         g, self._fresh = clean.gradient, None
-        if self.anchor != self.steps // self.k:
+        if due or g_v is None:
             ascended = self.ascend(closure, clean)
             self._fresh = orthogonal(ascended.omega, g, self.per_tensor)
             return ascended
-        g_v = self.memory["g_v"]
         if self.per_tensor:
             shared = [p for p in g if p in g_v]
             lengths = zip(*(vector.measure(vec[p] for p in shared).norms for vec in (g, g_v)), strict=True)
             pushes = torch._foreach_mul([g_v[p] for p in shared], [one / (other + 1e-8) for one, other in lengths])
             omega = vector.combine(g, dict(zip(shared, pushes, strict=True)), self.alpha)
             return Gradients(g, clean.norm, omega, vector.norm(omega))
-        factor = self.alpha * clean.norm / self.norm if self.norm > 0 else 0.0
-        # If nobody asks for g any more, omega takes its place, in one pass over memory.
-        kept = bool(self.observers) or not g_v.keys() <= g.keys()
-        omega = {parameter: tensor.clone() for parameter, tensor in g.items()} if kept else g
-        return Gradients(g, clean.norm, omega, vector.combine_(omega, 1.0, g_v, factor))
+        return self.pushed(clean, g_v, self.alpha * clean.norm / self.norm if self.norm > 0 else 0.0)
+
+    def pushed(self, clean: Pass, g_v: Vector, factor: float) -> Gradients:
+        """omega = g + factor g_v. Adam in C adds them on its way over the weights; then only observers get omega itself."""
+        g = clean.gradient
+        norm = norm_of(1.0, clean.norm, factor, self.norm, clean.dot)
+        if norm is not None and isinstance(self.base, OneCall) and not self.clips(norm):
+            self.base.along = Along(g_v, push=factor)
+            return Gradients(g, clean.norm, vector.combine(g, g_v, factor) if self.observers else g, norm)
+        omega = vector.combine(g, g_v, factor)
+        return Gradients(g, clean.norm, omega, vector.norm(omega))
 
     def remember(self, gradients: Gradients) -> None:
         """Keep the g_v of a SAM step."""

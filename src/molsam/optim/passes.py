@@ -33,6 +33,28 @@ class Pass(NamedTuple):
     """of the gradient's tensors, if they are known"""
     places: Arrays | None
     """of the gradient's tensors in memory, if C computed (`vector.Measure`)"""
+    dot: float | None
+    """of the gradient with another vector, if that was asked for and C computed"""
+
+
+class Ahead(NamedTuple):
+    """Displaced weights that a step has left behind for the next one, on its own way over memory (along.py)."""
+
+    direction: Vector
+    factors: list[float]
+    """rho / norm of each group"""
+    weights: list[tuple[int, int]]
+    """version and address of each parameter then: it has changed since if they have"""
+
+    @staticmethod
+    def of(direction: Vector, factors: list[float], parameters: list[Tensor]) -> Ahead:
+        """As of now."""
+        return Ahead(direction, factors, Ahead.state(parameters))
+
+    @staticmethod
+    def state(parameters: list[Tensor]) -> list[tuple[int, int]]:
+        """Version and address of each."""
+        return [(parameter._version, parameter.data_ptr()) for parameter in parameters]
 
 
 class NonFinite(Exception):  # noqa: N818 - `Optimizer.step` turns it into a skipped step or a NumericalError
@@ -54,6 +76,8 @@ class Passes:
         self._noise: list[Tensor] = []
         self._room: Vector = {}
         """memory of the displaced weights, used again in every step"""
+        self._ahead: Ahead | None = None
+        self._known: tuple[Vector, int, list[list[Tensor]]] = {}, 0, []
         self._begin()
 
     def _begin(self) -> None:
@@ -63,15 +87,19 @@ class Passes:
         self._loss_clean: Tensor | None = None
         self._loss_perturbed: Tensor | None = None
 
-    def evaluate(self, closure: Closure) -> Pass:
-        """One pass at the present weights. The caller owns its gradient tensors: the next pass makes new ones."""
+    def evaluate(self, closure: Closure, by: Vector | None = None) -> Pass:
+        """One pass at the present weights. The caller owns its gradient tensors: the next pass makes new ones.
+
+        With `by`, the gradient's inner product with that vector is taken where it costs no pass over memory of its own.
+        """
         self._clear()
         with self._repetition() if self._made else nullcontext():
             if not self._made and self.same_noise:
                 self._noise = noise_state(self._devices())
             loss = call(closure)
         gradient = self._gradients()
-        loss, measured = vector.measure_with(loss, gradient.values())
+        others = list(by.values()) if by and list(by) == list(gradient) else ()
+        loss, measured = vector.measure_with(loss, gradient.values(), others)
         made = Pass(loss, gradient, *measured)
         self._made.append(made)
         self.passes += 1
@@ -95,12 +123,37 @@ class Passes:
         copies: list[Tensor] = []
         # Inside another displacement the memory of the copies is in use.
         room = {} if self._displaced else self._room
-        for group in self.param_groups if norm > TINY else ():
-            moving = [p for p in group["params"] if p in direction] if group["rho"] > 0 else []
+        factors = self.factors(norm)
+        there = self._are_ahead(direction, factors)
+        for group, factor in zip(self._groups_of(direction), factors, strict=True):
+            moving = group if factor > 0 else []
             parameters += moving
-            factors = [group["rho"] / norm] * len(moving)
-            copies += vector.moved(moving, [direction[p] for p in moving], factors, room)
+            if there:
+                copies += vector.values(room, moving)
+            else:
+                copies += vector.moved(moving, vector.values(direction, moving), [factor] * len(moving), room)
         return self.displaced_to(parameters, copies)
+
+    def factors(self, norm: float) -> list[float]:
+        """rho / norm of each group; 0 where nothing is displaced."""
+        return [group["rho"] / norm if norm > TINY and group["rho"] > 0 else 0.0 for group in self.param_groups]
+
+    def _groups_of(self, direction: Vector) -> list[list[Tensor]]:
+        """The parameters of each group that it has; asked once for a vector that is carried from step to step."""
+        known, count, groups = self._known
+        if known is not direction or count != len(direction) or len(groups) != len(self.param_groups):
+            groups = [vector.shared(direction, group["params"]) for group in self.param_groups]
+            self._known = direction, len(direction), groups
+        return groups
+
+    def _are_ahead(self, direction: Vector, factors: list[float]) -> bool:
+        """Whether the last step has left these displaced weights, and nothing has changed since. They serve once."""
+        ahead = self._ahead
+        if self._displaced or ahead is None:
+            return False
+        self._ahead = None
+        alike = ahead.direction is direction and ahead.factors == factors
+        return alike and ahead.weights == Ahead.state(self.parameters())
 
     @contextmanager
     def displaced_to(self, parameters: list[Tensor], copies: list[Tensor]) -> Iterator[None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import NamedTuple
 
 import torch
@@ -26,6 +26,20 @@ Vector = dict[Tensor, Tensor]
 
 DTYPE, IS_CPU, GRADIENT = attrgetter("dtype"), attrgetter("is_cpu"), attrgetter("grad")
 HALF = (torch.bfloat16, torch.float16)
+
+
+def values(vector: Vector, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors of these parameters, all of which the vector has. A look-up of each takes Python a while."""
+    if len(vector) == len(parameters) and all(map(is_, vector, parameters)):
+        return list(vector.values())
+    return [vector[parameter] for parameter in parameters]
+
+
+def shared(vector: Vector, parameters: list[Tensor]) -> list[Tensor]:
+    """Those of the parameters that the vector has."""
+    if len(vector) == len(parameters) and all(map(is_, vector, parameters)):
+        return parameters
+    return [parameter for parameter in parameters if parameter in vector]
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:
@@ -49,6 +63,8 @@ class Measure(NamedTuple):
     """of the numbers of each; None if that would take another pass"""
     places: Arrays | None
     """where they are in memory, if C computed"""
+    dot: float | None
+    """their inner product with others, if it was asked for and C computed"""
 
     @property
     def norms(self) -> list[float]:
@@ -56,30 +72,32 @@ class Measure(NamedTuple):
         return list(map(math.sqrt, self.squares))
 
 
-def measure(tensors: Iterable[Tensor]) -> Measure:
+def measure(tensors: Iterable[Tensor], by: Sequence[Tensor] = ()) -> Measure:
     """Euclidean norms, in the tensors' own precision or a higher one (16 bits would ruin them); no epsilon is added.
+    C computes the inner product with `by`, tensors like these, in the same pass over memory.
 
     Raises:
         ConfigError: one is sparse.
     """
     tensors = list(tensors)
     if places := Arrays.of(tensors):
-        found = _squares(tensors[0].dtype, places)
-        squares = found[: len(tensors)]
-        return Measure(math.sqrt(sum(squares)), squares, found[len(tensors) :], places)
+        others = in_memory(tensors, by) if by else None
+        found, count = _squares(tensors[0].dtype, places, y=others[1] if others else None), len(tensors)
+        squares, sums = found[:count], found[count : 2 * count]
+        return Measure(math.sqrt(sum(squares)), squares, sums, places, sum(found[2 * count :]) if others else None)
     return _measured(total(_norms(tensors)).tolist() if tensors else [])
 
 
-def measure_with(loss: Tensor, tensors: Iterable[Tensor]) -> tuple[Tensor, Measure]:
+def measure_with(loss: Tensor, tensors: Iterable[Tensor], by: Sequence[Tensor] = ()) -> tuple[Tensor, Measure]:
     """The loss (one number) on the CPU, and what `measure` tells: a device is waited for once, for both."""
     if loss.is_cpu:
-        return loss, measure(tensors)
+        return loss, measure(tensors, by)
     value, *each = total([loss.view(()), *_norms(list(tensors))]).tolist()
     return torch.tensor(value, dtype=loss.dtype, device="cpu"), _measured(each)
 
 
 def _measured(norms: list[float]) -> Measure:
-    return Measure(math.hypot(*norms), [norm * norm for norm in norms], None, None)
+    return Measure(math.hypot(*norms), [norm * norm for norm in norms], None, None, None)
 
 
 def _norms(tensors: list[Tensor]) -> Sequence[Tensor]:
@@ -135,15 +153,11 @@ def combine_(x: Vector, a: float, y: Vector, b: float | Mapping[Tensor, float]) 
     """a x + b y, in place where `x` has the parameter; b may differ by parameter. Returns the norm of the result."""
     factor = b.__getitem__ if isinstance(b, Mapping) else lambda parameter: b
     shared = [parameter for parameter in x if parameter in y]
-    into, other, factors = [x[p] for p in shared], [y[p] for p in shared], [float(factor(p)) for p in shared]
-    if len(shared) == len(x) == len(y) and (places := in_memory(into, other)):
-        found, given = array("d", bytes(8 * len(into))), array("d", [a, *factors])
-        kernels.call("combined", into[0].dtype, len(into), places[0].sizes, *places, given, found)
-        return math.sqrt(sum(found))
     if x:
         torch._foreach_mul_(list(x.values()), a)
     if shared:
-        torch._foreach_add_(into, torch._foreach_mul(other, factors))
+        pushes = torch._foreach_mul([y[p] for p in shared], [float(factor(p)) for p in shared])
+        torch._foreach_add_([x[p] for p in shared], pushes)
     x.update({p: tensor * factor(p) for p, tensor in y.items() if p not in x})
     return norm(x)
 
@@ -185,10 +199,10 @@ def _adaptive(tensors: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
     return list(squares)
 
 
-def _squares(dtype: torch.dtype, x: Arrays, by: Arrays | None = None) -> array[float]:
-    """Of each array the sum of the squares of x, or of by^2 x. Then of each the sum."""
-    sums = array("d", bytes(16 * len(x.sizes)))
-    kernels.call("squares", dtype, len(x.sizes), x.sizes, x, by, sums)
+def _squares(dtype: torch.dtype, x: Arrays, by: Arrays | None = None, y: Arrays | None = None) -> array[float]:
+    """Of each array the sum of the squares of x, or of by^2 x. Then of each the sum, then that of x y."""
+    sums = array("d", bytes(24 * len(x.sizes)))
+    kernels.call("squares", dtype, len(x.sizes), x.sizes, x, by, y, sums)
     return sums
 
 

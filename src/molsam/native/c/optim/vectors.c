@@ -42,14 +42,8 @@ static inline void restore_denormals(unsigned before)
     (void)before;
 }
 
-/* x = a x + b y */
-static APART void blend(ptrdiff_t n, real a, real *restrict x, real b, const real *restrict y)
-{
-    for (ptrdiff_t j = 0; j < n; j++) x[j] = a * x[j] + b * y[j];
-}
-
-/* adds the sum of x, and that of its squares */
-static APART void measure(ptrdiff_t n, const real *restrict x, double *sum, double *squared)
+/* These two add to sums [3] the sum of the squares of x, that of x, and that of x y. */
+static APART void measure(ptrdiff_t n, const real *restrict x, double *sums)
 {
     real plain = 0, square = 0;
 #pragma omp simd reduction(+ : plain, square)
@@ -57,8 +51,22 @@ static APART void measure(ptrdiff_t n, const real *restrict x, double *sum, doub
         plain += x[j];
         square += x[j] * x[j];
     }
-    *sum += plain;
-    *squared += square;
+    sums[0] += square;
+    sums[1] += plain;
+}
+
+static APART void measure_with(ptrdiff_t n, const real *restrict x, const real *restrict y, double *sums)
+{
+    real plain = 0, square = 0, product = 0;
+#pragma omp simd reduction(+ : plain, square, product)
+    for (ptrdiff_t j = 0; j < n; j++) {
+        plain += x[j];
+        square += x[j] * x[j];
+        product += x[j] * y[j];
+    }
+    sums[0] += square;
+    sums[1] += plain;
+    sums[2] += product;
 }
 
 static APART double cubed(ptrdiff_t n, const real *restrict x, const real *restrict y)
@@ -72,15 +80,6 @@ static APART double cubed(ptrdiff_t n, const real *restrict x, const real *restr
     return sum;
 }
 
-/* sums [count]: the sum of each tensor's parts, in double precision and in order: for any number of threads the same */
-static void collect(ptrdiff_t count, const int64_t *size, const double *part, double *sums)
-{
-    for (ptrdiff_t k = 0, at = 0; k < count; k++) {
-        sums[k] = 0;
-        for (ptrdiff_t end = at + parts(size[k]); at < end; at++) sums[k] += part[at];
-    }
-}
-
 static ptrdiff_t all_parts(ptrdiff_t count, const int64_t *size)
 {
     ptrdiff_t all = 0;
@@ -88,53 +87,32 @@ static ptrdiff_t all_parts(ptrdiff_t count, const int64_t *size)
     return all;
 }
 
-/* sums [2, count]: of the squares of x, or of by^2 x if there is `by`; then, if there is no `by`, of x */
+/* sums [3, count]: of the squares of x, or of by^2 x if there is `by`; then, if there is no `by`, of x; then of x times
+   y. The sums of the parts are added in double precision and in order: for any number of threads the same. */
 int squares(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count),
             const real *const *x OF(count) EACH(size), const real *const *by OF(count) EACH(size) OR_NULL,
-            double *sums OF(2 * count))
+            const real *const *y OF(count) EACH(size) OR_NULL, double *sums OF(3 * count))
 {
     ptrdiff_t all = all_parts(count, size);
-    double *sum = malloc((2 * all + 1) * sizeof(double));
-    if (!sum) return 1;
+    double(*part)[3] = calloc(all + 1, sizeof(*part));
+    if (!part) return 1;
 #pragma omp parallel num_threads(threads)
     EACH_PART
-    {
-        sum[at] = sum[all + at] = 0;
-        for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
-            ptrdiff_t some = smaller(BLOCK, from + n - j);
-            if (by) sum[at] += cubed(some, by[k] + j, x[k] + j);
-            else measure(some, x[k] + j, sum + all + at, sum + at);
-        }
+    for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
+        ptrdiff_t some = smaller(BLOCK, from + n - j);
+        if (by) part[at][0] += cubed(some, by[k] + j, x[k] + j);
+        else if (y) measure_with(some, x[k] + j, y[k] + j, part[at]);
+        else measure(some, x[k] + j, part[at]);
     }
-    collect(count, size, sum, sums);
-    collect(count, size, sum + all, sums + count);
-    free(sum);
-    return 0;
-}
-
-/* x = factors[0] x + factors[1 + k] y, and the sums [count] of the squares of that */
-int combined(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count), real *const *x OF(count) EACH(size),
-             const real *const *y OF(count) EACH(size), const double *factors OF(1 + count), double *sums OF(count))
-{
-    double *sum = malloc((all_parts(count, size) + 1) * sizeof(double));
-    if (!sum) return 1;
-#pragma omp parallel num_threads(threads)
-    {
-        unsigned before = flush_denormals();
-        EACH_PART
-        {
-            double plain = 0;
-            sum[at] = 0;
-            for (ptrdiff_t j = from; j < from + n; j += BLOCK) {
-                ptrdiff_t some = smaller(BLOCK, from + n - j);
-                blend(some, (real)factors[0], x[k] + j, (real)factors[1 + k], y[k] + j);
-                measure(some, x[k] + j, &plain, sum + at);
-            }
+    for (ptrdiff_t k = 0, at = 0; k < count; k++)
+        for (int which = 0; which < 3; which++) {
+            ptrdiff_t end = at + parts(size[k]);
+            double sum = 0;
+            for (ptrdiff_t i = at; i < end; i++) sum += part[i][which];
+            sums[which * count + k] = sum;
+            if (which == 2) at = end;
         }
-        restore_denormals(before);
-    }
-    collect(count, size, sum, sums);
-    free(sum);
+    free(part);
     return 0;
 }
 
@@ -180,46 +158,104 @@ int moved(ptrdiff_t threads, ptrdiff_t count, ptrdiff_t adaptive, const int64_t 
 /* of one tensor: the constants of its step */
 typedef struct {
     real beta1, rest1, beta2, rest2, rate, eps, decay, kept;
+    real push, a, b, ahead;
 } Step;
+
+static inline real stepped(Step s, real x, real gradient, real *mean, real *square)
+{
+    real g = gradient + s.decay * x;
+    *mean = s.beta1 * *mean + s.rest1 * g;
+    *square = s.beta2 * *square + s.rest2 * g * g;
+    return s.kept * x - s.rate * *mean / (square_root(*square) + s.eps);
+}
 
 static APART void adam_part(ptrdiff_t n, Step s, real *restrict x, const real *restrict gradient, real *restrict mean,
                             real *restrict square)
 {
+    for (ptrdiff_t j = 0; j < n; j++) x[j] = stepped(s, x[j], gradient[j], mean + j, square + j);
+}
+
+static APART void pushed_part(ptrdiff_t n, Step s, real *restrict x, const real *restrict gradient, real *restrict mean,
+                              real *restrict square, const real *restrict other)
+{
+    for (ptrdiff_t j = 0; j < n; j++) x[j] = stepped(s, x[j], gradient[j] + s.push * other[j], mean + j, square + j);
+}
+
+static APART void ahead_block(ptrdiff_t n, Step s, real *restrict x, const real *restrict gradient, real *restrict mean,
+                              real *restrict square, real *restrict other, real *restrict displaced)
+{
     for (ptrdiff_t j = 0; j < n; j++) {
-        real g = gradient[j] + s.decay * x[j];
-        mean[j] = s.beta1 * mean[j] + s.rest1 * g;
-        square[j] = s.beta2 * square[j] + s.rest2 * g * g;
-        x[j] = s.kept * x[j] - s.rate * mean[j] / (square_root(square[j]) + s.eps);
+        x[j] = stepped(s, x[j], gradient[j], mean + j, square + j);
+        other[j] = s.a * other[j] + s.b * gradient[j];
+        displaced[j] = x[j] + s.ahead * other[j];
     }
 }
 
-/* A step of Adam, or of AdamW if `decoupled`; step [count] are how many each tensor has made, settings [5] the
-   learning rate, beta1, beta2, eps and the weight decay. */
-int adam(ptrdiff_t threads, ptrdiff_t count, ptrdiff_t decoupled, const double *settings OF(5),
-         const int64_t *size OF(count), real *const *x OF(count) EACH(size),
-         const real *const *gradient OF(count) EACH(size), real *const *mean OF(count) EACH(size),
-         real *const *square OF(count) EACH(size), float *const *step OF(count) EACH(1))
+static void ahead_part(ptrdiff_t n, Step s, real *x, const real *gradient, real *mean, real *square, real *other,
+                       real *out)
 {
-    double lr = settings[0], beta1 = settings[1], beta2 = settings[2], decay = settings[4];
-    for (ptrdiff_t k = 0; k < count; k++) *step[k] += 1;
+    real displaced[BLOCK] __attribute__((aligned(VECTOR)));
+    for (ptrdiff_t from = 0; from < n; from += BLOCK) {
+        ptrdiff_t some = smaller(BLOCK, n - from), j = 0;
+        ahead_block(some, s, x + from, gradient + from, mean + from, square + from, other + from, displaced);
+        if ((size_t)out % VECTOR == 0)
+            for (; j + LANES <= some; j += LANES) stream(out + from + j, *(const vec *)(displaced + j));
+        for (; j < some; j++) out[from + j] = displaced[j];
+    }
+}
+
+typedef struct {
+    ptrdiff_t count, decoupled;  /* decoupled: AdamW */
+    const double *settings OF(9); /* learning rate, beta1, beta2, eps, weight decay; push, a, b, ahead */
+    const int64_t *size OF(count);
+    real *const *x OF(count) EACH(size);
+    const real *const *gradient OF(count) EACH(size);
+    real *const *mean OF(count) EACH(size), *const *square OF(count) EACH(size);
+    float *const *step OF(count) EACH(1); /* how many steps each tensor has made */
+    real *const *other OF(count) EACH(size) OR_NULL;
+    real *const *out OF(count) EACH(size) OR_NULL;
+} Adam;
+
+/* A step of Adam or AdamW. Whatever else goes over the weights goes along, so that memory is read once:
+   with `other` alone, the gradient is gradient + push other;
+   with `out` too, other = a other + b gradient, and then out = x + ahead other: the weights displaced for the next step. */
+int adam(ptrdiff_t threads, const Adam *a)
+{
+    double lr = a->settings[0], beta1 = a->settings[1], beta2 = a->settings[2], decay = a->settings[4];
+    ptrdiff_t count = a->count;
+    const int64_t *size = a->size;
+    for (ptrdiff_t k = 0; k < count; k++) *a->step[k] += 1;
 #pragma omp parallel num_threads(threads)
     {
         unsigned before = flush_denormals();
         EACH_PART
         {
             /* lr (mean / bias) / (sqrt(square / root^2) + eps), with one division a number */
-            double bias = 1 - pow(beta1, *step[k]), root = sqrt(1 - pow(beta2, *step[k]));
-            Step s = {beta1,
-                      1 - beta1,
-                      beta2,
-                      1 - beta2,
-                      lr / bias * root,
-                      settings[3] * root,
-                      decoupled ? 0 : decay,
-                      decoupled ? 1 - lr * decay : 1};
-            adam_part(n, s, x[k] + from, gradient[k] + from, mean[k] + from, square[k] + from);
+            double bias = 1 - pow(beta1, *a->step[k]), root = sqrt(1 - pow(beta2, *a->step[k]));
+            Step s = {
+                .beta1 = beta1,
+                .rest1 = 1 - beta1,
+                .beta2 = beta2,
+                .rest2 = 1 - beta2,
+                .rate = lr / bias * root,
+                .eps = a->settings[3] * root,
+                .decay = a->decoupled ? 0 : decay,
+                .kept = a->decoupled ? 1 - lr * decay : 1,
+                .push = a->settings[5],
+                .a = a->settings[6],
+                .b = a->settings[7],
+                .ahead = a->settings[8],
+            };
+            real *x = a->x[k] + from, *mean = a->mean[k] + from, *square = a->square[k] + from;
+            const real *gradient = a->gradient[k] + from;
+            if (a->out) ahead_part(n, s, x, gradient, mean, square, a->other[k] + from, a->out[k] + from);
+            else if (a->other) pushed_part(n, s, x, gradient, mean, square, a->other[k] + from);
+            else adam_part(n, s, x, gradient, mean, square);
         }
         restore_denormals(before);
+#ifdef __AVX__
+        _mm_sfence();
+#endif
     }
     return 0;
 }
