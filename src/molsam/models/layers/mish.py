@@ -20,7 +20,12 @@ class Mish(nn.Module):
         if kernels.available(x):
             y: Tensor = _Compiled.apply(x)
             return y
-        return F.mish(x)
+        return _plain(x)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """torch's own kernel is one launch on a device, but takes twice as long as these three on a CPU."""
+    return x * torch.tanh(F.softplus(x)) if x.is_cpu else F.mish(x)
 
 
 class _Compiled(torch.autograd.Function):
@@ -38,5 +43,5 @@ class _Compiled(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, slope = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return replay(F.mish, (x,), grads[0])
+            return replay(_plain, (x,), grads[0])
         return slope * grads[0]
