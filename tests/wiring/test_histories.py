@@ -26,6 +26,7 @@ EDIT = st.one_of(
     st.tuples(st.just("epochs"), st.integers(1, 2)),
     st.tuples(st.just("seed"), st.integers(0, 1)),
     st.tuples(st.just("numerics"), st.integers(1, 2)),
+    st.tuples(st.just("split"), st.integers(0, 1)),
     st.tuples(st.just("place"), st.integers(0, 1)),
 )
 RUN = st.tuples(
@@ -39,7 +40,7 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.root, self.base = root, compose(["model=gcn", "dataset=csv", "dataset.path=x", "dataset.targets=[y]"])
-        self.now: dict[str, int] = {"file": 0, "epochs": 1, "seed": 0, "numerics": 1, "place": 0}
+        self.now: dict[str, int] = {"file": 0, "epochs": 1, "seed": 0, "numerics": 1, "split": 0, "place": 0}
         self.owner: dict[str, tuple[Any, ...]] = {}
         self.done: dict[str, set[int]] = {"a": set(), "b": set()}
         self.trained: list[int] = []
@@ -47,7 +48,7 @@ class World:
 
     def made_from(self, fold: int | None = None) -> list[int | None]:
         """All that a number depends on; where the file lies is not of it."""
-        return [*(self.now[key] for key in ("file", "epochs", "seed", "numerics")), fold]
+        return [*(self.now[key] for key in ("file", "epochs", "seed", "numerics", "split")), fold]
 
     def event(self) -> None:
         self.events += 1
@@ -72,6 +73,7 @@ class World:
         path.write_text(CONTENTS[self.now["file"]])
         cfg.dataset.path, cfg.overwrite, cfg.split.folds = str(path), overwrite, folds
         cfg.training.epochs, cfg.seed = self.now["epochs"], self.now["seed"]
+        cfg.split.seed = 10 + self.now["split"]
         key = (*self.made_from(), folds > 1)
         known = self.owner.get(name, key) == key and not overwrite
         before = set(self.done[name]) if known else set()
@@ -119,7 +121,7 @@ def stubbed(world: World) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(history=st.lists(st.one_of(EDIT, RUN, RUN), min_size=2, max_size=9))
 def test_a_number_belongs_to_what_made_it(history: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as root:
@@ -131,3 +133,26 @@ def test_a_number_belongs_to_what_made_it(history: list[tuple[Any, ...]]) -> Non
                     continue
                 world.now[kind] = what[0]
                 patch.setattr(identities, "NUMERICS", world.now["numerics"])
+
+
+PARTS = {
+    "file": lambda one: [one.settings, one.split, one.numerics],
+    "epochs": lambda one: [one.data, one.split, one.numerics],
+    "split": lambda one: [one.settings, one.data, one.numerics],
+    "numerics": lambda one: [one.settings, one.data, one.split],
+}
+"""what would be left of an identity without the part that a change is in"""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_identity_without_one_of_its_parts_is_noticed(part: str, tmp_path: Path) -> None:
+    """The test above tells right from wrong: where equal settings were the same run whatever the file, it would fail."""
+    world = World(tmp_path)
+    with stubbed(world) as patch:
+        lesser = property(lambda one: identities.digest_of(PARTS[part](one)))
+        patch.setattr(identities.Identity, "digest", lesser)
+        world.run("a", 1, overwrite=False, kill=None)
+        world.now[part] += 1
+        patch.setattr(identities, "NUMERICS", world.now["numerics"])
+        with pytest.raises(AssertionError):
+            world.run("a", 1, overwrite=False, kill=None)
