@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from molsam.errors import ConfigError
-from molsam.optim.schedules import Constant, Continuous, Cosine, Release, Staircase
+from molsam.optim.schedules import Constant, Continuous, Cosine, Cutoff, Release, Staircase
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from molsam.optim.schedules import Constant, Continuous, Cosine, Release, Stairc
         (Constant(), [0.05] * 5),
         (Staircase(0.5, 1), [0.05, 0.025, 0.0125, 0.00625, 0.003125]),
         (Staircase(0.5, 3), [0.05, 0.05, 0.05, 0.025, 0.025]),
+        (Cutoff(0.5, 1, 0.0125), [0.05, 0.025, 0.0125, 0.0, 0.0]),
         (Continuous(0.5, 1), [0.05, 0.025, 0.0125, 0.00625, 0.003125]),
         (Continuous(0.5, 3), [0.05 * 0.5 ** (e / 3) for e in range(5)]),
         (Release(0.5, 1), [0.05, 0.025, 0.00625, 0.00078125, 0.05 / 1024]),
@@ -43,11 +44,13 @@ def test_the_release_multiplies_what_it_has_already_reduced() -> None:
             assert Release(0.9, lam)(0.05, epoch) == pytest.approx(rho, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", [Staircase, Continuous, Release])
+@pytest.mark.parametrize("kind", [Staircase, Cutoff, Continuous, Release])
 def test_ranges(kind: Any) -> None:
     for gamma, lam in ((0.0, 1), (1.1, 1), (0.5, 0), (0.5, 1.5)):
         with pytest.raises(ConfigError, match=r"rho_schedule\.(gamma|lam)"):
             kind(gamma, lam)
+    with pytest.raises(ConfigError, match=r"rho_schedule\.least"):
+        Cutoff(least=-1.0)
     with pytest.raises(ConfigError, match=r"rho_schedule\.final"):
         Cosine(1.5)
     with pytest.raises(ConfigError, match="total_steps"):

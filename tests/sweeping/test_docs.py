@@ -55,6 +55,11 @@ def test_every_sweep_is_named() -> None:
         "main_claim",
         "main_claim_more",
         "noise",
+        "released",
+        "equal_time",
+        "perturbation",
+        "averaging",
+        "scaffold",
         "tune_graphsam",
     }
     assert all(f"`{name}`" in TEXT for name in specs.names() if not name.startswith("table"))

@@ -17,7 +17,7 @@ from molsam.models.api import ModelOutput
 from molsam.optim.esam import mean
 from molsam.training.clock import Clock
 from molsam.training.closure import Closure
-from molsam.training.lr_schedule import Constant, Cosine, Noam
+from molsam.training.lr_schedule import Constant, Cosine, InverseSqrt, Noam
 from molsam.training.metrics import better, check_metric, score
 from molsam.training.objective import Objective
 
@@ -141,6 +141,13 @@ def test_noam_warms_up_linearly_and_decays_exponentially() -> None:
     assert schedule(300, 10, 30) == pytest.approx(0.1)
     ratios = {round(b / a, 12) for a, b in itertools.pairwise(factors[20:])}
     assert len(ratios) == 1
+
+
+def test_inverse_sqrt_is_the_transformers_schedule_in_shares_of_its_peak() -> None:
+    """d^-0.5 min(t^-0.5, t w^-1.5) of Vaswani et al., equation 3, at w = 20 steps."""
+    literal = [min(t**-0.5, t * 20**-1.5) for t in range(1, 61)]
+    factors = [InverseSqrt(2)(step, 10, 6) for step in range(60)]
+    assert factors == pytest.approx([value / max(literal) for value in literal])
 
 
 def test_cosine_and_constant() -> None:

@@ -58,6 +58,22 @@ class Staircase(_Decay):
 
 
 @dataclass(frozen=True)
+class Cutoff(Staircase):
+    """Staircase, and 0 once that is below `least` (not in the paper): from then on a step is one of the base optimizer."""
+
+    least: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.least < 0:
+            raise ConfigError(f"rho_schedule.least is {self.least!r}; it must be 0 or more.")
+
+    def __call__(self, initial: float, epoch: int, epochs: int | None = None) -> float:
+        rho = super().__call__(initial, epoch, epochs)
+        return rho if rho >= self.least else 0.0
+
+
+@dataclass(frozen=True)
 class Continuous(_Decay):
     """rho_e = rho_0 gamma^(epoch / lam) with a real quotient: equation 4 as printed; Staircase if lam is 1."""
 

@@ -30,6 +30,7 @@ SECTIONS = {
     "Figure 1": "3.2", "Figure 3": "4.1, 4.2", "Figure 6": "5.2.3", "Figure 7": "A.6",
 }  # fmt: skip
 """Where the paper says what a table or figure is said to show."""
+EXTRA = "not in the paper"
 FIRST = ("main_claim", "main_claim_more")
 """Sweeps whose evidence comes first where two have the same claim and as many splits."""
 LINE_HEADS = (*render.CLAIM_HEADS[:-1], "late score", "")
@@ -58,7 +59,11 @@ class Finding:
     def place(self) -> str:
         """Section and table: `5.2.3, Table 3`."""
         label = self.spec.label
-        return self.section if label == self.spec.name or label in self.section else f"{self.section}, {label}"
+        return (
+            self.section
+            if self.spec.extra or label == self.spec.name or label in self.section
+            else f"{self.section}, {label}"
+        )
 
     def fields(self) -> list[str]:
         """As text, in the order of LINE_HEADS."""
@@ -86,11 +91,9 @@ def find(frame: pd.DataFrame) -> list[Finding]:
         both = [verdicts.check(table.build(spec, frame, score)) for score in ("score", "late")]
         for check, late in zip(*both, strict=True):
             claim = check.claim
-            key = (
-                (claim.better, claim.than, claim.metric, check.dataset) if " + " in claim.better else (name, claim.text)
-            )
-            key = (*key, check.dataset)
-            section = claim.section or SECTIONS.get(spec.label, "")
+            alone = spec.extra or " + " not in claim.better
+            key = (name if alone else "", claim.better, claim.than, claim.metric, check.dataset)
+            section = EXTRA if spec.extra else claim.section or SECTIONS.get(spec.label, "")
             if key not in found or check.estimate.n > found[key].check.estimate.n:
                 found[key] = Finding(spec, section, check, late)
     return list(found.values())
@@ -110,8 +113,8 @@ def late_words(check: Check) -> str:
 
 
 def summary(found: Iterable[Finding]) -> str:
-    """`Of 120 claims 3 are confirmed, ...`"""
-    counts = Counter(one.check.verdict for one in found)
+    """`Of 120 claims 3 are confirmed, ...`, of the paper's claims."""
+    counts = Counter(one.check.verdict for one in found if not one.spec.extra)
     names = {verdicts.NO_PAIR: "have no pair of runs"}
     parts = [f"{counts[verdict]} {names.get(verdict, f'are {verdict}')}" for verdict in VERDICTS]
     return f"Of {sum(counts.values())} claims (a claim on a dataset counts as one), {', '.join(parts[:-1])}, and {parts[-1]}."
@@ -130,8 +133,8 @@ def _sections(found: Iterable[Finding]) -> list[tuple[str, Spec, list[Finding]]]
     return groups
 
 
-def _order(one: Finding) -> tuple[bool, int]:
-    return one.spec.file not in FIRST, specs.names().index(one.spec.file)
+def _order(one: Finding) -> tuple[bool, bool, int]:
+    return one.spec.extra, one.spec.file not in FIRST, specs.names().index(one.spec.file)
 
 
 def terminal(found: list[Finding]) -> list[RenderableType]:

@@ -85,6 +85,11 @@ class Spec:
         return f"{self.name}-smoke" if self.smoke else self.name
 
     @property
+    def extra(self) -> bool:
+        """Whether it asks what the paper does not, so that its claims are none of the paper's."""
+        return bool(self.report.get("extra"))
+
+    @property
     def paper(self) -> dict[str, str]:
         """What all rows share in the table of published numbers."""
         return {key: str(value) for key, value in (self.report.get("paper") or {}).items()}

@@ -33,6 +33,23 @@ class Noam:
         return self.final ** min((step - warmup) / rest, 1.0)
 
 
+class InverseSqrt:
+    """Linear warm-up from 0 to 1, then the inverse square root: min(t / w, sqrt(w / t)) for step t = 1, 2, ...
+
+    The Transformer's schedule (Vaswani et al., NeurIPS 2017, equation 3) relative to its peak. The released code of
+    CoMPT gives it to Adam alone, with 30 warm-up epochs (w in steps), so that a training of 30 only warms up.
+    """
+
+    def __init__(self, warmup_epochs: float = 30) -> None:
+        _check_positive(warmup_epochs=warmup_epochs)
+        self.warmup_epochs = warmup_epochs
+
+    def __call__(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """Factor of step (0-based) of a run of epochs x steps_per_epoch steps."""
+        share = (step + 1) / (self.warmup_epochs * steps_per_epoch)
+        return min(share, share**-0.5)
+
+
 class Cosine:
     """Linear warm-up from 0, then half a cosine from 1 to `final`."""
 
