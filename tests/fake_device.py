@@ -30,8 +30,9 @@ WAITS = {
 VIEWS = {
     "view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "split", "split_with_sizes",
     "unsqueeze", "squeeze", "detach", "alias", "as_strided", "unbind", "_reshape_alias", "lift_fresh", "narrow",
-    "diagonal", "unfold",
+    "diagonal", "unfold", "empty_like", "new_empty", "new_empty_strided",
 }  # fmt: skip
+"""operations that launch nothing"""
 READS = ("tolist", "item", "__float__", "__int__", "__bool__", "__index__")
 FACTORIES = {
     "arange", "zeros", "ones", "empty", "full", "rand", "randn", "tensor", "as_tensor", "linspace", "eye", "randint",
@@ -251,7 +252,7 @@ class FakeCuda(TorchFunctionMode):
         if name in ("new_tensor", "new_zeros", "new_ones", "new_empty", "new_full") and isinstance(args[0], OnDevice):
             if name == "new_tensor":
                 COUNTS.up[_here(name)] += 1
-            else:
+            elif name != "new_empty":
                 COUNTS.launches[name] += 1
             kwargs.pop("device", None)
             return OnDevice(getattr(args[0].elem, name)(*tree_map(_inside, args[1:]), **kwargs))
@@ -261,7 +262,7 @@ class FakeCuda(TorchFunctionMode):
         if name in FACTORIES and kwargs.get("device") is not None and torch.device(kwargs["device"]).type == "cuda":
             if name in ("tensor", "as_tensor"):
                 COUNTS.up[_here(name)] += 1
-            else:
+            elif not name.startswith("empty"):
                 COUNTS.launches[name] += 1
             return OnDevice(func(*args, **{**kwargs, "device": CPU}))
         return func(*args, **kwargs)

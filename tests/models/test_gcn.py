@@ -66,8 +66,8 @@ def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
     h = torch.randn(batch.n_atoms, 3, dtype=torch.float64)
     h[1] = h[0]
     inputs = [x.double().requires_grad_() for x in (h, torch.randn(1, 3), torch.randn(1))]
-    ours = weighted_sum_and_max(*inputs, batch.offsets, batch.max_size)
-    theirs = plain(*inputs, batch.offsets)
+    ours = weighted_sum_and_max(*inputs, batch.molecule, batch.offsets, batch.max_size)
+    theirs = plain(*inputs, batch.molecule, len(batch))
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     grad = torch.randn_like(ours)
     for found, wanted in zip(
@@ -75,7 +75,7 @@ def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     inputs[0] = torch.randn_like(h).requires_grad_()
-    check_derivatives(lambda *x: weighted_sum_and_max(*x, batch.offsets, batch.max_size).square(), inputs)
+    check_derivatives(lambda *x: weighted_sum_and_max(*x, batch.molecule, batch.offsets, batch.max_size).square(), inputs)
 
 
 def test_the_first_layer_over_distinct_atoms_equals_the_one_over_all() -> None:
@@ -135,9 +135,10 @@ def test_float32_statistics_lose_nothing_that_matters() -> None:
 
 def test_float32_sums_of_a_large_molecule_are_exact() -> None:
     h = torch.rand(4000, 3, generator=torch.Generator().manual_seed(6))
-    w, b, offsets = torch.ones(1, 3), torch.zeros(1), torch.tensor([0, 4000])
-    ours = weighted_sum_and_max(h, w, b, offsets, 4000)
-    torch.testing.assert_close(ours.double(), plain(h.double(), w.double(), b.double(), offsets), rtol=2e-7, atol=0)
+    w, b, molecule = torch.ones(1, 3), torch.zeros(1), torch.zeros(4000, dtype=torch.int64)
+    ours = weighted_sum_and_max(h, w, b, molecule, torch.tensor([0, 4000]), 4000)
+    exact = plain(h.double(), w.double(), b.double(), molecule, 1)
+    torch.testing.assert_close(ours.double(), exact, rtol=2e-7, atol=0)
 
 
 def test_one_molecule_of_one_atom_trains() -> None:

@@ -115,29 +115,32 @@ def test_activations_by_name(name: str, function) -> None:
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 5), min_size=1, max_size=5))
 def test_reductions_over_molecules(seed: int, sizes: list[int]) -> None:
     torch.manual_seed(seed)
-    offsets = torch.tensor([0, *sizes]).cumsum(0)
+    index = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     x = _random(sum(sizes), 3).detach()
     parts = x.split(sizes)
     zero = torch.zeros(3, dtype=torch.float64)
     for function, one in (
         (segment_sum, lambda p: p.sum(0)),
-        (segment_mean, lambda p: p.mean(0)),
         (segment_max, lambda p: p.max(0).values),
     ):
         expected = torch.stack([one(p) if len(p) else zero for p in parts])
-        torch.testing.assert_close(function(x, offsets), expected)
+        torch.testing.assert_close(function(x, index, len(sizes)), expected)
+    full = torch.tensor([size + 1 for size in sizes])
+    x, index = _random(int(full.sum()), 3).detach(), torch.arange(len(full)).repeat_interleave(full)
+    expected = torch.stack([part.mean(0) for part in x.split(full.tolist())])
+    torch.testing.assert_close(segment_mean(x, index, full), expected)
 
 
-@pytest.mark.parametrize("function", [segment_sum, segment_mean, segment_max])
+@pytest.mark.parametrize("function", [segment_sum, segment_max])
 def test_reductions_have_two_derivatives(function) -> None:
     torch.manual_seed(0)
-    offsets, x = torch.tensor([0, 3, 3, 5]), _random(5, 2)
-    check_derivatives(lambda x: function(x, offsets), (x,))
+    index, x = torch.tensor([0, 0, 0, 2, 2]), _random(5, 2)
+    check_derivatives(lambda x: function(x, index, 3), (x,))
 
 
 def test_equal_maxima_share_the_gradient() -> None:
     x = torch.tensor([[1.0, 5.0], [2.0, 5.0], [2.0, 4.0], [7.0, 5.0]], requires_grad=True)
-    segment_max(x, torch.tensor([0, 3, 4])).backward(torch.tensor([[6.0, 8.0], [1.0, 2.0]]))
+    segment_max(x, torch.tensor([0, 0, 0, 1]), 2).backward(torch.tensor([[6.0, 8.0], [1.0, 2.0]]))
     assert x.grad is not None
     assert x.grad.tolist() == [[0.0, 4.0], [3.0, 4.0], [3.0, 0.0], [1.0, 2.0]]
 

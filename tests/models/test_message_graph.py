@@ -104,7 +104,7 @@ def _atoms(n: int, bonds: int, earlier: int) -> Atoms:
     count[0] = 0
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), count.cumsum(0)])
     rows = torch.randint(bonds, (int(offsets[-1]),))
-    return Atoms(torch.randint(earlier, (n,)), rows, offsets)
+    return Atoms(torch.randint(earlier, (n,)), rows, offsets, torch.arange(n).repeat_interleave(count))
 
 
 @pytest.mark.usefixtures("threads")

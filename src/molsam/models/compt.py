@@ -232,13 +232,13 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, d] -> molecules [B, d]."""
-        sizes, offsets = batch.host_sizes, batch.offsets
+        sizes, molecule = batch.host_sizes, batch.molecule
         if self.padded_length is not None:
             x, _ = pad(x, batch.sizes, self.padded_length)
             sizes = torch.full_like(sizes, self.padded_length)
-            offsets = torch.arange(len(sizes) + 1, device=offsets.device) * self.padded_length
-        states = self.gru(x, sizes, segment_max(self.mish(x + self.bias), offsets))
-        total = segment_sum(self.mish(self.linear(states)), offsets)
+            molecule = torch.arange(len(x), device=x.device) // self.padded_length
+        states = self.gru(x, sizes, segment_max(self.mish(x + self.bias), molecule, len(batch)))
+        total = segment_sum(self.mish(self.linear(states)), molecule, len(batch))
         return total / batch.sizes.unsqueeze(1)
 
 

@@ -115,9 +115,9 @@ class DMPNN(MoleculeModel):
     def aggregate(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
         """Molecule vectors [B, d + descriptor_dim]."""
         if self.aggregation == "mean":
-            vector = segment_mean(atoms, batch.offsets)
+            vector = segment_mean(atoms, batch.molecule, batch.sizes)
         else:
-            vector = segment_sum(atoms, batch.offsets)
+            vector = segment_sum(atoms, batch.molecule, len(batch))
             vector = vector / NORM if self.aggregation == "norm" else vector
         if self.batch_norm is not None:
             vector = self.batch_norm(vector)

@@ -140,7 +140,7 @@ class GCN(MoleculeModel):
     def readout(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, d] -> molecules [B, 2d]."""
         w, b = self.weighting.weight, self.weighting.bias
-        return weighted_sum_and_max(hidden.to(w.dtype), w, b, batch.offsets, batch.max_size)
+        return weighted_sum_and_max(hidden.to(w.dtype), w, b, batch.molecule, batch.offsets, batch.max_size)
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits [1, B, T]."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from molsam.data.batch import MoleculeBatch
 from molsam.data.states import BatchColours, ranges, to_device
+from molsam.models.layers import segment
 from molsam.models.layers.fused import replay
 from molsam.native import kernels
 
@@ -28,6 +29,8 @@ class Atoms(NamedTuple):
     """int64, the bonds that enter, atom after atom"""
     offsets: Tensor
     """int64 [n + 1], where each atom's begin"""
+    owner: Tensor
+    """int64, the atom that each enters"""
 
 
 class Bonds(NamedTuple):
@@ -67,7 +70,8 @@ class MessageGraph(NamedTuple):
         if merged and batch.colours is not None:
             return cls._merged(batch.colours, messages, apart, batch.src.device)
         every_atom, every_bond = (torch.arange(n, device=batch.src.device) for n in (batch.n_atoms, len(batch.src)))
-        lists = torch.argsort(batch.dst, stable=True), batch.neighbour_offsets
+        entered, order = batch.dst.sort(stable=True)
+        lists = order, batch.neighbour_offsets, entered
         atoms = [Atoms(every_atom if step else batch.node_type, *lists) for step in range(messages + 1)]
         bonds = [Bonds(batch.src, batch.rev, every_bond)] * messages
         return cls(batch.node_type[batch.src], batch.edge_type, atoms, bonds, batch.node_type, every_atom)
@@ -87,7 +91,8 @@ class MessageGraph(NamedTuple):
             if together:
                 chosen, place = colours.classes(colours.of_atoms("messages", step + 1))
             lists, offsets = ranges(starts.take(chosen), counts.take(chosen))
-            made += [before.take(chosen), bond.take(entering.take(lists)), offsets]
+            owner = np.arange(len(chosen)).repeat(counts.take(chosen))
+            made += [before.take(chosen), bond.take(entering.take(lists)), offsets, owner]
             if step < messages:
                 kept, new = every_bond, every_bond
                 if not apart:
@@ -95,8 +100,8 @@ class MessageGraph(NamedTuple):
                 made += [place.take(src.take(kept)), bond.take(kept ^ 1), first.take(kept)]
                 bond = new
         source, kinds, *steps, kind, last = to_device([*made, node_type.take(chosen), place], device)
-        triples = [steps[start : start + 3] for start in range(0, len(steps), 3)]
-        atoms, bonds = [Atoms(*one) for one in triples[::2]], [Bonds(*one) for one in triples[1::2]]
+        atoms = [Atoms(*steps[start : start + 4]) for start in range(0, len(steps), 7)]
+        bonds = [Bonds(*steps[start + 4 : start + 7]) for start in range(0, len(steps) - 4, 7)]
         return cls(source, kinds, atoms, bonds, kind, last)
 
 
@@ -125,7 +130,7 @@ def turn(atoms: Tensor, bonds: Tensor, step: Bonds) -> Tensor:
     if kernels.available(atoms):
         out: Tensor = _Turn.apply(atoms, bonds, step)
         return out
-    return atoms.index_select(0, step.src) - bonds.index_select(0, step.rev)
+    return _plain_turn(atoms, bonds, step)
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
@@ -133,7 +138,7 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
     if kernels.available(x):
         out: Tensor = _Take.apply(x, rows)
         return out
-    return x.index_select(0, rows)
+    return segment.take(x, rows)
 
 
 class _SumTimesMax(torch.autograd.Function):
@@ -206,7 +211,7 @@ class _Turn(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         atoms, bonds = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *replay(lambda a, b: a[ctx.step.src] - b[ctx.step.rev], (atoms, bonds), grad), None
+            return *replay(lambda a, b: _plain_turn(a, b, ctx.step), (atoms, bonds), grad), None
         found = torch.zeros_like(atoms, **_CONTIGUOUS), torch.zeros_like(bonds, **_CONTIGUOUS)
         kernels.call("turn_backward", grad.dtype, *grad.shape, ctx.step.src, ctx.step.rev, grad.contiguous(), *found)
         return *found, None
@@ -231,22 +236,18 @@ class _Take(torch.autograd.Function):
 _CONTIGUOUS: dict[str, Any] = {"memory_format": torch.contiguous_format}
 
 
-def _entering(hidden: Tensor, atoms: Atoms) -> tuple[Tensor, Tensor, Tensor]:
-    """The listed rows, the atom that each enters, and how many enter each."""
-    count = atoms.offsets.diff()
-    owner = torch.arange(len(count), device=hidden.device).repeat_interleave(count, output_size=len(atoms.rows))
-    return hidden.index_select(0, atoms.rows), owner, count
+def _plain_turn(atoms: Tensor, bonds: Tensor, step: Bonds) -> Tensor:
+    return segment.take(atoms, step.src) - segment.take(bonds, step.rev)
 
 
 def _plain_sum(hidden: Tensor, atoms: Atoms) -> Tensor:
-    rows, owner, count = _entering(hidden, atoms)
-    return rows.new_zeros(len(count), rows.shape[1]).index_add(0, owner, rows)
+    return segment.segment_sum(segment.take(hidden, atoms.rows), atoms.owner, len(atoms.before))
 
 
 def _plain_sum_times_max(hidden: Tensor, x: Tensor | None, atoms: Atoms, full: int) -> Tensor:
-    rows, owner, count = _entering(hidden, atoms)
-    total = rows.new_zeros(len(count), rows.shape[1])
-    most = total.scatter_reduce(0, owner.unsqueeze(1).expand_as(rows), rows, "amax", include_self=False)
-    most = torch.where((count < full).unsqueeze(1), most.clamp(min=0), most)
-    out = total.index_add(0, owner, rows) * most
-    return out if x is None else out + x.index_select(0, atoms.before)
+    rows, n = segment.take(hidden, atoms.rows), len(atoms.before)
+    most = segment.segment_max(rows, atoms.owner, n)
+    if full:
+        most = torch.where((atoms.offsets.diff() < full).unsqueeze(1), most.clamp(min=0), most)
+    out = segment.segment_sum(rows, atoms.owner, n) * most
+    return out if x is None else out + segment.take(x, atoms.before)

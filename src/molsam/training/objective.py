@@ -64,7 +64,7 @@ class Objective:
         elif self.name == "huber":
             element = F.huber_loss(logits, expanded, reduction="none")
         else:
-            element = (logits - expanded).square()
+            element = F.mse_loss(logits, expanded, reduction="none")
         total = element.sum(0) if len(logits) > 1 else element.view(target.shape)  # its backward pass copies nothing
         return total if output.auxiliary is None else total + output.auxiliary
 

@@ -14,8 +14,8 @@ class BatchNorm(nn.BatchNorm1d):
 
     A training batch of one row has no variance, and torch refuses it. Such a batch (the remainder of an
     epoch, a dataset of one-atom molecules) is normalised with the running statistics and leaves them alone.
-    In training the kernel is called without torch's checks around it, which cost a third as much. It adds a column's
-    rows one by one; in float32, what is lost of the mean of 400 atoms moves them all by as much as 1e-5. Rows shifted
+    In training the kernel is called without torch's checks around it, which cost a third as much. A CPU's adds a
+    column's rows one by one; in float32, what is lost of the mean of 400 atoms moves them all by as much as 1e-5. Rows shifted
     to a mean of zero lose nothing that matters, and the result does not depend on the shift.
     """
 
@@ -30,7 +30,7 @@ class BatchNorm(nn.BatchNorm1d):
         running = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
         if self.track_running_stats:
             self.num_batches_tracked.add_(1)
-        if len(input) <= FEW:
+        if len(input) <= FEW or not input.is_cpu:
             return self._normalise(input, *running, training=True)
         shift = input.detach().sum(0).mul_(1 / len(input))
         normalised = self._normalise(input - shift, *running, training=True)

@@ -1,6 +1,6 @@
-"""Reductions over the atoms of each molecule: segments of consecutive rows, bounded by `offsets`.
+"""Rows by their number, and reductions over the atoms of each molecule, or the bonds of each atom: over segments.
 
-Segment b is rows offsets[b] .. offsets[b + 1] - 1 of x [N, ...]; offsets is int64 [B + 1].
+Row i of x [N, ...] belongs to segment index[i], int64 [N]; there are `count` segments.
 All are differentiable twice, and an empty segment gives zeros.
 """
 
@@ -10,28 +10,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
-def segment_index(offsets: Tensor, rows: int) -> Tensor:
-    """int64 [rows], the segment of every row."""
-    # Told the size, torch does not wait for a device to count.
-    return torch.arange(len(offsets) - 1, device=offsets.device).repeat_interleave(offsets.diff(), output_size=rows)
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows], float [n, d]; a row may be taken more than once."""
+    # A CPU adds up the gradient faster the one way; the other is one launch of a device, and adds in a fixed order.
+    return x.index_select(0, rows) if x.is_cpu else F.embedding(rows, x)
 
 
-def segment_sum(x: Tensor, offsets: Tensor) -> Tensor:
-    """Sum of each segment's rows, [B, ...]."""
-    return x.new_zeros(len(offsets) - 1, *x.shape[1:]).index_add(0, segment_index(offsets, len(x)), x)
+def segment_sum(x: Tensor, index: Tensor, count: int) -> Tensor:
+    """Sum of each segment's rows, [count, ...]."""
+    return x.new_zeros(count, *x.shape[1:]).index_add(0, index, x)
 
 
-def segment_mean(x: Tensor, offsets: Tensor) -> Tensor:
-    """Mean of each segment's rows, [B, ...]."""
-    count = offsets.diff().clamp(min=1).to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-    return segment_sum(x, offsets) / count
+def segment_mean(x: Tensor, index: Tensor, sizes: Tensor) -> Tensor:
+    """Mean of each segment's rows, [count, d]; sizes: int64 [count], none of them 0."""
+    return segment_sum(x, index, len(sizes)) / sizes.unsqueeze(1)
 
 
-def segment_max(x: Tensor, offsets: Tensor) -> Tensor:
-    """Element-wise maximum over each segment's rows, [B, ...]; equal maxima share the gradient."""
-    largest: Tensor = _SegmentMax.apply(x, segment_index(offsets, len(x)), len(offsets) - 1)
+def segment_max(x: Tensor, index: Tensor, count: int) -> Tensor:
+    """Element-wise maximum over each segment's rows, [count, d]; equal maxima share the gradient."""
+    largest: Tensor = _SegmentMax.apply(x, index, count)
     return largest
 
 
@@ -39,16 +39,17 @@ class _SegmentMax(torch.autograd.Function):
     """Row copies in the backward pass take a third of the time of scatter_reduce's element-wise ones."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, n_segments: int) -> Tensor:
-        wide = index.view(-1, *[1] * (x.ndim - 1)).expand_as(x)
-        largest = x.new_zeros(n_segments, *x.shape[1:])
-        largest.scatter_reduce_(0, wide, x, "amax", include_self=False)
+    def forward(ctx: Any, x: Tensor, index: Tensor, count: int) -> Tensor:
+        largest = x.new_zeros(count, x.shape[1])
+        largest.scatter_reduce_(0, index.unsqueeze(1).expand_as(x), x, "amax", include_self=False)
         ctx.save_for_backward(x, largest, index)
         return largest
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         x, largest, index = ctx.saved_tensors
-        is_largest = torch.eq(x, largest.index_select(0, index)).to(x.dtype)
-        count = torch.zeros_like(largest).index_add(0, index, is_largest).clamp(min=1)
-        return is_largest * (grads[0] / count).index_select(0, index), None, None
+        x, largest = x.detach(), largest.detach()
+        is_largest = torch.eq(x, largest.index_select(0, index), out=torch.empty_like(x))
+        # Of an empty segment the smallest number is left, by which 0 can be divided.
+        ties = torch.full_like(largest, torch.finfo(x.dtype).tiny).index_add_(0, index, is_largest)
+        return is_largest * take(grads[0] / ties, index), None, None
