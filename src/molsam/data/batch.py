@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,8 +73,8 @@ class MoleculeBatch:
     """bool [B, T], whether the label is there; or float [B, T], its weight, 0 where it is not there"""
     bounds: Tensor | None = None
     """int8 [B, T]: 1 where the value is at least the label, -1 where it is at most the label; None if there is none"""
-    sizes_here: Tensor | None = None
-    """`sizes` on the CPU, of a batch that is on a device"""
+    origin: MoleculeBatch | None = None
+    """the batch on the CPU that this one was sent from"""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -98,9 +99,31 @@ class MoleculeBatch:
         return self._made[2]
 
     @property
-    def host_sizes(self) -> Tensor:
-        """int64 [B], `sizes` on the CPU, for which no device is waited for unless the batch was made on one."""
-        return self.sizes.cpu() if self.sizes_here is None else self.sizes_here
+    def here(self) -> MoleculeBatch:
+        """The batch on the CPU, for which no device is waited for unless the batch was made on one."""
+        if self.sizes.device.type == "cpu":
+            return self
+        return self.to("cpu") if self.origin is None else self.origin
+
+    @cached_property
+    def labels(self) -> int:
+        """How many labels are there."""
+        mask = self.here.mask
+        return 0 if mask is None else int(mask.count_nonzero())
+
+    @cached_property
+    def neighbours_and_own(self) -> tuple[Tensor, Tensor]:
+        """`neighbours` and `neighbour_offsets` of [N, 2] rows: row (v, 0) sums (u, 0) of its neighbours, (v, 1) has (v, 1)."""
+        if self.here is not self:
+            rows, bounds = send(self.here.neighbours_and_own, self.sizes.device)
+            return rows, bounds
+        offsets, every = self.neighbour_offsets.numpy(), np.arange(self.n_atoms)
+        found, ends = np.empty(len(self.neighbours) + self.n_atoms, np.int64), np.zeros(2 * self.n_atoms + 1, np.int64)
+        ends[1::2] = own = offsets[1:] + every
+        ends[2::2] = own + 1
+        found[own] = 2 * every + 1
+        found[np.arange(len(self.neighbours)) + every.repeat(np.diff(offsets))] = 2 * self.neighbours.numpy()
+        return torch.from_numpy(found), torch.from_numpy(ends)
 
     @property
     def n_atoms(self) -> int:
@@ -151,15 +174,17 @@ class MoleculeBatch:
 
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         own: dict[str, Any] = {name: cast(value) for name, value in fields.items() if isinstance(value, Tensor)}
-        here = own.pop("sizes_here", self.sizes if self.sizes.device.type == "cpu" else None)
         if device == self.sizes.device:
             return replace(self, columns=lambda: tuple(map(cast, self._made)), **own)
         if self.sizes.device.type != "cpu":
             own = {name: value.to(device) for name, value in own.items()}
-            return replace(self, columns=lambda: tuple(part.to(device) for part in self._made), **own)
+            columns = lambda: tuple(part.to(device) for part in self._made)  # noqa: E731
+            return replace(self, columns=columns, origin=None, **own)
+        if self.mask is not None and self.targets is not None:
+            own["mask"] = self.mask.to(own["targets"].dtype)  # what a loss multiplies with
         shared = ["edge_table"] + ["node_table"] * (len(self.node_table) < self.n_atoms)
         sent = {name: send_once(fields[name], device, own.pop(name).dtype) for name in shared}
         parts = send([*own.values(), *self._made], device)
         src, dst, edge_type = parts[len(own) :]
         moved: dict[str, Any] = dict(zip(own, parts[: len(own)], strict=True)) | sent
-        return replace(self, columns=lambda: (src, dst, edge_type), sizes_here=here, **moved)
+        return replace(self, columns=lambda: (src, dst, edge_type), origin=self, **moved)

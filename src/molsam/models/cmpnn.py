@@ -118,9 +118,9 @@ class CMPNN(MoleculeModel):
         h0 = segment_max(x, batch.molecule, len(batch))
         if self.padded:
             message, rows = pad(message, batch.sizes, batch.max_size)
-            states = self.gru(message, torch.full_like(batch.host_sizes, batch.max_size), h0).index_select(0, rows)
+            states = self.gru(message, torch.full_like(batch.here.sizes, batch.max_size), h0).index_select(0, rows)
         else:
-            states = self.gru(message, batch.host_sizes, h0)
+            states = self.gru(message, batch.here.sizes, h0)
         return segment_mean(self.dropout(self.activation(self.output(states))), batch.molecule, batch.sizes)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

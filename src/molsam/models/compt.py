@@ -232,7 +232,7 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, d] -> molecules [B, d]."""
-        sizes, molecule = batch.host_sizes, batch.molecule
+        sizes, molecule = batch.here.sizes, batch.molecule
         if self.padded_length is not None:
             x, _ = pad(x, batch.sizes, self.padded_length)
             sizes = torch.full_like(sizes, self.padded_length)

@@ -13,8 +13,9 @@ from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.batchnorm import BatchNorm
-from molsam.models.layers.neighbours import NeighbourSum, SpreadSum
+from molsam.models.layers.neighbours import NeighbourSum
 from molsam.models.layers.readout import weighted_sum_and_max
+from molsam.models.layers.segment import take
 from molsam.models.naming import from_reference_names, to_reference_names
 
 NORMS = ("none", "right", "both")
@@ -50,35 +51,31 @@ class GCNLayer(nn.Module):
         """Atoms [N, width_in] -> [N, width_out].
 
         With `kind` (int64 [N]) `hidden` holds distinct atoms only, and atom v is row kind[v] of it. The products
-        then run over these few rows, and the sum over neighbours follows.
+        then run over these few rows. Sums over neighbours follow the products: A (h W) = (A h) W.
         """
-        if kind is None:
-            out = self.conv(self.aggregate(hidden, batch))
-        else:
-            out = self.aggregate(F.linear(hidden, self.conv.weight), batch, kind) + self.conv.bias
-        out = torch.relu_(out)
-        if self.residual is not None:
-            own = torch.relu_(self.residual(hidden))
-            out = out + (own if kind is None else own.index_select(0, kind))
+        both = [self.conv] if self.residual is None else [self.conv, self.residual]
+        rows = F.linear(hidden, torch.cat([linear.weight for linear in both]))
+        rows = self.aggregate(rows if kind is None else take(rows, kind), batch)
+        rows = rows + torch.cat([linear.bias for linear in both])
+        out = torch.relu(rows.view(len(rows), len(both), -1)).sum(1) if len(both) > 1 else torch.relu(rows)
         if self.dropout:
             out = F.dropout(out, self.dropout, self.training)
         return out if self.batch_norm is None else self.batch_norm(out)
 
-    def aggregate(self, hidden: Tensor, batch: MoleculeBatch, kind: Tensor | None = None) -> Tensor:
+    def aggregate(self, rows: Tensor, batch: MoleculeBatch) -> Tensor:
         """norm(A h): the plain sum, the mean over entering bonds, or the symmetric D^-1/2 A D^-1/2 h.
 
-        With `kind`, row v of h is hidden[kind[v]].
+        Of rows [N, 2 * width_out] the second half is the residual's, and stays.
         """
-        graph = batch.neighbours, batch.neighbour_offsets
-        if self.gnn_norm == "none":
-            return NeighbourSum.apply(hidden, *graph) if kind is None else SpreadSum.apply(hidden, kind, *graph)
-        if kind is not None:
-            hidden = hidden.index_select(0, kind)
-        degree = batch.neighbour_offsets.diff().clamp(min=1).to(hidden.dtype).unsqueeze(1)
-        if self.gnn_norm == "right":
-            return NeighbourSum.apply(hidden, *graph) / degree
-        scale = degree.rsqrt()
-        return NeighbourSum.apply(hidden * scale, *graph) * scale
+        width = self.conv.out_features
+        graph = batch.neighbours_and_own if self.residual is not None else (batch.neighbours, batch.neighbour_offsets)
+        if self.gnn_norm != "none":
+            degree = batch.neighbour_offsets.diff().clamp(min=1).to(rows.dtype).unsqueeze(1)
+            scale = 1 / degree if self.gnn_norm == "right" else degree.rsqrt()
+            scale = F.pad(scale.expand(-1, width), (0, rows.shape[1] - width), value=1.0)
+            rows = rows if self.gnn_norm == "right" else rows * scale
+        summed = NeighbourSum.apply(rows.view(-1, width), *graph).view(rows.shape)
+        return summed if self.gnn_norm == "none" else summed * scale
 
 
 class GCN(MoleculeModel):

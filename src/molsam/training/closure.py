@@ -33,6 +33,7 @@ class Closure:
         self.bf16 = precision == "bf16"
         self.batches: Sequence[Batch] = ()
         self.parameters = list(model.parameters())
+        self.one: Tensor | None = None
 
     def __call__(self) -> Tensor:
         """Detached scalar loss; the gradient is in `.grad`."""
@@ -45,8 +46,9 @@ class Closure:
     def _pass(self, weighted: bool) -> Tensor:
         if len(self.batches) == 1:
             loss = self.loss(self.batches[0])
-            loss.backward(loss.detach() if weighted else None)
-            return loss.detach()
+            value = loss.detach()
+            loss.backward(value if weighted else self._one(value))
+            return value
         labels = [batch.mask.count_nonzero() for batch in self.batches if batch.mask is not None]
         total = torch.stack(labels).sum().clamp(min=1)
         losses = []
@@ -59,6 +61,12 @@ class Closure:
             if parameter.grad is not None:
                 parameter.grad *= whole
         return whole
+
+    def _one(self, like: Tensor) -> Tensor:
+        """The number 1, made once."""
+        if self.one is None or self.one.dtype != like.dtype:
+            self.one = torch.ones_like(like)
+        return self.one
 
     def losses(self, select: Tensor | None = None) -> Tensor:
         """[B] loss of each molecule of the step, or of those at the places `select`, with its graph.
@@ -84,7 +92,7 @@ class Closure:
 
     def loss(self, batch: Batch) -> Tensor:
         """Scalar loss of one batch, with its graph."""
-        return self.objective(*self.forward(batch))
+        return self.objective(*self.forward(batch), labels=getattr(batch, "labels", None))
 
     def forward(self, batch: Batch) -> tuple[ModelOutput, Tensor, Tensor]:
         """Output, targets and mask of one batch."""

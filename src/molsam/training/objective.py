@@ -31,15 +31,19 @@ class Objective:
             raise ConfigError(f"training.loss={loss} does not fit a {task} dataset; use auto or one of: {allowed}.")
         self.task, self.name, self.classes = task, name, classes
 
-    def __call__(self, output: ModelOutput, target: Tensor, mask: Tensor) -> Tensor:
+    def __call__(self, output: ModelOutput, target: Tensor, mask: Tensor, labels: int | None = None) -> Tensor:
         """Scalar loss of logits [H, B, T] against target [B, T] where mask [B, T]; 0 if no label is there.
 
         The mask may hold the labels' weights, 0 where there is none: the mean is over the labels, not their weights.
+        labels: how many there are, if the caller knows.
         """
         total = self.elements(output, target)
         there = mask.to(total.dtype).flatten()
-        count = there.sum() if mask.dtype is torch.bool else mask.count_nonzero()
-        mean = torch.dot(total.flatten(), there) / count.clamp(min=1)
+        if labels is None:
+            count = (there.sum() if mask.dtype is torch.bool else mask.count_nonzero()).clamp(min=1)
+        else:
+            count = max(labels, 1)
+        mean = torch.dot(total.flatten(), there) / count
         # The slope of sqrt at 0 is infinite; a batch fitted exactly has gradient 0.
         return mean.clamp(min=torch.finfo(mean.dtype).tiny).sqrt() if self.name == "rmse" else mean
 

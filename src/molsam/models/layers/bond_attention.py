@@ -116,7 +116,7 @@ def _pairs(batch: MoleculeBatch, heads: int) -> Pairs:
     N, T, device, real = len(batch.nodes), len(batch.edge_table) + 1, batch.nodes.device, batch.nodes.dtype
     order = torch.argsort(batch.sizes, descending=True, stable=True)
     sizes = batch.sizes.index_select(0, order)
-    groups = _groups(batch.host_sizes.sort(descending=True).values.tolist())
+    groups = _groups(batch.here.sizes.sort(descending=True).values.tolist())
     padded = torch.cat([sizes.new_full((b,), n) for b, n in groups])
     starts = torch.stack([padded, padded.cumsum(0) - padded, padded.square().cumsum(0) - padded.square()])
     starts = torch.empty_like(starts).index_copy_(1, order, starts)

@@ -20,26 +20,6 @@ def bag_sum(rows: Tensor, places: Tensor, offsets: Tensor, weights: Tensor | Non
     return bags
 
 
-class SpreadSum(torch.autograd.Function):
-    """A h for atoms of few kinds, h[v] = table[kind[v]]: `NeighbourSum` without making h.
-
-    Arguments of `apply`: table [J, d], kind int64 [N], neighbours, their offsets.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, kind: Tensor, neighbours: Tensor, offsets: Tensor) -> Tensor:
-        ctx.save_for_backward(kind, neighbours, offsets)
-        ctx.kinds = len(table)
-        return bag_sum(table, kind.index_select(0, neighbours), offsets)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        kind, neighbours, offsets = ctx.saved_tensors
-        by_atom = NeighbourSum.apply(grads[0].contiguous(), neighbours, offsets)
-        by_kind = by_atom.new_zeros(ctx.kinds, by_atom.shape[1]).index_add(0, kind, by_atom)
-        return by_kind, None, None, None
-
-
 class NeighbourSum(torch.autograd.Function):
     """A h: for each atom, the sum of its neighbours' rows; arguments of `apply`: h [N, d], neighbours, their offsets.
 
