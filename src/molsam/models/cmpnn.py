@@ -12,7 +12,7 @@ from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.activation import activation as make_activation
-from molsam.models.layers.gru import BiGRU
+from molsam.models.layers.gru import BiGRU, Reading, reading
 from molsam.models.layers.padding import pad
 from molsam.models.layers.segment import segment_max, segment_mean
 from molsam.models.message_graph import MessageGraph, sum_times_max, take, turn
@@ -83,18 +83,26 @@ class CMPNN(MoleculeModel):
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits [1, B, T]."""
-        vector = self.molecules(self.encode(batch), batch)
+        graph = self._graph(batch)
+        order = Reading(*graph.also) if graph.also else None
+        vector = self.molecules(self.encode(batch, graph), batch, order)
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
         for i, linear in enumerate(self.head):
             vector = linear(self.dropout(self.head_activation(vector) if i else vector))
         return ModelOutput(vector.unsqueeze(0))
 
-    def encode(self, batch: MoleculeBatch) -> Tensor:
-        """x of all atoms after the messages, [N, hidden]."""
+    def _graph(self, batch: MoleculeBatch) -> MessageGraph:
+        """The messages of a batch; on a device with the order in which the GRU reads."""
+        here = batch.here
+        also = reading(here.sizes.numpy()) if here is not batch and not self.padded else ()
         # Equal states would have to be dropped alike.
-        graph = MessageGraph.of(batch, len(self.messages), apart=self.training and self.dropout.p > 0)
-        full = int(batch.neighbour_offsets.diff().max()) if self.padded else 0
+        return MessageGraph.of(batch, len(self.messages), apart=self.training and self.dropout.p > 0, also=also)
+
+    def encode(self, batch: MoleculeBatch, graph: MessageGraph | None = None) -> Tensor:
+        """x of all atoms after the messages, [N, hidden]."""
+        graph = graph or self._graph(batch)
+        full = int(batch.here.neighbour_offsets.diff().max()) if self.padded else 0
         a = initial = self.activation(self.atom_input(batch.node_table))
         b = b0 = self.activation(self._bond_input(batch, graph))
         for linear, atoms, bonds in zip(self.messages, graph.atoms[:-1], graph.bonds, strict=True):
@@ -112,7 +120,7 @@ class CMPNN(MoleculeModel):
         x = torch.cat([sum_times_max(b, last, full), take(a, last.before)], dim=1)
         return take(torch.addmm(own, x, by_rest.t()), graph.place)
 
-    def molecules(self, x: Tensor, batch: MoleculeBatch) -> Tensor:
+    def molecules(self, x: Tensor, batch: MoleculeBatch, order: Reading | None = None) -> Tensor:
         """Atoms [N, hidden] -> molecules [B, hidden]."""
         message = F.relu(x + self.gru_bias)
         h0 = segment_max(x, batch.molecule, len(batch))
@@ -120,7 +128,7 @@ class CMPNN(MoleculeModel):
             message, rows = pad(message, batch.sizes, batch.max_size)
             states = self.gru(message, torch.full_like(batch.here.sizes, batch.max_size), h0).index_select(0, rows)
         else:
-            states = self.gru(message, batch.here.sizes, h0)
+            states = self.gru(message, batch.here.sizes, h0, order)
         return segment_mean(self.dropout(self.activation(self.output(states))), batch.molecule, batch.sizes)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

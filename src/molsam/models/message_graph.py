@@ -7,6 +7,7 @@ first message, 0.62 after the second, and 0.75 of the atoms at last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,27 +58,40 @@ class MessageGraph(NamedTuple):
     """int64 [n], of the last atoms the row in the batch's table"""
     place: Tensor
     """int64 [N], of each atom of the batch the row among the last"""
+    also: tuple[Tensor, ...] = ()
+    """what was to be sent to the device besides"""
 
     @classmethod
-    def of(cls, batch: MoleculeBatch, messages: int, *, apart: bool = False, merged: bool = True) -> MessageGraph:
+    def of(
+        cls,
+        batch: MoleculeBatch,
+        messages: int,
+        *,
+        apart: bool = False,
+        merged: bool = True,
+        also: Sequence[np.ndarray] = (),
+    ) -> MessageGraph:
         """The steps of a batch without self loops.
 
         apart: states after the first message are not to be merged, whatever they look like. merged=False: nor any
-        other, and rows are the batch's own; so they are if the batch has no colours.
+        other, and rows are the batch's own; so they are if the batch has no colours. also: int64 [.] each.
         """
         if batch.self_loops:
             raise ValueError("reverse bonds are undefined in a graph with self loops")
         if merged and batch.colours is not None:
-            return cls._merged(batch.colours, messages, apart, batch.src.device)
+            return cls._merged(batch.colours, messages, apart, batch.src.device, also)
         every_atom, every_bond = (torch.arange(n, device=batch.src.device) for n in (batch.n_atoms, len(batch.src)))
         entered, order = batch.dst.sort(stable=True)
         lists = order, batch.neighbour_offsets, entered
         atoms = [Atoms(every_atom if step else batch.node_type, *lists) for step in range(messages + 1)]
         bonds = [Bonds(batch.src, batch.rev, every_bond)] * messages
-        return cls(batch.node_type[batch.src], batch.edge_type, atoms, bonds, batch.node_type, every_atom)
+        sent = tuple(to_device(list(also), batch.src.device)) if also else ()
+        return cls(batch.node_type[batch.src], batch.edge_type, atoms, bonds, batch.node_type, every_atom, sent)
 
     @classmethod
-    def _merged(cls, colours: BatchColours, messages: int, apart: bool, device: torch.device) -> MessageGraph:
+    def _merged(
+        cls, colours: BatchColours, messages: int, apart: bool, device: torch.device, also: Sequence[np.ndarray]
+    ) -> MessageGraph:
         src, _, types = (column.numpy() for column in colours.columns())
         entering, starts, node_type = colours.entering(), colours.offsets, colours.node_type
         counts = np.diff(starts)
@@ -99,10 +113,11 @@ class MessageGraph(NamedTuple):
                     kept, new = colours.classes(colours.of_bonds("messages", step + 1))
                 made += [place.take(src.take(kept)), bond.take(kept ^ 1), first.take(kept)]
                 bond = new
-        source, kinds, *steps, kind, last = to_device([*made, node_type.take(chosen), place], device)
+        tensors = to_device([*made, node_type.take(chosen), place, *also], device)
+        source, kinds, *steps, kind, last = tensors[: len(tensors) - len(also)]
         atoms = [Atoms(*steps[start : start + 4]) for start in range(0, len(steps), 7)]
         bonds = [Bonds(*steps[start + 4 : start + 7]) for start in range(0, len(steps) - 4, 7)]
-        return cls(source, kinds, atoms, bonds, kind, last)
+        return cls(source, kinds, atoms, bonds, kind, last, tuple(tensors[len(tensors) - len(also) :]))
 
 
 def sum_times_max(hidden: Tensor, atoms: Atoms, full: int, x: Tensor | None = None) -> Tensor:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molsam.data.transfer import send
+from molsam.data.states import to_device
 from molsam.models.layers.fused import replay
+from molsam.models.layers.segment import take
 from molsam.native import kernels
 
 
@@ -65,24 +67,53 @@ def packing(sizes: Tensor) -> Packing:
     return Packing(line, row, start, order, rank, active.tolist())
 
 
+class Reading(NamedTuple):
+    """The order in which torch's GRU reads: atom 0 of every molecule, then atom 1 of those that have one, and so on,
+    largest molecule first."""
+
+    line: Tensor
+    """int64 [N], the atom that is read in each place"""
+    place: Tensor
+    """int64 [N], where each atom is read"""
+    order: Tensor
+    """int64 [B], molecules by decreasing size"""
+    rank: Tensor
+    """int64 [B], place of each molecule in `order`"""
+
+
+def reading(sizes: np.ndarray) -> list[np.ndarray]:
+    """The fields of the `Reading` of molecules with `sizes` (int64 [B]) atoms each."""
+    order = np.argsort(-sizes, kind="stable")
+    rank, starts = order.argsort(), sizes.cumsum() - sizes
+    atom = np.arange(sizes.sum()) - starts.repeat(sizes)
+    active = (sizes[:, None] > np.arange(sizes.max(initial=0))).sum(0)
+    place = (active.cumsum() - active).take(atom) + rank.repeat(sizes)
+    line = np.empty_like(place)
+    line[place] = np.arange(len(place))
+    return [line, place, order, rank]
+
+
 class BiGRU(nn.GRU):
     """One-layer bidirectional GRU; parameters, their names and initialisation are torch.nn.GRU's."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
 
-    def forward(self, x: Tensor, sizes: Tensor, h0: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Tensor, sizes: Tensor, h0: Tensor, order: Reading | None = None
+    ) -> Tensor:
         """States of all atoms, float [N, 2 hidden]: forward direction, then backward.
 
         x: float [N, input], molecules one after the other; sizes: int64 [B] on the CPU, their numbers of atoms;
-        h0: float [B, hidden], the initial state of both directions.
+        h0: float [B, hidden], the initial state of both directions; order: `reading` on the device, if it is there already.
 
         On a device it is torch's own GRU, one call of cuDNN, which has no second derivatives.
         """
         weights = [getattr(self, name) for name in self._flat_weights_names]
         x, h0 = x.to(weights[0].dtype), h0.to(weights[0].dtype)  # autocast may have lowered them
         if not x.is_cpu:
-            return _on_device(sizes, x, h0, weights)
+            order = order or Reading(*to_device(reading(sizes.numpy()), x.device))
+            return _on_device(sizes, order, x, h0, weights)
         if kernels.available(x):
             out: Tensor = _CompiledBiGRU.apply(sizes, x.contiguous(), h0.contiguous(), *weights)
         else:
@@ -90,18 +121,13 @@ class BiGRU(nn.GRU):
         return out
 
 
-def _on_device(sizes: Tensor, x: Tensor, h0: Tensor, weights: list[Tensor]) -> Tensor:
-    """torch's GRU. It reads atom 0 of every molecule, then atom 1 of those that have one, and so on, largest first."""
-    order = sizes.argsort(descending=True, stable=True)
-    steps = (sizes.unsqueeze(1) > torch.arange(int(sizes.max()))).sum(0)
-    first, rank = steps.cumsum(0) - steps, order.argsort()
-    atom = torch.arange(len(x)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    place = first[atom] + rank.repeat_interleave(sizes)
-    line, place, order, rank = send([place.argsort(), place, order, rank], x.device)
-    initial = h0.index_select(0, order).expand(2, -1, -1).contiguous()
+def _on_device(sizes: Tensor, order: Reading, x: Tensor, h0: Tensor, weights: list[Tensor]) -> Tensor:
+    """torch's GRU, over packed sequences."""
+    active = (sizes.unsqueeze(1) > torch.arange(int(sizes.max()))).sum(0)
+    initial = take(h0, order.order).expand(2, -1, -1).contiguous()
     # cuDNN differentiates only what it is told to train; without dropout that changes nothing else.
-    states, _ = torch._VF.gru(x.index_select(0, line), steps, initial, weights, True, 1, 0.0, True, True)
-    return states.index_select(0, place)
+    states, _ = torch._VF.gru(take(x, order.line), active, initial, weights, True, 1, 0.0, True, True)
+    return take(states, order.place)
 
 
 class _BiGRU(torch.autograd.Function):
