@@ -75,7 +75,9 @@ def test_the_fused_readout_equals_its_steps_and_differentiates_twice() -> None:
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     inputs[0] = torch.randn_like(h).requires_grad_()
-    check_derivatives(lambda *x: weighted_sum_and_max(*x, batch.molecule, batch.offsets, batch.max_size).square(), inputs)
+    check_derivatives(
+        lambda *x: weighted_sum_and_max(*x, batch.molecule, batch.offsets, batch.max_size).square(), inputs
+    )
 
 
 def test_the_first_layer_over_distinct_atoms_equals_the_one_over_all() -> None:

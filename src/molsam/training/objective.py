@@ -39,10 +39,9 @@ class Objective:
         """
         total = self.elements(output, target)
         there = mask.to(total.dtype).flatten()
+        count: Tensor | int = max(labels or 0, 1)
         if labels is None:
             count = (there.sum() if mask.dtype is torch.bool else mask.count_nonzero()).clamp(min=1)
-        else:
-            count = max(labels, 1)
         mean = torch.dot(total.flatten(), there) / count
         # The slope of sqrt at 0 is infinite; a batch fitted exactly has gradient 0.
         return mean.clamp(min=torch.finfo(mean.dtype).tiny).sqrt() if self.name == "rmse" else mean

@@ -189,7 +189,9 @@ class Grover(MoleculeModel):
 
     def read(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
         """Atoms [N, hidden_size] -> molecules [B, width], with the molecule's descriptors if it has any."""
-        vector = segment_mean(atoms, batch.molecule, batch.sizes) if self.readout is None else self.readout(atoms, batch)
+        vector = (
+            segment_mean(atoms, batch.molecule, batch.sizes) if self.readout is None else self.readout(atoms, batch)
+        )
         if batch.descriptors is None:
             return vector
         return torch.cat([vector, batch.descriptors.nan_to_num(nan=0.0)], dim=1)
