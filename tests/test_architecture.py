@@ -18,19 +18,19 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import itself and those before it, and no other: the order in which settings become a report.
 ORDER = (
-    "errors", "files", "config", "native", "chem", "data", "optim", "models", "images", "training", "diagnostics",
+    "errors", "files", "terminal", "config", "native", "chem", "data", "optim", "models", "images", "training", "diagnostics",
     "tracking", "runs", "wiring", "sweeping", "report", "bench", "api", "commands", "__init__", "__main__",
 )  # fmt: skip
 # room -> all that it may import, where that is less than what stands before it
 FEWER = {
     "native": {"errors", "files"},
     "chem": {"errors"},
-    "data": {"errors", "files", "config", "chem"},
+    "data": {"errors", "files", "terminal", "config", "chem"},
     "optim": {"errors", "native"},
     "models": {"errors", "native", "chem", "data"},
     "training": {"errors", "files", "config", "data", "models"},
-    "runs": {"errors", "files", "config", "native"},
-    "report": {"errors", "files", "config", "runs"},
+    "runs": {"errors", "files", "terminal", "config", "native"},
+    "report": {"errors", "files", "terminal", "config", "runs"},
 }
 # third-party package -> where it may be imported
 ONLY_IN = {

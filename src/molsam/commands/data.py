@@ -128,8 +128,9 @@ def _known(name: str, every: Mapping[str, Any]) -> None:
 
 
 def _list(every: Mapping[str, tuple[Mapping[str, Any], Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from molsam import terminal
 
     table = Table("dataset", "task", "metric", "targets", "file")
     for name, (settings, found) in every.items():
@@ -137,7 +138,7 @@ def _list(every: Mapping[str, tuple[Mapping[str, Any], Any]]) -> None:
         if settings.get("embedded") and found and found.parent.name == "embedded":
             here = "ships with molsam"
         table.add_row(name, settings["task"], settings["metric"], str(len(settings["layouts"][0]["targets"])), here)
-    Console().print(table)
+    terminal.console().print(table)
     if any(found is None for _, found in every.values()):
         print(f"What is not here is downloaded by the first run, or by: {program()} data fetch DATASET")
 

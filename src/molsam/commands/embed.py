@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+from molsam.errors import counted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Write a row per molecule: its number in the file, its id, its SMILES, the vector, and why there is none."""
     from molsam.commands.predict import read
     from molsam.data.featurize import featurized
-    from molsam.tracking.console import counted
+    from molsam.tracking.console import counted as shown
     from molsam.tracking.tables import writer
     from molsam.wiring.predicting import chunks
     from molsam.wiring.trained import Trained, expand
@@ -28,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
     table, column = read(args.molecules, args.smiles)
     ids = None if args.id is None else table.column(args.id)
     trained = Trained(expand(args.folder)[0], args.device)
-    smiles, done = table.column(column), 0
+    smiles, done, failed = table.column(column), 0, 0
     with writer(args.output) as out:
         parts = chunks(featurized(smiles, trained.work), 256)
-        for rows in counted(parts, len, len(smiles)):
+        for rows in shown(parts, len, len(smiles)):
             vectors, reasons = trained.embed(rows)
             part = slice(done, done + len(rows))
             named = {"row": table.numbers[part], **({} if ids is None else {"id": ids[part]}), "smiles": smiles[part]}
@@ -39,4 +42,7 @@ def run(args: argparse.Namespace) -> int:
             columns = {**named, **made, "error": reasons}
             out.write(list(columns), list(columns.values()))
             done += len(rows)
+            failed += sum(map(bool, reasons))
+    if args.output is not None:
+        print(f"{done - failed} of {counted(done, 'molecule')} have a vector: {args.output}", file=sys.stderr)
     return 0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
-from molsam.config.command import train_arguments, training
+from molsam.config.command import shell, train_arguments, training
 from molsam.config.identity import NEUTRAL
 from molsam.errors import ConfigError, MolsamError
 from molsam.files import write_json
@@ -112,13 +111,13 @@ def _overrides(name: str, args: argparse.Namespace) -> list[str]:
 
 
 def _remedy(name: str, missing: drawing.MissingRuns, args: argparse.Namespace) -> str:
-    line = f"{training()} {shlex.join(_overrides(name, args))}"
+    line = f"{training()} {shell(_overrides(name, args))}"
     return f"{missing}; train what is missing with `{line}`, or add --make to this command."
 
 
 def _make(name: str, args: argparse.Namespace) -> None:
     overrides = _overrides(name, args)
-    print(f"Figure {name}: {training()} {shlex.join(overrides)}", file=sys.stderr)
+    print(f"Figure {name}: {training()} {shell(overrides)}", file=sys.stderr)
     code = subprocess.run([*train_arguments(), *overrides], check=False).returncode
     if code:
         raise TrainingFailed(

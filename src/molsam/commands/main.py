@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from molsam import __version__
+from molsam import __version__, terminal
 from molsam.config.command import program, training
 from molsam.errors import MolsamError
 
@@ -32,6 +32,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (molsam.errors lists them)."""
+    terminal.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] in (["-sc"], ["--shell_completion"]):
         return _complete(arguments)
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"molsam: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
+        terminal.forget_output()
         return 0
     except KeyboardInterrupt:
         print("molsam: stopped by Ctrl-C.", file=sys.stderr)

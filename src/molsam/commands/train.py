@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from molsam import terminal
 from molsam.config import command
 from molsam.config.compose import compose, conf_dir, register_resolvers, set_project_root
 from molsam.errors import MolsamError, nearest
@@ -26,6 +27,7 @@ from molsam.training.events import RunObserver
 
 def main() -> int:
     """Entry point of `molsam train` and train.py; returns the exit code (molsam.errors lists them)."""
+    terminal.prepare(lasting=True)
     set_project_root()
     # Hydra then raises what it would print, so that one place below words every error.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -123,11 +125,30 @@ def explain(error: Exception) -> str:
             f"{key}={value} are several values; add --multirun to train with one after another, or write {key}=[{value}] if "
             "it is one list."
         )
+    if match := re.search(r"Error when parsing index: (\d+), string: (.*?) out of \[", text):
+        return _unreadable(match.group(2))
     if match := re.search(r"Key '([^']+)' is not in struct.*?full_key: (\S+)", f"{text} {_cause(error)}"):
         return _unknown_key(match.group(2))
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(match.group(1))
     return f"{text} {_cause(error)}".strip()
+
+
+def _unreadable(word: str) -> str:
+    """The sentence about a word of the command line that Hydra cannot read."""
+    key, equals, value = word.partition("=")
+    if not equals or not re.fullmatch(r"[\w./@+~-]+", key):
+        return f"{word} is no setting; settings are written key=value, as in model=gcn."
+    listed = re.fullmatch(r"\[(.*)\]", value)
+    quoted = f"[{','.join(_quoted(one.strip()) for one in listed[1].split(','))}]" if listed else _quoted(value)
+    text = f"{key}={quoted}"
+    return (
+        f"{word} cannot be read; put quotes around values with signs or letters beyond ASCII: {command.shell([text])}"
+    )
+
+
+def _quoted(value: str) -> str:
+    return value if re.fullmatch(r"[\w./+-]+", value, re.ASCII) else "'" + value.strip("'\"") + "'"
 
 
 def _cause(error: BaseException) -> str:

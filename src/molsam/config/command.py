@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -17,6 +20,13 @@ def training() -> str:
     path = Path(sys.argv[0])
     script = path.name == "train.py" and path.parent.name != "commands"
     return "python train.py" if script else f"{program()} train"
+
+
+def shell(words: Iterable[str]) -> str:
+    """Return the words as a line for a shell; double quotes around a word with single ones, which people can read."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not re.search(r'["`$\\!]', word) else shlex.quote(word) for word in words
+    )
 
 
 def train_arguments() -> list[str]:

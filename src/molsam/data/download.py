@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from molsam import terminal
 from molsam.errors import DataError
 from molsam.files import write_atomic
 
@@ -82,7 +83,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _read(response: Any, name: str) -> bytes:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     size = int(response.headers.get("Content-Length") or 0)
@@ -91,7 +91,7 @@ def _read(response: Any, name: str) -> bytes:
     log.info("fetching %s (%s bytes)", response.url, size or "unknown")
     columns = (TextColumn("fetching " + name), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     content = bytearray()
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(*columns, console=terminal.console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("", total=size or None)
         while block := response.read(CHUNK):
             content += block

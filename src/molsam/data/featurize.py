@@ -174,7 +174,8 @@ def _attempt(step: Callable[[Any], Any], value: Any) -> Any:
 def _progress(items: Iterable[Featurized], total: int) -> Iterable[Featurized]:
     if total < WORTH_A_POOL or not sys.stderr.isatty():
         return items
-    from rich.console import Console
     from rich.progress import track
 
-    return track(items, "featurizing", total=total, console=Console(stderr=True))
+    from molsam import terminal
+
+    return track(items, "featurizing", total=total, console=terminal.console(stderr=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 
 from molsam.config.cells import SMOKE_TRIALS, Cell, rows, shrunk, table_cells
-from molsam.config.command import training
+from molsam.config.command import shell, training
 from molsam.config.compose import conf_dir, sweep_section
 from molsam.errors import ConfigError
 
@@ -132,7 +131,7 @@ class Spec:
     def command(self) -> str:
         """What runs the missing cells."""
         smoke = ["smoke=true"] if self.smoke else []
-        return f"{training()} {shlex.join(['--multirun', f'sweeps={self.file}', *self.changes, *smoke])}"
+        return f"{training()} {shell(['--multirun', f'sweeps={self.file}', *self.changes, *smoke])}"
 
 
 def sweeps_dir() -> Path:

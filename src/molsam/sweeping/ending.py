@@ -6,8 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import OmegaConf
+
+from molsam.config.command import program, shell
 from molsam.errors import MolsamError
 from molsam.sweeping.console import Ended
+from molsam.sweeping.context import Sweep
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -35,6 +39,20 @@ def ended(trial: FrozenTrial, name: str) -> Ended | None:
     begun, over = trial.datetime_start, trial.datetime_complete
     seconds = (over - begun).total_seconds() if begun and over else None
     return Ended(name, how, seconds, tuple(trial.user_attrs.get("warnings", ())))
+
+
+def next_line(sweep: Sweep, best: str | None = None) -> str:
+    """One line with what can be done with a sweep that is done; `best` is the folder of a search's best trial."""
+    start, choices = program(), OmegaConf.select(sweep.config, "hydra.runtime.choices") or {}
+    words = [] if best is None else [f"{start} predict {shell([best])} molecules.csv -o predicted.csv"]
+    outputs = shown(sweep.outputs)
+    if choices.get("sweeps") not in (None, "null"):
+        changes = [one for one in sweep.config.hydra.overrides.task if one.startswith("sweeps.")]
+        changes += ["--smoke"] if sweep.smoke else []
+        changes += [] if outputs == "outputs" else ["--outputs", outputs]
+        words.append(f"{start} {shell(['report', '--table', choices['sweeps'], *changes])}")
+    words.append(f"{start} dashboard {shell([shown(sweep.folder)])}")
+    return f"next: {'; '.join(words)}"
 
 
 def shown(folder: Path) -> str:

@@ -24,7 +24,7 @@ from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Change
 from molsam.sweeping.console import Console, Count, Ended
 from molsam.sweeping.context import Sweep
-from molsam.sweeping.ending import SweepIncomplete, ended, shown
+from molsam.sweeping.ending import SweepIncomplete, ended, next_line, shown
 from molsam.sweeping.heartbeat import host
 from molsam.sweeping.job import Launch, make_pruner
 from molsam.sweeping.plan import Plan, Planned, plan
@@ -282,6 +282,7 @@ class Grid:
             )
         left = f" ({running} are still run by other processes)" if running else ""
         print(f"{name}: {total - running} of {total} cells{left}: {folder}", file=sys.stderr)
+        print(next_line(self.sweep), file=sys.stderr)
 
 
 def by_end(trial: FrozenTrial) -> tuple[str, int]:

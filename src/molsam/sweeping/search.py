@@ -20,7 +20,7 @@ from molsam.sweeping.about import about, settle
 from molsam.sweeping.compose import Composer
 from molsam.sweeping.console import Console, Count, Ended
 from molsam.sweeping.context import Sweep
-from molsam.sweeping.ending import SweepIncomplete, ended, shown
+from molsam.sweeping.ending import SweepIncomplete, ended, next_line, shown
 from molsam.sweeping.heartbeat import SWEEPER, WORKER, Heartbeat
 from molsam.sweeping.job import Launch, conclude, make_pruner
 from molsam.sweeping.overrides import shrink
@@ -207,6 +207,10 @@ class Search:
                 f"{len(failed)} of {self.total} trials of {self.sweep.name} failed (listed above); the same command "
                 "tries others in their place."
             )
+        print(
+            next_line(self.sweep, shown(self.sweep.folder / folder_of(best[0].number)) if best else None),
+            file=sys.stderr,
+        )
 
     def last_line(self, best: Sequence[FrozenTrial]) -> str:
         """`tune: 10 of 10 trials (8 pruned, best 0.568 in trial 7: outputs/tune/trial-00007)`."""

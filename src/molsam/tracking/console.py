@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
+from molsam import terminal
+from molsam.config import command
 from molsam.config.metrics import metric_files
 from molsam.training.events import Callback
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 def say(message: str) -> None:
     """One line on standard error, where progress belongs."""
-    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+    terminal.console(stderr=True).print(message, markup=False, soft_wrap=True)
 
 
 def counted(parts: Iterable[T], size: Callable[[T], int], total: int) -> Iterator[T]:
@@ -32,7 +33,7 @@ def counted(parts: Iterable[T], size: Callable[[T], int], total: int) -> Iterato
         yield from parts
         return
     columns = TextColumn("{task.completed:.0f}/{task.total:.0f}"), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=terminal.console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
         for part in parts:
             progress.advance(task, size(part))
@@ -59,11 +60,12 @@ class ConsoleProgress(Callback):
             return
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/" + str(self.epochs)),
-            BarColumn(bar_width=12),
-            TextColumn("loss {task.fields[loss]:.4f}  valid " + self.metric + " {task.fields[valid]}"),
-            TextColumn("{task.fields[speed]:.0f} graphs/s  ETA"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
+            BarColumn(bar_width=None, table_column=Column(min_width=4, max_width=12, ratio=1)),
+            TextColumn("loss {task.fields[loss]:.4g}"),
+            TextColumn(self.metric + " {task.fields[valid]}"),
+            TextColumn("{task.fields[speed]:.0f} graphs/s"),
+            TimeRemainingColumn(compact=True),
+            console=terminal.console(stderr=True),
             refresh_per_second=4,
         )
         self.task = self.progress.add_task(
@@ -102,7 +104,7 @@ class ConsoleProgress(Callback):
             left = (now - self.started) / max(done, 1) * (self.epochs * self.steps - trainer.step)
             say(
                 f"epoch {trainer.epoch + 1}/{self.epochs}  loss {metrics['train/loss']:.4f}  "
-                f"valid {self.metric} {_number(self.valid)}  {metrics['graphs_per_s']:.0f} graphs/s  ETA {left:.0f} s"
+                f"valid {self.metric} {_number(self.valid)}  {metrics['graphs_per_s']:.0f} graphs/s  {left:.0f} s left"
             )
 
     def on_fit_end(self, trainer: Any) -> None:
@@ -118,7 +120,7 @@ class ConsoleProgress(Callback):
 
 def print_result(result: dict[str, Any]) -> None:
     """The short table at the end of a run."""
-    table = Table(title=result["name"], show_header=False, title_justify="left")
+    table = Table(title=escape(result["name"]), show_header=False, title_justify="left")
     metric = result["metric"]
     table.add_row(f"test {metric}", _number(result["test"].get(metric)))
     table.add_row(f"valid {metric}", f"{_number(result['valid'].get(metric))} (best epoch {result['best_epoch'] + 1})")
@@ -133,24 +135,31 @@ def print_result(result: dict[str, Any]) -> None:
         table.add_row(f"{len(tasks) - MOST_TASKS} more tasks", "in result.json")
     table.add_row("throughput", f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes a step")
     table.add_row("time", f"{result['seconds']:.0f} s for {result['epochs']} epochs")
-    console = Console(highlight=False)
+    console = terminal.console()
     console.print(table)
-    console.print(f"results: {result['run_dir']}", soft_wrap=True)
+    console.print(f"results: {result['run_dir']}", soft_wrap=True, markup=False)
 
 
 def print_folds(summary: dict[str, Any]) -> None:
     """The table over folds."""
     metric = summary["metric"]
-    table = Table(title=f"{summary['name']}: {len(summary['folds'])} folds", title_justify="left")
+    table = Table(title=f"{escape(summary['name'])}: {len(summary['folds'])} folds", title_justify="left")
     for column in ("fold", f"valid {metric}", f"test {metric}", "graphs/s"):
         table.add_column(column, justify="right")
     for row in summary["folds"]:
         table.add_row(str(row["fold"]), _number(row["valid"]), _number(row["test"]), f"{row['graphs_per_s']:.0f}")
     spread = [f"{_number(summary[key]['mean'])} ± {_number(summary[key]['std'])}" for key in ("valid", "test")]
     table.add_row("mean ± std", *spread, "", style="bold")
-    console = Console(highlight=False)
+    console = terminal.console()
     console.print(table)
-    console.print(f"results: {summary['run_dir']}", soft_wrap=True)
+    console.print(f"results: {summary['run_dir']}", soft_wrap=True, markup=False)
+
+
+def print_next(folder: str, *, molecules: bool) -> None:
+    """One line with what can be done with a finished run; a model of `molecules` can predict."""
+    start = command.program()
+    predict = f"{start} predict {command.shell([folder])} molecules.csv -o predicted.csv; " if molecules else ""
+    print(f"next: {predict}{start} dashboard compares all runs")
 
 
 def _number(value: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 
 from molsam.errors import ConfigError, StorageError
 from molsam.files import as_text
+from molsam.terminal import as_data
 
 OTHERS = (".xls", ".xlsx", ".ods", ".sdf", ".smi", ".json", ".gz", ".zip")
 """Names that promise another kind of file."""
@@ -63,7 +64,7 @@ def writer(path: Path | None) -> Iterator[Writer]:
     Raises ConfigError for another kind of file, StorageError if it cannot be written.
     """
     if path is None:
-        yield _Delimited(sys.stdout, ",")
+        yield _Delimited(as_data(sys.stdout), ",")
         return
     suffix = path.suffix.lower()
     if suffix in OTHERS:

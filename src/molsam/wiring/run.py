@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import shlex
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,7 +75,7 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
         if hydra.mode == RunMode.RUN and cfg.get("sweeps"):
             raise ConfigError(
                 f"sweeps={hydra.runtime.choices.get('sweeps')} is many runs; use: "
-                f"{command.training()} {shlex.join(['--multirun', *overrides])}"
+                f"{command.training()} {command.shell(['--multirun', *overrides])}"
             )
         if cfg.resume:
             cfg = resumed(cfg, overrides)
@@ -84,6 +83,8 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
         value = start(cfg, folder, overrides, observer)
         if wanted:
             draw(folder)
+        if hydra.mode == RunMode.RUN:
+            console.print_next(record.shown(folder), molecules=not check.has_images(cfg))
         return value
     except MolsamError:
         remove_if_empty(folder)  # Hydra makes it before anything is checked
@@ -323,9 +324,10 @@ def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     sizes = " / ".join(str(len(part)) for part in (split.train, split.valid, split.test))
     console.say(
         f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {counted(len(dataset), dataset.noun)}, "
-        f"{counted(len(dataset.task_names), 'task')}, {dataset.task} ({dataset.metric}); "
-        f"{split.kind} split {sizes} (seed {cfg.seed if cfg.split.get('seed') is None else cfg.split.seed}, fold {cfg.split.fold})"
+        f"{counted(len(dataset.task_names), 'task')}, {dataset.task} ({dataset.metric})"
     )
+    seed = cfg.seed if cfg.split.get("seed") is None else cfg.split.seed
+    console.say(f"{split.kind} split: {sizes} for training, validation and test (seed {seed}, fold {cfg.split.fold})")
     if split.leaked:
         console.say(
             f"note: {counted(split.leaked, 'molecule')} of valid or test also in train (equal molecules); "
