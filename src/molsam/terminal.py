@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import unicodedata
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ def forget_output() -> None:
     _to_nowhere(1)
 
 
-def as_data(stream: IO[str]) -> IO[str]:
+def as_data(stream: TextIO) -> TextIO:
     """The stream, told to write UTF-8 if it is no screen: a table is read by programs, whatever the locale."""
     if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
         stream.reconfigure(encoding="utf-8", errors="surrogateescape")
@@ -119,7 +119,7 @@ class _Lasting(io.FileIO):
             return len(data)
 
 
-def _lasting(descriptor: int, old: IO[str] | None) -> io.TextIOWrapper:
+def _lasting(descriptor: int, old: TextIO | None) -> io.TextIOWrapper:
     if old is not None:
         old.flush()
     return io.TextIOWrapper(
