@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File
-
 ROOT = Path(__file__).resolve().parents[1]
+GENERATED = ("settings", "commands", "metrics", "exit-codes")
+"""Pages of reference/ that this file writes."""
+ELSEWHERE = {"ARCHITECTURE.md": "explanation/architecture.md", "results/README.md": "explanation/results.md"}
+"""Files of the repository that are pages of the site too."""
 OUTSIDE = re.compile(
     r"\[([^\]]*)\]\((?:\.\./)+((?:results|conf|sweeps|README|ARCHITECTURE|CONTRIBUTING|CHANGELOG|src)[^)#]*)[^)]*\)"
 )
@@ -18,14 +21,34 @@ OUTSIDE = re.compile(
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages."""
-    pages = {"settings": settings(), "commands": commands(), "metrics": metrics(), "exit-codes": exit_codes()}
+    from mkdocs.structure.files import File
+
+    pages = dict(zip(GENERATED, (settings(), commands(), metrics(), exit_codes()), strict=True))
     for name, text in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
+    for name, place in ELSEWHERE.items():
+        text = moved((ROOT / name).read_text(encoding="utf-8"), name)
+        files.append(File.generated(config, place, content=text))
     return files
+
+
+def moved(text: str, name: str) -> str:
+    """A file of the repository with its links as they are from explanation/."""
+
+    def link(match: re.Match[str]) -> str:
+        inside = os.path.normpath(os.path.join(os.path.dirname(name), match[1]))
+        target = f"docs/{ELSEWHERE.get(inside, '')}" if inside in ELSEWHERE else inside
+        return f"]({os.path.relpath(target, 'docs/explanation')}{match[2] or ''})"
+
+    return re.sub(r"\]\(([\w./-]+)(#[\w-]+)?\)", link, text)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Name files of the repository that are no pages, instead of linking to them."""
+    place = os.path.dirname(page.file.src_uri)
+    for name, target in ELSEWHERE.items():
+        away = os.path.relpath(name, f"docs/{place}")
+        markdown = markdown.replace(f"]({away}", f"]({os.path.relpath(target, place or '.')}")
     return OUTSIDE.sub(r"\1 (`\2`)", markdown)
 
 
@@ -55,10 +78,13 @@ def commands() -> str:
 
 def metrics() -> str:
     """Each metric, its task and its direction."""
-    from molsam.training.metrics import DIRECTION
+    from molsam.config.metrics import metric_files
 
-    lines = [f"| `{name}` | {'lower' if way == 'min' else 'higher'} is better |" for name, way in DIRECTION.items()]
-    return "# Metrics\n\n| metric | direction |\n|---|---|\n" + "\n".join(lines) + "\n"
+    lines = [
+        f"| `{name}` | {one['display']} | {_words(one['task'])} | {'lower' if one['direction'] == 'min' else 'higher'} is better |"
+        for name, one in metric_files().items()
+    ]
+    return "# Metrics\n\n| metric | name | task | direction |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"
 
 
 def exit_codes() -> str:
@@ -66,6 +92,10 @@ def exit_codes() -> str:
     import molsam.errors
 
     return f"# Exit codes\n\n{(molsam.errors.__doc__ or '').split('Exit codes of every command: ')[1].strip()}\n"
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _yaml(path: Path) -> str:

@@ -13,6 +13,7 @@ import sys
 import tomllib
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -31,8 +32,22 @@ from tests.paths import ROOT
 
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *DOCS]
+OTHERS = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 STANDS_FOR = {"MODEL": "gcn", "DATASET": "esol", "N": "5", "NAME": "esol", "deepsets": "gcn"}
 ELSEWHERE = {"cd", "git", "source", "wandb"}
+
+
+def _reference() -> ModuleType:
+    """The hook that writes pages of the site."""
+    spec = importlib.util.spec_from_file_location("_reference", ROOT / "docs" / "_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REFERENCE = _reference()
 
 
 class Block(NamedTuple):
@@ -124,10 +139,38 @@ def compose_once(*overrides: str) -> None:
         assert table_cells(plain(cfg.sweeps))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_named_file_exists(page: Path) -> None:
-    for name in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / name).exists(), name
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """To a file, a page that the site writes, or a heading of one."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for name, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text):
+        target = (page.parent / name).resolve() if name else page
+        if target.parent == ROOT / "docs" / "reference" and target.stem in REFERENCE.GENERATED:
+            continue
+        assert target.exists(), name
+        assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the site and GitHub make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    heads = (re.sub(r"[^\w\s-]", "", head).strip().lower() for head in re.findall(r"^#+ (.*)$", text, re.M))
+    return {re.sub(r"\s", "-", head) for head in heads}
+
+
+def test_the_reference_is_written_from_the_code() -> None:
+    pages = REFERENCE.settings(), REFERENCE.commands(), REFERENCE.metrics(), REFERENCE.exit_codes()
+    for page, word in zip(pages, ("training.epochs=50", "## molsam predict", "| `rmse` | RMSE |", "70"), strict=True):
+        assert word in page
+    assert "(../trust.md)" in REFERENCE.moved("[a](docs/trust.md)", "ARCHITECTURE.md")
+    assert "(architecture.md#x)" in REFERENCE.moved("[a](../ARCHITECTURE.md#x)", "results/README.md")
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yaml").read_text(encoding="utf-8")
+    listed = set(re.findall(r"([\w/-]+\.md)$", text[text.index("\nnav:") :], re.M))
+    written = {f"reference/{name}.md" for name in REFERENCE.GENERATED} | set(REFERENCE.ELSEWHERE.values())
+    assert listed == {page.relative_to(ROOT / "docs").as_posix() for page in DOCS} | written
 
 
 def test_the_table_names_each_figures_runs() -> None:
