@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from molsam.models.layers.queries import type_queries
-from tests.models.test_grover_fused import assert_same, randn
+from tests.models.test_grover_parts import assert_same, randn
 
 
 @pytest.mark.parametrize(("types", "d", "heads"), [(1, 16, 1), (5, 32, 2), (19, 48, 3), (3, 6, 2)])

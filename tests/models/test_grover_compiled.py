@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from molsam.data.batch import MoleculeBatch
 from molsam.models.grover import compiled
-from molsam.models.grover.encoders import Plan, plain_encode
+from molsam.models.grover.encoders import Plan, encode
 from molsam.models.grover.graph import Neighbourhood, Neighbours, chunks
-from molsam.models.layers.activation import elementwise
-from molsam.models.layers.head_attention import plain_head_attention
+from molsam.models.layers.activation import leaky
+from molsam.models.layers.head_attention import head_attention
 from molsam.native import kernels
 from tests.models.test_grover import batch_of, build
-from tests.models.test_grover_fused import assert_same, randn
+from tests.models.test_grover_parts import assert_same, randn
 
 pytestmark = pytest.mark.skipif(kernels.in_use() != "compiled", reason="no C compiler")
 
@@ -56,11 +56,11 @@ def check_block(
     node_type = types_of(batch)
     features = torch.stack([node_type[batch.src], batch.edge_type]) if bonds else node_type[None]
     kind = torch.unique(features, dim=1, return_inverse=True)[1][rows]  # states are equal only if features are
-    by_result = elementwise(act)
+    by_result = leaky(act)
     assert by_result is not None
     plan = Plan.of(depths, torch.randperm(3 * heads, generator=torch.Generator().manual_seed(1)).tolist())
     inputs = [x.detach().mul(0.3).requires_grad_() for x in block_inputs(int(kind.max()) + 1, h, heads, biased)]
-    assert compiled.fits(inputs[0], by_result)
+    assert kernels.available(inputs[0])
 
     def fused(gain: Tensor, bias: Tensor, x: Tensor, W: Tensor, W_o: Tensor, W_out: Tensor, *rest: Tensor) -> Tensor:
         qkv, (b, b_o, b_out) = rest[:6], rest[6:] or (None, None, None)
@@ -69,8 +69,8 @@ def check_block(
 
     def plain(gain: Tensor, bias: Tensor, x: Tensor, W: Tensor, W_o: Tensor, W_out: Tensor, *rest: Tensor) -> Tensor:
         qkv, (b, b_o, b_out) = rest[:6], rest[6:] or (None, None, None)
-        states = plain_encode(x[kind], W, b, neighbours, plan, lambda m, _: act(m)).unflatten(0, (3, heads))
-        mapped = F.linear(plain_head_attention(states, list(qkv), heads), W_out, b_out)
+        states = encode(x[kind], W, b, neighbours, plan, lambda m, _: act(m)).unflatten(0, (3, heads))
+        mapped = F.linear(head_attention(states, list(qkv), heads), W_out, b_out)
         return F.layer_norm(F.linear(mapped.flatten(1), W_o, b_o), (h,), gain, bias, EPS)
 
     assert_same(fused, plain, inputs)
@@ -98,12 +98,12 @@ def test_a_block_of_many_rows(bonds: bool) -> None:
 
 
 def test_a_block_without_messages() -> None:
-    atoms, act = Neighbourhood.of(batch_of(["CCO"]), False, (1, 1)).atoms, elementwise(nn.ReLU())
+    atoms, act = Neighbourhood.of(batch_of(["CCO"]), False, (1, 1)).atoms, leaky(nn.ReLU())
     assert act is not None
     gain, bias, x, W, W_o, W_out, *qkv = block_inputs(3, 4, 2, False)
     plan = Plan.of([1] * 6, list(range(6)))
     states = x.expand(3, 2, 3, 4)
-    mapped = F.linear(plain_head_attention(states, qkv, 2), W_out)
+    mapped = F.linear(head_attention(states, qkv, 2), W_out)
     expected = F.layer_norm(F.linear(mapped.flatten(1), W_o), (4,), gain, bias, EPS)
     found = compiled.block(atoms, plan, act, 2, EPS, gain, bias, x, W, None, W_o, None, W_out, None, *qkv)
     torch.testing.assert_close(found, expected)
@@ -116,7 +116,7 @@ def test_a_block_without_messages() -> None:
 
 
 def test_a_block_without_rows() -> None:
-    bonds, act = Neighbourhood.of(batch_of(["C", "[Na+]"]), False, (1, 1)).bonds, elementwise(nn.ReLU())
+    bonds, act = Neighbourhood.of(batch_of(["C", "[Na+]"]), False, (1, 1)).bonds, leaky(nn.ReLU())
     assert act is not None
     gain, bias, x, W, W_o, W_out, *qkv = block_inputs(0, 4, 2, False)
     plan = Plan.of([2] * 6, list(range(6)))
@@ -134,7 +134,7 @@ def test_an_input_layer(n: int, kinds: list[int], h: int, biased: bool) -> None:
     act, chosen = nn.LeakyReLU(0.1), [torch.randint(count, (n,)) for count in kinds]
     widths = [5, 2][: len(kinds)]
     inputs = [randn(h), randn(h), randn(h, sum(widths)), *map(randn, kinds, widths), *([randn(h)] if biased else [])]
-    by_result = elementwise(act)
+    by_result = leaky(act)
     assert by_result is not None
 
     def fused(gain: Tensor, shift: Tensor, W: Tensor, *rest: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ def test_feed_forward(n: int, kinds: int, h: int, hidden: int) -> None:
     neighbours = lists_of(states, torch.randint(states, (int(offsets[-1]),)), offsets)
     layers = [randn(hidden, h + 2), randn(hidden), randn(h, hidden), randn(h)]
     inputs = [randn(kinds, 2), randn(states, h), *layers, randn(h), randn(h)]
-    by_result = elementwise(act)
+    by_result = leaky(act)
     assert by_result is not None
 
     def fused(*tensors: Tensor) -> Tensor:

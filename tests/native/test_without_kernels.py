@@ -11,9 +11,9 @@ import pytest
 from tests.paths import ROOT
 
 GROUPS = {
-    "optim": ["tests/optim/test_adam.py", "tests/optim/test_vector.py"],
+    "optim": ["tests/optim/test_adam.py", "tests/optim/test_vector.py", "tests/optim/test_along.py"],
     "layers": [
-        f"tests/models/test_{name}.py" for name in ("layers", "gru", "message_graph", "compt_fused", "grover_fused")
+        f"tests/models/test_{name}.py" for name in ("layers", "gru", "message_graph", "compt_fused", "grover_parts")
     ],
     "models": [f"tests/models/test_{name}.py" for name in ("compt", "cmpnn", "dmpnn", "gcn", "grover")],
     "goldens": ["tests/test_golden.py", "-k", "test_equals_golden and not once"],

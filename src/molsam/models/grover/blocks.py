@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molsam.models.grover import compiled
-from molsam.models.grover.encoders import Plan, encode, plain_encode
+from molsam.models.grover.encoders import Plan, encode
 from molsam.models.grover.graph import Neighbours
-from molsam.models.layers.activation import Elementwise, activation, elementwise
-from molsam.models.layers.head_attention import head_attention, joint_map, plain_head_attention
+from molsam.models.layers.activation import activation, leaky
+from molsam.models.layers.head_attention import head_attention, joint_map
+from molsam.native import kernels
 
 
 class Rows(NamedTuple):
@@ -55,8 +56,8 @@ class InputLayer(nn.Module):
         if self.identity:
             return torch.cat([part.table.index_select(0, part.kind) for part in parts], dim=1)
         kinds, tables = [part.kind for part in parts], [part.table for part in parts]
-        weights, act = (self.W_i.weight, self.W_i.bias), elementwise(self.act)
-        if act is not None and not (self.training and self.dropout) and compiled.fits(self.W_i.weight, act):
+        weights, act = (self.W_i.weight, self.W_i.bias), leaky(self.act)
+        if act is not None and not (self.training and self.dropout) and kernels.available(self.W_i.weight):
             norm = self.norm.eps, self.norm.weight, self.norm.bias
             return compiled.input_layer(kinds, act, *norm, *weights, *tables)
         W, *rest = self.W_i.weight.split([table.shape[1] for table in tables], dim=1)
@@ -92,31 +93,16 @@ class MTBlock(nn.Module):
         """x [n, hidden] -> [n, hidden]; depths: of the 3 * heads encoders."""
         projections = [p for layer in (self.query, self.key, self.value) for p in (layer.weight, layer.bias)]
         plan = Plan.of(depths, [role * self.heads + head for head in range(self.heads) for role in range(3)])
-        fused = self._fused(x)
-        by_result = elementwise(self.act) if fused else None
         maps = self.W_o.weight, self.W_o.bias, self.W_out.weight, self.W_out.bias
-        if by_result is not None and neighbours.bounds is not None and compiled.fits(x, by_result):
+        dropout, act = self.dropout if self.training else 0.0, leaky(self.act)
+        if act is not None and not dropout and neighbours.bounds is not None and kernels.available(x):
             encoders = self.W_h, self.b_h
             norm = self.norm.eps, self.norm.weight, self.norm.bias
             tensors = x, *encoders, *maps, *projections
-            return compiled.block(neighbours, plan, by_result, self.heads, *norm, *tensors)
-        states = self.encode(x, neighbours, plan, by_result).unflatten(0, (3, self.heads))
-        if fused:
-            attended = head_attention(states, projections, self.heads)
-        else:
-            dropout = self.dropout if self.training else 0.0
-            attended = plain_head_attention(states, projections, self.heads, dropout)
+            return compiled.block(neighbours, plan, act, self.heads, *norm, *tensors)
+        states = encode(x, self.W_h, self.b_h, neighbours, plan, self._activate).unflatten(0, (3, self.heads))
+        attended = head_attention(states, projections, self.heads, dropout)
         return F.dropout(self.norm(F.linear(attended.flatten(1), *joint_map(*maps))), self.dropout, self.training)
-
-    def encode(self, x: Tensor, neighbours: Neighbours, plan: Plan, by_result: Elementwise | None) -> Tensor:
-        """The final m_j of every encoder, [3 * heads, n, hidden]: those of q, head by head, then of k, of v."""
-        if by_result is not None:
-            return encode(x, self.W_h, self.b_h, neighbours, plan, by_result)
-        return plain_encode(x, self.W_h, self.b_h, neighbours, plan, self._activate)
-
-    def _fused(self, x: Tensor) -> bool:
-        """Whether the hand-written passes apply: they know neither dropout nor lowered precision."""
-        return not (self.training and self.dropout) and not torch.is_autocast_enabled(x.device.type)
 
     def _activate(self, m: Tensor, chosen: Tensor) -> Tensor:
         if isinstance(self.act, nn.PReLU):
@@ -139,8 +125,8 @@ class FeedForward(nn.Module):
 
     def forward(self, features: Rows, states: Tensor, neighbours: Neighbours) -> Tensor:
         """[N, feature_dim], states [n, hidden] and their sums -> [N, hidden]."""
-        act, plain = elementwise(self.act), bool(self.training and self.dropout) or neighbours.missing is not None
-        if act is not None and not plain and compiled.fits(states, act):
+        act, plain = leaky(self.act), bool(self.training and self.dropout) or neighbours.missing is not None
+        if act is not None and not plain and kernels.available(states):
             weights = self.W_1.weight, self.W_1.bias, self.W_2.weight, self.W_2.bias
             tensors = features.table, states, *weights, self.norm.weight, self.norm.bias
             return compiled.feed_forward(features.kind, neighbours, act, self.norm.eps, *tensors)

@@ -16,25 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molsam.models.grover.encoders import Plan, plain_encode
+from molsam.models.grover.encoders import Plan, encode
 from molsam.models.grover.graph import Neighbours
-from molsam.models.layers.activation import Elementwise
+from molsam.models.layers.activation import Leaky
 from molsam.models.layers.fused import replay
-from molsam.models.layers.head_attention import joint_map, plain_head_attention
+from molsam.models.layers.head_attention import head_attention, joint_map
 from molsam.native import kernels
 
 QKV = ("W_q", "b_q", "W_k", "b_k", "W_v", "b_v")
 SAVED = ("first", "states", "projected", "attention", "unit", "factor")
 
 
-def fits(x: Tensor, act: Elementwise) -> bool:
-    """Whether C knows this: activations that are linear below zero."""
-    return act.below is not None and kernels.available(x)
-
-
-def block(
-    neighbours: Neighbours, plan: Plan, act: Elementwise, heads: int, eps: float, *tensors: Tensor | None
-) -> Tensor:
+def block(neighbours: Neighbours, plan: Plan, act: Leaky, heads: int, eps: float, *tensors: Tensor | None) -> Tensor:
     """The norm's gain and bias [h], x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None, the maps of each attended head,
     W_out [h, h], and of all, W_o [h, heads * h], with biases [h] or None, W_q, b_q, W_k, b_k, W_v, b_v -> [n, h]."""
     out: Tensor = _Block.apply(neighbours, plan, act, heads, eps, *tensors)
@@ -47,7 +40,7 @@ class _Block(torch.autograd.Function):
         ctx: Any,
         neighbours: Neighbours,
         plan: Plan,
-        act: Elementwise,
+        act: Leaky,
         heads: int,
         eps: float,
         gain: Tensor,
@@ -62,7 +55,6 @@ class _Block(torch.autograd.Function):
         *qkv: Tensor,
     ) -> Tensor:
         h, wide = x.shape[1], kernels.whole_vectors(x.shape[1])
-        assert act.below is not None
         x, W, W_o, W_out, *qkv = (one.contiguous() for one in (x, W, W_o, W_out, *qkv))  # type: ignore[assignment]
         bias = x.new_zeros(len(W), wide) if b is None else F.pad(b, (0, wide - h))
         maps, norm = (
@@ -115,7 +107,7 @@ class _Block(torch.autograd.Function):
         )
 
 
-def input_layer(kinds: Sequence[Tensor], act: Elementwise, eps: float, *tensors: Tensor | None) -> Tensor:
+def input_layer(kinds: Sequence[Tensor], act: Leaky, eps: float, *tensors: Tensor | None) -> Tensor:
     """norm(act(W [table[kind], ...] + b)) for one or two kinds, int64 [n]: the norm's gain and shift [h], W [h, sum of f],
     b [h] or None, and a table [., f] for each kind -> [n, h]."""
     out: Tensor = _Input.apply(kinds, act, eps, *tensors)
@@ -127,7 +119,7 @@ class _Input(torch.autograd.Function):
     def forward(
         ctx: Any,
         kinds: Sequence[Tensor],
-        act: Elementwise,
+        act: Leaky,
         eps: float,
         gain: Tensor,
         shift: Tensor,
@@ -135,7 +127,6 @@ class _Input(torch.autograd.Function):
         b: Tensor | None,
         *tables: Tensor,
     ) -> Tensor:
-        assert act.below is not None
         W, *tables = (one.contiguous() for one in (W, *tables))  # type: ignore[assignment]
         n, h, wide = kinds[0].shape[0], W.shape[0], kernels.whole_vectors(W.shape[0])
         mapped = W.new_empty(sum(table.shape[0] for table in tables), wide)
@@ -179,7 +170,7 @@ def _features(kinds: Sequence[Tensor], tables: Sequence[Tensor]) -> dict[str, An
 
 def _plain_input(
     kinds: Sequence[Tensor],
-    act: Elementwise,
+    act: Leaky,
     eps: float,
     gain: Tensor,
     shift: Tensor,
@@ -191,7 +182,7 @@ def _plain_input(
     return F.layer_norm(act.plain(F.linear(torch.cat(rows, dim=1), W, b)), gain.shape, gain, shift, eps)
 
 
-def feed_forward(kind: Tensor, neighbours: Neighbours, act: Elementwise, eps: float, *tensors: Tensor) -> Tensor:
+def feed_forward(kind: Tensor, neighbours: Neighbours, act: Leaky, eps: float, *tensors: Tensor) -> Tensor:
     """norm(W_2 act(W_1 [table[kind] ; S states] + b_1) + b_2): kind int64 [n]; table [kinds, f], states [m, h],
     W_1 [d, f + h], b_1 [d], W_2 [h, d], b_2 [h], the norm's gain and bias [h] -> [n, h]. Without padding."""
     out: Tensor = _FeedForward.apply(kind, neighbours, act, eps, *tensors)
@@ -204,7 +195,7 @@ class _FeedForward(torch.autograd.Function):
         ctx: Any,
         kind: Tensor,
         neighbours: Neighbours,
-        act: Elementwise,
+        act: Leaky,
         eps: float,
         table: Tensor,
         states: Tensor,
@@ -215,7 +206,6 @@ class _FeedForward(torch.autograd.Function):
         gain: Tensor,
         shift: Tensor,
     ) -> Tensor:
-        assert act.below is not None
         states, table, W_1, W_2 = (one.contiguous() for one in (states, table, W_1, W_2))
         (n, h), hidden, broad = (kind.shape[0], states.shape[1]), W_1.shape[0], kernels.whole_vectors(W_1.shape[0])
         result, mapped = states.new_empty(n, broad), states.new_empty(table.shape[0], broad)
@@ -256,7 +246,7 @@ class _FeedForward(torch.autograd.Function):
 def _plain_feed_forward(
     kind: Tensor,
     neighbours: Neighbours,
-    act: Elementwise,
+    act: Leaky,
     eps: float,
     table: Tensor,
     states: Tensor,
@@ -296,7 +286,7 @@ def _saved(common: dict[str, Any], x: Tensor) -> dict[str, Tensor]:
 def _plain(
     neighbours: Neighbours,
     plan: Plan,
-    act: Elementwise,
+    act: Leaky,
     heads: int,
     eps: float,
     gain: Tensor,
@@ -310,7 +300,7 @@ def _plain(
     b_out: Tensor | None,
     *qkv: Tensor,
 ) -> Tensor:
-    states = plain_encode(x, W, b, neighbours, plan, lambda m, _: act.plain(m)).unflatten(0, (3, heads))
-    attended = plain_head_attention(states, list(qkv), heads).flatten(1)
+    states = encode(x, W, b, neighbours, plan, lambda m, _: act.plain(m)).unflatten(0, (3, heads))
+    attended = head_attention(states, list(qkv), heads).flatten(1)
     mixed = F.linear(attended, *joint_map(W_o, b_o, W_out, b_out))
     return F.layer_norm(mixed, gain.shape, gain, norm_bias, eps)

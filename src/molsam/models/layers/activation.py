@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from molsam.errors import ConfigError
@@ -32,45 +31,16 @@ def activation(name: str) -> nn.Module:
     return ACTIVATIONS[name.lower()]()
 
 
-class Elementwise(NamedTuple):
-    """An activation function whose slope can be told from its result, for hand-written backward passes."""
+class Leaky(NamedTuple):
+    """An activation that is the identity above zero and linear below, as C knows it."""
 
     plain: Callable[[Tensor], Tensor]
-    apply_: Callable[[Tensor], Tensor]
-    """in place"""
-    slope: Callable[[Tensor, Tensor, Tensor], Any]
-    """(gradient of the result, result, out): the gradient of the argument, written to out"""
-    below: float | None = None
-    """the slope below zero of a function that is linear there and the identity above"""
+    below: float
+    """slope below zero"""
 
 
-def elementwise(act: nn.Module) -> Elementwise | None:
-    """The activation by its result, or None if the result does not tell (PReLU, Mish, GELU)."""
-    aten = torch.ops.aten
+def leaky(act: nn.Module) -> Leaky | None:
+    """The activation, if it is such a one."""
     if isinstance(act, nn.ReLU):
-        return Elementwise(
-            act, torch.relu_, lambda g, y, out: aten.threshold_backward.grad_input(g, y, 0, grad_input=out), 0.0
-        )
-    if isinstance(act, nn.LeakyReLU):
-        slope = act.negative_slope
-        return Elementwise(
-            act,
-            lambda x: nn.functional.leaky_relu_(x, slope),
-            lambda g, y, out: aten.leaky_relu_backward.grad_input(g, y, slope, True, grad_input=out),
-            slope,
-        )
-    if isinstance(act, nn.Tanh):
-        return Elementwise(act, torch.tanh_, lambda g, y, out: aten.tanh_backward.grad_input(g, y, grad_input=out))
-    if isinstance(act, nn.SELU):
-        scaled = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1
-        return Elementwise(
-            act, torch.selu_, lambda g, y, out: aten.elu_backward.grad_input(g, *scaled, True, y, grad_input=out)
-        )
-    if isinstance(act, nn.ELU):
-        alpha = act.alpha
-        return Elementwise(
-            act,
-            lambda x: nn.functional.elu_(x, alpha),
-            lambda g, y, out: aten.elu_backward.grad_input(g, alpha, 1, 1, True, y, grad_input=out),
-        )
-    return None
+        return Leaky(act, 0.0)
+    return Leaky(act, act.negative_slope) if isinstance(act, nn.LeakyReLU) else None

@@ -28,8 +28,6 @@ from molsam.native import kernels
 
 FAR = 1e8
 """the reference's distance between atoms of different fragments"""
-KEEP = 1 << 20
-"""entries of A up to which it is kept for the backward pass; larger ones (4 MB a layer) are computed again"""
 
 
 class Bucket(NamedTuple):
@@ -66,11 +64,6 @@ class Relations:
     def mass(self, scores: Tensor) -> Tensor:
         """The softmax's mass per type [N, heads, T]."""
         return torch.softmax(scores + self.log_counts, dim=-1)
-
-    def score_gradient(self, by_share: Tensor, mass: Tensor) -> Tensor:
-        """From that of mass * weight, which is changed."""
-        by_mass = by_share.mul_(self.weight)
-        return (by_mass - (by_mass * mass).sum(-1, keepdim=True)).mul_(mass)
 
 
 def _count(index: Tensor, length: int) -> Tensor:
@@ -183,7 +176,7 @@ def messages(relations: Relations, scores: Tensor, decay: Tensor, kernel: str) -
     scores: float [N, heads, T]; decay: lambda, a scalar; kernel: softmax or exp.
     """
     p = relations.pairs
-    padded = [a for A in _by_bucket(p, _messages(relations, scores, decay, kernel)[0]) for a in A]
+    padded = [a for A in _by_bucket(p, _messages(relations, scores, decay, kernel)) for a in A]
     found = zip(p.order.tolist(), padded, p.sizes.tolist(), strict=True)
     return [a[:, :n, :n] for _, a, n in sorted(found, key=lambda each: each[0])]
 
@@ -194,12 +187,14 @@ def attend(relations: Relations, scores: Tensor, values: Tensor, decay: Tensor, 
         with torch.autocast(values.device.type, enabled=False):
             return attend(relations, scores.to(decay.dtype), values.to(decay.dtype), decay, kernel)
     compiled = kernels.available(values) and kernels.whole_vectors(values.shape[1]) == values.shape[1]
-    out: Tensor = (_CompiledAttend if compiled else _Attend).apply(relations, kernel, scores, values, decay)
+    if not compiled:
+        return _plain(relations, kernel, scores, values, decay)
+    out: Tensor = _CompiledAttend.apply(relations, kernel, scores, values, decay)
     return out
 
 
 class _CompiledAttend(torch.autograd.Function):
-    """The same in C (c/compt/attention.c), without A and its indices."""
+    """In C (c/compt/attention.c), without A and its indices."""
 
     @staticmethod
     def forward(ctx, r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
@@ -243,42 +238,8 @@ class _CompiledAttend(torch.autograd.Function):
         return None, None, by_scores, by_values, by_decay.sum()
 
 
-class _Attend(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
-        A, mass, K = _messages(r, scores, decay, kernel)
-        ctx.relations, ctx.kernel = r, kernel
-        ctx.save_for_backward(scores, values, decay, *([A, mass, *K] if len(A) <= KEEP else []))
-        return _combine(r.pairs, A, _in_slots(r.pairs, values)).view(values.shape)
-
-    @staticmethod
-    def backward(ctx, grad):
-        r, kernel, p = ctx.relations, ctx.kernel, ctx.relations.pairs
-        scores, values, decay, *kept = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return None, None, *replay(lambda *x: _plain(r, kernel, *x), (scores, values, decay), grad)
-        if kept:
-            A, mass, *K = kept
-        else:
-            A, mass, K = _messages(r, scores, decay, kernel)
-        v, g = _in_slots(p, values), _in_slots(p, grad)
-        by_v, by_A, by_row = torch.empty_like(v), torch.empty_like(A), v.new_empty(len(v))
-        by_decay = torch.zeros_like(decay)
-        slots = [_by_bucket(p, t, pairs=False) for t in (v, g, by_v, by_row)]
-        for bucket, k, a, b, x, y, z, s in zip(
-            p.buckets, K, _by_bucket(p, A), _by_bucket(p, by_A), *slots, strict=True
-        ):
-            torch.bmm(a.flatten(0, 1).mT, y.flatten(0, 1), out=z.flatten(0, 1))
-            torch.bmm(y.flatten(0, 1), x.flatten(0, 1).mT, out=b.flatten(0, 1))
-            if ctx.needs_input_grad[4]:
-                by_decay -= torch.dot((a * b).sum(1).view(-1), _slope(bucket, decay, k, kernel).view(-1))
-            torch.sum(b.mul_(k.unsqueeze(1)), -1, out=s)
-        by_values = by_v.index_select(0, p.slot).view(values.shape)
-        return None, None, r.score_gradient(_share_gradient(p, by_A, by_row, mass), mass), by_values, by_decay
-
-
-def _messages(r: Relations, scores: Tensor, decay: Tensor, kernel: str) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """All of A (flat), the softmax's mass per type [N, heads, T], and K [b, n, n] of each bucket."""
+def _messages(r: Relations, scores: Tensor, decay: Tensor, kernel: str) -> Tensor:
+    """All of A, flat."""
     p, mass = r.pairs, r.mass(scores)
     share = (mass * r.weight).view(-1)
     K = [_kernel(bucket, decay, kernel) for bucket in p.buckets]
@@ -288,7 +249,7 @@ def _messages(r: Relations, scores: Tensor, decay: Tensor, kernel: str) -> tuple
     A = torch.cat([(x.unsqueeze(-1) * k.unsqueeze(1)).view(-1) for x, k in every])
     special = share.index_select(0, p.score) * torch.cat([k.view(-1) for k in K]).index_select(0, p.pair)
     special[len(p.bond_row) :] *= 0.5
-    return A.index_copy_(0, p.place, special), mass, K
+    return A.index_copy_(0, p.place, special)
 
 
 def _kernel(bucket: Bucket, decay: Tensor, kernel: str) -> Tensor:
@@ -310,28 +271,9 @@ def _combine(p: Pairs, A: Tensor, v: Tensor) -> Tensor:
     return torch.cat(o).index_select(0, p.slot)
 
 
-def _slope(bucket: Bucket, decay: Tensor, k: Tensor, kernel: str) -> Tensor:
-    """-d log K / d lambda of a bucket, [b, n, n]."""
-    distance = bucket.distance
-    if kernel == "softmax":
-        return distance - (k * distance).sum(-1, keepdim=True)
-    return distance.where((distance != FAR) | (decay >= 0), 0) if not decay.is_cpu or decay < 0 else distance
-
-
-def _share_gradient(p: Pairs, by_A: Tensor, by_row: Tensor, mass: Tensor) -> Tensor:
-    """by_A: times K; by_row: its sum over the partners of each slot."""
-    bonds = len(p.bond_row)
-    by_bond, by_self = by_A.index_select(0, p.place).split([bonds, len(p.place) - bonds])
-    by_none = by_row.index_select(0, p.slot).sub_(by_self, alpha=0.5).index_add_(0, p.bond_row, by_bond, alpha=-1)
-    by_share = torch.zeros_like(mass)
-    by_share.view(-1).index_add_(0, p.score[:bonds], by_bond)
-    by_share[..., 0] = by_none.view(mass.shape[:2])
-    return by_share
-
-
 def _plain(r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
-    """`attend` in differentiable steps."""
-    A, _, _ = _messages(r, scores, decay, kernel)
+    """`attend` in plain torch."""
+    A = _messages(r, scores, decay, kernel)
     return _combine(r.pairs, A, _in_slots(r.pairs, values)).view(values.shape)
 
 
