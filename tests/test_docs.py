@@ -34,7 +34,7 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *DOCS]
 OTHERS = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 STANDS_FOR = {"MODEL": "gcn", "DATASET": "esol", "N": "5", "NAME": "esol", "deepsets": "gcn"}
-ELSEWHERE = {"cd", "git", "source", "wandb"}
+ELSEWHERE = {"cd", "git", "pytest", "source", "wandb"}
 
 
 def _reference() -> ModuleType:
