@@ -37,7 +37,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = Path(tempfile.gettempdir()) / f"molsam-test-kernels-{os.getuid()}"
     shared.mkdir(mode=0o700, exist_ok=True)
     if shared.stat().st_uid == os.getuid():
-        (folder / "kernels").symlink_to(shared)
+        (folder / "native").symlink_to(shared)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 Exit codes of every command: 0 success; 1 the answer is no (an incomplete report, a rerun that differs);
 2 a setting or an argument is wrong; 3 the data are wrong; 4 numbers went wrong (non-finite loss or
-gradient); 5 a file cannot be read or written, or is damaged; 70 a defect; 130 Ctrl-C; 143 SIGTERM.
+gradient); 5 a file cannot be read or written, or is damaged; 6 another process of the run ended; 70 a defect; 130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -51,6 +51,12 @@ class StorageError(MolsamError):
     """A file cannot be written or read, or its checksum does not fit."""
 
     exit_code = 5
+
+
+class ProcessLost(MolsamError):  # noqa: N818 - it is not the user's error
+    """Another process that trains the same run ended before it did."""
+
+    exit_code = 6
 
 
 def counted(count: int, noun: str) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
 import os
 import re
+import shutil
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -71,9 +75,20 @@ def main() -> int:
 
 def _run_dir(cfg: DictConfig) -> Path:
     from molsam.runs.folder import choose
-    from molsam.wiring import identify
+    from molsam.wiring import identify, processes
 
+    if (launched := processes.launched()) is not None and launched[0] > 0:
+        return _nowhere()
+    processes.settle(cfg)
     return choose(cfg, identify.of)
+
+
+@functools.cache
+def _nowhere() -> Path:
+    """A folder for Hydra's empty log in a process that writes nothing; it goes when the process ends."""
+    folder = tempfile.mkdtemp(prefix="molsam-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _known(error: Exception) -> int | None:

@@ -63,6 +63,8 @@ ADDED: dict[str, Any] = {
     "training.average": None,
     "training.average_decay": 0.99,
     "training.average_start": 0.75,
+    "training.devices": 1,
+    "training.perturb": "averaged",
 }
 """Settings that were added later -> the value that means what was done before. At this value a setting is left out,
 so that older results keep their identity; null is always left out."""

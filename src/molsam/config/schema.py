@@ -26,6 +26,8 @@ class TrainingConfig:
     class_weight: Any = None
     precision: str = "fp32"
     device: str = "cpu"
+    devices: int = 1
+    perturb: str = "averaged"
     deterministic: bool = False
     threads: int | None = None
     log_every: int = 10
@@ -162,6 +164,8 @@ TRAINING_LIMITS: dict[str, Any] = {
     "accumulate": 1,
     "patience": 1,
     "threads": 1,
+    "devices": 1,
+    "perturb": ("averaged", "local"),
     "log_every": 1,
     "checkpoint_steps": 1,
     "checkpoint_minutes": 0,

@@ -18,6 +18,8 @@ class Batch(Protocol):
 
     targets: Tensor | None
     """float [B, T], 0 where missing; None if there are no labels"""
+    spare: bool
+    """whether it is there only so that its process takes part in a pass"""
 
     @property
     def index(self) -> Tensor:
@@ -25,7 +27,7 @@ class Batch(Protocol):
 
     @property
     def mask(self) -> Tensor | None:
-        """bool [B, T], whether the label is there"""
+        """bool [B, T], whether the label is there; or float [B, T], its weight"""
 
     def __len__(self) -> int: ...
 

@@ -75,6 +75,8 @@ class MoleculeBatch:
     """int8 [B, T]: 1 where the value is at least the label, -1 where it is at most the label; None if there is none"""
     origin: MoleculeBatch | None = None
     """the batch on the CPU that this one was sent from"""
+    spare: bool = False
+    """whether it is there only so that its process takes part in a pass"""
 
     def __len__(self) -> int:
         return len(self.sizes)

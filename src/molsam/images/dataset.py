@@ -38,16 +38,19 @@ class ImageBatch:
     """float [B, 1], the number of the class"""
     mask: Tensor
     """bool [B, 1], all true"""
+    spare: bool = False
+    """whether it is there only so that its process takes part in a pass"""
 
     def __len__(self) -> int:
         return len(self.index)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ImageBatch:
         """The batch on another device, its floating-point tensors in another dtype."""
-        moved = {name: value.to(device=device) for name, value in vars(self).items()}
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device=device) for name, value in tensors.items()}
         for name in ("images", "targets"):
             moved[name] = moved[name].to(dtype=dtype)
-        return ImageBatch(**moved)
+        return replace(self, **moved)
 
 
 @dataclass

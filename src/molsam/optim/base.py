@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,56 +57,6 @@ BaseOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 # from compilation; this says that it is exempt already.
 if adding := getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None):
     adding.__dict__.setdefault("__dynamo_disable", adding)
-
-
-class Gradients(NamedTuple):
-    """The paper's two gradients of one step, both un-normalised."""
-
-    eps: Vector
-    """the perturbation gradient, exact or approximated; where nothing is perturbed, the gradient at theta"""
-    norm: float
-    """of `eps`"""
-    omega: Vector
-    """the updating gradient, which the base optimizer gets"""
-    omega_norm: float
-    dot: float | None = None
-    """inner product of the two, where it was to be had for nothing"""
-
-
-def unperturbed(clean: Pass) -> Gradients:
-    """The gradient at theta as both eps and omega."""
-    return Gradients(clean.gradient, clean.norm, clean.gradient, clean.norm)
-
-
-class StepEvent(NamedTuple):
-    """What an observer is called with, once a step, before the base optimizer moves. Read only."""
-
-    optimizer: Optimizer
-    closure: Closure
-    step: int
-    """steps made before this one"""
-    epoch: int
-    rho: float
-    """of the first parameter group"""
-    eps: Vector
-    """the perturbation gradient, un-normalised"""
-    norm: float
-    """of `eps`"""
-    omega: Vector
-    omega_norm: float
-
-
-class StepRecord(NamedTuple):
-    """What the last step did."""
-
-    loss_clean: Tensor | None
-    """loss at theta, if a pass was made there"""
-    loss_perturbed: Tensor | None
-    """loss at the displaced weights, if a pass was made there"""
-    passes: int
-    rho: float
-    skipped: bool
-    """the loss or a gradient was not finite and `nonfinite` is "skip": nothing was changed"""
 
 
 class Optimizer(Passes, Unrecorded):
@@ -180,6 +130,8 @@ class Optimizer(Passes, Unrecorded):
         """what the method carries from step to step, by name"""
         self.last: StepRecord | None = None
         self.observers: list[Callable[[StepEvent], None]] = []
+        self.exchange: Exchange | None = None
+        """where several processes train together and each perturbs by itself: the mean of their updates"""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to this optimizer and its base; its rho is its own or the default."""
@@ -250,9 +202,7 @@ class Optimizer(Passes, Unrecorded):
         skipped = False
         try:
             plain = self.is_plain()
-            gradients = self._plain(closure) if plain else self.gradients(closure)
-            if not math.isfinite(gradients.omega_norm):
-                raise NonFinite("the updating gradient")
+            gradients, updating = self._exchanged(closure, plain)
         except NonFinite as error:
             self._clear()
             if self.nonfinite == "raise":
@@ -262,16 +212,37 @@ class Optimizer(Passes, Unrecorded):
                 ) from None
             skipped = True
         else:
-            self._notify(closure, gradients)
+            self._notify(closure, updating)
             self._ahead = None
             if not plain:
                 self.remember(gradients)
-            self._descend(gradients)
+            self._descend(updating)
         loss, made, rho = self._made[0].loss, len(self._made), self.param_groups[0]["rho"]
         self.last = StepRecord(self._loss_clean, self._loss_perturbed, made, rho, skipped)
         self._made = []
         self.steps += 1
         return loss
+
+    def _exchanged(self, closure: Closure, plain: bool) -> tuple[Gradients, Gradients]:
+        """This process's gradients, and those that the base optimizer gets: the same, unless there is an `exchange`."""
+        try:
+            own = self._plain(closure) if plain else self.gradients(closure)
+            if not math.isfinite(own.omega_norm):
+                raise NonFinite("the updating gradient")
+        except NonFinite:
+            if self.exchange is not None:
+                self.exchange(None, [])
+            raise
+        if self.exchange is None:
+            return own, own
+        # Before the memory is updated, which may write into omega.
+        found = self.exchange(own.omega, [self._made[0].loss, self._loss_clean, self._loss_perturbed])
+        if found is None:
+            raise NonFinite("the gradient of another process")
+        omega, (first, self._loss_clean, self._loss_perturbed) = found
+        assert first is not None
+        self._made[0] = self._made[0]._replace(loss=first)
+        return own, own._replace(omega=omega, omega_norm=vector.norm(omega))
 
     def _plain(self, closure: Closure) -> Gradients:
         """The gradient at theta as both eps and omega."""
@@ -312,10 +283,16 @@ class Optimizer(Passes, Unrecorded):
         weights that are displaced by it."""
         eps, _, omega, omega_norm, dot = gradients
         norm = norm_of(a, gradients.norm, b, omega_norm, dot)
-        if norm is None or not isinstance(self.base, OneCall) or self.clips(omega_norm):
+        base = self.takes_along(omega_norm)
+        if norm is None or base is None:
             return vector.combine_(eps, a, omega, b)
-        self.base.along = Along(eps, a=a, b=b, factors=self.factors(norm), out=self._room)
+        base.along = Along(eps, a=a, b=b, factors=self.factors(norm), out=self._room)
         return norm
+
+    def takes_along(self, norm: float) -> OneCall | None:
+        """The base optimizer, if it can take another vector along with an updating gradient of this norm as it is."""
+        as_it_is = self.exchange is None and not self.clips(norm)
+        return self.base if as_it_is and isinstance(self.base, OneCall) else None
 
     def clips(self, norm: float) -> bool:
         """Whether an updating gradient of this norm is scaled down."""

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from molsam.optim import vector
-from molsam.optim.adam import OneCall
 from molsam.optim.along import Along, norm_of
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, Pass, check
 from molsam.optim.sam import SAM
@@ -84,8 +83,9 @@ class LookSAM(SAM):
         """omega = g + factor g_v. Adam in C adds them on its way over the weights; then only observers get omega itself."""
         g = clean.gradient
         norm = norm_of(1.0, clean.norm, factor, self.norm, clean.dot)
-        if norm is not None and isinstance(self.base, OneCall) and not self.clips(norm):
-            self.base.along = Along(g_v, push=factor)
+        base = None if norm is None else self.takes_along(norm)
+        if norm is not None and base is not None:
+            base.along = Along(g_v, push=factor)
             return Gradients(g, clean.norm, vector.combine(g, g_v, factor) if self.observers else g, norm)
         omega = vector.combine(g, g_v, factor)
         return Gradients(g, clean.norm, omega, vector.norm(omega))

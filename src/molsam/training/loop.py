@@ -20,16 +20,19 @@ from molsam.data.api import Batch, Dataset
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import ConfigError, NumericalError, StorageError
-from molsam.training import accelerator, checkpoint, provenance
+from molsam.training import checkpoint, provenance, state
 from molsam.training.average import Average
 from molsam.training.clock import Clock
 from molsam.training.closure import Closure
+from molsam.training.evaluation import predictions
 from molsam.training.events import Callback
 from molsam.training.interrupt import Interrupts
 from molsam.training.judge import Judge
 from molsam.training.late import last_epochs
 from molsam.training.metrics import Scores, better
-from molsam.training.objective import Objective, within_bounds
+from molsam.training.objective import Objective
+from molsam.training.shared import SharedClosure
+from molsam.training.together import Alone, Together
 from molsam.training.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,8 @@ class Trainer:
     """Trains a model on a split, keeps the best epoch by the validation metric, resumes to the bit.
 
     The order of the molecules is a pure function of (seed, fold, epoch); every other random draw comes from
-    torch's CPU generator, whose state a checkpoint holds. `augment` changes each training batch, once a step.
+    torch's CPU generator, whose state a checkpoint holds. `augment` changes each training batch, once a step. `together`:
+    the processes that train this run; a batch is that of all of them.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Trainer:
         config: dict[str, Any] | None = None,
         augment: Callable[[Any], Any] | None = None,
         identity: Identity | None = None,
+        together: Alone | None = None,
     ) -> None:
         self.model, self.optimizer, self.dataset = model, optimizer, dataset
         self.split, self.scaler, self.objective = split, scaler, objective
@@ -72,7 +77,9 @@ class Trainer:
         self.diagnostics, self.config = diagnostics, config or {}
         self.metric, self.judge = dataset.metric, Judge(dataset, split)
         self.augment, self.identity = augment, identity
-        self.closure = Closure(model, objective, settings.precision, None if augment else self.batch)
+        self.together = together or Alone()
+        given = model, objective, settings.precision, None if augment else self.batch
+        self.closure = SharedClosure(*given, self.together) if isinstance(self.together, Together) else Closure(*given)
         self.steps_per_epoch = steps_per_epoch(len(split.train), settings)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
         self.clock = Clock()
@@ -122,18 +129,22 @@ class Trainer:
             self._train_epoch(interrupts)
             self._end_epoch()
             self.epoch += 1
-            if not self.stop and self.epoch < self.settings.epochs:
-                self._save_if_due()
+            stop, due = self.together.most(self.stop, self._is_due())
+            self.stop = bool(stop)
+            if due and not self.stop and self.epoch < self.settings.epochs:
+                self._save_and_go_on()
 
     def _resume(self) -> list[dict[str, Any]]:
         """Go on from the newest checkpoint, if there is one; the states of its trackers."""
-        state = checkpoint.load(self.checkpoint_path)
-        if state is None:
+        saved = checkpoint.load(self.checkpoint_path) if self.together.rank == 0 else None
+        if saved is not None:
+            provenance.check(self, saved["made_from"])
+        saved = self.together.told(saved)
+        if saved is None:
             return []
-        provenance.check(self, state["made_from"])
         try:
-            self.load_state_dict(state)
-            trackers = list(state["trackers"])
+            self.load_state_dict(saved)
+            trackers = list(saved["trackers"])
         except ConfigError as error:
             raise StorageError(f"{self.checkpoint_path}: {error} Or start anew with overwrite=true.") from error
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -151,7 +162,7 @@ class Trainer:
         """The batches of each step of an epoch over the rows `order`, from step `first` on."""
         size, stride = self.settings.batch_size, self.settings.batch_size * self.settings.accumulate
         for start in range(first * stride, len(order), AHEAD * stride):
-            made = self.dataset.batches(order[start : start + AHEAD * stride], size, self.scaler)
+            made = self.together.batches(self.dataset, order[start : start + AHEAD * stride], size, self.scaler)
             for batch in range(0, len(made), self.settings.accumulate):
                 yield [self._placed(one) for one in made[batch : batch + self.settings.accumulate]]
 
@@ -164,30 +175,17 @@ class Trainer:
             batch.targets = torch.from_numpy(np.nan_to_num(labels))
         return batch.to(self.settings.device, dtype)
 
-    @torch.no_grad()
-    def predict(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        """Predictions [M, T] in the target's own unit (or probabilities; of several classes [M, T, K]), and the mean loss."""
-        model = self.evaluated.eval()
-        predictions, losses, labels = [], [], []
-        for start in range(0, len(index), self.settings.eval_batch_size):
-            batch = self.batch(index[start : start + self.settings.eval_batch_size])
-            output = model(batch)
-            assert batch.targets is not None
-            assert batch.mask is not None
-            labels.append(batch.mask.count_nonzero())
-            losses.append(self.objective(within_bounds(output, batch), batch.targets, batch.mask))
-            predictions.append(self.objective.predict(output))
-        # A device is waited for at the end only.
-        values, counts = torch.cat(predictions).cpu().double().numpy(), torch.stack(labels).tolist()
-        total = sum(loss * count for loss, count in zip(torch.stack(losses).tolist(), counts, strict=True))
-        scaled = self.dataset.task == "regression"
-        return self.scaler.inverse(values) if scaled else values, total / max(sum(counts), 1)
+    def predict(self, index: np.ndarray, together: Alone | None = None) -> tuple[np.ndarray, float]:
+        """Predictions [M, T] in the target's own unit (or probabilities; of several classes [M, T, K]), and the mean loss.
 
-    def evaluate(self, index: np.ndarray) -> tuple[Scores, float]:
-        """The dataset's metric and the mean loss on some rows."""
-        predictions, loss = self.predict(index)
-        skip = self.settings.nonfinite == "skip"
-        return self.judge.score(predictions, index, skip), loss
+        Only where all processes ask for it may several compute it `together`.
+        """
+        return predictions(self, index, together or Alone())
+
+    def evaluate(self, index: np.ndarray, together: Alone | None = None) -> tuple[Scores, float]:
+        """The dataset's metric and the mean loss on some rows; `together` as in `predict`."""
+        found, loss = self.predict(index, together)
+        return self.judge.score(found, index, self.settings.nonfinite == "skip"), loss
 
     @property
     def evaluated(self) -> nn.Module:
@@ -212,7 +210,8 @@ class Trainer:
             self.totals["passes"] = self.optimizer.passes
             self._each("on_train_epoch_start")
         self.model.train()
-        steps = self.steps(self.order(self.epoch), first)
+        order, stride = self.order(self.epoch), self.settings.batch_size * self.settings.accumulate
+        steps = self.steps(order, first)
         for position in range(first, self.steps_per_epoch):
             started = time.perf_counter()
             batches = next(steps)
@@ -221,15 +220,18 @@ class Trainer:
             self._take_step()
             if self.average is not None:
                 self.average.end_step()
-            self.clock.add(sum(map(len, batches)), time.perf_counter() - started)
+            graphs = min(len(order) - position * stride, stride)
+            self.clock.add(graphs, time.perf_counter() - started)
             self.step += 1
             self._each("on_train_batch_end")
             self.log_step()
-            if interrupts is not None and interrupts.pending:
+            asked, due = self.together.most((interrupts and interrupts.pending) or 0, self._is_due())
+            if asked and interrupts is not None:
+                interrupts.pending = asked
                 self.save()
                 raise interrupts.error(self.step)
-            if position + 1 < self.steps_per_epoch:
-                self._save_if_due()
+            if due and position + 1 < self.steps_per_epoch:
+                self._save_and_go_on()
 
     def _take_step(self) -> None:
         factor = self.lr_schedule(self.step, self.steps_per_epoch, self.settings.epochs)
@@ -254,7 +256,9 @@ class Trainer:
                 self.totals[f"{name}_steps"] += 1
 
     def _what_went_wrong(self, error: Exception) -> str:
-        smiles = [self.dataset.smiles[int(row)] for batch in self.closure.batches for row in batch.index]
+        stride = self.settings.batch_size * self.settings.accumulate
+        rows = self.order(self.epoch)[(self.step - self.epoch * self.steps_per_epoch) * stride :][:stride]
+        smiles = [self.dataset.smiles[row] for row in rows]
         saved = str(self.checkpoint_path) if self.checkpoint_path.exists() else "none yet"
         return (
             f"Step {self.step} (epoch {self.epoch + 1}) went wrong: {str(error).rstrip('.')}. {self.dataset.noun.capitalize()}s of the batch: "
@@ -283,7 +287,7 @@ class Trainer:
         rate, seconds = self.clock.end_epoch()
         if self.average is not None and self.average.end_epoch(self.epoch):
             self.best = {"epoch": None, "value": None, "weights": None}  # weights that are no average do not compete
-        scores, loss = self.evaluate(self.split.valid)
+        scores, loss = self.evaluate(self.split.valid, self.together)
         totals = self.totals
         record: dict[str, Any] = {"kind": "epoch", "epoch": self.epoch, "step": self.step}
         finite = self.steps_per_epoch - totals.get("not_finite", 0)
@@ -293,7 +297,7 @@ class Trainer:
                 record[f"train/loss_{name}"] = totals[name] / totals[f"{name}_steps"]
         record |= {"valid/loss": loss, f"valid/{self.metric}": scores.mean}
         if self.settings.test_each_epoch or self.epoch in last_epochs(self.settings.epochs):
-            test, test_loss = self.evaluate(self.split.test)
+            test, test_loss = self.evaluate(self.split.test, self.together)
             self.tests[self.epoch] = test.mean
             if self.settings.test_each_epoch:
                 record |= {"test/loss": test_loss, f"test/{self.metric}": test.mean}
@@ -322,76 +326,36 @@ class Trainer:
         for callback in self.callbacks:
             getattr(callback, event)(self)
 
-    def _save_if_due(self) -> None:
+    def _is_due(self) -> bool:
+        """Whether a checkpoint is."""
         every = self.settings.checkpoint_steps
-        due = every is not None and self.step % every == 0
-        at_epoch = self.step == self.epoch * self.steps_per_epoch
-        minutes = (time.monotonic() - self.saved_at) / 60
+        if every is not None and self.step % every == 0:
+            return True
         if self.settings.checkpoint_minutes == 0:
-            due = due or at_epoch
-        else:
-            due = due or minutes >= self.settings.checkpoint_minutes
-        if due:
-            try:
-                self.save()
-            except StorageError as error:
-                # The run is worth more than its checkpoint: go on, and try again when the next is due.
-                log.warning(str(error))
-            self.saved_at = time.monotonic()
+            return self.step == self.epoch * self.steps_per_epoch
+        return (time.monotonic() - self.saved_at) / 60 >= self.settings.checkpoint_minutes
+
+    def _save_and_go_on(self) -> None:
+        """The run is worth more than its checkpoint: if one cannot be written, try again when the next is due."""
+        try:
+            self.save()
+        except StorageError as error:
+            log.warning(str(error))
+        self.saved_at = time.monotonic()
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        checkpoint.save(self.checkpoint_path, self.state_dict())
+        """Write the checkpoint, the first process for all."""
+        others = self.together.gathered(lambda: state.own(self))
+        if self.together.rank == 0:
+            checkpoint.save(self.checkpoint_path, self.state_dict() | {"others": others})
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
-        state = {
-            "model": dict(self.model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "steps_skipped": self.steps_skipped,
-            "totals": self.totals,
-            "best": self.best,
-            "average": self.average.state_dict() if self.average is not None else None,
-            "tests": self.tests,
-            "stop": self.stop,
-            "clock": {
-                "epochs": self.clock.epochs,
-                "graphs": self.clock.graphs,
-                "seconds": self.clock.seconds,
-            },
-            "seconds": self.earlier + time.monotonic() - self.begun,
-            "made_from": provenance.of(self),
-            "torch_rng": torch.get_rng_state(),
-            "trackers": [tracker.state() for tracker in self.trackers],
-            "callbacks": [callback.state_dict() for callback in self.callbacks],
-            "diagnostics": self.diagnostics.state_dict() if self.diagnostics is not None else None,
-        }
-        if (noise := accelerator.random_state(self.settings.device)) is not None:
-            state["device_rng"] = noise
-        return state
+        return state.of(self)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from `state_dict`; the trackers are told theirs when they start."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.step, self.stop = state["epoch"], state["step"], state["stop"]
-        self.steps_skipped = state["steps_skipped"]
-        self.totals, self.best, self.tests = state["totals"], state["best"], state.get("tests", {})
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.earlier = state.get("seconds", 0.0)
-        clock = state["clock"]
-        self.clock.epochs = [(graphs, seconds) for graphs, seconds in clock["epochs"]]
-        self.clock.graphs, self.clock.seconds = clock["graphs"], clock["seconds"]
-        for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
-            callback.load_state_dict(own)
-        if self.diagnostics is not None and state["diagnostics"] is not None:
-            self.diagnostics.load_state_dict(state["diagnostics"])
-        if "device_rng" in state:
-            accelerator.set_random_state(self.settings.device, state["device_rng"])
-        torch.set_rng_state(state["torch_rng"])
+        state.load(self, saved)
 
 
 def steps_per_epoch(rows: int, settings: TrainingConfig) -> int:

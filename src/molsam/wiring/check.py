@@ -30,7 +30,7 @@ from molsam.models.api import DataSpec, MoleculeModel
 from molsam.training.events import Callback
 from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
-from molsam.wiring import inputs
+from molsam.wiring import inputs, processes
 from molsam.wiring.build import build, make_optimizer, sentence, typed
 
 SECTIONS: dict[str, type[Any]] = {
@@ -74,6 +74,7 @@ def check(cfg: DictConfig) -> TrainingConfig:
         typed(section, cfg[section], schema)
     training = training_config(cfg)
     _check_device(training.device)
+    processes.check(training)
     if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed} is not a whole number from 0 up; give one such as seed=0.")
     _check_data(cfg, training)
@@ -179,11 +180,12 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
         if metric is not None:
             check_metric(metric, task)
     released = training.loss == "release" and task in (None, "regression")
-    if (training.loss == "rmse" or released) and training.accumulate > 1:
-        raise ConfigError(
-            f"training.loss={training.loss} is not a mean over molecules, so training.accumulate={training.accumulate} would "
-            "change it; use training.accumulate=1 or training.loss=mse."
-        )
+    for name in ("accumulate", "devices") if training.loss == "rmse" or released else ():
+        if (parts := getattr(training, name)) > 1:
+            raise ConfigError(
+                f"training.loss={training.loss} is not a mean over molecules, so training.{name}={parts} would change it; use "
+                f"training.{name}=1 or training.loss=mse."
+            )
     if (cfg.split.get("seed") or 0) < 0:
         raise ConfigError(f"split.seed={cfg.split.seed} is not a whole number from 0 up; give one, or null for `seed`.")
     kind, folds, fold = cfg.split.kind, cfg.split.get("folds", 1), cfg.split.get("fold")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -43,8 +44,10 @@ from molsam.training.interrupt import Interrupts
 from molsam.training.loop import DTYPES, Trainer, steps_per_epoch
 from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
+from molsam.training.shared import Exchange
+from molsam.training.together import Alone, Together
 from molsam.training.tracker import Tracker
-from molsam.wiring import build, check, identify, record
+from molsam.wiring import build, check, follower, identify, processes, record
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Work:
     identity: Identity
     interrupts: Interrupts
     observer: RunObserver
+    team: processes.Team
 
 
 def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
@@ -77,6 +81,11 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
                 f"sweeps={hydra.runtime.choices.get('sweeps')} is many runs; use: "
                 f"{command.training()} {command.shell(['--multirun', *overrides])}"
             )
+        if (launched := processes.launched()) is not None:
+            if hydra.mode != RunMode.RUN:
+                raise ConfigError("torchrun starts the processes of one run; start a sweep without it.")
+            if launched[0] > 0:
+                return follow()
         if cfg.resume:
             cfg = resumed(cfg, overrides)
         wanted = cfg.pictures if cfg.get("pictures") is not None else hydra.mode == RunMode.RUN
@@ -89,6 +98,16 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
     except MolsamError:
         remove_if_empty(folder)  # Hydra makes it before anything is checked
         raise
+
+
+def follow() -> float:
+    """Be one of the processes that torchrun started after the first. Raises SystemExit unless all went well."""
+    dist.init_process_group(processes.backends(), timeout=processes.PATIENCE)
+    code = follower.follow(Together())
+    dist.destroy_process_group()
+    if code:
+        raise SystemExit(code)
+    return float("nan")
 
 
 def draw(folder: Path) -> None:
@@ -115,11 +134,17 @@ def start(cfg: DictConfig, folder: Path, overrides: list[str], observer: RunObse
     Raises ConfigError if the folder holds a run of another identity, or the data change while this one goes on.
     """
     OmegaConf.resolve(cfg)
+    processes.settle(cfg)
     training = check.check(cfg)
     identity = identify.of(cfg, files=identify.Files(fetch=True))
-    with RunFolder(folder, cfg, overrides, identity) as claimed, RunLog(folder), Interrupts() as interrupts:
+    with (
+        RunFolder(folder, cfg, overrides, identity) as claimed,
+        RunLog(folder),
+        Interrupts() as interrupts,
+        processes.lead(training) as team,
+    ):
         claimed.record()
-        work = Work(cfg, training, folder, identity, interrupts, observer or RunObserver())
+        work = Work(cfg, training, folder, identity, interrupts, observer or RunObserver(), team)
         folds = [cfg.split.fold] if cfg.split.fold is not None else list(range(cfg.split.folds))
         if len(folds) == 1:
             outcome = _fold(work, folder, folds[0])
@@ -205,13 +230,13 @@ def _train(work: Work, cfg: DictConfig, identity: Identity, folder: Path) -> dic
     accelerator.be_deterministic(training.deterministic)
     if training.precision == "bf16" and training.device == "cpu" and lacks_bf16():
         log.warning("training.precision=bf16: this processor has no bf16 products, so they are slower; use fp32.")
-    dataset = load_dataset(cfg)
+    dataset, split = load_data(cfg)
     Objective(dataset.task, training.loss)
     check_metric(dataset.metric, dataset.task)
-    split = make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
     _describe(cfg, dataset, split)
     write_json(folder / "split.json", split.as_dict(dataset.rows, dataset.ids))
-    trainer = make_trainer(cfg, training, dataset, split, folder, work.observer, identity)
+    work.team.begin(cfg, hashes(dataset, split))
+    trainer = make_trainer(cfg, training, dataset, split, folder, work.observer, identity, work.team.together)
     identify.refuse_change(cfg, identity, None if check.has_images(cfg) else dataset.report.hash)
     try:
         trainer.fit(work.interrupts)
@@ -241,6 +266,17 @@ def lacks_bf16() -> bool:
     return bool(products) and not any(products)
 
 
+def load_data(cfg: DictConfig) -> tuple[Dataset, Split]:
+    """The dataset of the settings, and the parts of the fold."""
+    dataset = load_dataset(cfg)
+    return dataset, make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
+
+
+def hashes(dataset: Dataset, split: Split) -> dict[str, Any]:
+    """Of what the processes of a run must have in common."""
+    return {"data file": dataset.report.hash, "split": split.hash}
+
+
 def load_dataset(cfg: DictConfig) -> Dataset:
     """The dataset of the settings; molecules are featurized for their model."""
     if check.has_images(cfg):
@@ -251,13 +287,18 @@ def load_dataset(cfg: DictConfig) -> Dataset:
 
 def make_model(cfg: DictConfig, dataset: Dataset, fold: int) -> torch.nn.Module:
     """A freshly initialised model; the draw depends on seed and fold alone."""
-    torch.manual_seed(int(np.random.SeedSequence([cfg.seed, fold]).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(_draw(cfg, fold))
     model = build.build("model", cfg.model, dataset.spec)
     if cfg.model.get("pretrained"):
         from molsam.models.grover.checkpoint import load_pretrained
 
         console.say(str(load_pretrained(model, cfg.model.pretrained)))
     return model.to(cfg.training.device, DTYPES[cfg.training.precision])
+
+
+def _draw(cfg: DictConfig, *of: int) -> int:
+    """The seed of torch's random numbers in a fold (of a process)."""
+    return int(np.random.SeedSequence([cfg.seed, *of]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def make_trainer(
@@ -268,22 +309,24 @@ def make_trainer(
     folder: Path,
     observer: Callback | None = None,
     identity: Identity | None = None,
+    together: Alone | None = None,
 ) -> Trainer:
-    """Everything wired together, ready to fit."""
+    """Everything wired together, ready to fit; of several processes the first alone has observers."""
+    together = together or Alone()
     if isinstance(dataset, MoleculeDataset):
         dataset.label_weights = label_weights(dataset, split.train, training.class_weight)
-    model = make_model(cfg, dataset, cfg.split.fold)
+    model = together.prepared(make_model(cfg, dataset, cfg.split.fold))
+    if together.rank:
+        torch.manual_seed(_draw(cfg, cfg.split.fold, together.rank))
     steps = steps_per_epoch(len(split.train), training)
     optimizer = build.make_optimizer(cfg, model, steps_per_epoch=steps, training=training)
     diagnostics = None
     if cfg.diagnostics.get("gradients"):
         diagnostics = build.build("diagnostics.gradients", cfg.diagnostics.gradients)
         optimizer.observers.append(diagnostics)
-    callbacks: list[Callback] = [console.ConsoleProgress(dataset.metric, training.epochs, steps)]
-    callbacks += [] if observer is None else [observer]
-    callbacks += [build.build(f"callbacks.{name}", node) for name, node in cfg.callbacks.items()]
-    if cfg.diagnostics.get("sharpness"):
-        callbacks.append(build.build("diagnostics.sharpness", cfg.diagnostics.sharpness))
+    if isinstance(together, Together) and together.local:
+        optimizer.exchange = Exchange(model, together)
+    leads = together.rank == 0
     return Trainer(
         model=model,
         optimizer=optimizer,
@@ -295,13 +338,24 @@ def make_trainer(
         lr_schedule=build.build("lr_schedule", cfg.lr_schedule),
         seed=(cfg.seed, cfg.split.fold),
         folder=folder,
-        trackers=_trackers(cfg, folder),
-        callbacks=callbacks,
+        trackers=_trackers(cfg, folder) if leads else (),
+        callbacks=_callbacks(cfg, observer, console.ConsoleProgress(dataset.metric, training.epochs, steps))
+        if leads
+        else (),
         diagnostics=diagnostics,
         config=without_secrets(plain(cfg)),
         augment=images.augment if cfg.dataset.get("augment") else None,
         identity=identity,
+        together=together,
     )
+
+
+def _callbacks(cfg: DictConfig, observer: Callback | None, progress: Callback) -> list[Callback]:
+    callbacks = [progress] if observer is None else [progress, observer]
+    callbacks += [build.build(f"callbacks.{name}", node) for name, node in cfg.callbacks.items()]
+    if cfg.diagnostics.get("sharpness"):
+        callbacks.append(build.build("diagnostics.sharpness", cfg.diagnostics.sharpness))
+    return callbacks
 
 
 def _scaler(dataset: Dataset, split: Split) -> TargetScaler:
