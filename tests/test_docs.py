@@ -86,6 +86,8 @@ LINES = [pytest.param(words, id=f"{page.name}: {' '.join(words)}"[:90]) for page
 def test_a_command_is_understood(words: list[str]) -> None:
     while re.match(r"[A-Z_]+=", words[0]):  # a variable of the environment
         words = words[1:]
+    if words[0] == "torchrun":  # options of its own, then -m molsam train ...
+        words = words[words.index("-m") + 1 :]
     if words[:2] in (["python", "train.py"], ["molsam", "train"]):
         hydra_understands([word for word in words[2:] if word not in ("--multirun", "...")])
     elif words[0] == "molsam":

@@ -41,10 +41,14 @@ def main() -> int:
     # What Hydra itself would call for a configuration (callbacks, logging): nothing beyond its own handlers.
     @hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=())
     def task(cfg: DictConfig, observer: RunObserver | None = None) -> Any:
+        from molsam.wiring import follower, processes
         from molsam.wiring.run import run
 
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run(cfg, observer)
+        if (launched := processes.launched()) is not None and launched[0] > 0:
+            outcome.append(follower.launched())
+            return None
         try:
             return run(cfg)
         except MolsamError as error:

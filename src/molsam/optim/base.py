@@ -35,6 +35,7 @@ from molsam.optim.adam import OneCall
 from molsam.optim.along import Along, norm_of
 from molsam.optim.hooks import Unrecorded
 from molsam.optim.passes import Ahead, Closure, NonFinite, Pass, Passes
+from molsam.optim.record import Exchange, Gradients, StepEvent, StepRecord, unperturbed
 from molsam.optim.schedules import RhoSchedule
 from molsam.optim.state import load_base, snapshot
 from molsam.optim.vector import Vector

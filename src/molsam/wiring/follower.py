@@ -20,7 +20,7 @@ from molsam.native.memory import keep_freed_memory
 from molsam.training import accelerator
 from molsam.training.interrupt import Interrupted, Interrupts
 from molsam.training.together import Together
-from molsam.wiring import check, processes
+from molsam.wiring import check, processes, run
 
 
 def main() -> int:
@@ -35,6 +35,15 @@ def main() -> int:
         if not dist.is_initialized():
             return 1
         raise
+
+
+def launched() -> int:
+    """Follow the first of the processes that torchrun started; returns the exit code."""
+    dist.init_process_group(processes.backends(), timeout=processes.PATIENCE)
+    try:
+        return follow(Together())
+    finally:
+        dist.destroy_process_group()
 
 
 def _end_with_leader() -> None:
@@ -65,8 +74,6 @@ def follow(together: Together) -> int:
 
 
 def _train(together: Together, cfg: DictConfig, made_from: dict[str, Any], interrupts: Interrupts) -> None:
-    from molsam.wiring import run
-
     training = processes.own_device(check.training_config(cfg), together.rank)
     cfg.training.device, together.local = training.device, training.perturb == "local"
     keep_freed_memory()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -47,7 +46,7 @@ from molsam.training.objective import Objective
 from molsam.training.shared import Exchange
 from molsam.training.together import Alone, Together
 from molsam.training.tracker import Tracker
-from molsam.wiring import build, check, follower, identify, processes, record
+from molsam.wiring import build, check, identify, processes, record
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +80,8 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
                 f"sweeps={hydra.runtime.choices.get('sweeps')} is many runs; use: "
                 f"{command.training()} {command.shell(['--multirun', *overrides])}"
             )
-        if (launched := processes.launched()) is not None:
-            if hydra.mode != RunMode.RUN:
-                raise ConfigError("torchrun starts the processes of one run; start a sweep without it.")
-            if launched[0] > 0:
-                return follow()
+        if processes.launched() is not None and hydra.mode != RunMode.RUN:
+            raise ConfigError("torchrun starts the processes of one run; start a sweep without it.")
         if cfg.resume:
             cfg = resumed(cfg, overrides)
         wanted = cfg.pictures if cfg.get("pictures") is not None else hydra.mode == RunMode.RUN
@@ -98,16 +94,6 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
     except MolsamError:
         remove_if_empty(folder)  # Hydra makes it before anything is checked
         raise
-
-
-def follow() -> float:
-    """Be one of the processes that torchrun started after the first. Raises SystemExit unless all went well."""
-    dist.init_process_group(processes.backends(), timeout=processes.PATIENCE)
-    code = follower.follow(Together())
-    dist.destroy_process_group()
-    if code:
-        raise SystemExit(code)
-    return float("nan")
 
 
 def draw(folder: Path) -> None:
