@@ -29,17 +29,17 @@ Call = dict[str, Any]
 def record() -> dict[str, list[Call]]:
     """Calls of each function, from training passes of the models and steps of optimizers."""
     found: dict[str, list[Call]] = {}
-    original = kernels._Function.__call__
+    original = kernels.call
 
-    def recorded(function: kernels._Function, arguments: list[Any]) -> int:
-        calls = found.setdefault(function.prototype.name, [])
-        call = dict(zip(function.names, arguments, strict=True))
+    def recorded(name: str, dtype: torch.dtype, *arguments: Any, **fields: Any) -> None:
+        calls = found.setdefault(name, [])
+        call = fields or dict(zip((p.name for p in prototypes()[name].parameters), arguments, strict=True))
         present = {name for name, value in call.items() if value is None}
         if present not in [{name for name, value in known.items() if value is None} for known in calls]:
             calls.append({name: copied(value) for name, value in call.items()})
-        return original(function, arguments)
+        original(name, dtype, *arguments, **fields)
 
-    kernels._Function.__call__ = recorded  # type: ignore[method-assign]
+    kernels.call = recorded
     try:
         for name in MODELS:
             gradients(name, torch.float32, ["CC(=O)O", "[Na+].[Cl-]", "C"])
@@ -49,7 +49,7 @@ def record() -> dict[str, list[Call]]:
             for _ in range(3):
                 optimizer.step(partial(backward, weights, optimizer))
     finally:
-        kernels._Function.__call__ = original  # type: ignore[method-assign]
+        kernels.call = original
     return found
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import struct
 from array import array
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from molsam.native import build
-from molsam.native.prototypes import Parameter, Prototype, read, sizes
+from molsam.native.prototypes import Parameter, Prototype, bounds, read, sizes
 
 LANES = 16
 """the most numbers that a vector has in c/"""
@@ -28,6 +29,8 @@ DTYPES = {torch.float32: False, torch.float64: True}
 ELEMENTS = {"double": torch.float64, "float": torch.float32, "int64_t": torch.int64, "int16_t": torch.int16}
 TYPECODES = {"q": torch.int64, "d": torch.float64}
 """of Python's arrays"""
+TYPE_OF = {"int64_t": "q", "double": "d"}
+"""C's element -> the typecode of Python's arrays of it"""
 DTYPE, IS_CPU = attrgetter("dtype"), attrgetter("is_cpu")
 
 
@@ -99,9 +102,13 @@ def call(name: str, dtype: torch.dtype, *arguments: Any, **fields: Any) -> None:
         MemoryError: the function found no memory.
     """
     function = _function(name, dtype)
-    if fields or function.packers:
-        arguments = function.ordered(arguments, fields)
-    if function(arguments):
+    try:
+        failed = function.fast(torch.get_num_threads(), *arguments, **fields)
+    except TypeError:  # an argument is missing or superfluous
+        failed = None
+    if failed is None:
+        function.refuse(arguments, fields)
+    if failed:
         raise MemoryError(f"no memory for {name}")
 
 
@@ -112,105 +119,122 @@ class _Function:
         self.prototype, self.found = prototype, found
         self.names = [parameter.name for parameter in prototype.parameters]
         self.known = set(self.names)
+        self.bounds = bounds(prototype)
         self.wanted = [_wanted(parameter, dtype) for parameter in prototype.parameters]
-        self.optional = [parameter.optional for parameter in prototype.parameters]
         self.sizes = sizes(prototype)
-        place = self.names.index
-        each_of = [(p.name, p.each) for p in prototype.parameters if p.each]
-        self.each = [(place(name), None if each == "1" else place(each)) for name, each in each_of]
-        formats = ["d" if p.kind == "number" else "n" if p.kind == "count" else "P" for p in prototype.parameters]
-        self.packers, at = list[tuple[int, int, struct.Struct]](), 0
+        formats = {"count": "n", "number": "d"}
+        letters = "".join(formats.get(p.kind, "P") for p in prototype.parameters)
+        self.structs, at = list[tuple[int, int, struct.Struct]](), 0
         for count in prototype.structs:
-            self.packers.append((at, at + count, struct.Struct("".join(formats[at : at + count]))))
+            self.structs.append((at, at + count, struct.Struct(letters[at : at + count])))
             at += count
         each = {"d": ctypes.c_double, "n": ctypes.c_ssize_t, "P": ctypes.c_size_t}
-        types: list[Any] = [ctypes.c_char_p] * len(self.packers) or [each[one] for one in formats]
+        types: list[Any] = [ctypes.c_char_p] * len(self.structs) or [each[one] for one in letters]
         found.argtypes = [ctypes.c_ssize_t, *types]  # type: ignore[attr-defined]
+        self.fast = self._compiled()
+        """the function, called if all is as the prototype says; else None. What takes structs is given names."""
+
+    def _compiled(self) -> Callable[..., int | None]:
+        """Python's own code for this prototype: a loop over the parameters would take three times as long."""
+        # Names of our own begin with an underscore: a parameter may be called `type`.
+        spaces: dict[str, Any] = {"_found": self.found, "_Tensor": Tensor, "_Parameter": torch.nn.Parameter}
+        spaces |= {"_array": array, "_Arrays": Arrays, "_type": type, "_len": len}
+        conditions, pointers = [], []
+        for parameter, wanted in zip(self.prototype.parameters, self.wanted, strict=True):
+            name, code = parameter.name, TYPE_OF.get(parameter.element) if parameter.kind == "array" else None
+            spaces[f"_w_{name}"] = wanted
+            plain = f"(_type({name}) is _Tensor or _type({name}) is _Parameter) and {name}.dtype is _w_{name}"
+            plain = f"{plain} and {name}.is_cpu and {name}.is_contiguous()"
+            right, place, length = f"({plain})", f"{name}.data_ptr()", f"{name}.numel()"
+            if parameter.kind in ("count", "number"):
+                right, place, length = f"_type({name}) is _w_{name}", name, name
+            elif parameter.kind == "arrays":
+                right = f"(_type({name}) is _Arrays and {name}.wanted is _w_{name})"
+                place, length = f"{name}.addresses.buffer_info()[0]", f"_len({name}.addresses)"
+            elif code:
+                right = f"({name}.typecode == {code!r} if _type({name}) is _array else {right})"
+                place = f"({name}.buffer_info()[0] if _type({name}) is _array else {place})"
+                length = f"(_len({name}) if _type({name}) is _array else {length})"
+            if parameter.optional:
+                right, place = f"({name} is None or {right})", f"(0 if {name} is None else {place})"
+                length = f"(None if {name} is None else {length})"
+            conditions += [right, f"((n_{name} := {length}) or True)"]
+            pointers.append(place)
+        for parameter in self.prototype.parameters:
+            name, there = parameter.name, f"{parameter.name} is None or " if parameter.optional else ""
+            if name in self.bounds:
+                number = re.sub(r"\b(?!or\b)([a-zA-Z_]\w*)", r"n_\1", self.bounds[name])
+                conditions.append(f"({there}n_{name} == {number})")
+            if parameter.each:
+                sizes = f"[1] * _len({name}.sizes) == {name}.sizes.tolist()"
+                sizes = sizes if parameter.each == "1" else f"{name}.sizes == {parameter.each}"
+                conditions.append(f"({there}{sizes})")
+        for at, (first, end, packer) in enumerate(self.structs):
+            spaces[f"_pack_{at}"] = packer.pack
+            pointers[first:end] = [f"_pack_{at}({', '.join(pointers[first:end])})", *[""] * (end - first - 1)]
+        given = ", ".join(["n_threads", *(["*"] if self.structs else []), *self.names])
+        called = ", ".join(["n_threads", *filter(None, pointers)])
+        text = f"lambda {given}: _found({called}) if {' and '.join(conditions)} else None"
+        made: Callable[..., int | None] = eval(text, spaces)  # noqa: S307 - of the prototypes of our own sources
+        return made
+
+    def refuse(self, given: tuple[Any, ...], fields: dict[str, Any]) -> NoReturn:
+        """Raise TypeError or ValueError that says in which argument a call is not as the prototype says."""
+        arguments = self.ordered(given, fields) if fields or self.structs else given
+        if len(arguments) != len(self.wanted):
+            raise TypeError(
+                f"{self.prototype.name} takes {', '.join(self.names)}; it was given {len(arguments)} arguments"
+            )
+        lengths = []
+        for i, argument in enumerate(arguments):
+            self._refuse(i, argument)
+            lengths.append(_length(argument))
+        for parameter, is_now, should_be in zip(
+            self.prototype.parameters, lengths, self.sizes(torch.get_num_threads(), *lengths), strict=True
+        ):
+            if is_now != should_be:
+                raise ValueError(
+                    f"{self.prototype.name}: {parameter.name} has {is_now} numbers; {parameter.size} makes {should_be}"
+                )
+        for parameter in self.prototype.parameters:
+            if parameter.each:
+                raise ValueError(f"{self.prototype.name}: the arrays of {parameter.name} have other sizes")
+        raise AssertionError(f"{self.prototype.name}: every argument is as it should be")
 
     def ordered(self, arguments: tuple[Any, ...], fields: dict[str, Any]) -> tuple[Any, ...]:
         """Named arguments in the order of the parameters."""
-        if arguments or not self.packers:
+        if arguments or not self.structs:
             raise TypeError(
-                f"{self.prototype.name} takes its arguments by {'name' if self.packers else 'position'} alone"
+                f"{self.prototype.name} takes its arguments by {'name' if self.structs else 'position'} alone"
             )
         if fields.keys() != self.known:
             missing, more = sorted(self.known - fields.keys()), sorted(fields.keys() - self.known)
             raise TypeError(f"{self.prototype.name} was not given {missing} and does not know {more}")
         return tuple(map(fields.__getitem__, self.names))
 
-    def __call__(self, arguments: Sequence[Any]) -> int:
-        if len(arguments) != len(self.wanted):
-            raise TypeError(
-                f"{self.prototype.name} takes {', '.join(self.names)}; it was given {len(arguments)} arguments"
-            )
-        threads = torch.get_num_threads()
-        values: list[Any] = []
-        lengths: list[Any] = []
-        for wanted, argument in zip(self.wanted, arguments, strict=True):
-            kind = type(argument)
-            if kind is Tensor or kind is torch.nn.Parameter:
-                if argument.dtype is not wanted or not argument.is_cpu or not argument.is_contiguous():
-                    self._refuse(arguments)
-                values.append(argument.data_ptr())
-                lengths.append(argument.numel())
-            elif kind is wanted:
-                values.append(argument)
-                lengths.append(argument)
-            elif kind is array and TYPECODES.get(argument.typecode) is wanted:
-                values.append(argument.buffer_info()[0])
-                lengths.append(len(argument))
-            elif kind is Arrays and argument.wanted is wanted:
-                values.append(argument.addresses.buffer_info()[0])
-                lengths.append(len(argument.addresses))
-            elif argument is None and self.optional[len(values)]:
-                values.append(0)
-                lengths.append(None)
-            else:
-                self._refuse(arguments)
-        if self.sizes(threads, *lengths) != lengths:
-            self._refuse_sizes(threads, lengths)
-        for at, counts in self.each:
-            if (arrays := arguments[at]) is not None:
-                right = (
-                    [1] * len(arrays.sizes) == arrays.sizes.tolist()
-                    if counts is None
-                    else arrays.sizes == arguments[counts]
-                )
-                if not right:
-                    raise ValueError(f"{self.prototype.name}: the arrays of {self.names[at]} have other sizes")
-        if self.packers:
-            return self.found(threads, *[packer.pack(*values[a:b]) for a, b, packer in self.packers])
-        return self.found(threads, *values)
+    def _refuse(self, place: int, argument: Any) -> None:
+        """Raise TypeError if an argument is not of the kind that the prototype says."""
+        name, wanted = self.names[place], self.wanted[place]
+        if isinstance(argument, Tensor):
+            layout = "contiguous" if argument.layout is torch.strided and argument.is_contiguous() else "not contiguous"
+            given = f"a {type(argument).__name__} of {argument.dtype} on {argument.device}, {layout}"
+            right = type(argument) in PLAIN and argument.dtype is wanted and argument.is_cpu and layout == "contiguous"
+        else:
+            given = f"{type(argument).__name__} {argument!r}"[:80]
+            right = type(argument) is wanted or (argument is None and self.prototype.parameters[place].optional)
+            right = right or (isinstance(argument, array) and TYPECODES.get(argument.typecode) is wanted)
+            right = right or (isinstance(argument, Arrays) and argument.wanted is wanted)
+        if not right:
+            raise TypeError(f"{self.prototype.name}: {name} must be {_in_words(wanted)}, not {given}")
 
-    def _refuse(self, arguments: Sequence[Any]) -> None:
-        """Raise TypeError for the first argument that is not what the prototype says."""
-        for name, wanted, argument in zip(self.names, self.wanted, arguments, strict=True):
-            if isinstance(argument, Tensor):
-                layout = (
-                    "contiguous" if argument.layout is torch.strided and argument.is_contiguous() else "not contiguous"
-                )
-                given = f"a {type(argument).__name__} of {argument.dtype} on {argument.device}, {layout}"
-                right = (
-                    type(argument) in PLAIN and argument.dtype is wanted and argument.is_cpu and layout == "contiguous"
-                )
-            else:
-                given = f"{type(argument).__name__} {argument!r}"[:80]
-                right = type(argument) is wanted or (argument is None and self.optional[self.names.index(name)])
-                right = right or (isinstance(argument, array) and TYPECODES.get(argument.typecode) is wanted)
-                right = right or (isinstance(argument, Arrays) and argument.wanted is wanted)
-            if not right:
-                raise TypeError(f"{self.prototype.name}: {name} must be {_in_words(wanted)}, not {given}")
-        raise AssertionError(f"{self.prototype.name}: every argument is as it should be")
 
-    def _refuse_sizes(self, threads: int, lengths: list[Any]) -> None:
-        """Raise ValueError for the first array that is too short or too long."""
-        for parameter, is_now, should_be in zip(
-            self.prototype.parameters, lengths, self.sizes(threads, *lengths), strict=True
-        ):
-            if is_now != should_be:
-                raise ValueError(
-                    f"{self.prototype.name}: {parameter.name} has {is_now} numbers; {parameter.size} makes {should_be}"
-                )
+def _length(argument: Any) -> Any:
+    """A number itself, or how many numbers an array has; None of one that is missing."""
+    if isinstance(argument, Tensor):
+        return argument.numel()
+    if isinstance(argument, Arrays):
+        return len(argument.addresses)
+    return len(argument) if isinstance(argument, array) else argument
 
 
 def _wanted(parameter: Parameter, dtype: torch.dtype) -> Any:

@@ -61,14 +61,21 @@ def sizes(prototype: Prototype) -> Callable[..., list[Any]]:
 
     A name in a size that is no parameter stands for what the first array with it has.
     """
-    known, wanted = {"threads", *(p.name for p in prototype.parameters)}, []
+    found, wanted = bounds(prototype), []
     for parameter in prototype.parameters:
-        text = parameter.name if parameter.size is None else _bound(parameter, known)
+        text = found.get(parameter.name, parameter.name)
         wanted.append(f"None if {parameter.name} is None else {text}" if parameter.optional else text)
     names = ", ".join(p.name for p in prototype.parameters)
     code = compile(f"lambda threads, {names}: [{', '.join(wanted)}]", prototype.name, "eval")
     made: Callable[..., list[Any]] = eval(code, {"__builtins__": {}})  # noqa: S307 - of sums of products in our own sources
     return made
+
+
+def bounds(prototype: Prototype) -> dict[str, str]:
+    """Of each parameter with a size: how many numbers its array must have, as Python over `threads`, the counts, and the
+    names that sizes introduce (each where it is first used)."""
+    known = {"threads", *(p.name for p in prototype.parameters)}
+    return {p.name: _bound(p, known) for p in prototype.parameters if p.size is not None}
 
 
 def _prototype(text: str, match: re.Match[str], structs: dict[str, str]) -> Prototype:
