@@ -42,7 +42,7 @@ def test_several_values_want_multirun() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("training.device=gpu", r"training\.device=gpu is no device of torch; use training\.device=cuda"),
+        ("training.device=gpu", r"training\.device=gpu is not a torch device; use training\.device=cuda"),
         ("+training.lr=1", r"training\.lr is not a setting\. Did you mean base_optimizer\.lr\?"),
         ("split.convention=deep", r"split\.convention=deep is not known; use deepchem"),
     ],

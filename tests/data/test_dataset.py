@@ -157,7 +157,8 @@ def test_the_task_is_inferred(tmp_path: Path) -> None:
 
 def test_labels_that_do_not_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(
-        DataError, match=r"row 1 \(line 3\), column .y.: '2' is no class; write 0, 1 or nothing, or set dataset\.task"
+        DataError,
+        match=r"row 1 \(line 3\), column .y.: '2' is not a class; write 0, 1 or nothing, or set dataset\.task",
     ):
         load_rows(tmp_path, [("C", 1), ("CC", 2), ("CCC", 0)], task="classification")
     with pytest.raises(

@@ -50,7 +50,7 @@ def test_the_positive_class_may_be_told(tmp_path: Path) -> None:
     assert of(tmp_path, cells, positive="binder").targets[:, 0].tolist() == [1, 0, 0]
     assert of(tmp_path, cells, positive="DECOY").targets[:, 0].tolist() == [0, 1, 1]
     assert of(tmp_path, cells, positive={"y": "decoy"}).targets[:, 0].tolist() == [0, 1, 1]
-    with pytest.raises(ConfigError, match=r"dataset\.positive=ligand is no class of 'y'"):
+    with pytest.raises(ConfigError, match=r"dataset\.positive=ligand is not a class of 'y'"):
         of(tmp_path, cells, positive="ligand")
     assert of(tmp_path, [1, 0, 0], positive=0, task="classification").targets[:, 0].tolist() == [0, 1, 1]
 
@@ -71,7 +71,7 @@ def test_several_classes(tmp_path: Path) -> None:
     assert numbers.classes == [["2", "9", "10"]], "numbers in the order of numbers"
     with pytest.raises(DataError, match=r"'low' is not a number, .* 3 different words; set dataset\.task=multiclass"):
         of(tmp_path, ["low", "mid", "high"])
-    with pytest.raises(DataError, match="29 different values in 29 rows, which are no classes"):
+    with pytest.raises(DataError, match="29 different values in 29 rows, too many for classes"):
         of(tmp_path, list(range(29)), task="multiclass")
     with pytest.raises(DataError, match="'y' has one class only"):
         of(tmp_path, ["a", "a"], task="multiclass")

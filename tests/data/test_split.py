@@ -156,7 +156,7 @@ def test_a_column_may_say_it(tmp_path: Path) -> None:
         make_split(data, {"kind": "predefined", "column": "split"}, seed=0, fold=0)
     data = load_rows(tmp_path, [*rows, ("O", 1, "holdout")], "smiles,y,part", targets=["y"])
     with pytest.raises(
-        DataError, match=r"row 5 \(line 7\), column 'part': 'holdout' is no part of a split; write train, valid"
+        DataError, match=r"row 5 \(line 7\), column 'part': 'holdout' is not a part of a split; write train, valid"
     ):
         make_split(data, settings, seed=0, fold=0)
 

@@ -56,9 +56,9 @@ class Calls:
         ({"data": np.zeros((1, 9), np.uint8), "labels": [0]}, "are not 1 x 3072 bytes"),
         ({"data": np.zeros((1, 3072)), "labels": [0]}, "are not 1 x 3072 bytes"),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}, "a label 10, but CIFAR-10 has 10 classes"),
-        ({"data": np.zeros((1, 3072), np.uint8), "labels": "no"}, "is no file of CIFAR's Python version"),
-        ({"labels": [0]}, "is no file of CIFAR's Python version"),
-        ([], "is no file of CIFAR's Python version"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": "no"}, "is not a file of CIFAR's Python version"),
+        ({"labels": [0]}, "is not a file of CIFAR's Python version"),
+        ([], "is not a file of CIFAR's Python version"),
     ],
 )
 def test_nothing_else_is_unpickled(tmp_path: Path, content: Any, said: str) -> None:
@@ -76,11 +76,11 @@ def test_what_is_missing_or_cut_short_is_named(tmp_path: Path) -> None:
     write(tmp_path, 100, "bin", size=10)
     write(tmp_path, 10, "py", size=10)
     (tmp_path / "cifar-100-binary" / "test.bin").write_bytes(b"\0" * 3073)
-    with pytest.raises(DataError, match=r"test\.bin has 3073 bytes, which is no multiple of the 3074"):
+    with pytest.raises(DataError, match=r"test\.bin has 3073 bytes, which is not a multiple of the 3074"):
         cifar.read(tmp_path, 100)
     batch = tmp_path / "cifar-10-batches-py" / "data_batch_4"
     batch.write_bytes(batch.read_bytes()[:1000])
-    with pytest.raises(DataError, match="is no file of CIFAR's Python version"):
+    with pytest.raises(DataError, match="is not a file of CIFAR's Python version"):
         cifar.read(tmp_path, 10)
     batch.unlink()
     with pytest.raises(DataError, match="data_batch_4 is missing"):

@@ -229,7 +229,7 @@ def test_the_overview_counts(fill: Fill, tmp_path: Path, capsys: Any) -> None:
 def test_wrong_names_and_changes_are_refused() -> None:
     with pytest.raises(ConfigError, match="Did you mean table3"):
         specs.load("tabel3")
-    with pytest.raises(ConfigError, match="is no row of table3"):
+    with pytest.raises(ConfigError, match="is not a row of table3"):
         specs.load("3", ("sweeps.rows=[beta=1]",))
     with pytest.raises(ConfigError, match=r"sweeps\.datasets="):
         specs.load("3", ("training.epochs=3",))

@@ -146,7 +146,7 @@ def test_a_dry_run_counts_and_estimates(app: App) -> None:
     [
         ("x=0.5", "the rows of table set x themselves"),
         ("training.epochs=1,2", "would give every cell of table several results"),
-        ("sweeps.rows=[nonsense]", "is no row of table"),
+        ("sweeps.rows=[nonsense]", "is not a row of table"),
         ("+sweeps.needs={model.file: 'Table 10 needs a checkpoint: model.file=FILE.'}", "Table 10 needs a checkpoint"),
     ],
 )

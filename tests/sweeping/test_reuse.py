@@ -53,7 +53,7 @@ def test_what_another_table_has_trained_is_taken_over(app: App) -> None:
         assert mine[key] == theirs[key]
     assert {**mine["config"], "sweeps": None} == {**theirs["config"], "sweeps": None}
     # Again: everything is done.
-    assert "taken over" not in app.run("sweeps=other", *SMALL)
+    assert "trained elsewhere" not in app.run("sweeps=other", *SMALL)
     assert len(app.numbers()) == 6
 
 

@@ -184,7 +184,7 @@ FIT = {
         "dataset.metric=roc_auc does not fit a regression",
     ),
     "a loss after the task is known": (["training.loss=bce"], 2, "training.loss=bce does not fit a regression"),
-    "classes that are none": (["dataset.task=classification"], 3, "which are no classes"),
+    "classes that are none": (["dataset.task=classification"], 3, "too many for classes"),
     "a device": (["training.device=cuda"], 2, "training.device=cuda cannot be used"),
     "threads": (["training.threads=1000000"], 2, "training.threads=1000000 is too large"),
     "folds": (["split.folds=1000000000"], 2, "split.folds=1000000000 must be"),

@@ -81,7 +81,8 @@ def test_a_target_names_a_class_of_molsam_or_nothing(
     last = int(inner[-1]) if isinstance(node, list) else inner[-1]
     node[last] = evil if place.count(".") or place == "lr_schedule" else {**node[last], **evil}
     with pytest.raises(
-        ConfigError, match=r"is not allowed; use a class of molsam|is no class that is defined there|cannot be imported"
+        ConfigError,
+        match=r"is not allowed; use a class of molsam|is not a class that is defined there|cannot be imported",
     ):
         start(OmegaConf.create(plain), tmp_path / "run", [])
     assert not (tmp_path / "proof").exists()
@@ -140,7 +141,7 @@ def test_a_configuration_file_is_plain_yaml(
     path.write_text(f"# @package _global_\n{text.replace('PROOF', str(proof))}\n")
     code, error = command(capsys, monkeypatch, "--config-dir", str(tmp_path), "experiment=shared", "model=gcn")
     assert code == 2, error
-    assert "is no plain YAML" in error
+    assert "is not plain YAML" in error
     assert "shared.yaml" in error
     assert len(error.strip().splitlines()) == 1
     assert not proof.exists()

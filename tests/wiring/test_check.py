@@ -63,7 +63,7 @@ PLAIN = ("adam", "adamw", "sgd")
         ("model._target_=subprocess.Popen", r"_target_=subprocess\.Popen is not allowed"),
         ("lr_schedule._target_=molsam.training.Here", r"cannot be imported"),
         ("lr_schedule._target_=molsam.training.nothing.Here", r"cannot be imported"),
-        ("lr_schedule._target_=molsam.training.lr_schedule.math", r"is no class that is defined there"),
+        ("lr_schedule._target_=molsam.training.lr_schedule.math", r"is not a class that is defined there"),
     ],
 )
 def test_wrong_settings_are_refused(override: str, message: str) -> None:

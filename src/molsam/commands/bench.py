@@ -13,15 +13,15 @@ from molsam.files import write_atomic
 
 Rows = list[dict[str, Any]]
 KINDS = {
-    "training": "graphs/s of each model, the floor its matrix products set, where a step's time goes, peak memory",
-    "features": "molecules/s of each model's featurizer, on one core",
-    "start": "seconds of --help, and to the first step with a cold and a warm cache",
+    "training": "graphs/s of each model, the floor, the parts of a step, peak memory",
+    "features": "molecules/s of each featurizer on one core",
+    "start": "seconds to --help, and to the first step with and without cache",
     "all": "the three above",
-    "optimizers": "each optimizer beside Adam and SAM, and beside what its passes allow",
-    "variants": "--variants, settings against each other",
-    "kernels": "the compiled C beside torch alone",
-    "workers": "one worker a core beside one worker with all cores",
-    "size": "time and memory of a molecule of 10 to 490 atoms; --picture draws them",
+    "optimizers": "each optimizer beside Adam, SAM and what its passes allow",
+    "variants": "settings against each other (--variants)",
+    "kernels": "with and without the compiled C",
+    "workers": "one worker per core beside one worker with all cores",
+    "size": "time and memory of molecules of 10 to 490 atoms (--picture)",
 }
 
 
@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam bench`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "kinds:\n" + "\n".join(f"  {name:<11}{text}" for name, text in KINDS.items())
-    parser.epilog += "\n\nMedians of interleaved rounds; spread is (largest - smallest) / median."
+    parser.epilog += "\n\nNumbers are medians of interleaved rounds. The spread is (largest - smallest) / median."
+    parser.epilog += "\nThe floor is the time that the matrix products of a step need at least."
     parser.add_argument("kind", nargs="?", default="training", metavar="kind", help="see below (default: training)")
     parser.add_argument("--models", default="compt,grover,cmpnn,dmpnn,gcn,mpnn", help="comma-separated")
     parser.add_argument("--datasets", default=None, help="comma-separated (default: esol,bbbp, or bbbp alone)")
@@ -37,23 +38,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variants",
         default="training.precision=fp32,training.precision=bf16",
-        help="comma-separated; several settings of one variant stand in quotes with blanks between them",
+        help="comma-separated; put several settings of one variant in quotes, separated by blanks",
     )
     parser.add_argument(
         "--against",
         action="store_true",
-        help="instead of `kind`: ours beside chemprop (dmpnn) and dgllife (gcn, mpnn), in an environment of their own",
+        help="compare with chemprop (dmpnn) and dgllife (gcn, mpnn), in an environment that molsam sets up",
     )
-    parser.add_argument("--peers", type=Path, default=Path("outputs/.peers"), help="where that environment is or goes")
-    parser.add_argument("--threads", type=int, default=None, help="torch threads (default: one a core)")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians are reported")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument(
-        "--no-memory", action="store_true", help="of `training`: spare the epoch that finds peak memory"
+        "--peers",
+        type=Path,
+        default=Path("outputs/.peers"),
+        help="with --against: the folder of that environment (default: outputs/.peers)",
     )
-    parser.add_argument("--picture", type=Path, default=None, help="of `size`: draw it into this PNG file")
+    parser.add_argument("--threads", type=int, default=None, help="torch threads (default: one per core)")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (default: 3)")
+    parser.add_argument("--no-memory", action="store_true", help="with training: do not measure peak memory")
+    parser.add_argument("--picture", type=Path, default=None, help="with size: the PNG file to draw")
     parser.add_argument("--json", type=Path, default=None, help="also write the rows to this file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as for training")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the training")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,15 +126,19 @@ def measure(kind: str, args: argparse.Namespace) -> Rows:
 
 def show(rows: Rows, title: str) -> None:
     """Print rows as a table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from molsam import terminal
 
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console = terminal.console()
+    if not sys.stdout.isatty():
+        console.width = 160
+    console.print(table)
 
 
 def _cell(value: Any) -> str:

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam campaign`."""
     parser.add_argument("action", choices=("run", "status", "pause", "resume"),
-                        help="run: go on where it was; pause: free the processor; resume: end the pause")  # fmt: skip
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="further settings of every run")
+                        help="run: start or continue; status: what is done; pause: free the processor; resume: end the pause")  # fmt: skip
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings for every run")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="FOLDER",
-                        help="where the runs go (default: outputs)")  # fmt: skip
+                        help="the folder for the runs (default: outputs)")  # fmt: skip
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER",
-                        help="where each finished sweep is packed (default: results)")  # fmt: skip
-    parser.add_argument("--file", type=Path, metavar="FILE", help="another campaign (default: the paper's claims)")
-    parser.add_argument("--steps", type=_numbers, metavar="N,N", help="these steps alone")
+                        help="the folder for packed sweeps (default: results)")  # fmt: skip
+    parser.add_argument(
+        "--file", type=Path, metavar="FILE", help="a campaign of your own (default: the paper's claims)"
+    )
+    parser.add_argument("--steps", type=_numbers, metavar="N,N", help="run only these steps")
 
 
 def _numbers(text: str) -> list[int]:

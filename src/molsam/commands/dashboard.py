@@ -15,12 +15,20 @@ from molsam.report.dashboard.page import build
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam dashboard`."""
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("outputs")], metavar="FOLDER",
-                        help="sweeps or run folders (default: outputs)")  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: FOLDER/dashboard.html)")
-    parser.add_argument("--serve", action="store_true", help="serve it on this machine and follow runs under way")
-    parser.add_argument("--port", type=int, default=8642, help="of --serve; 0: any free one (default: 8642)")
+                        help="folders with sweeps or runs (default: outputs)")  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the page to write (default: FOLDER/dashboard.html)"
+    )
+    parser.add_argument(
+        "--serve",
+        action="store_true",
+        help="show runs while they train, at an address on this machine; Ctrl-C stops it",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8642, help="with --serve: the port; 0 takes any free one (default: 8642)"
+    )
     parser.add_argument("--wandb", metavar="ENTITY/PROJECT",
-                        help="build a W&B report of a project instead (needs the extra wandb-workspaces)")  # fmt: skip
+                        help="build a Weights & Biases report instead (needs the extra wandb-workspaces)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

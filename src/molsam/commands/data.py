@@ -19,17 +19,21 @@ SHOWN = 20
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam data`."""
-    parser.add_argument("action", choices=("list", "fetch", "check"), help="list all; fetch or check the named ones")
+    parser.add_argument(
+        "action",
+        choices=("list", "fetch", "check"),
+        help="list: all datasets; fetch: download; check: count what is in a file",
+    )
     parser.add_argument(
         "names",
         nargs="*",
         metavar="DATASET",
-        help="or a CSV file (check); default: all that are on this machine (check)",
+        help="names of datasets; check also takes a file (default of check: all datasets on this machine)",
     )
-    parser.add_argument("--root", help="a folder with the files, as dataset.root")
-    parser.add_argument("--cache", help="the cache folder, as paths.cache")
-    parser.add_argument("--smiles", default="smiles", help="the SMILES column of a CSV file (default: smiles)")
-    parser.add_argument("--targets", nargs="+", help="its label columns (default: all others)")
+    parser.add_argument("--root", help="the folder with the files (dataset.root)")
+    parser.add_argument("--cache", help="the cache folder (paths.cache)")
+    parser.add_argument("--smiles", default="smiles", help="the SMILES column of a file (default: smiles)")
+    parser.add_argument("--targets", nargs="+", help="the label columns of a file (default: all others)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,12 +11,14 @@ from molsam.errors import counted
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam embed`."""
-    parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a finished run (of folds, the first)")
+    parser.add_argument(
+        "folder", metavar="RUN_FOLDER", type=Path, help="a finished run; of several folds the first is used"
+    )
     parser.add_argument("molecules", type=Path, help="a table with a SMILES column")
     parser.add_argument("-o", "--output", type=Path, help="the .parquet, .csv or .tsv file to write (default: standard output)")  # fmt: skip
     parser.add_argument("--smiles", default=None, help="the SMILES column (default: smiles, or the only column)")
-    parser.add_argument("--id", default=None, help="a column that names the molecules, kept in the output")
-    parser.add_argument("--device", default="cpu", help="where the model computes, such as cpu or cuda")
+    parser.add_argument("--id", default=None, help="a column with names of the molecules, to keep in the output")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a finished run")
     parser.add_argument("smiles", metavar="SMILES", help="the molecule, in quotes")
     parser.add_argument("--task", help="the task to explain (default: the first)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("explained.svg"), help="the picture (default: explained.svg)")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, default=Path("explained.svg"), help="the picture to write (default: explained.svg)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from molsam.wiring.trained import Trained, expand
 
     if args.output.suffix != ".svg":
-        raise ConfigError(f"--output={args.output} is no SVG file; give a name that ends in .svg.")
+        raise ConfigError(f"--output={args.output} is not an SVG file; give a name that ends in .svg.")
     trained = Trained(expand(args.folder)[0])
     task = args.task or trained.task_names[0]
     if task not in trained.task_names:

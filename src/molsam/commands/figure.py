@@ -25,13 +25,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     numbers = ", ".join(RECIPES)
     parser.add_argument("figures", nargs="+", metavar="N", help=f"which: {numbers}, or all")
     parser.add_argument("--runs", nargs="+", type=Path, default=[OUTPUTS], metavar="FOLDER",
-                        help="where the runs are (default: outputs)")  # fmt: skip
+                        help="folders with the runs (default: outputs)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("figures"), metavar="FOLDER",
-                        help="where figureN.png, .svg and .json go (default: figures)")  # fmt: skip
-    parser.add_argument("--datasets", type=_names, metavar="A,B", help="instead of the paper's")
-    parser.add_argument("--models", type=_names, metavar="A,B", help="instead of the paper's")
+                        help="the folder for figureN.png, .svg and .json (default: figures)")  # fmt: skip
+    parser.add_argument("--datasets", type=_names, metavar="A,B", help="other than the paper's")
+    parser.add_argument("--models", type=_names, metavar="A,B", help="other than the paper's")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE",
-                        help="further settings of the runs that --make trains")  # fmt: skip
+                        help="with --make: settings of the runs")  # fmt: skip
     parser.add_argument("--make", action="store_true", help="train the runs that are missing, then draw")
 
 

@@ -13,19 +13,19 @@ from molsam.config.command import program, training
 from molsam.errors import MolsamError
 
 COMMANDS = {
-    "data": ("molsam.commands.data", "list, fetch and check datasets"),
-    "predict": ("molsam.commands.predict", "predict a table of molecules with trained runs"),
-    "embed": ("molsam.commands.embed", "vectors that a trained model makes of molecules"),
-    "explain": ("molsam.commands.explain", "which atoms raise or lower a prediction"),
-    "rerun": ("molsam.commands.rerun", "train a finished run again and compare its metrics"),
-    "report": ("molsam.commands.report", "our tables beside the paper's"),
-    "results": ("molsam.commands.results", "keep the runs of a sweep in one file"),
-    "campaign": ("molsam.commands.campaign", "all tables that test the paper's claims, at the lowest priority"),
-    "figure": ("molsam.commands.figure", "the paper's figures from our runs"),
-    "dashboard": ("molsam.commands.dashboard", "compare runs in a browser, with or without an account"),
+    "data": ("molsam.commands.data", "list, download and check datasets"),
+    "predict": ("molsam.commands.predict", "predict a table of molecules with a trained model"),
+    "embed": ("molsam.commands.embed", "write the vectors that a trained model makes of molecules"),
+    "explain": ("molsam.commands.explain", "show which atoms raise or lower a prediction"),
+    "rerun": ("molsam.commands.rerun", "train a finished run again and compare the results"),
+    "report": ("molsam.commands.report", "print our tables beside the paper's"),
+    "results": ("molsam.commands.results", "pack the runs of a sweep into one file"),
+    "campaign": ("molsam.commands.campaign", "run everything that tests the paper's claims, at the lowest priority"),
+    "figure": ("molsam.commands.figure", "draw the paper's figures from our runs"),
+    "dashboard": ("molsam.commands.dashboard", "compare runs in a browser"),
     "bench": (
         "molsam.commands.bench",
-        "throughput of models and optimizers, with the distance to the machine's limit",
+        "measure the speed of models and optimizers",
     ),
 }
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=program(),
         description="Train molecular graph models with sharpness-aware optimizers.",
-        epilog=f"Training's settings: {training()} --help",
+        epilog=f"{training()} --help lists the settings of a training.",
     )
     parser.add_argument("--version", action="version", version=f"molsam {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

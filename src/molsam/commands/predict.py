@@ -22,12 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, help="the .csv, .tsv or .parquet file to write (default: standard output)")  # fmt: skip
     parser.add_argument("--smiles", default=None, help="the SMILES column (default: smiles, or the only column)")
     parser.add_argument("--interval", type=float, metavar="COVERAGE",
-                        help="add a conformal interval (classes: a set) that holds the truth so often, such as 0.9")  # fmt: skip
+                        help="add an interval (classes: a set) that holds the true value this often, such as 0.9")  # fmt: skip
     parser.add_argument("--nearest", action="store_true",
-                        help="add the Tanimoto similarity to the nearest molecule of the training part")  # fmt: skip
+                        help="add the similarity to the nearest training molecule (Tanimoto, 0 to 1)")  # fmt: skip
     parser.add_argument("--descriptors", type=Path, metavar="FILE",
-                        help="molecule descriptors, one row per row of the table, if the runs were trained with a file of them")  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="where the model computes, such as cpu or cuda")
+                        help="descriptors of the molecules, one row each, if the run was trained with a file of descriptors")  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
     parser.add_argument("--batch-size", type=int, default=256, help="molecules per forward pass")
 
 

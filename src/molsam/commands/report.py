@@ -17,20 +17,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam report`."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--table", metavar="N", help="a table's number, or the name of a sweep file: 3, fig7, table3")
-    what.add_argument("--all", action="store_true", help="one page with the state of every table and figure")
-    what.add_argument("--claims", action="store_true", help="one page with every claim of the paper and our verdict")
+    what.add_argument("--all", action="store_true", help="the state of every table and figure")
+    what.add_argument("--claims", action="store_true", help="every claim of the paper, with our verdict")
     parser.add_argument("changes", nargs="*", metavar="sweeps.KEY=VALUE",
-                        help="as the sweep was run: sweeps.datasets=[esol,bbbp] sweeps.folds=3 sweeps.name=...")  # fmt: skip
+                        help="the choices that the sweep was run with, such as sweeps.datasets=[esol] sweeps.folds=3")  # fmt: skip
     parser.add_argument("--outputs", nargs="+", default=["outputs"], metavar="FOLDER",
-                        help="where the runs are, folders or packed files (default: outputs)")  # fmt: skip
+                        help="folders or packed files with the runs (default: outputs)")  # fmt: skip
     parser.add_argument("--to", type=Path, default=Path("outputs/reports"), metavar="FOLDER",
-                        help="where the Markdown, CSV, LaTeX and figure go (default: outputs/reports)")  # fmt: skip
+                        help="the folder for Markdown, CSV, LaTeX and pictures (default: outputs/reports)")  # fmt: skip
     parser.add_argument("--figures", type=Path, default=Path("figures"), metavar="FOLDER",
-                        help="with --all: where `molsam figure` wrote (default: figures)")  # fmt: skip
+                        help="with --all: the folder that `molsam figure` wrote to (default: figures)")  # fmt: skip
     parser.add_argument("--score", choices=list(SCORES), default="best",
-                        help="test metric at the epoch best on validation (default), or mean of the last fifth of epochs")  # fmt: skip
+                        help="best: at the epoch best on validation (default); late: mean of the last fifth of the epochs")  # fmt: skip
     parser.add_argument("--smoke", action="store_true",
-                        help="show the runs of smoke=true, and only those (smoke=true does the same)")  # fmt: skip
+                        help="show only the runs of smoke=true")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ COMPARED = ("best_epoch", "epochs", "steps", "gradient_passes", "valid", "test",
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam rerun`."""
-    parser.add_argument("folder", type=Path, help="a finished run folder; of a run of several folds each is trained")
+    parser.add_argument("folder", type=Path, help="the folder of a finished run; each of its folds is trained")
     parser.add_argument("-o", "--output", type=Path, help="where the new run goes (default: a temporary folder)")
 
 
@@ -69,7 +69,9 @@ def _again(folder: Path, place: Path) -> bool:
     if machine.get("kernels") != new["machine"]["kernels"]:
         reasons.append(f"kernels {machine.get('kernels', 'none')} -> {new['machine']['kernels']}")
     size = (
-        "is no number on one side" if math.isinf(worst) else f"agrees to a relative {worst:.1e}, the others are closer"
+        "is not a number on one side"
+        if math.isinf(worst)
+        else f"agrees to a relative {worst:.1e}, the others are closer"
     )
     print(f"{folder}: {where} {size}. Changed since: {', '.join(reasons) or 'nothing that is recorded'}.")
     return False

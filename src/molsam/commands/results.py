@@ -11,12 +11,12 @@ from molsam.errors import ConfigError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam results`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    pack = actions.add_parser("pack", help="write the finished runs of folders (or packed files) into one file")
+    pack = actions.add_parser("pack", help="write the finished runs of folders or packed files into one file")
     pack.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a sweep's folder, or a packed file")
     pack.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.jsonl",
                       help="the file; runs that it holds already stay")  # fmt: skip
     pack.add_argument("--sweep", metavar="NAME", help="file the runs under this sweep, whose cells they are")
-    unpack = actions.add_parser("unpack", help="write a folder with result.json and metrics.jsonl for every run")
+    unpack = actions.add_parser("unpack", help="write a folder for every run, with result.json and metrics.jsonl")
     unpack.add_argument("file", type=Path, metavar="FILE.jsonl")
     unpack.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
 

@@ -108,7 +108,7 @@ def _known(error: Exception) -> int | None:
     if isinstance(error, yaml.YAMLError):
         # Hydra reads settings as plain values: other tags, or what is no YAML at all, end here.
         print(
-            f"molsam: a configuration file is no plain YAML ({' '.join(str(error).split())}); correct it.",
+            f"molsam: a configuration file is not plain YAML ({' '.join(str(error).split())}); correct it.",
             file=sys.stderr,
         )
         return 2
@@ -157,7 +157,7 @@ def _unreadable(word: str) -> str:
     """The sentence about a word of the command line that Hydra cannot read."""
     key, equals, value = word.partition("=")
     if not equals or not re.fullmatch(r"[\w./@+~-]+", key):
-        return f"{word} is no setting; settings are written key=value, as in model=gcn."
+        return f"{word} is not a setting; settings are written key=value, as in model=gcn."
     listed = re.fullmatch(r"\[(.*)\]", value)
     quoted = f"[{','.join(_quoted(one.strip()) for one in listed[1].split(','))}]" if listed else _quoted(value)
     text = f"{key}={quoted}"

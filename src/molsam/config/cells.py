@@ -74,7 +74,7 @@ def rows(sweeps: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if name not in every:
             near = get_close_matches(name, every, n=1)
             hint = f" Did you mean {near[0]}?" if near else f" Rows: {', '.join(every)}."
-            raise ConfigError(f"sweeps.rows={name} is no row of {sweeps.get('name')}.{hint}")
+            raise ConfigError(f"sweeps.rows={name} is not a row of {sweeps.get('name')}.{hint}")
     return {name: every[name] for name in names}
 
 

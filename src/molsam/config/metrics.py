@@ -29,7 +29,7 @@ def metric_files() -> dict[str, dict[str, Any]]:
                 raise ValueError(f"_target_ is a function of molsam, direction max or min, task of {', '.join(TASKS)}")
         except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(
-                f"{path} is no metric ({' '.join(str(error).split())}); see conf/metric/rmse.yaml."
+                f"{path} is not a metric ({' '.join(str(error).split())}); see conf/metric/rmse.yaml."
             ) from error
         defaults = {"display": path.stem, "main": False}
         found[path.stem] = {**defaults, **settings, "task": tuple(tasks)}

@@ -59,7 +59,7 @@ def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:
         try:
             return _load(path)
         except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("%s is damaged (%s); it is built anew.", path, str(error).split("\n")[0])
+            log.warning("%s is damaged (%s); it is built again.", path, str(error).split("\n")[0])
     tensors, record = make()
     try:
         _store(path, tensors, record)

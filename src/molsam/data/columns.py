@@ -99,9 +99,7 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
     doubtful = [name for name in ids if not ID_NAME.fullmatch(name)]
     if not candidates and len(doubtful) == 1:
         candidates, ids = doubtful, [name for name in ids if name not in doubtful]
-        log.warning(
-            "%s counts the rows like an id; it is learnt because there is no other column of numbers.", *doubtful
-        )
+        log.warning("%s looks like an id, but is learnt because there is no other column of numbers.", *doubtful)
     left += [f"{name} (an id)" for name in ids]
     if not candidates:
         what = f" ({_listed(left)})" if left else ""

@@ -171,8 +171,8 @@ def _classes(table: Table, column: Column) -> tuple[np.ndarray, list[str]]:
     order = sorted(names, key=lambda token: (isinstance(token, str), token))
     if len(order) > max(20, len(column.known) // 2):
         raise DataError(
-            f"{table.path}: column {column.name!r} has {len(order)} different values in {len(column.known)} rows, which are "
-            "no classes; set dataset.task=regression or name another column in dataset.targets."
+            f"{table.path}: column {column.name!r} has {len(order)} different values in {len(column.known)} rows, too many "
+            "for classes; set dataset.task=regression or name another column in dataset.targets."
         )
     place = {token: float(i) for i, token in enumerate(order)}
     values = [place[token] if text else np.nan for token, text in zip(tokens, column.texts, strict=True)]
@@ -190,7 +190,7 @@ def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list
         odd = [row for row in column.known if column.values[row] not in (0.0, 1.0) and row not in column.wrong]
         row = odd[0] if odd else next(row for row in column.known if values[row] > 1)
         raise DataError(
-            f"{at(table, column, row)} is no class; write 0, 1 or nothing, or set dataset.task=regression, or "
+            f"{at(table, column, row)} is not a class; write 0, 1 or nothing, or set dataset.task=regression, or "
             "dataset.task=multiclass for more classes than two."
         )
     place = _positive(table, column, names, chosen)
@@ -211,7 +211,7 @@ def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> in
         if len(names) == 1:
             return 1
         raise ConfigError(
-            f"dataset.positive={chosen} is no class of {column.name!r}; it has {names[0]!r} and {names[1]!r}."
+            f"dataset.positive={chosen} is not a class of {column.name!r}; it has {names[0]!r} and {names[1]!r}."
         )
     lower = [name.casefold() for name in names]
     if tokens == [-1.0, 1.0] or lower == ["false"]:

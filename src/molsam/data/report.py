@@ -55,9 +55,7 @@ class DataReport:
         if not self.invalid:
             return
         shown = "; ".join(f"{where}: {smiles[:80]} ({reason})" for where, smiles, reason in self.invalid[:SHOWN])
-        text = (
-            f"{Path(self.path).name}: {len(self.invalid)} of {self.rows} rows are no molecule that can be used: {shown}"
-        )
+        text = f"{Path(self.path).name}: {len(self.invalid)} of {self.rows} rows have no molecule that can be used: {shown}"
         if on_invalid == "error":
             raise DataError(f"{text}. Correct them, or drop them with dataset.on_invalid=drop.")
         log.warning("%s%s They are left out.", text, " ..." if len(self.invalid) > SHOWN else ".")

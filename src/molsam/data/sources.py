@@ -171,5 +171,5 @@ def _intact(path: Path) -> bool:
     except OSError:
         intact = False
     if not intact:
-        log.warning("%s is not what was downloaded (%s); it is fetched anew.", path, record_of(path).name)
+        log.warning("%s is not what was downloaded (%s); it is downloaded again.", path, record_of(path).name)
     return intact

@@ -174,7 +174,7 @@ def predefined_split(names: Sequence[str], column: str, where: Callable[[int], s
         place = words.get(name.strip().lower())
         if place is None:
             raise DataError(
-                f"{where(row)}, column {column!r}: {name[:60]!r} is no part of a split; write train, valid or test."
+                f"{where(row)}, column {column!r}: {name[:60]!r} is not a part of a split; write train, valid or test."
             )
         parts[place].append(row)
     return [np.array(part, dtype=np.int64) for part in parts]

@@ -18,7 +18,7 @@ def sample_weights(table: Table, settings: Mapping[str, Any]) -> np.ndarray:
     (column,) = read_columns(table, [named(table, "dataset.weights", settings["weights"])])
     bad = np.flatnonzero(~(column.values >= 0) | (column.bounds != 0))
     if len(bad):
-        raise DataError(f"{at(table, column, bad[0])} is no weight; write a number from 0 up.")
+        raise DataError(f"{at(table, column, bad[0])} is not a weight; write a number from 0 up.")
     return column.values
 
 

@@ -91,7 +91,7 @@ def _read_binary(path: Path, label: int) -> tuple[np.ndarray, np.ndarray]:
     content = np.frombuffer(_bytes(path), dtype=np.uint8)
     if not len(content) or len(content) % size:
         raise DataError(
-            f"{path} has {len(content)} bytes, which is no multiple of the {size} of an image; copy it anew."
+            f"{path} has {len(content)} bytes, which is not a multiple of the {size} of an image; copy it again."
         )
     records = content.reshape(-1, size)
     return records[:, label + 1 :], records[:, label].astype(np.int64)
@@ -106,11 +106,11 @@ def _read_python(path: Path, label: bytes) -> tuple[np.ndarray, np.ndarray]:
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise DataError(
-                f"{path} is no file of CIFAR's Python version ({reason}); unpack the archive anew."
+                f"{path} is not a file of CIFAR's Python version ({reason}); unpack the archive again."
             ) from error
     shape = (len(labels), PIXELS)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != shape or not len(labels):
-        raise DataError(f"{path}: its data are not {shape[0]} x {PIXELS} bytes; unpack the archive anew.")
+        raise DataError(f"{path}: its data are not {shape[0]} x {PIXELS} bytes; unpack the archive again.")
     return pixels, labels
 
 

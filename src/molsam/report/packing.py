@@ -52,7 +52,7 @@ def _filed(run: StoredRun, sweep: str | None) -> dict[str, object]:
     if sweep is None or section.get("name") == sweep:
         return outcome
     if not section.get("row"):
-        raise ConfigError(f"{run.folder} is no cell of a table; pack it without --sweep.")
+        raise ConfigError(f"{run.folder} is not a cell of a table; pack it without --sweep.")
     moved = {**outcome, "config": {**outcome["config"], "sweeps": {**section, "name": sweep}}}
     return {**moved, "checksum": result.checksum(moved)}
 

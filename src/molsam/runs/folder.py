@@ -152,7 +152,7 @@ def stored(folder: Path) -> DictConfig:
 def recorded(cfg: Any) -> DictConfig:
     """Recorded settings as a configuration; raises ValueError if they are none, or hold an interpolation."""
     if not isinstance(cfg, DictConfig):
-        raise ValueError("it is no group of settings")
+        raise ValueError("it is not a group of settings")
     held: list[Any] = [OmegaConf.to_container(cfg, resolve=False)]
     while held:
         value = held.pop()

@@ -124,7 +124,9 @@ def steps(path: Path | None = None) -> list[Step]:
             for entry in yaml.safe_load(text)
         ]
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is no campaign ({' '.join(str(error).split())}); see docs/campaign.md.") from error
+        raise ConfigError(
+            f"{path} is not a campaign ({' '.join(str(error).split())}); see docs/campaign.md."
+        ) from error
 
 
 def _job(entry: dict[str, Any]) -> Job:

@@ -68,7 +68,7 @@ def read(config: DictConfig) -> Sweep:
     suffix = "-smoke" if smoke else ""
     name = str(OmegaConf.select(config, "sweeps.name") or "multirun")
     if Path(name).name != name:
-        raise ConfigError(f"sweeps.name={name} is no folder's name; use letters, digits, - and _.")
+        raise ConfigError(f"sweeps.name={name} is not a folder's name; use letters, digits, - and _.")
     folder = usable("paths.outputs", os.path.abspath(str(config.hydra.sweep.dir)) + suffix)
     with read_write(config.hydra.sweep):
         config.hydra.sweep.dir = folder

@@ -68,7 +68,7 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
         reuse.take_over(next(planned for planned in cells.known() if planned.cell.name == name), folder)
     if same:
         print(
-            f"{sweep.name}: {len(same)} cells are runs of equal settings that were made elsewhere, and are taken over "
+            f"{sweep.name}: {len(same)} cells were trained elsewhere with equal settings, so their results are used "
             "(hydra.sweeper.reuse=false trains them again)",
             file=sys.stderr,
         )

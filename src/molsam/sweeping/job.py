@@ -181,7 +181,7 @@ def conclude(
             storage.set_trial_user_attr(trial_id, key, value)
         study.tell(number, values, state=state, skip_if_finished=True)
     except optuna.exceptions.UpdateFinishedTrialError:
-        log.warning(f"job {number} had been given up for dead; what it wrote stands in its folder all the same")
+        log.warning(f"job {number} was taken for dead, but has ended; its result stays in its folder")
 
 
 def make_pruner(node: Mapping[str, Any]) -> Any:

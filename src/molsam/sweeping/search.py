@@ -1,4 +1,4 @@
-"""Searches: a sampler suggests, a pruner gives up, and the study remembers, until enough trials are over."""
+"""Searches: a sampler suggests, a pruner gives up, and the study remembers, until enough trials are done."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Search:
     def run(self) -> None:
         """Until the study has its trials. Raises SweepIncomplete."""
         print(
-            f"{self.sweep.name}: {self.total} trials in {shown(self.sweep.folder)}, {self.before} of them over, "
+            f"{self.sweep.name}: {self.total} trials in {shown(self.sweep.folder)}, {self.before} of them done, "
             f"{self.sweep.workers} at a time",
             file=sys.stderr,
         )
@@ -187,7 +187,7 @@ class Search:
     def describe(self) -> str:
         """What a dry run prints."""
         lines = [f"{name}: {distribution}" for name, distribution in self.space.items()]
-        lines.append(f"{self.sweep.name}: {self.before} of {self.total} trials are over.")
+        lines.append(f"{self.sweep.name}: {self.before} of {self.total} trials are done.")
         return "\n".join(lines)
 
     def conclude(self) -> None:

@@ -68,7 +68,9 @@ def writer(path: Path | None) -> Iterator[Writer]:
         return
     suffix = path.suffix.lower()
     if suffix in OTHERS:
-        raise ConfigError(f"{path} is no table that molsam writes; give a name that ends in .csv, .tsv or .parquet.")
+        raise ConfigError(
+            f"{path} is not a table that molsam can write; give a name that ends in .csv, .tsv or .parquet."
+        )
     fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:

@@ -75,7 +75,7 @@ def typed(section: str, node: Any, schema: type[Any]) -> Any:
     """A section as its dataclass. Raises ConfigError for a key that it does not have, lacks, or has in another type."""
     prefix = f"{section}." if section else ""
     if not isinstance(node, DictConfig):
-        raise ConfigError(f"{section}={node} is no group of settings; choose one of its options, or leave it out.")
+        raise ConfigError(f"{section}={node} is not a group of settings; choose one of its options, or leave it out.")
     values, hints = plain(node), typing.get_type_hints(schema)
     for key, value in values.items():
         if key not in hints:
@@ -119,7 +119,9 @@ def _class(section: str, target: Any) -> type[Any]:
     except Exception as error:
         raise ConfigError(f"{section}._target_={address} cannot be imported ({sentence(error)})") from error
     if not isinstance(cls, type) or (address not in OTHERS and f"{cls.__module__}.{cls.__qualname__}" != address):
-        raise ConfigError(f"{section}._target_={address} is no class that is defined there; use the name of a class.")
+        raise ConfigError(
+            f"{section}._target_={address} is not a class that is defined there; give the name of a class."
+        )
     return cls
 
 
@@ -166,7 +168,7 @@ def _check_range(name: str, value: Any) -> None:
         if not math.isfinite(number):
             raise ConfigError(f"{name}={value} is not finite; give a number.")
         if name.endswith("dropout") and not 0 <= number <= 1:
-            raise ConfigError(f"{name}={value} is no probability; give a number from 0 to 1.")
+            raise ConfigError(f"{name}={value} is not a probability; give a number from 0 to 1.")
         if name.startswith("model.") and name.endswith(("size", "sizes", "heads", "d_model")) and number < 1:
             raise ConfigError(f"{name}={value} is too small; it must be at least 1.")
 

@@ -95,7 +95,9 @@ def has_images(cfg: DictConfig) -> bool:
 
 def _check_model(cfg: DictConfig) -> None:
     if not isinstance(cfg.model, DictConfig):
-        raise ConfigError(f"model={cfg.model} is no group of settings; choose one of the options of its config group.")
+        raise ConfigError(
+            f"model={cfg.model} is not a group of settings; choose one of the options of its config group."
+        )
     images = "featurizer" not in cfg.model
     if images != has_images(cfg):
         kind, remedy = ("images", "dataset=cifar10 or cifar100") if images else ("molecules", "model=resnet18")
@@ -140,7 +142,7 @@ class _Undrawn(TorchFunctionMode):
 def _check_device(name: str) -> None:
     if name.split(":")[0].lower() == "gpu":
         raise ConfigError(
-            f"training.device={name} is no device of torch; use training.device=cuda, or cuda:1 for the second GPU."
+            f"training.device={name} is not a torch device; use training.device=cuda, or cuda:1 for the second GPU."
         )
     try:
         torch.zeros(1, device=name).item()
@@ -153,18 +155,18 @@ def _check_device(name: str) -> None:
 
 def _check_observers(cfg: DictConfig) -> None:
     if not isinstance(cfg.callbacks, DictConfig):
-        raise ConfigError(f"callbacks={cfg.callbacks} is no group of settings; use callbacks=none.")
+        raise ConfigError(f"callbacks={cfg.callbacks} is not a group of settings; use callbacks=none.")
     for name, node in cfg.callbacks.items():
         if not isinstance(build(f"callbacks.{name!s}", node), Callback):
             raise ConfigError(
-                f"callbacks.{name!s}._target_={node._target_} is no molsam.training.events.Callback; give one."
+                f"callbacks.{name!s}._target_={node._target_} is not a molsam.training.events.Callback; give one."
             )
     for name, node in cfg.diagnostics.items():
         if node is not None:
             build(f"diagnostics.{name!s}", node)
     kind, every, mode = cfg.logger.kind, cfg.logger.get("log_every", 1), cfg.logger.get("mode", "offline")
     if kind not in ("none", "wandb"):
-        raise ConfigError(f"logger.kind={kind} is no logger; use none or wandb.")
+        raise ConfigError(f"logger.kind={kind} is not a logger; use none or wandb.")
     if every < 1:
         raise ConfigError(f"logger.log_every={every} is too small; it must be at least 1.")
     if mode not in ("offline", "online", "disabled"):

@@ -48,6 +48,6 @@ def radius(values: np.ndarray, coverage: float) -> float:
     A new molecule exchangeable with those n has a score of at most this with probability `coverage` or more.
     """
     if not 0 < coverage < 1:
-        raise ConfigError(f"--interval={coverage} is no coverage; give a number between 0 and 1, such as 0.9.")
+        raise ConfigError(f"--interval={coverage} is not a coverage; give a number between 0 and 1, such as 0.9.")
     rank = math.ceil((len(values) + 1) * coverage)
     return math.inf if rank > len(values) else float(np.partition(values, rank - 1)[rank - 1])

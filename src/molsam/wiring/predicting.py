@@ -143,7 +143,9 @@ class Nearest:
         for folder in folders:
             path = folder / TRAINING
             if not path.exists():
-                raise ConfigError(f"{path} is missing, so --nearest cannot be told; train the run again.")
+                raise ConfigError(
+                    f"{path} is missing, so --nearest has no molecules to compare with; train the run again."
+                )
             known |= dict.fromkeys(path.read_text(encoding="utf-8").split("\n"))
         mols = [Chem.MolFromSmiles(text) for text in known if text]
         self.known = [self.generator.GetFingerprint(mol) for mol in mols if mol is not None]

@@ -196,7 +196,7 @@ def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
             f"{folder} holds this run, but made without {missing[0]}, which it therefore did not record; start anew "
             "there with overwrite=true, or in another folder with hydra.run.dir=FOLDER."
         )
-    console.say(f"{folder} is finished already; overwrite=true trains it anew.")
+    console.say(f"{folder} is finished already; overwrite=true trains it again.")
     # A kill may have come between the result and this.
     checkpoint.remove(folder / "last" / "checkpoint.safetensors")
     if cfg.logger.kind == "wandb":
@@ -370,6 +370,6 @@ def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     console.say(f"{split.kind} split: {sizes} for training, validation and test (seed {seed}, fold {cfg.split.fold})")
     if split.leaked:
         console.say(
-            f"note: {counted(split.leaked, 'molecule')} of valid or test also in train (equal molecules); "
-            "dataset.duplicates=drop or group avoids it."
+            f"note: {counted(split.leaked, 'molecule')} of validation or test {'is' if split.leaked == 1 else 'are'} also in training; "
+            "dataset.duplicates=drop or group avoids that."
         )

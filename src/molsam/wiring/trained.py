@@ -202,7 +202,9 @@ def reading(model: torch.nn.Module) -> Iterator[list[Tensor]]:
     """
     names = getattr(model, "readers", ())
     if not names:
-        raise ConfigError(f"{type(model).__name__} does not name its readers, so its vectors cannot be told.")
+        raise ConfigError(
+            f"{type(model).__name__} does not name its readers, so there are no vectors to write; see docs/extend.md."
+        )
     found: dict[str, Tensor] = {}
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: found.update({name: args[0]}))
