@@ -75,9 +75,10 @@ def read(path: Path) -> tuple[list[Packed], list[str]]:
 
 
 def curve(rows: Iterable[dict[str, Any]], metric: str) -> dict[str, list[float | None]]:
-    """Return the validation and test metric of every epoch, from the epoch lines of a run."""
+    """Return the losses and the validation and test metric of every epoch, from the epoch lines of a run."""
     rows = list(rows)
-    found = {key: [_short(row.get(key)) for row in rows] for key in (f"valid/{metric}", f"test/{metric}")}
+    keys = (f"valid/{metric}", f"test/{metric}", "train/loss", "valid/loss", "test/loss")
+    found = {key: [_short(row.get(key)) for row in rows] for key in keys}
     return {key: values for key, values in found.items() if any(value is not None for value in values)}
 
 

@@ -154,6 +154,27 @@ def test_losses_by_epoch(runs: Path, folders: Any, tmp_path: Path) -> None:
     assert numbers["sam"]["test"]["epoch"] == [1, 2, 3, 4]
 
 
+def test_packed_runs_draw_the_same_losses_and_old_ones_without_losses_are_missing(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from molsam.report.packing import pack
+    from molsam.runs import pack as packs
+
+    target = tmp_path / "packed" / "all.jsonl"
+    target.parent.mkdir()
+    pack([runs], target)
+    found, expected = draw("5", target.parent, tmp_path / "a"), draw("5", runs, tmp_path / "b")
+    for place, entry in expected.items():
+        for name, curves in entry.items():
+            assert found[place][name]["test"]["mean"] == pytest.approx(curves["test"]["mean"], rel=1e-4)
+            assert found[place][name]["train"]["std"] == pytest.approx(curves["train"]["std"], abs=1e-4)
+    bare = [packs.Packed(one.cell, one.result) for one in packs.read(target)[0]]
+    target.unlink()
+    packs.write(target, bare)
+    assert figure("5", "--runs", str(target.parent), "-o", str(tmp_path / "c")) == 1
+    assert "run with test losses" in capsys.readouterr().err
+
+
 def test_landscapes_are_rises_over_all_directions(runs: Path, folders: Any, tmp_path: Path) -> None:
     numbers = draw("2", runs, tmp_path)["grover/bbbp"]["adam"]
     stored = [lines(folders["grover", "adam", "bbbp", f], "sharpness.jsonl")[-1] for f in (0, 1)]

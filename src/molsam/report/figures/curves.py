@@ -20,7 +20,7 @@ def losses(request: Request) -> Drawing:
     figure, axes = style.panels(len(pairs), height=1.7)
     numbers: dict[str, Any] = {}
     for ax, (model, dataset) in zip(axes[:, 0], pairs, strict=True):
-        told = [run for run in request.runs if run.setting("training.test_each_epoch")]
+        told = [run for run in request.runs if run.setting("training.test_each_epoch") and _has_losses(run)]
         runs = select.panel(told, model, dataset)
         entry = {}
         for name in OPTIMIZERS:
@@ -39,6 +39,12 @@ def losses(request: Request) -> Drawing:
     return Drawing(
         figure, numbers, "Mean loss over runs; full: test, dashed: training (clean pass where there is one)."
     )
+
+
+def _has_losses(run: StoredRun) -> bool:
+    """Packed runs of before losses were packed have none."""
+    rows = run.epochs()
+    return bool(rows) and all(row.get(key) is not None for row in rows for key in ("test/loss", "train/loss"))
 
 
 def _curves(ax: Axes, name: str, group: list[StoredRun]) -> dict[str, Any]:
