@@ -14,6 +14,7 @@ from molsam.errors import MolsamError
 
 COMMANDS = {
     "data": ("molsam.commands.data", "list, download and check datasets"),
+    "baseline": ("molsam.commands.baseline", "fit a random forest on fingerprints, on the split of a run"),
     "predict": ("molsam.commands.predict", "predict a table of molecules with a trained model"),
     "embed": ("molsam.commands.embed", "write the vectors that a trained model makes of molecules"),
     "explain": ("molsam.commands.explain", "show which atoms raise or lower a prediction"),

@@ -37,6 +37,7 @@ def _again(folder: Path, place: Path) -> bool:
     from molsam.config import identity
     from molsam.runs import result
     from molsam.runs.folder import recorded
+    from molsam.wiring import baseline
     from molsam.wiring.run import start
 
     old = result.read(folder)
@@ -53,7 +54,7 @@ def _again(folder: Path, place: Path) -> bool:
         threads = cfg.training.threads = cfg.training.threads or machine["threads"]
     except (LookupError, TypeError, ValueError, AttributeError, OmegaConfBaseException) as error:
         raise StorageError(f"{folder / result.NAME} is damaged ({error}); take another run folder.") from error
-    start(cfg, place, [])
+    (baseline.start if baseline.is_baseline(cfg) else start)(cfg, place, [])
     new = result.read(place)
     assert new is not None
     worst, where = difference(old, new)

@@ -143,8 +143,8 @@ def identity(
     """
     values = without_secrets(_values(config))
     settings = normal(values)
-    for name in ("dataset.descriptors", "model.pretrained"):
-        if name.split(".")[1] in data:
+    for name in ("dataset.descriptors", "model.pretrained", "init_from"):
+        if name.split(".")[-1] in data:
             settings[name] = "file"
     version = numerics_of(settings) if numerics is None else numerics
     return Identity(settings, dict(data), split_of(values, fold), version, dict(paths or {}))
@@ -163,7 +163,12 @@ def stored(outcome: Mapping[str, Any]) -> Identity:
     nothing, so it is never equal to a run that reads some.
     """
     config, record = outcome["config"], outcome.get("identity")
-    named = {"dataset": "dataset.path", "descriptors": "dataset.descriptors", "pretrained": "model.pretrained"}
+    named = {
+        "dataset": "dataset.path",
+        "descriptors": "dataset.descriptors",
+        "pretrained": "model.pretrained",
+        "init_from": "init_from",
+    }
     paths = {name: str(place) for name, key in named.items() if (place := _value(config, key))}
     if record is not None:
         return identity(config, record["data"], outcome["fold"], numerics=record["numerics"], paths=paths)

@@ -24,6 +24,8 @@ class TrainingConfig:
     nonfinite: str = "raise"
     test_each_epoch: bool = False
     class_weight: Any = None
+    freeze: str | None = None
+    encoder_lr: float | None = None
     precision: str = "fp32"
     device: str = "cpu"
     devices: int = 1
@@ -147,6 +149,7 @@ class RunConfig:
     seed: int = 0
     name: str | int | None = None
     resume: str | None = None
+    init_from: str | None = None
     overwrite: bool = False
     smoke: bool = False
     dry_run: bool = False
@@ -172,5 +175,7 @@ TRAINING_LIMITS: dict[str, Any] = {
     "max_grad_norm": 1e-12,
     "loss": ("auto", "release", "mse", "rmse", "mae", "huber", "bce", "cross_entropy"),
     "nonfinite": ("raise", "skip"),
+    "freeze": ("encoder",),
+    "encoder_lr": 0,
     "precision": ("fp32", "bf16", "fp64"),
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from molsam.chem.fingerprints import Morgan, similarities
 from molsam.data.split_kinds import Parts, group_by
 from molsam.errors import DataError
 
@@ -76,16 +77,12 @@ def clusters(mols: Sequence[Any], cutoff: float) -> list[str]:
     neighbours within the Tanimoto distance `cutoff` takes them all, then the next of those that are left.
     Raises DataError for more molecules than can be compared.
     """
-    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
-    from rdkit.DataStructs import BulkTanimotoSimilarity
-
     if len(mols) > MOST:
         raise DataError(
             f"split=cluster compares all pairs, which {len(mols)} molecules are too many for; use split=scaffold."
         )
-    made = GetMorganGenerator(radius=2, fpSize=2048)
-    prints = [made.GetFingerprint(mol) for mol in mols]
-    near = [np.flatnonzero(1 - np.array(BulkTanimotoSimilarity(one, prints)) <= cutoff) for one in prints]
+    prints = list(map(Morgan(), mols))
+    near = [np.flatnonzero(1 - similarities(one, prints) <= cutoff) for one in prints]
     free, names = np.ones(len(mols), dtype=bool), [""] * len(mols)
     for centre in sorted(range(len(mols)), key=lambda place: (-len(near[place]), -place)):
         if free[centre]:

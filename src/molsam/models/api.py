@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
 from molsam.data.batch import MoleculeBatch
 from molsam.data.spec import DataSpec
+from molsam.errors import ConfigError
 
 __all__ = ["DataSpec", "ModelOutput", "MoleculeModel"]
 
@@ -29,9 +30,49 @@ class MoleculeModel(nn.Module):
     readers: tuple[str, ...] = ()
     """submodules whose input is a molecule's vector, the readout with descriptors if there are any (`molsam embed`)"""
 
+    sized: tuple[str, ...] = ()
+    """tensors with a row for each place in a molecule: of two models the rows that both have mean the same"""
+    frozen = False
+    """whether only the head is trained"""
+
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits of a batch."""
         raise NotImplementedError
+
+    @property
+    def heads(self) -> set[str]:
+        """Names of the submodules that make logits of a molecule's vector; the rest is the encoder."""
+        return {name.split(".")[0] for name in self.readers}
+
+    def parts(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The parameters of the head, and those of the encoder. Raises ConfigError if the model names no readers."""
+        if not self.readers:
+            raise ConfigError(
+                f"{type(self).__name__} does not name its readers, so its head and its encoder cannot be told apart; name "
+                "them, or leave training.freeze and training.encoder_lr out."
+            )
+        heads = self.heads
+        head: list[nn.Parameter] = []
+        encoder: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            (head if name.split(".")[0] in heads else encoder).append(parameter)
+        return head, encoder
+
+    def freeze(self) -> None:
+        """Train the head alone: the encoder keeps its weights and computes as in evaluation, without dropout."""
+        _, encoder = self.parts()
+        for parameter in encoder:
+            parameter.requires_grad_(False)
+        self.frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Go to training or evaluation; a frozen encoder stays in evaluation."""
+        super().train(mode and not self.frozen)
+        if mode and self.frozen:
+            for name in self.heads:
+                self.get_submodule(name).train()
+        return self
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Reference-named weights (and buffers) as this model's state dict."""

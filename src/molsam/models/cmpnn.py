@@ -81,6 +81,11 @@ class CMPNN(MoleculeModel):
         for parameter in self.parameters():
             nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.xavier_normal_(parameter)
 
+    @property
+    def heads(self) -> set[str]:
+        """The head has an activation that may have a weight."""
+        return {"head", "head_activation"}
+
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits [1, B, T]."""
         graph = self._graph(batch)
@@ -89,7 +94,8 @@ class CMPNN(MoleculeModel):
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
         for i, linear in enumerate(self.head):
-            vector = linear(self.dropout(self.head_activation(vector) if i else vector))
+            vector = self.head_activation(vector) if i else vector
+            vector = linear(F.dropout(vector, self.dropout.p, self.head.training))
         return ModelOutput(vector.unsqueeze(0))
 
     def _graph(self, batch: MoleculeBatch) -> MessageGraph:

@@ -53,6 +53,7 @@ class CoMPT(MoleculeModel):
     unused = ("encoder.layers.*.self_attn.linears.4.*",)  # the bond update: computed, then thrown away
 
     readers = ("head",)
+    sized = ("positions.weight",)
 
     def __init__(
         self,

@@ -73,7 +73,7 @@ class DMPNN(MoleculeModel):
         vector = self.aggregate(self.encode(batch), batch)
         for i, layer in enumerate(self.ffn):
             if i:
-                vector = F.dropout(F.relu(vector), self.dropout, self.training)
+                vector = F.dropout(F.relu(vector), self.dropout, self.ffn.training)
             vector = layer(vector)
         return ModelOutput(vector.unsqueeze(0))
 

@@ -107,7 +107,7 @@ class MPNN(MoleculeModel):
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
         first, activation, last = self.head
-        vector = F.dropout(activation(first(vector)), self.dropout, self.training)
+        vector = F.dropout(activation(first(vector)), self.dropout, self.head.training)
         return ModelOutput(last(vector).unsqueeze(0))
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from molsam.report import published
+from molsam.report import baselines, published
 from molsam.report.coherent import coherent
 from molsam.report.frame import of_sweep
 from molsam.report.inference import standard_error
@@ -106,6 +106,7 @@ def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
     in_table = [_identity(values) in wanted for values in runs.to_dict("records")]
     runs, said = coherent(runs.loc[np.array(in_table, dtype=bool)].reset_index(drop=True))
     present = {_identity(values) for values in runs.to_dict("records")}
+    said += baselines.remarks(runs, frame)
     spread = tuple(noise(runs, frame))
     runs = with_percent(pool(runs, frame), spec)
     entries = tuple(

@@ -70,9 +70,14 @@ def choose(cfg: DictConfig, identify: Callable[[DictConfig], Identity]) -> Path:
 
 def run_name(cfg: DictConfig) -> str:
     """A folder name a person can read: model, optimizer, dataset, and the seed."""
-    parts = [cfg.choices.model, cfg.choices.optimizer, cfg.choices.dataset]
-    name = cfg.name or "-".join(parts)
+    name = cfg.name or called(cfg)
     return re.sub(r"[^\w.=+-]+", "_", f"{name}-s{cfg.seed}")[:120]
+
+
+def called(cfg: DictConfig) -> str:
+    """The name of a run that was given none; a baseline has no optimizer."""
+    parts = [cfg.choices.model, cfg.choices.optimizer, cfg.choices.dataset]
+    return "-".join(part for part in parts if part != "none")
 
 
 def unfinished(folder: Path, identity: Identity) -> bool:

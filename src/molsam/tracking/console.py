@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from molsam import terminal
 from molsam.config import command
 from molsam.config.metrics import metric_files
+from molsam.errors import counted as counted_noun
 from molsam.training.events import Callback
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -123,7 +124,8 @@ def print_result(result: dict[str, Any]) -> None:
     table = Table(title=escape(result["name"]), show_header=False, title_justify="left")
     metric = result["metric"]
     table.add_row(f"test {metric}", _number(result["test"].get(metric)))
-    table.add_row(f"valid {metric}", f"{_number(result['valid'].get(metric))} (best epoch {result['best_epoch'] + 1})")
+    chosen = f" (best epoch {result['best_epoch'] + 1})" if result["steps"] else ""
+    table.add_row(f"valid {metric}", f"{_number(result['valid'].get(metric))}{chosen}")
     others = [name for name, settings in metric_files().items() if settings["main"] and name != metric]
     for name in others:
         if name in result["test"]:
@@ -133,8 +135,11 @@ def print_result(result: dict[str, Any]) -> None:
         table.add_row(escape(f"test {metric}, {task}"), _number(value))
     if len(tasks) > MOST_TASKS:
         table.add_row(f"{len(tasks) - MOST_TASKS} more tasks", "in result.json")
-    table.add_row("throughput", f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes a step")
-    table.add_row("time", f"{result['seconds']:.0f} s for {result['epochs']} epochs")
+    if result["steps"]:
+        speed = f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes a step"
+        table.add_row("throughput", speed)
+    epochs = f" for {counted_noun(result['epochs'], 'epoch')}" if result["steps"] else ""
+    table.add_row("time", f"{result['seconds']:.0f} s{epochs}")
     console = terminal.console()
     console.print(table)
     console.print(f"results: {result['run_dir']}", soft_wrap=True, markup=False)

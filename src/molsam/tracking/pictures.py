@@ -34,7 +34,8 @@ def draw(folder: Path, outcome: dict[str, Any]) -> list[Path]:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     try:
         with mpl.rc_context(STYLE):
-            figures = {"learning_curve": _learning_curve(folder, outcome), **_tasks(folder, outcome)}
+            curve = {"learning_curve": _learning_curve(folder, outcome)} if outcome["steps"] else {}
+            figures = {**curve, **_tasks(folder, outcome)}
             return [_save(figure, folder / FOLDER / f"{name}.png") for name, figure in figures.items()]
     except Exception as error:  # a picture is worth less than the run it shows
         log.warning("%s: the pictures cannot be drawn (%s).", folder, " ".join(str(error).split())[:200])

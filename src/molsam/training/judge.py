@@ -36,16 +36,20 @@ class Judge:
 
     def warn(self) -> None:
         """Tell what is not as people expect it."""
-        if self.unlearnt:
-            log.warning(
-                "no training label in %s: left out of the metrics and of the choice of the epoch.",
-                ", ".join(self.unlearnt[:12]),
-            )
+        self.warn_of_tasks()
         if self.chooses == "loss":
             log.warning(
                 "%s is undefined on the validation part (one class only, or too few labels): the validation loss chooses "
                 "the epoch; split=stratified, or a larger validation part, would let the metric choose.",
                 self.metric,
+            )
+
+    def warn_of_tasks(self) -> None:
+        """Tell which tasks cannot be learnt."""
+        if self.unlearnt:
+            log.warning(
+                "no training label in %s: left out of the metrics and of the choice of the epoch.",
+                ", ".join(self.unlearnt[:12]),
             )
 
     def score(self, prediction: np.ndarray, index: np.ndarray, skip: bool = False) -> Scores:

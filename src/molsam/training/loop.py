@@ -276,7 +276,7 @@ class Trainer:
             return
         last = self.optimizer.last
         record = {"kind": "step", "epoch": self.epoch, "step": self.step, "train/loss": float(self.loss)}
-        record |= {"lr": self.optimizer.param_groups[0]["lr"], "rho": last.rho, "passes": self.optimizer.passes}
+        record |= {"lr": self.optimizer.param_groups[-1]["lr"], "rho": last.rho, "passes": self.optimizer.passes}
         for name, loss in (("clean", last.loss_clean), ("perturbed", last.loss_perturbed)):
             if loss is not None:
                 record[f"train/loss_{name}"] = float(loss)
@@ -306,7 +306,7 @@ class Trainer:
             "seconds": seconds,
             "passes": self.optimizer.passes - int(totals["passes"]),
         }
-        group = self.optimizer.param_groups[0]  # and not the last step, which a resume may not have made
+        group = self.optimizer.param_groups[-1]  # and not the last step, which a resume may not have made
         record |= {"rho": group["rho"], "lr": group["lr"]}
         self._keep_best(loss if self.judge.chooses == "loss" else scores.mean)
         for tracker in self.trackers:

@@ -15,12 +15,14 @@ from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, Literal, Union
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from molsam.config.compose import plain
 from molsam.config.schema import TrainingConfig
 from molsam.errors import ConfigError, MolsamError, nearest
+from molsam.models.api import MoleculeModel
 
 ROOMS = ("chem", "diagnostics", "images", "models", "optim", "training")
 """Parts of molsam whose classes a `_target_` may name, by the address where they are defined."""
@@ -57,18 +59,36 @@ def make_optimizer(cfg: DictConfig, params: Any, *, steps_per_epoch: int, traini
     factory = build("optimizer", cfg.optimizer)
     if not isinstance(factory, partial):
         raise ConfigError("optimizer needs `_partial_: true` in its YAML, because the parameters come later.")
+    groups, module = params, None
+    if (training.freeze or training.encoder_lr is not None) and isinstance(params, torch.nn.Module):
+        groups, module = parameter_groups(params, training), params
     try:
         return factory(
-            params,
+            groups,
             steps_per_epoch=steps_per_epoch,
             total_steps=steps_per_epoch * training.epochs,
             max_grad_norm=training.max_grad_norm,
             nonfinite=training.nonfinite,
+            **({} if module is None else {"module": module}),
         )
     except MolsamError:
         raise
     except Exception as error:
         raise ConfigError(f"optimizer: {sentence(error)}") from error
+
+
+def parameter_groups(model: torch.nn.Module, training: TrainingConfig) -> list[dict[str, Any]]:
+    """The parameters that are trained: the encoder's with their own learning rate, then those of the head.
+
+    Raises ConfigError if the model's head and encoder cannot be told apart.
+    """
+    if not isinstance(model, MoleculeModel):
+        raise ConfigError("training.freeze and training.encoder_lr fit models of molecules only; leave them out.")
+    head, encoder = model.parts()
+    if training.freeze:
+        model.freeze()
+        return [{"params": head}]
+    return [{"params": encoder, "lr": training.encoder_lr}, {"params": head}]
 
 
 def typed(section: str, node: Any, schema: type[Any]) -> Any:

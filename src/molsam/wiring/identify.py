@@ -20,6 +20,7 @@ from molsam.data.table import read_table
 from molsam.errors import ConfigError, DataError, StorageError
 from molsam.files import cache_folder
 from molsam.images import cifar
+from molsam.wiring import inputs
 
 ABSENT = "not on this machine"
 """Hash of a file that would have to be downloaded: equal to that of no file."""
@@ -146,6 +147,7 @@ def named(cfg: DictConfig | Mapping[str, Any], files: Files) -> tuple[dict[str, 
     settings = {
         "descriptors": _section(cfg, "dataset").get("descriptors"),
         "pretrained": _section(cfg, "model").get("pretrained"),
+        "init_from": None if cfg.get("init_from") is None else str(inputs.start_weights(cfg.get("init_from"))),
     }
     for name, value in settings.items():
         if value is not None and value not in NAMES:

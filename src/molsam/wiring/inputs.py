@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from molsam.chem.descriptors import NAMES
 from molsam.errors import ConfigError, DataError, MolsamError, StorageError
+from molsam.runs import result
 
 CSV = "give the path of a CSV, Parquet, SDF or .smi file"
 FILES: tuple[tuple[str, type[MolsamError], str], ...] = (
@@ -21,6 +22,8 @@ FILES: tuple[tuple[str, type[MolsamError], str], ...] = (
     ("model.pretrained", StorageError, "give the path of an official GROVER checkpoint"),
 )
 """Setting, the error if its file cannot be read, and the remedy."""
+WEIGHTS = Path("best") / "model.safetensors"
+"""Where a finished run keeps its best weights."""
 
 
 def check(cfg: DictConfig | Mapping[str, Any]) -> None:
@@ -31,6 +34,15 @@ def check(cfg: DictConfig | Mapping[str, Any]) -> None:
             continue
         if reason := _unreadable(value):
             raise error(f"{name}={value!s} cannot be read ({reason}); {remedy}.")
+    if cfg.get("init_from") is not None:
+        start_weights(cfg.get("init_from"))
+    elif _value(cfg, "training.freeze") is not None and _value(cfg, "model.pretrained") is None:
+        raise ConfigError(
+            f"training.freeze={_value(cfg, 'training.freeze')} would keep weights that nothing has trained; add "
+            "init_from=FOLDER, a finished run to start from."
+        )
+    if _value(cfg, "training.freeze") is not None and _value(cfg, "training.encoder_lr") is not None:
+        raise ConfigError("training.encoder_lr has no effect with training.freeze=encoder; leave one of them out.")
     root = _value(cfg, "dataset.root")
     if isinstance(root, str) and not os.path.isdir(Path(root).expanduser()):
         raise DataError(f"dataset.root={root} is not a folder; name the one that holds the file.")
@@ -39,6 +51,23 @@ def check(cfg: DictConfig | Mapping[str, Any]) -> None:
             f"model.pretrained={_value(cfg, 'model.pretrained')} does not fit this model, which has no official "
             "checkpoints; use model=grover, or leave it out."
         )
+
+
+def start_weights(folder: Any) -> Path:
+    """The weights of the finished run that init_from names. Raises StorageError or ConfigError if there are none."""
+    place = Path(str(folder)).expanduser()
+    if (outcome := result.read(place)) is not None:
+        place = result.origin(place, outcome)
+    if (place / WEIGHTS).is_file():
+        return place / WEIGHTS
+    folds = sorted(path.parents[1] for path in place.glob(f"fold*/{WEIGHTS.as_posix()}"))
+    if folds:
+        raise ConfigError(
+            f"init_from={folder} holds {len(folds)} folds; name one of them, such as init_from={folds[0]}."
+        )
+    raise StorageError(
+        f"init_from={folder} holds no finished run ({place / WEIGHTS} is missing); give the folder of one."
+    )
 
 
 def _value(cfg: DictConfig | Mapping[str, Any], name: str) -> Any:

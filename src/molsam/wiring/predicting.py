@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from molsam.chem.fingerprints import Morgan, similarities
+from molsam.chem.molecule import parse
+from molsam.chem.standardize import standardize
 from molsam.data.featurize import Featurized, featurized
-from molsam.errors import ConfigError
+from molsam.errors import ConfigError, InvalidMolecule
 from molsam.wiring import conformal
 from molsam.wiring.trained import TRAINING, Trained, refuse_mixture
 
@@ -67,7 +72,7 @@ class Ensemble:
         if options.interval is not None:
             found = conformal.scores([run.folder for run in runs], self.task, self.names)
             self.radii = [conformal.radius(values, options.interval) for values in found]
-        self.nearest = Nearest([run.folder for run in runs]) if options.nearest else None
+        self.nearest = Nearest([run.folder for run in runs], first.work.standardize) if options.nearest else None
 
     def predict(self, smiles: Sequence[str]) -> Iterator[Predictions]:
         """Predictions of all rows, a chunk at a time."""
@@ -130,15 +135,13 @@ class Ensemble:
 class Nearest:
     """Tanimoto similarity of Morgan fingerprints (radius 2, 2048 bits) to the nearest training molecule.
 
+    `how`: the standard form of the runs' molecules (chem.standardize.HOW).
+
     Raises:
         ConfigError: a run does not hold its training molecules.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        from rdkit import Chem
-        from rdkit.Chem import rdFingerprintGenerator
-
-        self.generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    def __init__(self, folders: Sequence[Path], how: str) -> None:
         known: dict[str, None] = {}
         for folder in folders:
             path = folder / TRAINING
@@ -147,17 +150,15 @@ class Nearest:
                     f"{path} is missing, so --nearest has no molecules to compare with; train the run again."
                 )
             known |= dict.fromkeys(path.read_text(encoding="utf-8").split("\n"))
-        mols = [Chem.MolFromSmiles(text) for text in known if text]
-        self.known = [self.generator.GetFingerprint(mol) for mol in mols if mol is not None]
+        self.fingerprint, self.how, self.known = Morgan(), how, list[Any]()
+        for text in known:
+            with suppress(InvalidMolecule):  # the empty one, and what RDKit writes but does not read
+                self.known.append(self.fingerprint(parse(text)))
 
     def __call__(self, smiles: str) -> str:
         """The similarity, from 0 to 1, with four digits."""
-        from rdkit import DataStructs
-
-        from molsam.chem.molecule import parse
-
-        found = DataStructs.BulkTanimotoSimilarity(self.generator.GetFingerprint(parse(smiles)), self.known)
-        return f"{max(found, default=math.nan):.4f}"
+        mol = standardize(parse(smiles), self.how)
+        return f"{similarities(self.fingerprint(mol), self.known).max(initial=-1):.4f}"
 
 
 def chunks(rows: Iterable[Featurized], size: int) -> Iterator[list[Featurized]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from molsam.config.identity import Identity
 from molsam.config.metrics import direction
 from molsam.config.secrets import without_secrets
 from molsam.data.api import Dataset
-from molsam.files import csv_text, write_atomic
+from molsam.data.split import Split
+from molsam.files import csv_text, write_atomic, write_json
 from molsam.native.memory import peak_memory_mb
 from molsam.runs import result
+from molsam.runs.folder import called
+from molsam.tracking import console
 from molsam.tracking.plots import PREDICTIONS
 from molsam.training import checkpoint
 from molsam.training.accelerator import device_memory_mb
+from molsam.training.judge import Judge
 from molsam.training.late import late_score
 from molsam.training.loop import Trainer
 from molsam.training.metrics import Scores
@@ -30,30 +35,14 @@ from molsam.wiring.trained import TRAINING
 
 def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: datetime, seconds: float) -> dict[str, Any]:
     """The content of result.json."""
-    metric, dataset, split = trainer.metric, trainer.dataset, trainer.split
-    valid, valid_loss = evaluated(trainer, split.valid)
-    test, test_loss = evaluated(trainer, split.test)
+    valid, valid_loss = evaluated(trainer, trainer.split.valid)
+    test, test_loss = evaluated(trainer, trainer.split.test)
     found = {
-        "name": str(cfg.name or "") or f"{cfg.choices.model}-{cfg.choices.optimizer}-{cfg.choices.dataset}",
-        "model": cfg.choices.model,
-        "optimizer": cfg.choices.optimizer,
-        "dataset": cfg.choices.dataset,
-        "seed": cfg.seed,
-        "fold": cfg.split.fold,
-        "task": dataset.task,
-        "metric": metric,
-        "direction": direction(metric),
+        **head(cfg, trainer.dataset, trainer.split),
         "best_epoch": trainer.best["epoch"],
         "epochs": trainer.epoch,
-        "chosen_by": trainer.judge.chooses,
-        "valid": {**{name: scores.mean for name, scores in valid.items()}, "loss": valid_loss},
-        "test": {**{name: scores.mean for name, scores in test.items()}, "loss": test_loss},
+        **scored(trainer.dataset, trainer.judge, valid, test),
         "test_late": late_score(trainer.tests, trainer.epoch),
-        "test_per_task": dict(zip(dataset.task_names, test[metric].per_task, strict=True)),
-        "per_task": {"valid": _by_task(dataset, valid), "test": _by_task(dataset, test)},
-        "tasks_skipped": test[metric].skipped,
-        "tasks_unlearnt": trainer.judge.unlearnt,
-        "classes": getattr(dataset, "classes", None),
         **trainer.clock.summary(),
         "seconds": seconds,
         "steps": trainer.step,
@@ -61,27 +50,97 @@ def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: date
         "gradient_passes": trainer.optimizer.passes,
         "passes_per_step": trainer.optimizer.passes / max(trainer.step, 1),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "peak_memory_mb": peak_memory_mb(),
         "device_memory_mb": device_memory_mb(cfg.training.device),
         "gradients": trainer.diagnostics.summary() if trainer.diagnostics is not None else None,
-        "split": split.summary(),
-        "data": dataset.report.summary(),
-        "versions": result.versions(),
         "machine": result.machine(torch.get_num_threads(), cfg.training.device),
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run_dir": shown(trainer.folder),
-        "identity": identity.record(),
-        "config_hash": identity.digest,
+        **tail(trainer.folder, identity, started),
         "config": trainer.config,
     }
+    found["valid"]["loss"], found["test"]["loss"] = valid_loss, test_loss
     return dict(without_secrets(found))
+
+
+def head(cfg: DictConfig, dataset: Dataset, split: Split) -> dict[str, Any]:
+    """What a result is of."""
+    return {
+        "name": str(cfg.name or "") or called(cfg),
+        "model": cfg.choices.model,
+        "optimizer": cfg.choices.optimizer,
+        "dataset": cfg.choices.dataset,
+        "seed": cfg.seed,
+        "fold": cfg.split.fold,
+        "task": dataset.task,
+        "metric": dataset.metric,
+        "direction": direction(dataset.metric),
+        "classes": getattr(dataset, "classes", None),
+        "split": split.summary(),
+        "data": dataset.report.summary(),
+    }
+
+
+def scored(dataset: Dataset, judge: Judge, valid: dict[str, Scores], test: dict[str, Scores]) -> dict[str, Any]:
+    """All metrics, over the tasks and of each."""
+    chosen = test[dataset.metric]
+    return {
+        "chosen_by": judge.chooses,
+        "valid": {name: scores.mean for name, scores in valid.items()},
+        "test": {name: scores.mean for name, scores in test.items()},
+        "test_per_task": dict(zip(dataset.task_names, chosen.per_task, strict=True)),
+        "per_task": {"valid": _by_task(dataset, valid), "test": _by_task(dataset, test)},
+        "tasks_skipped": chosen.skipped,
+        "tasks_unlearnt": judge.unlearnt,
+    }
+
+
+def tail(folder: Path, identity: Identity, started: datetime) -> dict[str, Any]:
+    """When, where and by what a result was made."""
+    return {
+        "peak_memory_mb": peak_memory_mb(),
+        "versions": result.versions(),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run_dir": shown(folder),
+        "identity": identity.record(),
+        "config_hash": identity.digest,
+    }
 
 
 def evaluated(trainer: Trainer, index: np.ndarray) -> tuple[dict[str, Scores], float]:
     """Every metric of the task on some rows, by name, and the mean loss."""
     predictions, loss = trainer.predict(index)
     return trainer.judge.score_all(predictions, index, trainer.settings.nonfinite == "skip"), loss
+
+
+def folds(folder: Path, identity: Identity, outcomes: Sequence[dict[str, Any]]) -> float:
+    """Write and print what the folds of a run came to; the mean validation metric, NaN if none has one."""
+    metric = outcomes[0]["metric"]
+    rows = [
+        {
+            "fold": o["fold"],
+            "valid": o["valid"][metric],
+            "test": o["test"][metric],
+            "graphs_per_s": o["graphs_per_s"],
+        }
+        for o in outcomes
+    ]
+    summary: dict[str, Any] = {
+        "name": outcomes[0]["name"],
+        "metric": metric,
+        "identity": identity.record(),
+        "run_dir": shown(folder),
+        "folds": rows,
+    }
+    for key in ("valid", "test"):
+        values = [row[key] for row in rows if row[key] is not None]
+        summary[key] = {
+            "mean": float(np.mean(values)) if values else None,
+            "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            "n": len(values),
+        }
+    write_json(folder / "folds.json", summary)
+    console.print_folds(summary)
+    mean = summary["valid"]["mean"]
+    return float("nan") if mean is None else mean
 
 
 def _by_task(dataset: Dataset, scores: dict[str, Scores]) -> dict[str, dict[str, float | None]]:
@@ -98,14 +157,12 @@ def shown(folder: Path) -> str:
 def save_predictions(trainer: Trainer) -> None:
     """Write test_predictions.csv and valid_predictions.csv: a line per molecule and task, in the target's own unit."""
     for name, part in ((PREDICTIONS, trainer.split.test), (VALID, trainer.split.valid)):
-        write_atomic(trainer.folder / name, _predictions(trainer, part).encode())
+        write_predictions(trainer.folder / name, trainer.dataset, part, trainer.predict(part)[0])
 
 
-def _predictions(trainer: Trainer, part: np.ndarray) -> str:
-    """Of several classes the prediction is the number of the likeliest."""
-    dataset = trainer.dataset
+def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np.ndarray) -> None:
+    """A line per molecule of the part and task; of several classes the prediction is the number of the likeliest."""
     rows, ids = dataset.rows, dataset.ids
-    values, _ = trainer.predict(part)
     if values.ndim == 3:
         values = values.argmax(2)
     kind = "smiles" if dataset.noun == "molecule" else "image"
@@ -116,7 +173,7 @@ def _predictions(trainer: Trainer, part: np.ndarray) -> str:
             known = "" if math.isnan(target) else repr(target)
             name = [] if ids is None else [ids[one]]
             lines.append([int(rows[one]), *name, dataset.smiles[one], task, known, repr(float(values[place, t]))])
-    return csv_text(lines)
+    write_atomic(path, csv_text(lines).encode())
 
 
 def save_best(trainer: Trainer) -> None:

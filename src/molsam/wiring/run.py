@@ -47,6 +47,7 @@ from molsam.training.shared import Exchange
 from molsam.training.together import Alone, Together
 from molsam.training.tracker import Tracker
 from molsam.wiring import build, check, identify, processes, record
+from molsam.wiring.initial import Start
 
 log = logging.getLogger(__name__)
 
@@ -150,34 +151,7 @@ def _all_folds(work: Work, folds: list[int]) -> float:
         console.say(f"fold {fold + 1} of {len(folds)}")
         outcomes.append(_fold(work, work.folder / f"fold{fold}", fold))
         work.observer.on_fold_end(outcomes[-1]["valid"][outcomes[-1]["metric"]])
-    metric = outcomes[0]["metric"]
-    rows = [
-        {
-            "fold": o["fold"],
-            "valid": o["valid"][metric],
-            "test": o["test"][metric],
-            "graphs_per_s": o["graphs_per_s"],
-        }
-        for o in outcomes
-    ]
-    summary: dict[str, Any] = {
-        "name": outcomes[0]["name"],
-        "metric": metric,
-        "identity": work.identity.record(),
-        "run_dir": record.shown(work.folder),
-        "folds": rows,
-    }
-    for key in ("valid", "test"):
-        values = [row[key] for row in rows if row[key] is not None]
-        summary[key] = {
-            "mean": float(np.mean(values)) if values else None,
-            "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            "n": len(values),
-        }
-    write_json(work.folder / "folds.json", summary)
-    console.print_folds(summary)
-    mean = summary["valid"]["mean"]
-    return float("nan") if mean is None else mean
+    return record.folds(work.folder, work.identity, outcomes)
 
 
 def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
@@ -301,7 +275,13 @@ def make_trainer(
     together = together or Alone()
     if isinstance(dataset, MoleculeDataset):
         dataset.label_weights = label_weights(dataset, split.train, training.class_weight)
-    model = together.prepared(make_model(cfg, dataset, cfg.split.fold))
+    model = make_model(cfg, dataset, cfg.split.fold)
+    begun = Start(cfg, dataset) if cfg.get("init_from") else None
+    if begun is not None:
+        begun.load_into(model)
+        if together.rank == 0:
+            begun.warn_of_leak(dataset, split)
+    model = together.prepared(model)
     if together.rank:
         torch.manual_seed(_draw(cfg, cfg.split.fold, together.rank))
     steps = steps_per_epoch(len(split.train), training)
@@ -318,7 +298,7 @@ def make_trainer(
         optimizer=optimizer,
         dataset=dataset,
         split=split,
-        scaler=_scaler(dataset, split),
+        scaler=begun.scaler if begun is not None and begun.keeps_head else _scaler(dataset, split),
         objective=Objective(dataset.task, training.loss, dataset.spec.n_tasks // len(dataset.task_names)),
         settings=training,
         lr_schedule=build.build("lr_schedule", cfg.lr_schedule),

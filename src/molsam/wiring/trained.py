@@ -26,8 +26,8 @@ from molsam.training import checkpoint
 from molsam.training.loop import DTYPES
 from molsam.training.objective import Objective
 from molsam.wiring.build import build
+from molsam.wiring.inputs import WEIGHTS
 
-WEIGHTS = Path("best") / "model.safetensors"
 TRAINING = Path("best") / "training.smi"
 """The molecules that a run was trained on, a SMILES per line."""
 
@@ -77,6 +77,10 @@ class Trained:
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         path = folder / WEIGHTS
         if not path.exists():
+            if (outcome := result.read(folder)) is not None and not outcome["steps"]:
+                raise ConfigError(
+                    f"{folder} holds a baseline, which keeps no weights; give the folder of a trained run."
+                )
             raise StorageError(
                 f"{folder} holds no finished run ({path} is missing); give the folder of a finished run."
             )

@@ -139,7 +139,7 @@ class Grover(MoleculeModel):
         """Logits of a batch; depths, int [2 * blocks * heads * 3], fixes the encoders' depths (see draw_depths)."""
         vectors = [self.read(atoms, batch) for atoms in self.encode(batch, depths)]
         p_atom, p_bond = self.atom_head(vectors[0]), self.bond_head(vectors[1])
-        auxiliary = self.dist_coff * (p_atom - p_bond).square() if self.training else None
+        auxiliary = self.dist_coff * (p_atom - p_bond).square() if self.atom_head.training else None
         return ModelOutput(torch.stack([p_atom, p_bond]), auxiliary)
 
     def _pads(self) -> bool:

@@ -11,6 +11,8 @@ from molsam.config.identity import NEUTRAL, NEUTRAL_DATASET, NEUTRAL_TRAINING, b
 from molsam.report.stored import StoredRun
 
 SHOWN = 3
+EPOCHS = "training.epochs"
+"""What a baseline does not have: it stands beside runs of any number."""
 UNTOLD = {"training.": NEUTRAL_TRAINING, "dataset.": NEUTRAL_DATASET}
 COPIES = {"base": "base_optimizer", "rho_schedule": "rho_schedule"}
 """Settings of the optimizer that conf/optimizer/*.yaml take from another group."""
@@ -35,10 +37,12 @@ def datasets(members: dict[str, StoredRun]) -> dict[str, str]:
     found = {}
     for name, keys in families.items():
         names = sorted({part for key in keys for part in kinds[key]})
-        usual = Counter(json.dumps(kinds[key], sort_keys=True, default=str) for key in keys).most_common(1)[0][0]
+        trained = [key for key in keys if EPOCHS in kinds[key]] or keys
+        usual = Counter(json.dumps(kinds[key], sort_keys=True, default=str) for key in trained).most_common(1)[0][0]
         common = json.loads(usual)
         for key in keys:
             unlike = [part for part in names if str(kinds[key].get(part)) != str(common.get(part))]
+            unlike = [part for part in unlike if part != EPOCHS or part in kinds[key]]
             parts = [f"{part.split('.')[-1]} {_value(_text(kinds[key].get(part)))}" for part in unlike]
             found[key] = f"{name} ({', '.join(parts)})" if parts else name
     return found
