@@ -144,7 +144,7 @@ def test_label_columns_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 def test_a_lone_rising_column_is_learnt_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="molsam"):
         assert load_rows(tmp_path, [(CHAIN[i], i) for i in range(5)]).task_names == ["y"]
-    assert "y counts the rows like an id" in caplog.text
+    assert "y looks like an id" in caplog.text
 
 
 def test_one_wrong_cell_among_numbers_is_named(tmp_path: Path) -> None:
