@@ -164,6 +164,18 @@ class MoleculeBatch:
             raise ValueError("reverse bonds are undefined in a graph with self loops")
         return torch.arange(len(self.src), device=self.src.device) ^ 1
 
+    @cached_property
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """The atoms with as many places for each molecule as its largest, n, has: int64 [B * n], the atom in each place
+        (beyond a molecule any one), and of the features' dtype [B, n], 0 or beyond a molecule -inf."""
+        if self.here is not self:
+            rows, outside = send(self.here.padded, self.sizes.device)
+            return rows, outside
+        place, sizes = np.arange(self.max_size), self.sizes.numpy()
+        rows = np.minimum(self.offsets.numpy()[:-1, None] + place, self.n_atoms - 1).reshape(-1)
+        outside = np.where(place < sizes[:, None], 0.0, -np.inf)
+        return torch.from_numpy(rows), torch.from_numpy(outside).to(self.node_table.dtype)
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> MoleculeBatch:
         """The batch on another device, its floating-point tensors in another dtype.
 

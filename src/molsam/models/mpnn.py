@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from molsam.data.batch import MoleculeBatch
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.grouped import grouped_product
+from molsam.models.layers.recurrent import gru_steps
+from molsam.models.layers.segment import take
 from molsam.models.layers.set2set import Set2Set
 from molsam.models.naming import from_reference_names, to_reference_names
 
@@ -83,15 +85,16 @@ class MPNN(MoleculeModel):
     def encode(self, batch: MoleculeBatch) -> Tensor:
         """Atoms after the last step [N, d]."""
         bonds = typed_bonds(batch)
-        hidden = F.relu(self.project(batch.node_table)).index_select(0, batch.node_type)
+        hidden = take(F.relu(self.project(batch.node_table)), batch.node_type)
         matrices = self.edge_network(bonds.features).view(-1, hidden.shape[1], hidden.shape[1])
         if isinstance(bonds.counts, Tensor):
             matrices = matrices.index_select(0, bonds.counts)
-        for _ in range(self.steps):
-            sent = self._sent(hidden.index_select(0, bonds.src), matrices, bonds.counts)
-            sent = sent.to(self.message_bias.dtype)  # autocast may have lowered it
-            message = self.message_bias.expand_as(hidden).index_add(0, bonds.dst, sent)
-            hidden = self.gru(F.relu(message), hidden)
+        # The gradients of what all steps share are added up at once.
+        biases = self.message_bias.expand(self.steps, *hidden.shape).unbind()
+        for update, bias in zip(gru_steps(self.gru, self.steps, hidden.device), biases, strict=True):
+            sent = self._sent(take(hidden, bonds.src), matrices, bonds.counts)
+            message = bias.index_add(0, bonds.dst, sent.to(bias.dtype))  # autocast may have lowered it
+            hidden = update(F.relu(message), hidden)
         return hidden
 
     @staticmethod

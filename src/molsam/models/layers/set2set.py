@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from molsam.data.batch import MoleculeBatch
-from molsam.models.layers.padding import pad
+from molsam.models.layers.recurrent import lstm_steps
+from molsam.models.layers.segment import take
 
 
 class Set2Set(nn.Module):
@@ -25,40 +26,26 @@ class Set2Set(nn.Module):
         self.cells = nn.ModuleList(nn.LSTMCell(width if layer else 2 * width, width) for layer in range(n_layers))
 
     def forward(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
-        shape = len(batch), atoms.shape[1]
-        states = [(atoms.new_zeros(shape), atoms.new_zeros(shape)) for _ in self.cells]
-        query = atoms.new_zeros(shape)
-        read = torch.cat([query, query], dim=1)
-        summary = partial(attend, atoms, batch=batch) if atoms.is_cpu else _dense(atoms, batch)
-        for _ in range(self.steps):
-            query = read
-            for i, cell in enumerate(self.cells):
-                states[i] = cell(query, states[i])
-                query = states[i][0]
-            read = torch.cat([query, summary(query)], dim=1)
+        zero = atoms.new_zeros(len(batch), atoms.shape[1])
+        read = torch.cat([zero, zero], dim=1)
+        rows, outside = batch.padded
+        padded = take(atoms, rows).view(*outside.shape, -1)
+        # What each use leaves as a gradient is added up at once.
+        uses = padded.expand(2 * self.steps, *padded.shape).unbind()
+        cells = cast("list[nn.LSTMCell]", list(self.cells))
+        for step, keys, values in zip(lstm_steps(cells, self.steps, zero), uses[::2], uses[1::2], strict=True):
+            query = step(read)
+            read = torch.cat([query, attend(query, keys, values, outside.to(atoms.dtype))], dim=1)
         return read
 
 
-def _dense(atoms: Tensor, batch: MoleculeBatch) -> Callable[[Tensor], Tensor]:
-    """`attend` as three calls, over molecules padded to the largest of the batch: what suits a device."""
-    padded, rows = pad(atoms, batch.sizes, batch.max_size)
-    padded = padded.view(len(batch), batch.max_size, -1)
-    outside = atoms.new_full((len(batch) * batch.max_size,), -torch.inf).index_fill(0, rows, 0)
-    outside = outside.view(len(batch), -1, 1)
-
-    def of(query: Tensor) -> Tensor:
-        weight = torch.baddbmm(outside, padded, query.unsqueeze(2)).softmax(1)
-        return torch.bmm(weight.mT, padded).squeeze(1)
-
-    return of
-
-
-def attend(atoms: Tensor, query: Tensor, batch: MoleculeBatch) -> Tensor:
-    """sum_v softmax_v(h_v . q) h_v over each molecule's atoms: [N, d], [B, d] -> [B, d]."""
-    score = (atoms * query.index_select(0, batch.molecule)).sum(1)
-    # The shift by the largest score cancels, and so does its gradient.
-    largest = score.new_zeros(len(batch)).scatter_reduce(0, batch.molecule, score.detach(), "amax", include_self=False)
-    weight = (score - largest.index_select(0, batch.molecule)).exp().unsqueeze(1)
-    total = weight.new_zeros(len(batch), 1).index_add(0, batch.molecule, weight)
-    weighted = weight * atoms
-    return weighted.new_zeros(query.shape).index_add(0, batch.molecule, weighted) / total
+def attend(query: Tensor, keys: Tensor, values: Tensor, outside: Tensor) -> Tensor:
+    """sum_v softmax_v(k_v . q) v_v over each molecule's atoms, [B, d]; keys, values [B, n, d]; outside [B, n]: -inf beyond
+    the atoms, else 0."""
+    if not query.is_cpu:  # one launch, without second derivatives, which cuDNN's LSTM does not have either
+        mask = outside[:, None, None].to(query.dtype)
+        given = query[:, None, None], keys[:, None], values[:, None]
+        found: Tensor = F.scaled_dot_product_attention(*given, attn_mask=mask, scale=1.0)
+        return found.flatten(1)
+    weight = torch.baddbmm(outside.unsqueeze(2), keys, query.unsqueeze(2)).softmax(1)
+    return torch.bmm(weight.mT, values).squeeze(1)
