@@ -172,9 +172,8 @@ class MoleculeBatch:
             rows, outside = send(self.here.padded, self.sizes.device)
             return rows, outside
         place, sizes = np.arange(self.max_size), self.sizes.numpy()
-        rows = np.minimum(self.offsets.numpy()[:-1, None] + place, self.n_atoms - 1).reshape(-1)
-        outside = np.where(place < sizes[:, None], 0.0, -np.inf)
-        return torch.from_numpy(rows), torch.from_numpy(outside).to(self.node_table.dtype)
+        rows = torch.from_numpy(np.minimum(self.offsets.numpy()[:-1, None] + place, self.n_atoms - 1).reshape(-1))
+        return rows, torch.from_numpy(np.where(place < sizes[:, None], 0.0, -np.inf)).to(self.node_table.dtype)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> MoleculeBatch:
         """The batch on another device, its floating-point tensors in another dtype.

@@ -21,7 +21,9 @@ def gru_steps(cell: nn.GRUCell, times: int, device: torch.device) -> list[Callab
 
     def step(weights: list[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
         def taken(x: Tensor, state: Tensor) -> Tensor:
-            out: Tensor = torch._VF.gru(x.unsqueeze(0), state.unsqueeze(0), weights, True, 1, 0.0, True, False, False)[0]
+            out: Tensor = torch._VF.gru(x.unsqueeze(0), state.unsqueeze(0), weights, True, 1, 0.0, True, False, False)[
+                0
+            ]
             return out.squeeze(0)
 
         return taken
