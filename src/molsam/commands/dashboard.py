@@ -10,12 +10,20 @@ from molsam.errors import ConfigError
 from molsam.files import write_atomic
 from molsam.report.dashboard.collect import Collector, relative_link
 from molsam.report.dashboard.page import build
+from molsam.report.dashboard.sweeps import Study
+
+
+def study(folder: Path) -> Study:
+    """The study of a sweep."""
+    from molsam.sweeping.trials import Progress
+
+    return Progress(folder)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam dashboard`."""
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("outputs")], metavar="FOLDER",
-                        help="folders with sweeps or runs (default: outputs)")  # fmt: skip
+                        help="folders with sweeps or runs, or packed files (default: outputs)")  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the page to write (default: FOLDER/dashboard.html)"
     )
@@ -37,16 +45,17 @@ def run(args: argparse.Namespace) -> int:
         from molsam.report.dashboard.wandb_report import publish
 
         return publish(args.wandb)
-    missing = [folder for folder in args.folders if not folder.is_dir()]
+    missing = [path for path in args.folders if not path.exists() or (args.serve and not path.is_dir())]
     if missing:
         raise ConfigError(f"{missing[0]} is not a folder; give the folder of a sweep or of runs, such as outputs.")
     if args.serve:
         from molsam.report.dashboard.serve import serve
 
-        serve(args.folders, args.port)
+        serve(args.folders, args.port, study)
         return 0
-    output = args.output or args.folders[0] / "dashboard.html"
-    data = Collector(args.folders, relative_link(output.parent)).collect()
+    first = args.folders[0]
+    output = args.output or (first if first.is_dir() else first.parent) / "dashboard.html"
+    data = Collector(args.folders, relative_link(output.parent), study).collect()
     if not data["runs"]:
         print(f"There are no runs under {', '.join(map(str, args.folders))} yet: {training()} makes one.")
         return 1

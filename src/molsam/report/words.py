@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from molsam.config.metrics import display
 from molsam.report import verdicts
+from molsam.report.names import label
 from molsam.report.pairs import Noise
 from molsam.report.published import Published
 from molsam.report.table import Entry, Stat, Table
 from molsam.report.verdicts import Check
 
-NAMES = {
-    "bbbp": "BBBP", "tox21": "Tox21", "sider": "Sider", "clintox": "ClinTox", "esol": "ESOL", "freesolv": "FreeSolv",
-    "lipophilicity": "Lipophilicity", "qm7": "QM7", "qm8": "QM8", "bace": "BACE", "huuskonen": "Huuskonen",
-    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100",
+COLUMNS = {
     "graphs_per_s": "graphs/s", "percent_of_sam": "% of SAM",
     "n_molecules": "molecules", "n_tasks": "tasks", "seconds_per_epoch": "s/epoch",
     "consistent_percent": "% consistent",
@@ -25,7 +22,7 @@ LABELS = ("row", "ours", "s.e.", "n", "paper", "ours − paper")
 
 def name(text: str) -> str:
     """How a dataset, metric or column is written."""
-    return NAMES.get(text) or display(text)
+    return COLUMNS.get(text) or label(text)
 
 
 def column(table: Table, dataset: str, kind: str) -> str:

@@ -29,6 +29,7 @@ from molsam.sweeping.heartbeat import host
 from molsam.sweeping.job import Launch, make_pruner
 from molsam.sweeping.plan import Plan, Planned, plan
 from molsam.sweeping.study import SharedStudy
+from molsam.sweeping.trials import TOTAL
 from molsam.wiring import identify
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class Grid:
             f"{self.sweep.workers} at a time",
             file=sys.stderr,
         )
+        self.study.study.set_user_attr(TOTAL, total)
         with Console(name, self.look):
             while True:
                 self.study.revive()

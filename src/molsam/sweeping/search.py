@@ -26,6 +26,7 @@ from molsam.sweeping.job import Launch, conclude, make_pruner
 from molsam.sweeping.overrides import shrink
 from molsam.sweeping.space import make_sampler, search_space, suggested
 from molsam.sweeping.study import SharedStudy
+from molsam.sweeping.trials import TOTAL
 from molsam.wiring import identify, inputs, objective
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Search:
             f"{self.sweep.workers} at a time",
             file=sys.stderr,
         )
+        self.study.study.set_user_attr(TOTAL, self.total)
         with Console(self.sweep.name, self.look, noun="trials"):
             while True:
                 self.study.revive()

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from molsam.errors import ConfigError, StorageError
+from molsam.sweeping.heartbeat import Watch
 
-FILE = "study.db"
+FILE, JOURNAL = "study.db", "study.journal"
+TOTAL = "molsam:total"
+"""User attribute of a study that says how many cells or trials its sweep is to have."""
 
 
 @dataclass(frozen=True)
@@ -27,31 +30,98 @@ class Found:
 
 def read(folder: Path) -> Found:
     """Return the trials of the study in a sweep's folder. Raises ConfigError if there is none."""
-    import optuna
-
-    path = folder / FILE
-    if not path.is_file():
+    if not any((folder / name).is_file() for name in (FILE, JOURNAL)):
         raise ConfigError(
             f"{folder} holds no {FILE}; run the search first, or name the folder that holds {folder.name} with --outputs."
         )
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        # Read-only: a report never waits for, or disturbs, the search that goes on.
-        storage = optuna.storages.RDBStorage(f"sqlite:///file:{path.resolve()}?mode=ro&uri=true")
-        names = optuna.get_all_study_names(storage)
-        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
-        study = max(studies, key=lambda one: len(one.trials))
-        listed = study.get_trials(deepcopy=False)
-    except Exception as error:
-        raise StorageError(f"{path} cannot be read as a study ({' '.join(str(error).split())[:120]}).") from error
+    study = _opened(folder)
     direction = study.directions[0].name.lower()
     sign = 1 if direction == "minimize" else -1
     trials = [
         {"trial": t.number, "state": t.state.name.lower(), "value": t.values[0] if t.values else None, **t.params}
-        for t in listed
+        for t in study.get_trials(deepcopy=False)
     ]
     ordered = sorted(trials, key=lambda t: (t["value"] is None, sign * (t["value"] or 0.0), t["trial"]))
     return Found(study.study_name, direction, tuple(ordered), _importances(study))
+
+
+class Progress:
+    """A study that may still go on, as plain values.
+
+    Attributes:
+        name, direction: of the study; the first objective's.
+        total: cells or trials that the sweep is to have; None where it did not say so.
+        space: each setting that is searched -> {"log": bool} or {"choices": [...]}.
+        trials: number, state (done, pruned, failed, running, waiting, interrupted, superseded), value, params, cell,
+            error, seconds and steps of each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._study = study = _opened(folder)
+        listed = study.get_trials(deepcopy=False)
+        watch = Watch(float("inf"))
+        replaced = {t.user_attrs["continues"] for t in listed if "continues" in t.user_attrs}
+        self.name, self.direction = study.study_name, study.directions[0].name.lower()
+        self.total: int | None = study.user_attrs.get(TOTAL)
+        distributions = {name: one for t in listed for name, one in t.distributions.items()}
+        self.space = {name: _kind(one) for name, one in distributions.items()}
+        self.trials = [_plain(t, _state(t, watch, t.number in replaced)) for t in listed]
+
+    def importances(self) -> dict[str, float]:
+        """How much of the spread of the values each setting explains; kept until another trial is complete."""
+        done = sum(trial["state"] == "done" for trial in self.trials)
+        key = (self.name, str(self._study.user_attrs), done)
+        if key not in _KEPT:
+            _KEPT[key] = _importances(self._study)
+        return _KEPT[key]
+
+
+_KEPT: dict[tuple[str, str, int], dict[str, float]] = {}
+
+
+def _opened(folder: Path) -> Any:
+    """The largest study in a sweep's folder, opened to read alone. Raises StorageError."""
+    import optuna
+
+    path = folder / FILE if (folder / FILE).is_file() else folder / JOURNAL
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that journals are experimental
+            # Read-only: a report never waits for, or disturbs, the search that goes on.
+            storage = (
+                optuna.storages.RDBStorage(f"sqlite:///file:{path.resolve()}?mode=ro&uri=true")
+                if path.name == FILE
+                else optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+            )
+        names = optuna.get_all_study_names(storage)
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        return max(studies, key=lambda one: len(one.trials))
+    except Exception as error:
+        raise StorageError(f"{path} cannot be read as a study ({' '.join(str(error).split())[:120]}).") from error
+
+
+def _state(trial: Any, watch: Watch, replaced: bool) -> str:
+    name = trial.state.name.lower()
+    if name == "fail":
+        return "failed" if "error" in trial.user_attrs else "superseded"
+    if name == "running" and watch.dead(trial):
+        return "superseded" if replaced else "interrupted"
+    return {"complete": "done"}.get(name, name)
+
+
+def _plain(trial: Any, state: str) -> dict[str, Any]:
+    begun, over = trial.datetime_start, trial.datetime_complete
+    return {
+        "number": trial.number, "state": state, "value": trial.values[0] if trial.values else None,
+        "params": dict(trial.params), "cell": trial.user_attrs.get("cell"), "error": trial.user_attrs.get("error"),
+        "seconds": (over - begun).total_seconds() if begun and over else None, "steps": trial.last_step,
+    }  # fmt: skip
+
+
+def _kind(distribution: Any) -> dict[str, Any]:
+    choices = getattr(distribution, "choices", None)
+    return {"log": bool(getattr(distribution, "log", False))} if choices is None else {"choices": [*map(str, choices)]}
 
 
 def _importances(study: Any) -> dict[str, float]:

@@ -81,9 +81,26 @@ class Browser:
         lines = self._call("POST", "/se/log", {"type": "browser"})
         return [line["message"] for line in lines if line["level"] in ("SEVERE", "WARNING")]
 
-    def screenshot(self, path: Path) -> None:
-        """Write what the window shows as PNG."""
-        path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
+    def look(self, width: int, *, dark: bool = False, height: int = 1000) -> None:
+        """Show pages as a window of so many pixels does, in the light or the dark theme."""
+        self._devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self._devtools("Emulation.setEmulatedMedia", features=scheme)
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """Write what the window shows, or the whole page, as PNG."""
+        shot = self._devtools("Page.captureScreenshot", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def press(self, key: str) -> None:
+        """A key of the keyboard, such as Tab or Enter."""
+        for kind in ("keyDown", "keyUp"):
+            text = "\r" if key == "Enter" and kind == "keyDown" else ""
+            code = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowRight": 39}.get(key, 0)
+            self._devtools("Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text, windowsVirtualKeyCode=code)
+
+    def _devtools(self, command: str, **parameters: Any) -> Any:
+        return self._call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def _processor_seconds(self) -> float:
         times = [child.cpu_times() for child in psutil.Process(self.driver.pid).children(recursive=True)]

@@ -1,119 +1,196 @@
-"""Run folders as the compact data of a dashboard: a thousand runs in a few megabytes."""
+"""Run folders as the compact data of a page: two thousand runs in some megabytes, read again only when they change."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-import yaml
-
-from molsam.config.metrics import direction
 from molsam.errors import StorageError
 from molsam.files import below
-from molsam.report.dashboard.groups import datasets, describe, flatten, group_key
+from molsam.report.dashboard import compare, sweeps
+from molsam.report.dashboard.facts import digits, facts, load, stamp
+from molsam.report.dashboard.groups import Benchmark, benchmarks, describe, flatten, group_key
 from molsam.report.figures.paper import stated_score
-from molsam.report.stored import StoredRun, read_lines
-from molsam.runs import result
-from molsam.runs.folder import STATUS, locked, read_status
+from molsam.report.names import label
+from molsam.report.stored import TRACKED, StoredRun
+from molsam.runs import pack, result
 
-POINTS = 60
-"""Points that a curve keeps."""
-CURVES = ("train/loss", "valid/loss", "test/loss", "rho", "lr", "graphs_per_s")
-COSINES, NORMS = ("cos_next", "cos_true"), ("eps_norm", "omega_norm", "eps_change", "omega_change")
 Link = Callable[[Path], str]
+MEANS = {"valid": "valid", "speed": "graphs_per_s", "epoch": "seconds_per_epoch", "passes": "passes_per_step",
+         "seconds": "seconds", "parameters": "parameters"}  # fmt: skip
+"""Columns of a group -> the number of its runs whose mean it shows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A run as it was read: with its group, its settings, and what the page holds of it."""
+
+    run: StoredRun
+    scored: compare.Scored
+    facts: dict[str, Any]
+    key: str
+    settings: dict[str, str]
+
+    @classmethod
+    def of(cls, run: StoredRun, link: str | None) -> Found:
+        """Read the curves of a run."""
+        epochs = run.epochs()
+        own = {**facts(run, epochs), "folder": link, "path": typed(run.files)}
+        own["weights"] = (run.files / "best").is_dir()
+        return cls(run, compare.Scored.of(run, epochs), own, group_key(run), flatten(run.result["config"]))
 
 
 @dataclass
 class Collector:
-    """Reads folders again and again, but each run only when it has changed."""
+    """Reads folders again and again, but each run, each packed file and each study only when it has changed.
+
+    Attributes:
+        roots: the folders.
+        link: the address of a run folder as the page names it.
+        study: reads the study in a sweep's folder; without it the page shows no sweeps.
+    """
 
     roots: Sequence[Path]
     link: Link
-    """the address of a run folder as the page names it"""
-    _known: dict[Path, tuple[Any, StoredRun, dict[str, Any]]] = field(default_factory=dict)
+    study: sweeps.Reader | None = None
+    _known: dict[Path, tuple[Any, list[Found]]] = field(default_factory=dict)
+    _studies: dict[Path, tuple[Any, dict[str, Any] | None]] = field(default_factory=dict)
+    _before: tuple[Any, dict[str, Any]] | None = None
 
     def collect(self) -> dict[str, Any]:
-        """What the page shows: {"made", "base", "groups", "runs"}."""
-        names = ("metrics.jsonl", result.NAME)
-        folders = {path.parent for root in self.roots for path in below(root, *names)}
-        found = [one for folder in sorted(folders) if (one := self._one(folder)) is not None]
-        self._known = {run.folder: self._known[run.folder] for run, _ in found}
-        # A run that a sweep took over from another folder is shown once.
-        found = [(run, facts) for run, facts in found if run.files == run.folder or run.files not in folders]
-        keys = [group_key(run) for run, _ in found]
-        order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-        members = {key: run for key, (run, _) in zip(reversed(keys), reversed(found), strict=True)}
-        scored_on = datasets(members)
-        labels = describe(members, scored_on)
-        groups = [
-            {
-                "model": members[key].model,
-                "optimizer": members[key].optimizer,
-                "dataset": scored_on[key],
-                "variant": labels[key],
-                "paper": _stated(members[key]),
-            }
-            for key in order
-        ]
-        settings = [flatten(run.result["config"]) for run, _ in found]
-        base = common(settings)
-        runs = [
-            {**facts, "group": order[key], "config": difference(own, base)}
-            for (_, facts), key, own in zip(found, keys, settings, strict=True)
-        ]
-        made = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"made": made, "base": base, "groups": groups, "runs": runs}
+        """What the page shows: {"made", "base", "benchmarks", "groups", "leads", "runs", "sweeps"}."""
+        paths = sorted({path for root in self.roots for path in self._paths(root)})
+        studies = [path for path in paths if path.name in sweeps.FILES]
+        packed = [path for path in paths if path.suffix == ".jsonl" and path.name not in TRACKED]
+        folders = sorted({path.parent for path in paths if path not in studies and path not in packed})
+        found = [one for place in (*folders, *packed) for one in self._read(place)]
+        self._known = {place: self._known[place] for place in (*folders, *packed) if place in self._known}
+        shown = [one for path in studies if (one := self._sweep(path)) is not None]
+        signature = [(place, known[0]) for place, known in self._known.items()]
+        if self._before is None or self._before[0] != signature:
+            self._before = signature, assemble(_each_once(found, set(folders)))
+        return {"made": datetime.now(UTC).isoformat(timespec="seconds"), **self._before[1], "sweeps": shown}
 
-    def _one(self, folder: Path) -> tuple[StoredRun, dict[str, Any]] | None:
-        stamp = _stamp(folder)
-        if folder in self._known and self._known[folder][0] == stamp:
-            return self._known[folder][1:]
+    def _paths(self, root: Path) -> list[Path]:
+        if root.is_file():
+            return [root]
+        names = ("metrics.jsonl", result.NAME, *sweeps.FILES)
+        found = below(root, *names, suffix=".jsonl")
+        return [path for path in found if path.name in names or (path.name not in TRACKED and pack.is_packed(path))]
+
+    def _read(self, place: Path) -> list[Found]:
+        now = _stamp(place) if place.suffix == ".jsonl" else stamp(place)
+        if place in self._known and self._known[place][0] == now:
+            return self._known[place][1]
         try:
-            run = load(folder)
-            if run is None:
-                return None
-            facts = self._facts(run)
+            found = self._packed(place) if place.suffix == ".jsonl" else self._folder(place)
         except StorageError:
-            return None
-        self._known[folder] = (stamp, run, facts)
-        return run, facts
+            found = []
+        if found:
+            self._known[place] = now, found
+        return found
 
-    def _facts(self, run: StoredRun) -> dict[str, Any]:
-        outcome, epochs = run.result, run.epochs()
-        metric = outcome["metric"]
-        curves = {key: [row.get(key) for row in epochs] for key in (*CURVES, f"valid/{metric}", f"test/{metric}")}
-        curves = {key: values for key, values in curves.items() if any(value is not None for value in values)}
-        kept = _kept(len(epochs))
-        facts = {
-            "name": outcome["name"],
-            "seed": outcome["seed"],
-            "fold": outcome["fold"],
-            "status": outcome["status"],
-            "metric": metric,
-            "direction": outcome["direction"],
-            "test": _digits(run.test, 6),
-            "valid": _digits(outcome["valid"].get(metric), 6),
-            "epochs": len(epochs),
-            "finished": outcome.get("finished"),
-            "folder": self.link(run.folder),
-            "x": [epochs[i]["epoch"] + 1 for i in kept],
-            "curves": {key: [_digits(values[i]) for i in kept] for key, values in curves.items()},
-        }
-        for key in ("graphs_per_s", "seconds_per_epoch", "passes_per_step", "best_epoch", "parameters", "seconds"):
-            facts[key] = _digits(outcome.get(key), 5)
-        rows = run.gradients()
-        if rows:
-            facts["gradients"] = bins(rows)
-        return facts
+    def _folder(self, folder: Path) -> list[Found]:
+        run = load(folder)
+        return [] if run is None else [Found.of(run, self.link(folder))]
+
+    def _packed(self, path: Path) -> list[Found]:
+        return [Found.of(StoredRun(path / one.cell, one.result, one.curve), None) for one in pack.read(path)[0]]
+
+    def _sweep(self, path: Path) -> dict[str, Any] | None:
+        if self.study is None:
+            return None
+        now, folder = _stamp(path), path.parent
+        if path not in self._studies or self._studies[path][0] != now:
+            try:
+                found: dict[str, Any] | None = sweeps.progress(self.study(folder), folder)
+            except StorageError:
+                found = None  # it is being made, or was made by something else
+            self._studies[path] = now, found
+        found = self._studies[path][1]
+        if found is None:
+            return None
+        best = found.get("best")
+        own = None if best is None else sweeps.trial_folder(folder, best)
+        place = (
+            {} if own is None else {"best_path": typed(own), "best_folder": self.link(own) if own.is_dir() else None}
+        )
+        return {**found, "folder": self.link(folder), "path": typed(folder), **place}
+
+
+def _each_once(found: Sequence[Found], folders: set[Path]) -> list[Found]:
+    """Without the runs that a sweep took over from a folder that is shown too, and copies in packed files."""
+    kept, seen = [], set()
+    for one in found:
+        made = tuple(str(one.run.result.get(key)) for key in ("name", "seed", "fold", "finished", "seconds", "test"))
+        if one.run.curve is not None and made in seen:
+            continue
+        if one.run.files == one.run.folder or one.run.files not in folders:
+            kept.append(one)
+            seen.add(made)
+    return kept
+
+
+def assemble(found: Sequence[Found]) -> dict[str, Any]:
+    """Groups, their comparison, and runs that refer to them by number."""
+    order = {key: place for place, key in enumerate(dict.fromkeys(one.key for one in found))}
+    members = {one.key: one.run for one in reversed(found)}
+    scored_on = benchmarks(members)
+    names = describe(members, scored_on)
+    used = {one.key: one for one in scored_on.values()}
+    places = {key: place for place, key in enumerate(used)}
+    finished: dict[int, list[Found]] = {place: [] for place in order.values()}
+    for one in found:
+        if one.run.result["status"] == "complete":
+            finished[order[one.key]].append(one)
+    compared = {
+        place: compare.Group(tuple(one.scored for one in own), _stated(own[0].run))
+        for place, own in finished.items() if own
+    }  # fmt: skip
+    counts = Counter((one.key, str(one.run.result["status"])) for one in found)
+    groups = [
+        {"key": key, "benchmark": places[scored_on[key].key], "model": members[key].model,
+         "optimizer": members[key].optimizer, "variant": names[key].short, "full": names[key].full,
+         "paper": _stated(members[key]), "counts": {state: n for (own, state), n in counts.items() if own == key},
+         **_columns(compared.get(place), finished[place])}
+        for key, place in order.items()
+    ]  # fmt: skip
+    base = common([one.settings for one in found])
+    runs = [{**one.facts, "group": order[one.key], "config": difference(one.settings, base)} for one in found]
+    words = sorted({word for run in members.values() for word in (run.model, run.optimizer)})
+    return {
+        "base": base, "benchmarks": [one.plain() for one in used.values()], "groups": groups,
+        "labels": {word: label(word) for word in words}, "leads": leads(compared, scored_on, order), "runs": runs,
+    }  # fmt: skip
+
+
+def leads(
+    groups: Mapping[int, compare.Group], scored_on: Mapping[str, Benchmark], order: Mapping[str, int]
+) -> dict[int, list[dict[str, Any]]]:
+    """Reference group -> the leads of others over it, benchmark by benchmark."""
+    by_benchmark: dict[str, dict[int, compare.Group]] = {}
+    for key, place in order.items():
+        if place in groups:
+            by_benchmark.setdefault(scored_on[key].key, {})[place] = groups[place]
+    return {place: own for some in by_benchmark.values() for place, own in compare.table(some).items()}
+
+
+def _columns(group: compare.Group | None, found: Sequence[Found]) -> dict[str, Any]:
+    """What a group's line shows besides its name."""
+    columns: dict[str, Any] = {}
+    for column, key in MEANS.items():
+        values = [one.facts[key] for one in found if one.facts[key] is not None]
+        columns[column] = digits(fmean(values), 5) if values else None
+    columns["score"] = None if group is None else group.score(group.best)
+    columns["late"] = None if group is None else group.score(group.late)
+    return columns
 
 
 def _stated(run: StoredRun) -> float | None:
@@ -124,89 +201,15 @@ def _stated(run: StoredRun) -> float | None:
     return stated_score(run.model, run.optimizer, run.dataset, run.result["metric"])
 
 
-def load(folder: Path) -> StoredRun | None:
-    """A finished run, or one that is under way, told by its settings; None if it cannot be told yet."""
-    outcome = result.read(folder)
-    if outcome is not None:
-        return StoredRun(folder, outcome)
-    config = _settings(folder)
-    epochs = [row for row in read_lines(folder / "metrics.jsonl") if row.get("kind") == "epoch"]
-    names = [key for row in epochs[:1] for key in row if key.startswith("valid/") and key != "valid/loss"]
-    if config is None or not names or not isinstance(config.get("choices"), dict):
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
         return None
-    metric = names[0].removeprefix("valid/")
-    choices = config["choices"]
-    fold = folder.name.removeprefix("fold") if folder.name.startswith("fold") else config["split"]["fold"]
-    last = epochs[-1]
-    return StoredRun(
-        folder,
-        {
-            "name": config.get("name") or f"{choices['model']}-{choices['optimizer']}-{choices['dataset']}",
-            "status": _state(folder),
-            "identity": read_status(_place(folder)).get("identity"),
-            **{key: choices[key] for key in ("model", "optimizer", "dataset")},
-            "seed": config.get("seed", 0),
-            "fold": int(fold or 0),
-            "metric": metric,
-            "direction": direction(metric),
-            "test": {},
-            "valid": {metric: last.get(f"valid/{metric}")},
-            "graphs_per_s": last.get("graphs_per_s"),
-            "config": config,
-        },
-    )
+    return status.st_mtime_ns, status.st_size
 
 
-def _place(folder: Path) -> Path:
-    """The run folder itself: of a fold, its parent."""
-    return folder if (folder / STATUS).exists() else folder.parent
-
-
-def _state(folder: Path) -> str:
-    """running, pruned, or stopped: killed, or ended by an error."""
-    place = _place(folder)
-    if locked(place):
-        return "running"
-    return "pruned" if read_status(place).get("status") == "pruned" else "stopped"
-
-
-def _settings(folder: Path) -> dict[str, Any] | None:
-    for place in (folder, folder.parent):
-        try:
-            config = yaml.safe_load((place / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
-            continue
-        if isinstance(config, dict):
-            return config
-    return None
-
-
-def _stamp(folder: Path) -> tuple[Any, ...]:
-    done = (folder / result.NAME).exists()
-    stamps: list[Any] = [None if done else _state(folder)]
-    for name in (result.NAME, "metrics.jsonl", "gradients.jsonl"):
-        try:
-            status = os.stat(folder / name)
-        except OSError:
-            stamps.append(None)
-        else:
-            stamps.append((status.st_mtime_ns, status.st_size))
-    return tuple(stamps)
-
-
-def bins(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """Gradient records in at most POINTS equal parts: the middle step, mean cosines, median norms."""
-    parts = [part.tolist() for part in np.array_split(np.arange(len(rows)), min(POINTS, len(rows)))]
-    found: dict[str, list[float | None]] = {"step": [float(rows[part[len(part) // 2]]["step"]) for part in parts]}
-    for keys, middle in ((COSINES, fmean), (NORMS, median)):
-        for key in keys:
-            values = [[rows[i][key] for i in part if rows[i].get(key) is not None] for part in parts]
-            if any(values):
-                found[key] = [_digits(middle(value)) if value else None for value in values]
-    return found
-
-
-def common(settings: list[dict[str, str]]) -> dict[str, str]:
+def common(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """The most frequent value of every key."""
     counts: dict[str, Counter[str]] = {}
     for own in settings:
@@ -215,7 +218,7 @@ def common(settings: list[dict[str, str]]) -> dict[str, str]:
     return {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
 
 
-def difference(own: dict[str, str], base: dict[str, str]) -> dict[str, str | None]:
+def difference(own: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str | None]:
     """What `own` has otherwise than `base`; None for a key it does not have."""
     return {key: own.get(key) for key in base if own.get(key) != base[key]}
 
@@ -225,13 +228,7 @@ def relative_link(start: Path) -> Link:
     return lambda folder: quote(Path(os.path.relpath(folder.resolve(), start.resolve())).as_posix()) + "/"
 
 
-def _kept(n: int) -> list[int]:
-    """At most POINTS places out of n, the first and the last among them."""
-    return sorted({round(float(x)) for x in np.linspace(0, n - 1, min(n, POINTS))}) if n else []
-
-
-def _digits(value: Any, digits: int = 4) -> float | None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    short = float(f"{value:.{digits}g}")
-    return int(short) if short.is_integer() else short
+def typed(folder: Path) -> str:
+    """A folder as one types it where this program runs."""
+    here, whole = Path.cwd(), folder.absolute()
+    return os.path.relpath(whole, here) if whole.is_relative_to(here) else str(whole)

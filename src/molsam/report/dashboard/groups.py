@@ -1,102 +1,214 @@
-"""Runs that differ by seed and fold alone, and what tells one such group from another."""
+"""Runs that differ by seed and fold alone, what they are scored on, and how they are called."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from molsam.config.identity import NEUTRAL, NEUTRAL_DATASET, NEUTRAL_TRAINING, benchmark, digest_of, group
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 SHOWN = 3
+<<<<<<< HEAD
 EPOCHS = "training.epochs"
 """What a baseline does not have: it stands beside runs of any number."""
+=======
+"""Settings in the short name of a group."""
+FIRST = ("optimizer", "lr_schedule", "training", "model")
+"""Sections in the order in which a name tells them."""
+>>>>>>> b6cbe35 (report/dashboard: a page of its own charts, one benchmark at a time, comparisons, sweeps, run panels)
 UNTOLD = {"training.": NEUTRAL_TRAINING, "dataset.": NEUTRAL_DATASET}
+COLUMNS = "dataset.columns hash"
+"""Which columns of a file are read; told by the file itself."""
 COPIES = {"base": "base_optimizer", "rho_schedule": "rho_schedule"}
 """Settings of the optimizer that conf/optimizer/*.yaml take from another group."""
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """What groups are scored on; their scores may stand beside each other.
+
+    Attributes:
+        key: equal for equal data, metric, kind of split, limit and epochs.
+        name: `ESOL`, or `ESOL (limit 64)` where another one has that name.
+        facts: epochs, split and limit in words.
+    """
+
+    key: str
+    name: str
+    metric: str
+    direction: str
+    facts: str
+
+    def plain(self) -> dict[str, str]:
+        """For the page."""
+        return {**vars(self), "metric_name": label(self.metric)}
+
+
+@dataclass(frozen=True)
+class Name:
+    """Where a group's settings are not those of its neighbours: in short, and in full."""
+
+    short: str
+    full: str
+
+
 def group_key(run: StoredRun) -> str:
     """Equal for runs that belong to one mean: they differ by seed and fold alone."""
-    own = [run.setting("rho_schedule"), run.setting("base_optimizer")]
-    return digest_of([run.model, run.optimizer, run.dataset, run.result["metric"], own, group(run.identity)])
+    return digest_of([run.model, run.optimizer, run.dataset, run.result["metric"], group(run.identity)])
 
 
-def datasets(members: dict[str, StoredRun]) -> dict[str, str]:
-    """A name of what each group is scored on, equal where scores may stand beside each other.
+def benchmarks(members: Mapping[str, StoredRun]) -> dict[str, Benchmark]:
+    """What each group is scored on. `members`: one run of each group, by key.
 
-    `members`: one run of each group, by key. A file of the user's is called as it is. Of several kinds of one name the
-    most frequent has it plain; the others say in brackets what differs: rows, metric, epochs, split, bytes.
+    A file of the user's is called as it is. Of several kinds of one name and metric the most frequent has it plain;
+    the others say in brackets what differs: rows, epochs, split, bytes.
     """
     kinds = {key: {"metric": run.result["metric"], **benchmark(run.identity)} for key, run in members.items()}
     families: dict[str, list[str]] = {}
     for key, run in members.items():
-        families.setdefault(_called(run), []).append(key)
+        families.setdefault(f"{_called(run)} {run.result['metric']}", []).append(key)
     found = {}
-    for name, keys in families.items():
+    for keys in families.values():
         names = sorted({part for key in keys for part in kinds[key]})
         trained = [key for key in keys if EPOCHS in kinds[key]] or keys
         usual = Counter(json.dumps(kinds[key], sort_keys=True, default=str) for key in trained).most_common(1)[0][0]
         common = json.loads(usual)
         for key in keys:
+            run = members[key]
             unlike = [part for part in names if str(kinds[key].get(part)) != str(common.get(part))]
+<<<<<<< HEAD
             unlike = [part for part in unlike if part != EPOCHS or part in kinds[key]]
             parts = [f"{part.split('.')[-1]} {_value(_text(kinds[key].get(part)))}" for part in unlike]
             found[key] = f"{name} ({', '.join(parts)})" if parts else name
+=======
+            parts = ", ".join(dict.fromkeys(_say(part, _text(kinds[key].get(part))) for part in unlike if part != COLUMNS))
+            name = _called(run) + (f" ({parts})" if parts else "")
+            digest = digest_of([name, kinds[key]])
+            found[key] = Benchmark(digest, name, run.result["metric"], run.result["direction"], _facts(run))
+>>>>>>> b6cbe35 (report/dashboard: a page of its own charts, one benchmark at a time, comparisons, sweeps, run panels)
     return found
 
 
 def _called(run: StoredRun) -> str:
     path = run.setting("dataset.path")
-    return Path(str(path)).name if path else run.dataset
+    return Path(str(path)).name if path else label(run.dataset)
+
+
+def _facts(run: StoredRun) -> str:
+    epochs, limit = run.setting("training.epochs"), run.setting("dataset.limit")
+    sizes = (run.result.get("split") or {}).get("sizes")
+    parts = [f"{epochs} epoch{'' if epochs == 1 else 's'}" if epochs else None, f"{run.setting('split.kind')} split"]
+    parts.append(f"{sum(sizes):,} molecules" if sizes else None)
+    parts.append(f"the first {limit} rows alone" if limit else None)
+    return ", ".join(part for part in parts if part)
 
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def describe(members: dict[str, StoredRun], names: dict[str, str]) -> dict[str, str]:
-    """A short label of each group: where its settings are not the usual ones of its model, optimizer and dataset.
+def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark]) -> dict[str, Name]:
+    """The name of each group, empty if it is alone with its model and optimizer on its benchmark.
 
-    `members`: one run of each group, by key; `names`: what it is scored on. The usual value is the most frequent one;
-    a group that is alone, or has the usual value everywhere, has an empty label.
+    A setting is told where it is not that of most neighbours; of all of them if there is no such majority.
     """
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in members.items():
-        families.setdefault((run.model, run.optimizer, names[key]), []).append(key)
-    labels = {}
+        families.setdefault((run.model, run.optimizer, scored_on[key].key), []).append(key)
+    found = {}
     for keys in families.values():
         settings = [_settings(members[key]) for key in keys]
-        told = sorted({name for own in settings for name in own})
-        usual = {name: Counter(own.get(name) for own in settings).most_common(1)[0][0] for name in told}
-        for key, own in zip(keys, settings, strict=True):
-            unusual = [name for name in told if own.get(name) != usual[name]]
-            parts = [f"{_short(name, told)}={_value(own.get(name))}" for name in unusual]
-            labels[key] = ", ".join(parts[:SHOWN]) + (", ..." if len(parts) > SHOWN else "")
-    return labels
+        told = sorted({name for own in settings for name in own}, key=_order)
+        majority = {name: _majority([own.get(name) for own in settings]) for name in told}
+        parts = [[_say(_short(name, told), own.get(name)) for name in _unlike(own, told, majority)] for own in settings]
+        found |= dict(zip(keys, _named(parts), strict=True))
+    return found
 
 
-def _value(value: str | None) -> str:
-    return "none" if value is None else value.rsplit(".", 1)[-1] if value.startswith("molsam.") else value
+def _majority(values: list[str | None]) -> tuple[str | None, ...]:
+    """The value of more than half, in a tuple; nothing if there is none."""
+    value, count = Counter(values).most_common(1)[0]
+    return (value,) if 2 * count > len(values) else ()
+
+
+def _unlike(own: Mapping[str, str], told: list[str], majority: Mapping[str, tuple[str | None, ...]]) -> list[str]:
+    """The settings to tell; of an object that others do not have, or have of another class, its class is enough."""
+    unlike = [name for name in told if own.get(name) not in majority[name]]
+    classes = [name.removesuffix("_target_") for name in unlike if name.endswith("_target_")]
+    return [
+        name
+        for name in unlike
+        if not any(
+            name.startswith(prefix) and name != f"{prefix}_target_" and (majority[name] or own.get(name) is None)
+            for prefix in classes
+        )
+    ]
+
+
+def _named(parts: list[list[str]]) -> list[Name]:
+    """Short names, as many settings as tell the groups from each other; a number where not even all do."""
+    full = [", ".join(own) for own in parts]
+    short = [", ".join(own[:SHOWN]) + (f", +{len(own) - SHOWN}" if len(own) > SHOWN else "") for own in parts]
+    twice = Counter(short)
+    short = [whole if twice[name] > 1 else name for name, whole in zip(short, full, strict=True)]
+    seen: Counter[str] = Counter()
+    for place, name in enumerate(short):
+        seen[name] += 1
+        if seen[name] > 1:
+            short[place] = f"{name} #{seen[name]}".strip()
+    return [Name(*both) for both in zip(short, full, strict=True)]
+
+
+def _order(name: str) -> tuple[int, str]:
+    section = name.split(".")[0]
+    return (FIRST.index(section) if section in FIRST else len(FIRST)), name
+
+
+def _say(name: str, value: str | None) -> str:
+    """`beta 0.986`, `no patience`, `fused`."""
+    if name.endswith(" hash"):
+        what = "data" if name.startswith("dataset") else name.removesuffix(" hash")
+        return f"{what} not recorded" if value is None else f"{what} {value[:6]}"
+    words = name.split(".")[-1].replace("_", " ")
+    if value in (None, "None", "False"):
+        return f"no {words}"
+    if value == "True":
+        return words
+    return f"{words} {_rounded(value)}"
+
+
+def _rounded(value: str) -> str:
+    """Three digits of a number; the bare name of a class."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value.rsplit(".", 1)[-1] if value.startswith(("molsam.", "torch.")) else value
+    return f"{number:.3g}" if not number.is_integer() or abs(number) >= 1e6 else f"{number:.0f}"
 
 
 def _settings(run: StoredRun) -> dict[str, str]:
-    apart = ("seed", "split", "dataset")
-    return flatten({key: value for key, value in run.result["config"].items() if key not in apart}, neutral=True)
+    """What its identity holds of model, optimizer and training, as text."""
+    apart = ("seed", "split", "dataset", "diagnostics", "callbacks")
+    kept = {key: value for key, value in run.identity.settings.items() if key.split(".")[0] not in apart}
+    return {**{key: str(value) for key, value in kept.items()}, "numerics": str(run.identity.numerics)}
 
 
 def _short(name: str, names: list[str]) -> str:
     """The last part of a dotted key, or two where that is not enough to tell it; the section for a class."""
     parts = name.split(".")
     if parts[-1] == "_target_":
-        return ".".join(parts[:-1])
+        return " ".join(parts[1:-1] or parts[:1])
     alone = [other.split(".")[-1] for other in names].count(parts[-1]) == 1
-    return parts[-1] if alone else ".".join(parts[-2:])
+    return parts[-1] if alone else " ".join(parts[-2:])
 
 
-def flatten(config: dict[str, Any], prefix: str = "", *, neutral: bool = False) -> dict[str, str]:
+def flatten(config: Mapping[str, Any], prefix: str = "", *, neutral: bool = False) -> dict[str, str]:
     """Settings as dotted keys and written values, without those that say where files go and the optimizer's copies.
 
     `neutral`: also without those of a section that cannot change a number.
@@ -105,7 +217,7 @@ def flatten(config: dict[str, Any], prefix: str = "", *, neutral: bool = False) 
     for key, value in config.items():
         if (not prefix and key in NEUTRAL) or (neutral and key in UNTOLD.get(prefix, ())):
             continue
-        if not prefix and key == "optimizer":
+        if not prefix and key == "optimizer" and isinstance(value, dict):
             value = {name: v for name, v in value.items() if name not in COPIES or v != config.get(COPIES[name])}
         if isinstance(value, dict):
             found |= flatten(value, f"{prefix}{key}.", neutral=neutral)

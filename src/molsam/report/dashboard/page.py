@@ -1,4 +1,4 @@
-"""The page: markup, style, scripts and plotly.js in one file that needs nothing else."""
+"""The page: markup, style and scripts in one file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ import json
 from importlib import resources
 from typing import Any
 
-SCRIPTS = ("data.js", "charts.js", "tables.js", "page.js")
+SCRIPTS = ("dom.js", "data.js", "plot.js", "board.js", "charts.js", "leads.js", "sweeps.js", "run.js", "page.js")
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def build(data: dict[str, Any], *, live: bool = False) -> str:
     """The whole page as HTML. `live`: it asks its server for news."""
-    from plotly.offline import get_plotlyjs
-
     scripts = "\n".join(_asset(name) for name in SCRIPTS)
     return (
         _asset("page.html")
         .replace("/*STYLE*/", _asset("style.css"))
         .replace("{{LIVE}}", html.escape("true" if live else "false"))
-        .replace("/*PLOTLY*/", get_plotlyjs())
         .replace("/*SCRIPTS*/", scripts)
         .replace("{{DATA}}", embed(data))
     )

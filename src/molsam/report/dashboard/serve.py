@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from molsam.errors import StorageError
 from molsam.report.dashboard.collect import Collector
 from molsam.report.dashboard.page import build, dump
+from molsam.report.dashboard.sweeps import Reader
 
 HOST = "127.0.0.1"
 LARGEST = 64 * 1024 * 1024
@@ -29,9 +30,9 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, roots: Sequence[Path], port: int) -> None:
+    def __init__(self, roots: Sequence[Path], port: int, study: Reader | None = None) -> None:
         self.roots = [root.resolve() for root in roots]
-        self.collector = Collector(self.roots, self._link)
+        self.collector = Collector(self.roots, self._link, study)
         self.lock = threading.Lock()
         self.slots = threading.BoundedSemaphore(CONNECTIONS)
         try:
@@ -160,9 +161,9 @@ def listing(folder: Path) -> str:
     )
 
 
-def serve(roots: Sequence[Path], port: int, say: Callable[[str], object] = print) -> None:
-    """Serve until Ctrl-C."""
-    with Server(roots, port) as server:
+def serve(roots: Sequence[Path], port: int, study: Reader | None, say: Callable[[str], object] = print) -> None:
+    """Serve until Ctrl-C. `study` reads the study in a sweep's folder."""
+    with Server(roots, port, study) as server:
         say(f"Dashboard at {server.address} (this machine only; Ctrl-C stops it). It follows runs that are under way.")
         try:
             server.serve_forever()

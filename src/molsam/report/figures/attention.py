@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 
 from molsam.report.figures import paper, select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 OPTIMIZERS = ("adam", "graphsam", "sam")
@@ -27,12 +28,12 @@ def maps(request: Request) -> Drawing:
         stored = _same_molecule(groups)
         own = axes[2 * place : 2 * place + 2].ravel()
         smiles = str(next(iter(stored.values()))["smiles"])
-        _molecule(own[0], smiles, f"{style.label(model)}, {style.label(dataset)}")
+        _molecule(own[0], smiles, f"{label(model)}, {label(dataset)}")
         _heat_maps(own[1:], stored)
         entry = {name: _entropies(name, group, model, dataset) for name, group in groups.items()}
         for ax, (name, row) in zip(own[1:], entry.items(), strict=True):
             stated = "" if row["paper"] is None else f"; paper {row['paper']:.4f}"
-            ax.set_title(f"{style.label(name)}\n{row['nats']['mean']:.3f} nats{stated}", fontsize=6.5)
+            ax.set_title(f"{label(name)}\n{row['nats']['mean']:.3f} nats{stated}", fontsize=6.5)
         numbers[f"{model}/{dataset}"] = {"smiles": smiles, **entry}
     return Drawing(
         figure,
@@ -47,9 +48,7 @@ def _groups(request: Request, model: str, dataset: str) -> dict[str, list[Stored
     groups = {name: select.series(runs, name) for name in OPTIMIZERS}
     missing = [name for name, group in groups.items() if not group]
     if missing:
-        raise MissingRuns(
-            f"{style.label(model)} on {style.label(dataset)} lacks runs with {FILE} under {', '.join(missing)}"
-        )
+        raise MissingRuns(f"{label(model)} on {label(dataset)} lacks runs with {FILE} under {', '.join(missing)}")
     return groups
 
 

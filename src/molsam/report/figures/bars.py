@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from molsam.report.figures import paper, select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 STRATEGIES = ("adam", "sam", "aesam", "rst", "sam_one", "sam_k", "looksam", "graphsam")
@@ -34,7 +35,7 @@ def _draw(request: Request, names: tuple[str, ...], pairs: list[tuple[str, str]]
             groups = _pretrained(request.runs, model, dataset) | groups
         metric = next(iter(groups.values()))[0].result["metric"]
         rows = {name: _row(name, group, model, dataset) for name, group in groups.items()}
-        _panel(ax, rows, f"{style.label(model)}, {style.label(dataset)}", style.label(metric))
+        _panel(ax, rows, f"{label(model)}, {label(dataset)}", label(metric))
         if ax is not axes[-1, 0]:
             ax.set_xticklabels([])
         numbers[f"{model}/{dataset}"] = {"metric": metric, "bars": rows}
@@ -54,7 +55,7 @@ def _groups(runs: list[StoredRun], names: tuple[str, ...], model: str, dataset: 
     groups = {name: select.series(found, name) for name in names}
     missing = [name for name, group in groups.items() if not group]
     if missing:
-        raise MissingRuns(f"{style.label(model)} on {style.label(dataset)} lacks {', '.join(missing)}")
+        raise MissingRuns(f"{label(model)} on {label(dataset)} lacks {', '.join(missing)}")
     return groups
 
 
@@ -84,7 +85,7 @@ def _panel(ax: Axes, rows: dict[str, dict[str, Any]], title: str, metric: str) -
     ax.set_ylim(*_limits(rows))
     ax.set_ylabel(metric)
     ax.set_title(title, loc="left")
-    ax.set_xticks(range(len(rows)), [style.label(name) for name in rows], rotation=35, ha="right")
+    ax.set_xticks(range(len(rows)), [label(name) for name in rows], rotation=35, ha="right")
     ax.grid(axis="y")
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from molsam.report.figures import paper, select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 OPTIMIZERS = ("sam", "graphsam", "sam_k", "sam_one")
@@ -29,10 +30,10 @@ def consistent_pairs(request: Request) -> Drawing:
         missing = [name for name, row in rows.items() if row["caption"]["mean"] is None]
         if missing:
             raise MissingRuns(
-                f"{style.label(model)} on {style.label(dataset)} lacks cosines of {', '.join(missing)} "
+                f"{label(model)} on {label(dataset)} lacks cosines of {', '.join(missing)} "
                 "(diagnostics=gradients with probes)"
             )
-        _panel(ax, rows, f"{style.label(model)}, {style.label(dataset)}")
+        _panel(ax, rows, f"{label(model)}, {label(dataset)}")
         numbers[f"{model}/{dataset}"] = rows
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, columnspacing=1)
@@ -80,5 +81,5 @@ def _panel(ax: Axes, rows: dict[str, dict[str, Any]], title: str) -> None:
     ax.bar(0, 0, color="white", edgecolor="black", linewidth=0.4, hatch="////", label="definition of the text")
     ax.axhline(50, color="0.4", linestyle=":", linewidth=0.8)
     ax.set(ylim=(0, 105), xlim=(-0.6, len(rows) - 0.25), ylabel="consistent pairs, %")
-    ax.set_xticks(range(len(rows)), [style.label(name) for name in rows])
+    ax.set_xticks(range(len(rows)), [label(name) for name in rows])
     ax.set_title(title, loc="left")

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from molsam.report.figures import select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 OPTIMIZERS = ("adam", "sam", "graphsam")
@@ -26,11 +27,9 @@ def losses(request: Request) -> Drawing:
         for name in OPTIMIZERS:
             group = select.series(runs, name)
             if not group:
-                raise MissingRuns(
-                    f"{style.label(model)} on {style.label(dataset)} lacks {style.a(name)} run with test losses"
-                )
+                raise MissingRuns(f"{label(model)} on {label(dataset)} lacks {style.a(name)} run with test losses")
             entry[name] = _curves(ax, name, group)
-        ax.set_title(f"{style.label(model)}, {style.label(dataset)}", loc="left")
+        ax.set_title(f"{label(model)}, {label(dataset)}", loc="left")
         ax.set_ylabel("loss")
         ax.grid(axis="y")
         numbers[f"{model}/{dataset}"] = entry
@@ -78,6 +77,6 @@ def mean_curve(group: list[StoredRun], keys: tuple[str, ...]) -> dict[str, list[
 def _legend(ax: Axes, figure: Any) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=style.colour(name), label=style.label(name)) for name in OPTIMIZERS]
+    handles = [Line2D([], [], color=style.colour(name), label=label(name)) for name in OPTIMIZERS]
     handles += [Line2D([], [], color="0.3", label="test"), Line2D([], [], color="0.3", linestyle="--", label="train")]
     figure.legend(handles=handles, loc="outside upper center", ncols=5, handlelength=1.5, columnspacing=0.9)

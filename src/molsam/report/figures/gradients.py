@@ -11,6 +11,7 @@ from matplotlib.ticker import NullFormatter
 
 from molsam.report.figures import paper, select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 EPS, OMEGA = "#56B4E9", "#D55E00"
@@ -76,7 +77,7 @@ def _figure(request: Request) -> tuple[Figure, list[tuple[Axes, tuple[str, str]]
     pairs = [(model, dataset) for model in request.models for dataset in request.datasets]
     figure, axes = style.panels(len(pairs), height=1.45)
     for ax, (model, dataset) in zip(axes[:, 0], pairs, strict=True):
-        ax.set_title(f"{style.label(model)}, {style.label(dataset)}", loc="left")
+        ax.set_title(f"{label(model)}, {label(dataset)}", loc="left")
         ax.set_yscale("log")
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_ylabel("norm")
@@ -89,9 +90,7 @@ def _runs(request: Request, optimizer: str, model: str, dataset: str) -> list[St
     observed = [run for run in request.runs if run.result.get("gradients")]
     runs = [run for run in select.series(select.panel(observed, model, dataset), optimizer) if run.gradients()]
     if not runs:
-        raise MissingRuns(
-            f"{style.label(model)} on {style.label(dataset)} lacks {style.a(optimizer)} run with gradients.jsonl"
-        )
+        raise MissingRuns(f"{label(model)} on {label(dataset)} lacks {style.a(optimizer)} run with gradients.jsonl")
     return runs
 
 

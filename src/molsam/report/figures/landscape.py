@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from molsam.report.figures import select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 DASHES = {"adam": "--", "sam": "-", "graphsam": "-."}
@@ -26,11 +27,9 @@ def one_dimensional(request: Request) -> Drawing:
         for name in DASHES:
             group = select.series(runs, name)
             if not group:
-                raise MissingRuns(
-                    f"{style.label(model)} on {style.label(dataset)} lacks {style.a(name)} run with a landscape"
-                )
+                raise MissingRuns(f"{label(model)} on {label(dataset)} lacks {style.a(name)} run with a landscape")
             entry[name] = _curve(ax, name, group)
-        ax.set_title(f"{style.label(model)}, {style.label(dataset)}", loc="left")
+        ax.set_title(f"{label(model)}, {label(dataset)}", loc="left")
         ax.set_ylabel(r"$L(\theta+\phi D)-L(\theta)$")
         ax.grid()
         ax.legend()
@@ -48,11 +47,11 @@ def _curve(ax: Axes, name: str, group: list[StoredRun]) -> dict[str, Any]:
     stored = [run.sharpness() for run in group]
     phi = np.array(stored[0]["phis"], dtype=float)
     if any(one["phis"] != stored[0]["phis"] for one in stored):
-        raise MissingRuns(f"the {style.label(name)} runs have landscapes of different widths")
+        raise MissingRuns(f"the {label(name)} runs have landscapes of different widths")
     losses = np.concatenate([np.array(one["landscape"], dtype=float) for one in stored])
     lines = losses - np.array([np.interp(0.0, phi, line) for line in losses])[:, None]
     mean, std = lines.mean(axis=0), lines.std(axis=0)
-    ax.plot(phi, mean, color=style.colour(name), linestyle=DASHES[name], label=style.label(name))
+    ax.plot(phi, mean, color=style.colour(name), linestyle=DASHES[name], label=label(name))
     ax.fill_between(phi, mean - std, mean + std, color=style.colour(name), alpha=0.15, linewidth=0)
     edge = np.isclose(np.abs(phi), np.abs(phi).max())
     return {

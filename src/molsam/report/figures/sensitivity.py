@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from molsam.report.figures import paper, select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 RHO = (0.05, 0.01, 0.005, 0.001)
@@ -38,9 +39,7 @@ def _draw(
         groups = {value: _series(runs, key, value, "staircase", fixed) for value in grid}
         missing = [f"{key}={value}" for value, group in groups.items() if not group]
         if missing:
-            raise MissingRuns(
-                f"GraphSAM with {style.label(model)} on {style.label(dataset)} lacks {', '.join(missing)}"
-            )
+            raise MissingRuns(f"GraphSAM with {label(model)} on {label(dataset)} lacks {', '.join(missing)}")
         entry: dict[str, Any] = {"staircase": {str(v): select.mean_std(r.test for r in g) for v, g in groups.items()}}
         # At lambda = 1 both schedules are the same.
         real = {v: groups[v] if v == 1 else _series(runs, key, v, "continuous", fixed) for v in grid}
@@ -48,8 +47,8 @@ def _draw(
             entry["continuous"] = {str(v): select.mean_std(r.test for r in g) for v, g in real.items()}
         entry["paper"] = paper.stated_score(model, "graphsam", dataset)
         _panel(ax, entry, grid, grid.index(default))
-        ax.set_title(f"{style.label(model)} + GraphSAM, {style.label(dataset)}", loc="left")
-        ax.set_ylabel(f"test {style.label(runs[0].result['metric'])}")
+        ax.set_title(f"{label(model)} + GraphSAM, {label(dataset)}", loc="left")
+        ax.set_ylabel(f"test {label(runs[0].result['metric'])}")
         numbers[f"{model}/{dataset}"] = entry
     axes[-1, 0].set_xlabel(axis)
     return Drawing(figure, numbers, "Mean and standard deviation over runs; dash: the paper's value at its default.")

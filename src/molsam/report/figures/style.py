@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from molsam.files import write_atomic
+from molsam.report.names import label
 
 WIDTH = 3.3
 """Column width, inches."""
@@ -27,37 +28,6 @@ COLOURS = {
     "graphsam_release": "#000000",
 }
 MARKERS = {"adam": "o", "sam": "s", "graphsam": "^", "sam_one": "v", "sam_k": "D", "looksam": "P", "aesam": "X"}
-LABELS = {
-    "adam": "Adam",
-    "sam": "SAM",
-    "graphsam": "GraphSAM",
-    "sam_one": "SAM-One",
-    "sam_k": "SAM-k",
-    "looksam": "LookSAM",
-    "aesam": "AE-SAM",
-    "rst": "RST",
-    "graphsam_release": "GraphSAM (release)",
-    "grover": "GROVER",
-    "compt": "CoMPT",
-    "cmpnn": "CMPNN",
-    "dmpnn": "DMPNN",
-    "mpnn": "MPNN",
-    "gcn": "GCN",
-    "bbbp": "BBBP",
-    "tox21": "Tox21",
-    "sider": "Sider",
-    "clintox": "ClinTox",
-    "esol": "ESOL",
-    "lipophilicity": "Lipophilicity",
-    "freesolv": "FreeSolv",
-    "huuskonen": "Huuskonen",
-    "bace": "BACE",
-    "qm7": "QM7",
-    "qm8": "QM8",
-    "roc_auc": "ROC-AUC",
-    "rmse": "RMSE",
-    "mae": "MAE",
-}
 PAPER: dict[str, Any] = {"marker": "_", "color": "#000000", "markersize": 9, "linestyle": "none", "label": "paper"}
 """Keywords of `Axes.plot` for what the paper states."""
 _RC: dict[Any, Any] = {
@@ -81,11 +51,6 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "molsam",
 }
-
-
-def label(name: str) -> str:
-    """How a model, optimizer, dataset or metric is written."""
-    return LABELS.get(name, name)
 
 
 def a(name: str) -> str:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from molsam.report.figures import paper, select, style
 from molsam.report.figures.drawing import Drawing, MissingRuns, Request
+from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 NEVER = "N"
@@ -25,14 +26,14 @@ def time_and_score(request: Request) -> Drawing:
         groups |= {f"K={k}": select.series(runs, "graphsam", optimizer__reanchor_epochs=value) for k, value in _k(runs)}
         missing = [name for name in ("adam", "sam", *(f"K={k}" for k in REQUIRED)) if not groups.get(name)]
         if missing:
-            raise MissingRuns(f"{style.label(model)} on {style.label(dataset)} lacks {', '.join(missing)}")
+            raise MissingRuns(f"{label(model)} on {label(dataset)} lacks {', '.join(missing)}")
         points = {name: _point(group) for name, group in groups.items()}
         for name in ("adam", "sam"):
             points[name]["paper"] = paper.stated_score(model, name, dataset)
         points["K=1"]["paper"] = paper.stated_score(model, "graphsam", dataset)
         _panel(ax, points)
-        ax.set_title(f"{style.label(model)}, {style.label(dataset)}", loc="left")
-        ax.set_ylabel(f"test {style.label(runs[0].result['metric'])}")
+        ax.set_title(f"{label(model)}, {label(dataset)}", loc="left")
+        ax.set_ylabel(f"test {label(runs[0].result['metric'])}")
         numbers[f"{model}/{dataset}"] = points
     axes[-1, 0].set_xlabel("seconds an epoch")
     return Drawing(
@@ -64,7 +65,7 @@ def _panel(ax: Axes, points: dict[str, dict[str, Any]]) -> None:
         optimizer = "graphsam" if name.startswith("K=") else name
         x, y = point["seconds"]["mean"], point["score"]["mean"]
         k = name.removeprefix("K=") if optimizer == "graphsam" else None
-        text = "GraphSAM-K" if k == "1" else None if k else style.label(name)
+        text = "GraphSAM-K" if k == "1" else None if k else label(name)
         ax.errorbar(x, y, xerr=point["seconds"]["std"], yerr=point["score"]["std"], elinewidth=0.5,
                     fmt="o" if k else style.MARKERS[optimizer], color=style.colour(optimizer), label=text,
                     markersize=8.5 if k else 5, markeredgecolor="black", markeredgewidth=0.4)  # fmt: skip

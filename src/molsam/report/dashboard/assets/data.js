@@ -1,34 +1,87 @@
-"use strict";
-// The data, what is chosen, and the small arithmetic of groups.
+// The data, what is chosen, and which groups are drawn in colour.
 
-let data = JSON.parse(document.getElementById("data").textContent);
-const chosen = { dataset: null, model: new Set(), optimizer: new Set(), search: "" };
-const LABELS = {
-  adam: "Adam", adamw: "AdamW", sgd: "SGD", sam: "SAM", graphsam: "GraphSAM", sam_one: "SAM-One", sam_k: "SAM-k",
-  looksam: "LookSAM", aesam: "AE-SAM", rst: "RST", graphsam_release: "GraphSAM (release)", asam: "ASAM", gsam: "GSAM",
-  esam: "ESAM", grover: "GROVER", compt: "CoMPT", cmpnn: "CMPNN", dmpnn: "DMPNN", mpnn: "MPNN", gcn: "GCN", bbbp: "BBBP",
-  tox21: "Tox21", sider: "Sider", clintox: "ClinTox", esol: "ESOL", lipophilicity: "Lipophilicity", freesolv: "FreeSolv",
-  bace: "BACE", qm7: "QM7", qm8: "QM8", roc_auc: "ROC-AUC", rmse: "RMSE", mae: "MAE",
-};
-// Okabe and Ito's palette; yellow is darkened to be seen on white.
-const COLOURS = {
-  adam: "#e69f00", sam: "#cc79a7", graphsam: "#009e73", sam_one: "#56b4e9", sam_k: "#0072b2", looksam: "#d55e00",
-  aesam: "#b5a400", rst: "#888888", graphsam_release: "#222222",
-};
-const SPARE = ["#7b5ea7", "#8c564b", "#3b7d23", "#a6761d", "#5d6d7e"];
-const label = (name) => (Object.hasOwn(LABELS, name) ? LABELS[name] : String(name));
-const group = (run) => data.groups[run.group];
+const MOST = 8;
+const SLOTS = { adam: 0, sam: 1, graphsam: 2, sam_one: 3, sam_k: 4, looksam: 5, aesam: 6, rst: 7 };
+const DASHES = ["", "7 3", "", "2 3", "7 3 2 3", "", "11 4", "4 2"];
+const SYMBOLS = ["circle", "square", "diamond", "up", "down", "cross", "plus", "bar"];
 
-function colour(optimizer) {
-  if (Object.hasOwn(COLOURS, optimizer)) return COLOURS[optimizer];
-  const others = [...new Set(data.groups.map((g) => g.optimizer))].filter((o) => !Object.hasOwn(COLOURS, o)).sort();
-  return SPARE[others.indexOf(optimizer) % SPARE.length];
+let data = JSON.parse(byId("data").textContent);
+const chosen = { benchmark: null, model: "", optimizer: "", search: "", reference: null, touched: false };
+const slots = new Map();     // key of a group drawn in colour -> its slot
+const remembered = new Map(); // key -> the slot that it had last
+let runsOf = [], placeOf = new Map(), benchmark = null;
+
+const label = (name) => data.labels[name] || name;
+const groupOf = (run) => data.groups[run.group];
+const colour = (slot) => `var(--s${slot})`;
+const look = (g) => (slots.has(g.key) ? { color: colour(slots.get(g.key)), dash: DASHES[slots.get(g.key)], symbol: SYMBOLS[slots.get(g.key)] } : null);
+
+function take(news) {
+  // New data: what was chosen stays as far as it is still there.
+  data = news;
+  runsOf = data.groups.map(() => []);
+  placeOf = new Map(data.groups.map((g, place) => [g.key, place]));
+  for (const run of data.runs) runsOf[run.group].push(run);
+  chooseBenchmark(data.benchmarks.some((one) => one.key === chosen.benchmark) ? chosen.benchmark : fullest(), true);
 }
 
-function groupName(g, short) {
-  const models = new Set(data.groups.map((other) => other.model));
-  const name = (short && models.size === 1 ? "" : label(g.model) + " · ") + label(g.optimizer);
-  return g.variant ? `${name} (${g.variant})` : name;
+function fullest() {
+  const counts = data.benchmarks.map(() => 0);
+  for (const run of data.runs) counts[groupOf(run).benchmark] += 1;
+  const place = counts.indexOf(Math.max(...counts, 0));
+  return place < 0 ? null : data.benchmarks[place].key;
+}
+
+function chooseBenchmark(key, keep) {
+  const same = chosen.benchmark === key;
+  chosen.benchmark = key;
+  benchmark = data.benchmarks.find((one) => one.key === key) || null;
+  if (!same) chosen.model = chosen.optimizer = "";
+  if (!keep || !same || !chosen.touched) bestEight();
+}
+
+const better = (a, b) => (benchmark.direction === "max" ? a > b : a < b);
+const ranking = (a, b) => compared(a.score && a.score.mean, b.score && b.score.mean, benchmark.direction === "max" ? -1 : 1);
+
+function groupsHere() {
+  const place = data.benchmarks.indexOf(benchmark);
+  return data.groups.filter((g) => g.benchmark === place);
+}
+
+function bestEight() {
+  // The best group of each model and optimizer, then the next best.
+  slots.clear();
+  chosen.touched = false;
+  if (!benchmark) return;
+  const ranked = groupsHere().sort(ranking), kinds = new Set(), first = [], rest = [];
+  for (const g of ranked) {
+    const kind = `${g.model}/${g.optimizer}`;
+    (kinds.has(kind) ? rest : first).push(g);
+    kinds.add(kind);
+  }
+  for (const g of [...first, ...rest].slice(0, MOST).sort(ranking)) colourIn(g);
+}
+
+function colourIn(g) {
+  const used = new Set(slots.values());
+  if (used.size >= MOST) return false;
+  const wanted = [remembered.get(g.key), SLOTS[g.optimizer], ...Array(MOST).keys()];
+  const slot = wanted.find((one) => one !== undefined && !used.has(one));
+  slots.set(g.key, slot);
+  remembered.set(g.key, slot);
+  return true;
+}
+
+function toggle(g) {
+  // Into colour or back to grey. False if there are eight already.
+  chosen.touched = true;
+  return slots.has(g.key) ? slots.delete(g.key) : colourIn(g);
+}
+
+function groupName(g, brief) {
+  const alone = brief && new Set(groupsHere().map((other) => other.model)).size === 1;
+  const name = (alone ? "" : `${label(g.model)} · `) + label(g.optimizer);
+  return g.variant ? `${name}, ${g.variant}` : name;
 }
 
 function settings(run) {
@@ -40,53 +93,23 @@ function settings(run) {
   return own;
 }
 
-function matches(run) {
-  if (!chosen.search) return true;
-  const g = group(run);
-  const text = [run.name, g.model, g.optimizer, g.dataset, g.variant, `seed=${run.seed}`, `fold=${run.fold}`].join(" ").toLowerCase();
-  return chosen.search.split(/\s+/).every((word) =>
-    text.includes(word) || (word.includes("=") && Object.entries(settings(run)).some(([k, v]) => `${k}=${v}`.toLowerCase().includes(word))));
-}
-
-function visible(anyDataset) {
-  return data.runs.filter((run) => {
-    const g = group(run);
-    return (anyDataset || g.dataset === chosen.dataset) && chosen.model.has(g.model) && chosen.optimizer.has(g.optimizer) && matches(run);
+function matches(run, words) {
+  const g = groupOf(run);
+  const text = [run.name, g.model, g.optimizer, label(g.model), label(g.optimizer), g.full, run.status, run.sweep, `seed=${run.seed}`, `fold=${run.fold}`].join(" ").toLowerCase();
+  let own = null;
+  return words.every((word) => {
+    if (text.includes(word)) return true;
+    if (!word.includes("=")) return false;
+    own = own || Object.entries(settings(run)).map(([key, value]) => `${key}=${value}`.toLowerCase());
+    return own.some((one) => one.includes(word));
   });
 }
 
-function stats(values) {
-  const there = values.filter((v) => v !== null && v !== undefined);
-  const n = there.length;
-  if (!n) return { mean: null, std: null, n };
-  const mean = there.reduce((a, b) => a + b, 0) / n;
-  const std = n > 1 ? Math.sqrt(there.reduce((a, b) => a + (b - mean) ** 2, 0) / (n - 1)) : null;
-  return { mean, std, n };
-}
-
-function summarise(runs) {
-  const found = new Map();
-  for (const run of runs) {
-    if (!found.has(run.group)) found.set(run.group, []);
-    found.get(run.group).push(run);
-  }
-  const rows = [...found].map(([id, own]) => {
-    const done = own.filter((run) => run.status === "complete");
-    return {
-      id, g: data.groups[id], runs: own, metric: own[0].metric, direction: own[0].direction, running: own.filter((run) => run.status === "running").length,
-      test: stats(done.map((r) => r.test)), valid: stats(done.map((r) => r.valid)), speed: stats(done.map((r) => r.graphs_per_s)),
-      epoch: stats(done.map((r) => r.seconds_per_epoch)), passes: stats(done.map((r) => r.passes_per_step)),
-    };
-  });
-  const sign = (row) => (row.direction === "max" ? -1 : 1);
-  return rows.sort((a, b) => (a.test.mean === null) - (b.test.mean === null) || sign(a) * (a.test.mean - b.test.mean));
-}
-
-function number(value, digits) {
-  if (value === null || value === undefined) return "–";
-  return value.toFixed(digits === undefined ? 3 : digits);
-}
-
-function spread(s, digits) {
-  return s.mean === null ? "–" : number(s.mean, digits) + (s.std === null ? "" : ` ± ${number(s.std, digits)}`);
+function visible() {
+  // The runs that the filters leave, and their groups, best first.
+  const words = chosen.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const groups = groupsHere().filter((g) => (!chosen.model || g.model === chosen.model) && (!chosen.optimizer || g.optimizer === chosen.optimizer));
+  const runs = groups.flatMap((g) => runsOf[placeOf.get(g.key)]).filter((run) => !words.length || matches(run, words));
+  const left = new Set(runs.map((run) => run.group));
+  return { runs, groups: groups.filter((g) => left.has(placeOf.get(g.key))).sort(ranking) };
 }

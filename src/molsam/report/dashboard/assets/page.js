@@ -1,110 +1,110 @@
-// Filters, and what is drawn when.
+// Wires the page: filters, what is drawn when, news from the server.
 
-const CHARTS = { "chart-tradeoff": drawTradeoff, "chart-curves": drawCurves, "chart-cosines": drawCosines, "chart-norms": drawNorms, "chart-rho": drawRho, "chart-cost": drawCost };
-const stale = new Set();
-const inView = new Set();
-let current = [];
+const stale = new Set(), inView = new Set();
+let now = { runs: [], groups: [] }, shown = 100;
 
 const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
-    if (isIntersecting) inView.add(target.id); else inView.delete(target.id);
-    if (isIntersecting && stale.delete(target.id)) CHARTS[target.id](current);
+    const name = target.id.replace("chart-", "");
+    if (isIntersecting) inView.add(name); else inView.delete(name);
+    if (isIntersecting && stale.delete(name)) CHARTS[name].draw(now.groups);
   }
-}, { rootMargin: "200px" });
+}, { rootMargin: "300px" });
 
 function render() {
-  const runs = visible(false);
-  current = summarise(runs);
-  document.getElementById("counts").textContent = `${runs.length} of ${data.runs.length} runs, ${current.length} groups`;
-  document.getElementById("made").textContent = `as of ${data.made.replace("T", " ").replace("+00:00", " UTC")}`;
-  fillCurves(runs);
-  drawOverview();
-  drawLeaderboard(current);
-  drawRuns(runs);
-  for (const id of Object.keys(CHARTS)) if (inView.has(id)) CHARTS[id](current); else stale.add(id);
-}
-
-function fillCurves(runs) {
-  const select = document.getElementById("curve"), before = select.value;
-  const keys = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))].sort((a, b) => /loss/.test(b) - /loss/.test(a) || a.localeCompare(b));
-  if (keys.join() === [...select.options].map((o) => o.value).join()) return;
-  select.replaceChildren(...keys.map((key) => element("option", { value: key }, curveName(key))));
-  const metric = runs.length ? `valid/${runs[0].metric}` : "";
-  select.value = keys.includes(before) ? before : keys.includes(metric) ? metric : keys[0] || "";
-}
-
-function chooseDataset(name) {
-  chosen.dataset = name;
+  if (!benchmark) { byId("facts").textContent = "No runs yet."; return; }
+  now = visible();
+  shownByGroup = new Map();
+  for (const run of now.runs) (shownByGroup.get(run.group) || shownByGroup.set(run.group, []).get(run.group)).push(run);
   fillFilters();
-  render();
+  fillCurves(now.runs);
+  drawLegend(now.groups);
+  drawBoard(now.groups);
+  drawLeads(now.groups);
+  drawRuns(now.runs);
+  drawBenchmarks();
+  drawCharts();
+}
+
+function drawCharts() {
+  const missing = new Map();
+  for (const [name, chart] of Object.entries(CHARTS)) {
+    const there = now.runs.some(chart.has), card = byId(`card-${name}`);
+    card.hidden = !there;
+    if (!there) missing.set(chart.remedy, [...(missing.get(chart.remedy) || []), chart.name]);
+    else if (inView.has(name)) chart.draw(now.groups);
+    else stale.add(name);
+  }
+  const words = now.runs.length ? [...missing].map(([remedy, names]) => `${names.join(" and ")} (${remedy})`) : [];
+  byId("missing").textContent = now.runs.length ? (words.length ? `Not recorded here: ${words.join("; ")}.` : "") : "No run fits the filters.";
 }
 
 function fillFilters() {
-  for (const kind of ["dataset", "model", "optimizer"]) {
-    const counts = new Map();
-    for (const run of data.runs) counts.set(group(run)[kind], (counts.get(group(run)[kind]) || 0) + 1);
-    const names = [...counts.keys()].sort((a, b) => label(a).localeCompare(label(b)));
-    document.getElementById(`filter-${kind}`).replaceChildren(...names.map((name) => filter(kind, name, counts.get(name))));
+  const total = (one) => data.groups.filter((g) => data.benchmarks[g.benchmark] === one).reduce((sum, g) => sum + Object.values(g.counts).reduce((a, b) => a + b, 0), 0);
+  const order = data.benchmarks.slice().sort((a, b) => a.name.localeCompare(b.name));
+  options(byId("benchmark"), order.map((one) => [one.key, `${one.name} · ${one.metric_name} (${plural(total(one), "run")})`]), benchmark.key);
+  const groups = groupsHere();
+  for (const kind of ["model", "optimizer"]) {
+    const names = [...new Set(groups.map((g) => g[kind]))].sort((a, b) => label(a).localeCompare(label(b)));
+    options(byId(`filter-${kind}`), [["", `All ${kind}s`], ...names.map((name) => [name, label(name)])], chosen[kind]);
   }
+  byId("facts").textContent = `${benchmark.facts}; ${plural(now.runs.length, "run")}, ${plural(now.groups.length, "group")}`;
+  byId("made").textContent = `As of ${data.made.slice(0, 16).replace("T", " ")} UTC`;
 }
 
-function filter(kind, name, count) {
-  const single = kind === "dataset";
-  const input = element("input", { type: single ? "radio" : "checkbox", name: kind, value: name, onchange: () => {
-    if (single) chosen.dataset = name; else if (input.checked) chosen[kind].add(name); else chosen[kind].delete(name);
-    render();
-  } });
-  input.checked = single ? chosen.dataset === name : chosen[kind].has(name);
-  const dot = kind === "optimizer" ? element("span", { class: "dot", style: { background: colour(name) } }) : null;
-  const key = kind === "model" && new Set(data.groups.map((g) => g.model)).size > 1 ? modelKey(name) : null;
-  return element("label", {}, input, dot, label(name), key, element("span", { class: "count" }, String(count)));
-}
-
-function chooseAll() {
-  for (const kind of ["model", "optimizer"]) chosen[kind] = new Set(data.groups.map((g) => g[kind]));
-  chosen.search = document.getElementById("search").value = "";
-}
-
-function fullest() {
-  const counts = new Map();
-  for (const run of data.runs) counts.set(group(run).dataset, (counts.get(group(run).dataset) || 0) + 1);
-  return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([name]) => name)[0] || null;
-}
-
-function take(news) {
-  const before = new Set(data.groups.flatMap((g) => [`m${g.model}`, `o${g.optimizer}`]));
-  data = news;
-  for (const g of data.groups) {
-    if (!before.has(`m${g.model}`)) chosen.model.add(g.model);
-    if (!before.has(`o${g.optimizer}`)) chosen.optimizer.add(g.optimizer);
-  }
-  chosen.dataset = chosen.dataset || fullest();
-  fillFilters();
-  render();
+function drawRuns(runs) {
+  const digits = scoreDigits(now.groups) + 1;
+  const columns = [
+    { key: "group", title: "Run", left: true, head: true, value: (run) => groupName(groupOf(run)), show: (run) => element("button", { type: "button", class: "plain", onclick: () => openRun(run) }, groupName(groupOf(run))) },
+    { key: "seed", title: "Seed", value: (run) => run.seed }, { key: "fold", title: "Fold", value: (run) => run.fold },
+    { key: "status", title: "Status", left: true, value: (run) => run.status, show: (run) => element("span", { class: `tag ${run.status}` }, run.status === "complete" ? "done" : `${run.status}, epoch ${run.epochs}`) },
+    { key: "test", title: "Test", value: (run) => run.test, show: (run) => number(run.test, digits) }, { key: "valid", title: "Validation", value: (run) => run.valid, show: (run) => number(run.valid, digits) },
+    { key: "seconds", title: "Time", value: (run) => run.seconds, show: (run) => duration(run.seconds) },
+    { key: "finished", title: "Finished", value: (run) => run.finished, show: (run) => (run.finished ? run.finished.slice(0, 16).replace("T", " ") : "–") },
+    { key: "name", title: "Name", left: true, value: (run) => run.name },
+    { key: "folder", title: "Folder", left: true, show: (run) => (run.folder ? element("a", { href: run.folder, "aria-label": `Folder of ${run.path}` }, "open") : "packed") },
+  ];
+  const made = table({ caption: "Runs", columns, rows: runs, sort: sorting.runs, limit: shown, again: (key) => { drawRuns(runs); byId("runs").querySelector(`th [data-key="${key}"]`)?.focus(); } });
+  byId("runs").replaceChildren(made);
+  byId("runs-note").textContent = `${Math.min(shown, runs.length)} of ${runs.length}`;
+  byId("more").hidden = runs.length <= shown;
 }
 
 async function ask() {
   try {
     const answer = await fetch(`data.json?have=${encodeURIComponent(data.version || "")}`);
-    if (answer.status === 200) take(await answer.json());
-    document.getElementById("made").style.opacity = "";
-  } catch (error) {
-    document.getElementById("made").style.opacity = ".4";
+    if (answer.status === 200) { take(await answer.json()); drawSweeps(); render(); }
+    byId("made").classList.remove("lost");
+  } catch {
+    byId("made").classList.add("lost");
   }
   setTimeout(ask, 3000);
 }
 
-for (const [id, chart] of [["curve", drawCurves], ["spread", drawCurves], ["cosine", drawCosines], ["norm", drawNorms]]) {
-  document.getElementById(id).addEventListener("change", () => chart(current));
+function theme(name) {
+  if (name === "auto") document.documentElement.removeAttribute("data-theme"); else document.documentElement.dataset.theme = name;
+  try { localStorage.setItem("molsam-theme", name); } catch { /* a page from disk may have no storage */ }
 }
-document.getElementById("search").addEventListener("input", (event) => { chosen.search = event.target.value.trim().toLowerCase(); render(); });
-document.getElementById("reset").addEventListener("click", () => { chooseAll(); fillFilters(); render(); });
-document.getElementById("more").addEventListener("click", () => { shown += 200; drawRuns(visible(false)); });
-document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeRun(); });
-for (const id of Object.keys(CHARTS)) watcher.observe(document.getElementById(id));
-chooseAll();
-chosen.dataset = fullest();
-fillFilters();
+
+function listenToPage() {
+  byId("benchmark").addEventListener("change", (event) => { chooseBenchmark(event.target.value); chosen.reference = null; shown = 100; render(); });
+  for (const kind of ["model", "optimizer"]) byId(`filter-${kind}`).addEventListener("change", (event) => { chosen[kind] = event.target.value; render(); });
+  for (const [id, name] of [["curve", "curves"], ["spread", "curves"], ["against", "curves"], ["cost", "cost"], ["cosine", "cosines"], ["norm", "norms"]]) byId(id).addEventListener("change", () => CHARTS[name].draw(now.groups));
+  byId("reference").addEventListener("change", (event) => { chosen.reference = event.target.value; drawLeads(now.groups); });
+  byId("search").addEventListener("input", (event) => { chosen.search = event.target.value.trim(); clearTimeout(listenToPage.timer); listenToPage.timer = setTimeout(render, 120); });
+  byId("more").addEventListener("click", () => { shown += 400; drawRuns(now.runs); });
+  byId("board-more").addEventListener("click", () => { wholeBoard = !wholeBoard; drawBoard(now.groups); });
+  for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", () => saveImage(byId(`chart-${button.dataset.save}`), button.dataset.save));
+  byId("theme").addEventListener("change", (event) => theme(event.target.value));
+  byId("run").addEventListener("click", (event) => { if (event.target === byId("run")) byId("run").close(); });
+  for (const name of Object.keys(CHARTS)) watcher.observe(byId(`chart-${name}`));
+}
+
+try { byId("theme").value = localStorage.getItem("molsam-theme") || "auto"; } catch { /* as above */ }
+theme(byId("theme").value);
+listenToPage();
+take(data);
 render();
+drawSweeps();
 document.documentElement.dataset.ready = "true";
 if (document.documentElement.dataset.live === "true") ask();

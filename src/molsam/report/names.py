@@ -1,0 +1,49 @@
+"""How models, optimizers, datasets and metrics are written, for tables, figures and the dashboard."""
+
+from __future__ import annotations
+
+from molsam.config.metrics import display
+
+LABELS = {
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "sgd": "SGD",
+    "sam": "SAM",
+    "graphsam": "GraphSAM",
+    "sam_one": "SAM-One",
+    "sam_k": "SAM-k",
+    "looksam": "LookSAM",
+    "aesam": "AE-SAM",
+    "rst": "RST",
+    "asam": "ASAM",
+    "esam": "ESAM",
+    "gsam": "GSAM",
+    "fsam": "Friendly-SAM",
+    "sam_release": "SAM (release)",
+    "graphsam_release": "GraphSAM (release)",
+    "grover": "GROVER",
+    "compt": "CoMPT",
+    "cmpnn": "CMPNN",
+    "dmpnn": "DMPNN",
+    "mpnn": "MPNN",
+    "gcn": "GCN",
+    "resnet18": "ResNet-18",
+    "bbbp": "BBBP",
+    "tox21": "Tox21",
+    "sider": "Sider",
+    "clintox": "ClinTox",
+    "esol": "ESOL",
+    "lipophilicity": "Lipophilicity",
+    "freesolv": "FreeSolv",
+    "huuskonen": "Huuskonen",
+    "bace": "BACE",
+    "qm7": "QM7",
+    "qm8": "QM8",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+}
+
+
+def label(name: str) -> str:
+    """Return how a name is written; a metric as its file says, an unknown name as it is."""
+    return LABELS.get(name) or display(name)
