@@ -13,7 +13,7 @@ import pytest
 
 from molsam.commands import dashboard as command
 from molsam.errors import MolsamError
-from molsam.report.dashboard import collect, page
+from molsam.report.dashboard import collect, facts, groups, page
 from molsam.runs import result
 from tests.report.figures.synthetic import write_run
 
@@ -37,25 +37,41 @@ def test_runs_and_groups(tmp_path: Path) -> None:
     write_run(tmp_path, "compt", "graphsam", fold=2)
     write_run(tmp_path, "compt", "adam", "esol")
     data = collected(tmp_path)
-    groups = {(g["optimizer"], g["dataset"], g["variant"]): place for place, g in enumerate(data["groups"])}
-    assert set(groups) == {("graphsam", "bbbp", ""), ("graphsam", "bbbp", "rho=0.01"), ("adam", "esol", "")}
-    usual = [run for run in data["runs"] if run["group"] == groups["graphsam", "bbbp", ""]]
+    names = [one["name"] for one in data["benchmarks"]]
+    groups = {(g["optimizer"], names[g["benchmark"]], g["variant"]): place for place, g in enumerate(data["groups"])}
+    assert set(groups) == {("graphsam", "BBBP", "rho 0.05"), ("graphsam", "BBBP", "rho 0.01"), ("adam", "ESOL", "")}
+    usual = [run for run in data["runs"] if run["group"] == groups["graphsam", "BBBP", "rho 0.05"]]
     assert sorted((run["fold"], run["test"]) for run in usual)[:2] == [(0, 0.9), (1, 0.91)]
     assert len(usual) == 3
-    assert data["groups"][groups["graphsam", "bbbp", "rho=0.01"]]["paper"] == 0.961
-    assert data["groups"][groups["adam", "esol", ""]]["paper"] == 0.562
+    assert data["groups"][groups["graphsam", "BBBP", "rho 0.01"]]["paper"] == 0.961
+    assert data["groups"][groups["adam", "ESOL", ""]]["paper"] == 0.562
     for run in data["runs"]:
         assert (tmp_path / run["folder"] / "result.json").exists()
 
 
-def test_a_setting_is_told_once(tmp_path: Path) -> None:
-    """The optimizer's own copies of other groups are left out, unless somebody changed them."""
-    for gamma, rho in [(0.5, 0.05), (0.5, 0.01), (0.2, 0.05)]:
-        own = {"rho_schedule": {"gamma": gamma}, "optimizer.rho_schedule": {"gamma": gamma}, "optimizer.rho": rho}
-        write_run(tmp_path, "compt", "graphsam", settings=own)
-    assert {g["variant"] for g in collected(tmp_path)["groups"]} == {"", "rho=0.01", "gamma=0.2"}
-    changed = {"optimizer": {"rho_schedule": {"gamma": 0.1}}, "rho_schedule": {"gamma": 0.5}}
-    assert collect.flatten(changed) == {"optimizer.rho_schedule.gamma": "0.1", "rho_schedule.gamma": "0.5"}
+def test_packed_runs_are_shown_and_a_copy_is_shown_once(tmp_path: Path) -> None:
+    from molsam.report.stored import StoredRun
+    from molsam.runs import pack
+
+    folder = write_run(tmp_path / "runs", "gcn", "adam", gradients=False)
+    run = StoredRun(folder, result.read(folder) or {})
+    kept = pack.Packed("a cell", run.result, pack.curve(run.epochs(), "roc_auc"))
+    pack.write(tmp_path / "kept.jsonl", [kept])
+    (alone,) = collect.Collector([tmp_path / "kept.jsonl"], collect.relative_link(tmp_path)).collect()["runs"]
+    (both,) = collected(tmp_path)["runs"]
+    assert (alone["folder"], both["folder"]) == (None, f"runs/{folder.name}/")
+    for key in ("test", "valid", "epochs", "seed"):
+        assert alone[key] == both[key]
+    assert alone["curves"]["valid/roc_auc"] == both["curves"]["valid/roc_auc"]
+
+
+def test_what_the_command_line_gave(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "gcn", "sam")
+    (folder / ".hydra").mkdir()
+    words = ["model=gcn", "++optimizer.rho=0.02", "paths.outputs=/somewhere", "+sweeps.row=a", "~diagnostics", "seed=3"]
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+    (run,) = collected(tmp_path)["runs"]
+    assert run["given"] == [["model", "gcn"], ["optimizer.rho", "0.02"], ["diagnostics", ""]]
 
 
 def test_settings_come_back_whole(tmp_path: Path) -> None:
@@ -67,7 +83,7 @@ def test_settings_come_back_whole(tmp_path: Path) -> None:
     assert "paths.outputs" not in found["sam"]
     for folder in folders:
         config = json.loads((folder / "result.json").read_text())["config"]
-        assert found[folder.name] == collect.flatten(config)
+        assert found[folder.name] == groups.flatten(config)
 
 
 def test_a_setting_that_only_some_runs_have_is_not_given_to_the_others() -> None:
@@ -83,10 +99,10 @@ def test_long_curves_are_thinned_to_their_ends(tmp_path: Path) -> None:
     (run,) = collected(tmp_path)["runs"]
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = {row["epoch"] + 1: row["valid/loss"] for row in rows if row["kind"] == "epoch"}
-    assert (run["x"][0], run["x"][-1], len(run["x"])) == (1, 333, collect.POINTS)
+    assert (run["x"][0], run["x"][-1], len(run["x"])) == (1, 333, facts.POINTS)
     assert run["curves"]["valid/loss"] == [pytest.approx(losses[x], rel=1e-3) for x in run["x"]]
-    assert {len(values) for values in run["curves"].values()} == {collect.POINTS}
-    assert {len(values) for values in run["gradients"].values()} == {collect.POINTS}
+    assert {len(values) for values in run["curves"].values()} == {facts.POINTS}
+    assert {len(values) for values in run["gradients"].values()} == {facts.POINTS}
     assert run["epochs"] == 333
 
 
@@ -96,14 +112,14 @@ def test_gradients_are_means_of_cosines_and_medians_of_norms() -> None:
         {"step": i, "cos_next": float(rng.uniform(-1, 1)), "eps_norm": float(rng.lognormal(0, 2))} for i in range(120)
     ]
     rows[0]["cos_next"] = None
-    found = collect.bins(rows)
+    found = facts.bins(rows)
     assert found["cos_next"][0] == pytest.approx(rows[1]["cos_next"], rel=1e-3)
     assert found["cos_next"][7] == pytest.approx(np.mean([rows[i]["cos_next"] for i in (14, 15)]), rel=1e-3)
     assert found["step"][7] == 15
     assert "cos_true" not in found
-    few = collect.bins([{"step": i, "eps_norm": v} for i, v in enumerate([1.0, 2.0, 30.0])])
+    few = facts.bins([{"step": i, "eps_norm": v} for i, v in enumerate([1.0, 2.0, 30.0])])
     assert few == {"step": [0, 1, 2], "eps_norm": [1, 2, 30]}
-    tall = collect.bins([{"step": i, "eps_norm": [1.0, 2.0, 30.0][i % 3]} for i in range(180)])
+    tall = facts.bins([{"step": i, "eps_norm": [1.0, 2.0, 30.0][i % 3]} for i in range(180)])
     assert set(tall["eps_norm"]) == {2}, "a median"
 
 
@@ -120,9 +136,9 @@ def test_runs_under_way_are_shown_and_read_again_only_when_they_change(
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
     (run,) = collector.collect()["runs"]
-    assert (run["status"], run["test"], run["fold"], run["metric"]) == ("stopped", None, 3, "roc_auc")
+    assert (run["status"], run["test"], run["fold"], run["task"]) == ("stopped", None, 3, None)
     reads: list[Path] = []
-    original = collect.load
+    original = facts.load
     monkeypatch.setattr(collect, "load", lambda path: reads.append(path) or original(path))
     assert collector.collect()["runs"] == [run]
     assert reads == []
@@ -170,7 +186,7 @@ def test_the_command_writes_one_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(str(tmp_path / "outputs")) == 0
     text = (tmp_path / "outputs" / "dashboard.html").read_text()
     assert "1 runs" in capsys.readouterr().out
-    assert "/*PLOTLY*/" not in text
+    assert "/*SCRIPTS*/" not in text
     assert "{{DATA}}" not in text
     for address in ('src="http', "src='http", "@import", 'link rel="stylesheet"'):
         assert address not in text, "nothing is fetched"
@@ -181,42 +197,6 @@ def test_the_command_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "There are no runs" in capsys.readouterr().out
     with pytest.raises(MolsamError, match="is not a folder"):
         run(str(tmp_path / "absent"))
-
-
-def data_of(name: str, path: str, digest: str) -> dict[str, Any]:
-    return {
-        "dataset": name,
-        "settings": {"dataset.path": path},
-        "data": {"hash": digest, "rows": 10, "invalid": 0, "duplicates": 0},
-    }
-
-
-def test_what_is_scored_on_other_data_stands_apart(tmp_path: Path) -> None:
-    """Two files, a rewritten one, some of the rows, another metric, other epochs."""
-    write_run(tmp_path, "compt", "graphsam", **data_of("csv", "a/assay.csv", "11"))
-    write_run(tmp_path, "compt", "graphsam", fold=1, **data_of("csv", "b/assay.csv", "11"))
-    write_run(tmp_path, "compt", "graphsam", **data_of("csv", "b/other.csv", "22"))
-    write_run(tmp_path, "compt", "graphsam", **data_of("csv", "a/assay.csv", "33"))
-    write_run(tmp_path, "compt", "graphsam", "esol", metric="roc_auc", direction="max")
-    for fold in range(2):
-        write_run(tmp_path, "compt", "graphsam", "esol", fold=fold)
-        write_run(tmp_path, "compt", "adam", "esol", fold=fold)
-    write_run(tmp_path, "compt", "graphsam", "esol", settings={"dataset.limit": 64}, epochs=2)
-    data = collected(tmp_path)
-    by_dataset: dict[str, set[str]] = {}
-    for run in data["runs"]:
-        by_dataset.setdefault(data["groups"][run["group"]]["dataset"], set()).add(run["metric"])
-    assert {"assay.csv", "assay.csv (dataset hash 33)", "other.csv"} <= set(by_dataset)
-    assert {"esol", "esol (metric roc_auc)"} <= set(by_dataset)
-    assert all(len(metrics) == 1 for metrics in by_dataset.values())
-    (few,) = [group for group in data["groups"] if "limit 64" in group["dataset"]]
-    assert "epochs 2" in few["dataset"]
-    assert few["paper"] is None
-    papers = {group["dataset"]: group["paper"] for group in data["groups"] if group["optimizer"] == "graphsam"}
-    assert papers["esol"] == 0.511
-    assert papers["esol (metric roc_auc)"] is None
-    same = [run["group"] for run in data["runs"] if data["groups"][run["group"]]["dataset"] == "assay.csv"]
-    assert len(set(same)) == 1, "a moved file is the same"
 
 
 def test_a_run_that_nobody_works_on_is_not_running(tmp_path: Path) -> None:

@@ -53,6 +53,11 @@ def write_run(
     config = _config(model, optimizer, dataset, seed, fold, test_losses, epochs)
     for key, value in (settings or {}).items():
         _set(config, key, value)
+    # As conf/optimizer/*.yaml: the optimizer's section takes these over.
+    own = config["optimizer"]
+    own.setdefault("base", copy.deepcopy(config["base_optimizer"]))
+    if config["rho_schedule"]:
+        own.setdefault("rho_schedule", copy.deepcopy(config["rho_schedule"]))
     task, metric, direction = METRICS.get(dataset, ("classification", "roc_auc", "max"))
     rows = _epochs(rng, epochs, steps, metric, test_losses)
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -19,9 +19,6 @@ from molsam.report.verdicts import MARGINS, RELATIVE, UNDECIDED, Check
 MOST = 24
 """Groups of a benchmark that are compared with each other: those with the most runs."""
 
-TURNED = {"mean": "mean", "low": "high", "high": "low"}
-"""What stands for what when the difference is taken the other way."""
-
 
 @dataclass(frozen=True, eq=False)
 class Scored:
@@ -39,7 +36,7 @@ class Scored:
     test: tuple[float | None, ...]
 
     @classmethod
-    def of(cls, run: StoredRun, epochs: Sequence[Row]) -> Scored:
+    def of(cls, run: StoredRun, epochs: list[Row]) -> Scored:
         """A run with its epoch lines."""
         metric = run.result["metric"]
         columns = [tuple(row.get(f"{part}/{metric}") for row in epochs) for part in ("valid", "test")]
@@ -164,11 +161,13 @@ def _pair(one: Group, two: Group) -> Paired:
 
 
 def _timed(one: Group, two: Group) -> Paired:
-    """Within the time of the faster one."""
+    """Within the time of the faster one; nothing where one was not timed, as a baseline."""
+    if not (one.seconds and two.seconds):
+        return Paired((), 0.0, False)
     budget = min(one.seconds, two.seconds)
     # A run that is slower than its group's median still has its epochs.
-    sides = [group.best if group.seconds <= budget else group.within(budget) for group in (one, two)]
-    return matched(*sides, one.sign, one.ratio, fixed=one.fixed)
+    first, second = (group.best if group.seconds <= budget else group.within(budget) for group in (one, two))
+    return matched(first, second, one.sign, one.ratio, fixed=one.fixed)
 
 
 def _turned(pairs: Mapping[tuple[int, int], Paired], one: int, two: int) -> Paired:
@@ -214,10 +213,13 @@ def judge(found: Estimate, p: float | None, margin: float) -> str:
 
 def on_paper(found: Estimate, p: float | None, paper: float) -> str:
     """The verdict on the paper's difference: confirmed, contradicted or undecided."""
-    turned = found if paper > 0 else replace(
-        found, **{name: _minus(getattr(found, other)) for name, other in TURNED.items()}
-    )  # fmt: skip
+    turned = found if paper > 0 else _other_way(found)
     return Check(Claim("", "", ""), "", turned, abs(paper), None, holm=p).verdict
+
+
+def _other_way(found: Estimate) -> Estimate:
+    """The difference taken the other way."""
+    return replace(found, mean=_minus(found.mean), low=_minus(found.high), high=_minus(found.low))
 
 
 def _minus(value: float | None) -> float | None:

@@ -14,14 +14,11 @@ from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 SHOWN = 3
-<<<<<<< HEAD
-EPOCHS = "training.epochs"
-"""What a baseline does not have: it stands beside runs of any number."""
-=======
 """Settings in the short name of a group."""
 FIRST = ("optimizer", "lr_schedule", "training", "model")
 """Sections in the order in which a name tells them."""
->>>>>>> b6cbe35 (report/dashboard: a page of its own charts, one benchmark at a time, comparisons, sweeps, run panels)
+EPOCHS = "training.epochs"
+"""What a baseline does not have: it stands beside runs of any number."""
 UNTOLD = {"training.": NEUTRAL_TRAINING, "dataset.": NEUTRAL_DATASET}
 COLUMNS = "dataset.columns hash"
 """Which columns of a file are read; told by the file itself."""
@@ -80,18 +77,16 @@ def benchmarks(members: Mapping[str, StoredRun]) -> dict[str, Benchmark]:
         usual = Counter(json.dumps(kinds[key], sort_keys=True, default=str) for key in trained).most_common(1)[0][0]
         common = json.loads(usual)
         for key in keys:
-            run = members[key]
-            unlike = [part for part in names if str(kinds[key].get(part)) != str(common.get(part))]
-<<<<<<< HEAD
-            unlike = [part for part in unlike if part != EPOCHS or part in kinds[key]]
-            parts = [f"{part.split('.')[-1]} {_value(_text(kinds[key].get(part)))}" for part in unlike]
-            found[key] = f"{name} ({', '.join(parts)})" if parts else name
-=======
-            parts = ", ".join(dict.fromkeys(_say(part, _text(kinds[key].get(part))) for part in unlike if part != COLUMNS))
+            run, kind = members[key], kinds[key]
+            if EPOCHS not in kind and EPOCHS in common:
+                kind = {**kind, EPOCHS: common[EPOCHS]}  # a baseline stands beside runs of any number
+            unlike = [part for part in names if str(kind.get(part)) != str(common.get(part)) and part != COLUMNS]
+            parts = ", ".join(dict.fromkeys(_say(part, _text(kind.get(part))) for part in unlike))
             name = _called(run) + (f" ({parts})" if parts else "")
-            digest = digest_of([name, kinds[key]])
-            found[key] = Benchmark(digest, name, run.result["metric"], run.result["direction"], _facts(run))
->>>>>>> b6cbe35 (report/dashboard: a page of its own charts, one benchmark at a time, comparisons, sweeps, run panels)
+            digest = digest_of([name, kind])
+            found[key] = Benchmark(
+                digest, name, run.result["metric"], run.result["direction"], _facts(run, kind.get(EPOCHS))
+            )
     return found
 
 
@@ -100,8 +95,8 @@ def _called(run: StoredRun) -> str:
     return Path(str(path)).name if path else label(run.dataset)
 
 
-def _facts(run: StoredRun) -> str:
-    epochs, limit = run.setting("training.epochs"), run.setting("dataset.limit")
+def _facts(run: StoredRun, epochs: int | None) -> str:
+    limit = run.setting("dataset.limit")
     sizes = (run.result.get("split") or {}).get("sizes")
     parts = [f"{epochs} epoch{'' if epochs == 1 else 's'}" if epochs else None, f"{run.setting('split.kind')} split"]
     parts.append(f"{sum(sizes):,} molecules" if sizes else None)

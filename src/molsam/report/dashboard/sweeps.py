@@ -20,14 +20,25 @@ FAILURES = 20
 class Study(Protocol):
     """What is asked of a study."""
 
-    name: str
-    direction: str
-    total: int | None
-    """cells or trials that the sweep is to have, None where it did not say so"""
-    space: Mapping[str, Mapping[str, Any]]
-    """each setting that is searched -> {"log": bool} or {"choices": [...]}; empty for a grid"""
-    trials: Sequence[Mapping[str, Any]]
-    """number, state, value, params, cell, error, seconds, steps of each"""
+    @property
+    def name(self) -> str:
+        """Of the study."""
+
+    @property
+    def direction(self) -> str:
+        """minimize or maximize."""
+
+    @property
+    def total(self) -> int | None:
+        """Cells or trials that the sweep is to have; None where it did not say so."""
+
+    @property
+    def space(self) -> Mapping[str, Mapping[str, Any]]:
+        """Each setting that is searched -> {"log": bool} or {"choices": [...]}; empty for a grid."""
+
+    @property
+    def trials(self) -> Sequence[Mapping[str, Any]]:
+        """number, state, value, params, cell, error, seconds, steps of each."""
 
     def importances(self) -> Mapping[str, float]:
         """How much each setting explains."""

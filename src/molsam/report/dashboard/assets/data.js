@@ -36,7 +36,7 @@ function chooseBenchmark(key, keep) {
   const same = chosen.benchmark === key;
   chosen.benchmark = key;
   benchmark = data.benchmarks.find((one) => one.key === key) || null;
-  if (!same) chosen.model = chosen.optimizer = "";
+  if (!same) { chosen.model = chosen.optimizer = ""; chosen.reference = sorting.board.key = sorting.runs.key = null; }
   if (!keep || !same || !chosen.touched) bestEight();
 }
 
