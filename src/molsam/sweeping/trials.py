@@ -82,6 +82,7 @@ _KEPT: dict[tuple[str, str, int], dict[str, float]] = {}
 def _opened(folder: Path) -> Any:
     """The largest study in a sweep's folder, opened to read alone. Raises StorageError."""
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     path = folder / FILE if (folder / FILE).is_file() else folder / JOURNAL
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -92,7 +93,7 @@ def _opened(folder: Path) -> Any:
             storage = (
                 optuna.storages.RDBStorage(f"sqlite:///file:{path.resolve()}?mode=ro&uri=true")
                 if path.name == FILE
-                else optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+                else optuna.storages.JournalStorage(JournalFileBackend(str(path)))
             )
         names = optuna.get_all_study_names(storage)
         studies = [optuna.load_study(study_name=name, storage=storage) for name in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_everything_has_a_name_for_those_who_listen(browser: Browser, page: str)
     assert browser.run(NAMELESS) == []
     assert "ends at" in browser.run("document.querySelector('#chart-curves svg').getAttribute('aria-label')")
     levels = browser.run("[...document.querySelectorAll('h1, h2, h3')].map(h => Number(h.tagName[1]))")
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_eight_groups_have_a_colour_and_keep_it(browser: Browser, page: str) -> None:
@@ -156,7 +157,7 @@ def test_eight_groups_have_a_colour_and_keep_it(browser: Browser, page: str) -> 
     assert "8 groups are in colour" in text(browser, "#said")[0]
     assert browser.run(colours) == before
     click(browser, "#legend .chip:nth-child(3)")
-    click(browser, '#board .group[aria-pressed="false"]:not([data-key="none"])')
+    click(browser, '#board .group[aria-pressed="false"]')
     after: dict[str, int] = browser.run(colours)
     assert sum(after.get(key) == slot for key, slot in before.items()) >= 7
     choose(browser, "filter-optimizer", "Adam")
@@ -189,10 +190,7 @@ def test_an_empty_chart_is_a_line_that_says_what_fills_it(browser: Browser, tmp_
     assert browser.run("['cosines', 'norms'].map(n => document.getElementById('card-' + n).offsetHeight)") == [0, 0]
     assert "gradient cosines and gradient norms (train with diagnostics=gradients)" in text(browser, "#missing")[0]
     assert browser.run("document.getElementById('section-leads').offsetHeight") < 60
-    assert (
-        text(browser, "#section-leads") == ["Comparison\nneeds two groups."]
-        or "two groups" in text(browser, "#section-leads")[0]
-    )
+    assert "needs two groups" in text(browser, "#section-leads")[0]
 
 
 def test_an_outlier_is_marked_and_flattens_nothing(browser: Browser, page: str) -> None:
@@ -212,12 +210,9 @@ def test_the_comparison_is_that_of_the_report(browser: Browser, page: str) -> No
     assert browser.run("document.getElementById('reference').selectedOptions[0].text").endswith("Adam")
     rows = text(browser, "#leads tbody tr")
     assert len(rows) == 8
-    assert [rows[2].split("\t")[i].split("\n")[0] for i in (0, 2, 3, 4)] == [
-        "GROVER · SAM-One",
-        "−0.0030",
-        "2",
-        "worse",
-    ] or "worse" in rows[0]
+    assert [words in rows[0] for words in ("GROVER · SAM", "−0.0010", "worse")] == [True, True, True], (
+        "the closest first"
+    )
     choose(browser, "reference", "GROVER · SAM-One")
     assert any("better" in row and row.startswith("GROVER · Adam") for row in text(browser, "#leads tbody tr"))
 
@@ -313,8 +308,8 @@ def test_text_stays_text(browser: Browser, page: str) -> None:
 
 def many(root: Path, count: int) -> dict[str, Any]:
     """A run with long curves, many times over, in groups of five."""
-    folder = write_run(root, epochs=150, steps=8, gradients=True)
-    predictions(folder, tuple(f"task {i}" for i in range(12)), [(i % 2, i / 60) for i in range(60)])
+    folder = write_run(root, epochs=100, steps=4)
+    predictions(folder, ("active",), [(i % 2, i / 60) for i in range(60)])
     data = Collector([root], relative_link(root)).collect()
     (run,), (group,) = data["runs"], data["groups"]
     score = {"n": 5, "mean": 0.8, "std": 0.01, "low": 0.79, "high": 0.81}
@@ -331,10 +326,10 @@ def many(root: Path, count: int) -> dict[str, Any]:
 def test_few_runs_and_many(browser: Browser, tmp_path: Path, count: int) -> None:
     target = tmp_path / "page.html"
     target.write_text(build(many(tmp_path / "runs", count)))
-    assert target.stat().st_size < count * 15_000 + 200_000
+    assert target.stat().st_size < count * 10_000 + 200_000
     for width in (420, 1280):
         browser.look(width)
-        assert min(browser.open(target.as_uri()) for _ in range(1 + (width > 420))) < 3
+        assert browser.open(target.as_uri()) < 3
         draw_all(browser)
         assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
         assert browser.run(OVERLAPS) == []

@@ -122,7 +122,8 @@ def stamp(folder: Path) -> tuple[Any, ...]:
 
 def given(folder: Path) -> list[list[str]]:
     """[setting, value] of what the command line, or the sweep, gave; what says where files go is left out."""
-    words = next((found for where in (folder, folder.parent) if (found := _yaml(where, "overrides")) is not None), [])
+    told = [found for where in (folder, folder.parent) if (found := _yaml(where, "overrides")) is not None]
+    words = told[0] if told else []
     pairs = [str(word).lstrip("+~").partition("=") for word in (words if isinstance(words, list) else [])]
     return [
         [key, value] for key, _, value in pairs if key.split(".")[0] not in (*NEUTRAL, "seed") and key != "split.fold"

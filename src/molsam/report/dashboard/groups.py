@@ -116,7 +116,7 @@ def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in members.items():
         families.setdefault((run.model, run.optimizer, scored_on[key].key), []).append(key)
-    found = {}
+    found: dict[str, Name] = {}
     for keys in families.values():
         settings = [_settings(members[key]) for key in keys]
         told = sorted({name for own in settings for name in own}, key=_order)

@@ -73,7 +73,8 @@ function state(g) {
 }
 
 function scoreDigits(groups) {
-  const size = Math.max(...groups.filter((g) => g.score).map((g) => Math.abs(g.score.mean)), 0);
+  // By the usual size: one score that is far off takes no digits from the others.
+  const sizes = groups.filter((g) => g.score).map((g) => Math.abs(g.score.mean)).sort((a, b) => a - b), size = sizes[sizes.length >> 1] || 0;
   return size >= 100 ? 1 : size >= 10 ? 2 : 3;
 }
 
