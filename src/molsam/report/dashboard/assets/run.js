@@ -71,9 +71,9 @@ function drawPredictions(run) {
 }
 
 function commandsOf(run) {
-  if (run.status !== "complete" || !run.folder) return [];
-  const predict = run.weights ? [command(`molsam predict ${quoted(run.path)} molecules.csv -o predictions.csv`)] : [];
-  return [element("h3", {}, "Use it"), ...predict, command(`molsam rerun ${quoted(run.path)}`)];
+  if (run.status !== "complete" || !run.folder || !run.weights) return [];
+  const predict = command(`molsam predict ${quoted(run.path)} molecules.csv -o predictions.csv`);
+  return [element("h3", {}, "Use it"), predict, command(`molsam rerun ${quoted(run.path)}`)];
 }
 
 function settingsOf(run) {
