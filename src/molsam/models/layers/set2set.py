@@ -29,13 +29,14 @@ class Set2Set(nn.Module):
         zero = atoms.new_zeros(len(batch), atoms.shape[1])
         read = torch.cat([zero, zero], dim=1)
         rows, outside = batch.padded
+        outside = outside.to(atoms.dtype)
         padded = take(atoms, rows).view(*outside.shape, -1)
         # What each use leaves as a gradient is added up at once.
         uses = padded.expand(2 * self.steps, *padded.shape).unbind()
         cells = cast("list[nn.LSTMCell]", list(self.cells))
         for step, keys, values in zip(lstm_steps(cells, self.steps, zero), uses[::2], uses[1::2], strict=True):
             query = step(read)
-            read = torch.cat([query, attend(query, keys, values, outside.to(atoms.dtype))], dim=1)
+            read = torch.cat([query, attend(query, keys, values, outside)], dim=1)
         return read
 
 
