@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from molsam.config import identity as identities
-from molsam.config.compose import compose
+from molsam.config.compose import compose, structured
 from molsam.config.identity import Identity, differences, identity, is_recorded, lacks, mismatch, stored
 from molsam.report.stored import scan
 from molsam.wiring import identify
@@ -124,6 +125,14 @@ def test_today_s_settings_have_the_identity_of_stored_results(outcome: dict[str,
     new = identity(compose([*chosen, *settings]), old.data)
     assert differences(old, new) == []
     assert new == old
+
+
+def test_the_schema_changes_no_recorded_identity() -> None:
+    """Whole numbers become floats, and settings that were not known then get their defaults."""
+    for outcome in results():
+        typed = structured(OmegaConf.create(outcome["config"]))
+        old = identity(outcome["config"], {}, outcome["fold"])
+        assert differences(old, identity(typed, {}, outcome["fold"])) == []
 
 
 def test_a_result_of_before_is_told_by_its_file_hash() -> None:

@@ -122,7 +122,7 @@ def dataset_settings(root: str | None = None) -> dict[str, dict[str, Any]]:
     return {
         name: {**settings, "root": root or settings["root"]}
         for name, settings in datasets().items()
-        if "layouts" in settings
+        if settings.get("layouts")
     }
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from molsam.config.command import training
+from molsam.config.schema import RunConfig
+from molsam.config.wording import explain, names_of
 from molsam.errors import ConfigError
+
+NO_NAME = "Config group override must be"
+"""How Hydra begins when a group is given a number or null instead of a name."""
+MAY_BE_MISSING = {"dataset.path"}
+"""Settings without a default whose absence `molsam.data.sources` explains."""
 
 
 def conf_dir() -> Path:
@@ -29,18 +39,76 @@ def set_project_root() -> None:
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """The settings of a run, as the command line composes them."""
+    """The settings of a run, as the command line composes them. Raises ConfigError for what Hydra refuses."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+
+    try:
+        cfg = _compose("config", overrides)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(complaint(error, overrides)) from error
+    HydraConfig.instance().set_config(cfg)
+    return _without_hydra(cfg)
+
+
+def structured(cfg: DictConfig) -> DictConfig:
+    """A copy of settings from anywhere (composed, or recorded by a run) under the schema, interpolations resolved.
+
+    Raises ConfigError for a setting that the schema does not have, has in another type, or misses.
+    """
+    try:
+        found = OmegaConf.merge(RunConfig, OmegaConf.to_container(cfg, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error, functools.partial(names_of, cfg))) from error
+    assert isinstance(found, DictConfig)
+    OmegaConf.set_struct(found, True)
+    if missing := sorted(OmegaConf.missing_keys(found) - MAY_BE_MISSING):
+        raise ConfigError(f"{missing[0]} is missing; give it, or choose one of the options of its config group.")
+    return found
+
+
+def complaint(error: Exception, overrides: Sequence[str]) -> str:
+    """One sentence for what Hydra or OmegaConf refused of some overrides."""
+    if str(error).startswith(NO_NAME):
+        unnamed = [word for word in overrides if re.search(r"=(null|true|false|[-+.\d]+)$", word) and _is_group(word)]
+        return (
+            f"{unnamed[0] if unnamed else 'An override'} names no option of its config group; type one, as model=gcn."
+        )
+    return explain(error, functools.partial(_setting_names, overrides))
+
+
+def _setting_names(overrides: Sequence[str]) -> list[str]:
+    """Every setting's dotted name, with the groups that some overrides choose if they can be composed."""
+    from hydra.errors import HydraException
+
+    chosen = [word for word in overrides if word.startswith("hydra.searchpath=") or _is_group(word)]
+    for choices in (chosen, []):
+        with contextlib.suppress(HydraException, OmegaConfBaseException):
+            return names_of(_without_hydra(_compose("config", choices)))
+    return []
+
+
+def _is_group(override: str) -> bool:
+    name, equals, _ = override.partition("=")
+    return bool(equals) and (conf_dir() / name.strip("+~")).is_dir()
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    """The same settings, from which Hydra's own section is removed."""
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    return cfg
+
+
+def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
 
     set_project_root()
-    register_resolvers()
+    register()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir())):
-        cfg = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        return hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
 
 
 def datasets() -> dict[str, dict[str, Any]]:
@@ -51,17 +119,8 @@ def datasets() -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def _dataset(name: str) -> dict[str, Any]:
-    cfg = _file(f"dataset/{name}")
+    cfg = _compose(f"dataset/{name}", ())
     return {str(key): value for key, value in cast(dict[Any, Any], OmegaConf.to_container(cfg.dataset)).items()}
-
-
-def _file(name: str) -> DictConfig:
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_dir())):
-        return hydra.compose(name)
 
 
 def sweep_section(name: str) -> tuple[dict[str, Any], int]:
@@ -70,32 +129,31 @@ def sweep_section(name: str) -> tuple[dict[str, Any], int]:
     Raises ConfigError if the file makes no settings.
     """
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     try:
         section, trials = _sweep(os.environ.get("PROJECT_ROOT", ""), name)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        reason = " ".join(f"{error} {error.__cause__ or ''}".split())
+        reason = explain(error, list)
         raise ConfigError(f"sweeps={name} cannot be read ({reason}); mend the file.") from error
     return copy.deepcopy(section), trials
 
 
 @functools.cache
 def _sweep(root: str, name: str) -> tuple[dict[str, Any], int]:
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-
-    set_project_root()
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_dir())):
-        cfg = hydra.compose("config", overrides=[f"sweeps={name}"], return_hydra_config=True)
+    cfg = _compose("config", [f"sweeps={name}"])
     section = OmegaConf.to_container(cfg.get("sweeps") or OmegaConf.create(), resolve=False)
     return {str(key): value for key, value in cast(dict[Any, Any], section).items()}, int(cfg.hydra.sweeper.n_trials)
 
 
-def register_resolvers(run_dir: Callable[[DictConfig], Path] | None = None) -> None:
-    """Make ${molsam.command:} known to Hydra, and ${molsam.run_dir:} where a run may start, by what chooses its folder."""
+def register(run_dir: Callable[[DictConfig], Path] | None = None) -> None:
+    """Make the schema and ${molsam.command:} known to Hydra.
+
+    Args:
+        run_dir: chooses the folder of a run, for ${molsam.run_dir:}; given where a run may start.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store("schema", RunConfig, replace=True)  # first in the defaults list of conf/config.yaml
     OmegaConf.register_resolver("molsam.command", training, replace=True)
     if run_dir is not None:
         OmegaConf.register_resolver("molsam.run_dir", functools.partial(_run_dir, run_dir), replace=True)

@@ -1,4 +1,4 @@
-"""Schemas of the sections that every run shares."""
+"""Schemas of the sections that every run shares. Hydra checks names and types against them when it composes."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class SplitConfig:
     folds: int = 1
     fold: int | None = None
     fractions: list[float] | None = None
-    balanced: bool = False
+    balanced: bool | None = None
     column: str | None = None
     valid: float | None = None
-    stratify: bool = False
+    stratify: bool | None = None
     convention: str | None = None
     cutoff: float | None = None
     seed: int | None = None
@@ -85,8 +85,8 @@ class DatasetConfig:
     smiles: Any = None
     targets: Any = None
     root: str | None = None
-    on_invalid: str = "drop"
-    duplicates: str = "keep"
+    on_invalid: str | None = None
+    duplicates: str | None = None
     conflicts: str | None = None
     id: Any = None
     weights: Any = None
@@ -105,7 +105,7 @@ class DatasetConfig:
     layouts: list[Any] | None = None
     reader: str | None = None
     classes: int | None = None
-    augment: bool = False
+    augment: bool | None = None
 
 
 @dataclass
@@ -132,19 +132,19 @@ class DiagnosticsConfig:
 class RunConfig:
     """Schema of conf/config.yaml, without Hydra's own section."""
 
-    choices: Any
-    dataset: Any
+    choices: ChoicesConfig
+    dataset: DatasetConfig
     model: Any
-    split: Any
+    split: SplitConfig
     base_optimizer: Any
     rho_schedule: Any
     optimizer: Any
     lr_schedule: Any
-    training: Any
-    diagnostics: Any
+    training: TrainingConfig
+    diagnostics: DiagnosticsConfig
     callbacks: Any
-    logger: Any
-    paths: Any
+    logger: LoggerConfig
+    paths: PathsConfig
     sweeps: Any = None
     seed: int = 0
     name: str | int | None = None

@@ -151,12 +151,12 @@ def load(
     source = locate(settings, folder, others)
     table = source.table
     rows = spread(settings.get("limit"), len(table))
-    read = labels(table, read_columns(table, source.targets, first="layouts" in settings), settings)
+    read = labels(table, read_columns(table, source.targets, first=bool(settings.get("layouts"))), settings)
     smiles = [cell.strip() for cell in table.column(source.smiles)]
     tensors, record, keep_colours = _features(settings, source, featurizer, folder, [smiles[row] for row in rows])
     report = _report(source, rows, smiles, record["invalid"])
     report.missing_in_file = int(np.isnan(read.values[rows]).sum())
-    report.refuse_or_tell(settings.get("on_invalid", "drop"))
+    report.refuse_or_tell(settings.get("on_invalid") or "drop")
     valid = rows[np.array(record["valid"], dtype=np.int64)]
     computed = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
     packed = PackedMolecules(**tensors, self_loops=record["self_loops"], keep=keep_colours)
@@ -173,7 +173,7 @@ def load(
         task_names=source.targets,
         task=own.task,
         metric=settings.get("metric") or "",
-        duplicates=settings.get("duplicates", "keep"),
+        duplicates=settings.get("duplicates") or "keep",
         report=report,
         spec=DataSpec(featurizer.node_dim, featurizer.edge_dim, len(source.targets), 0),
         table=table,

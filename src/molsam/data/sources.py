@@ -40,7 +40,7 @@ def locate(settings: Mapping[str, Any], cache: Path, others: Sequence[Any] = ())
     Looked for as `path` (a user's own file), in the folder `root`, in the package, in the cache; then downloaded.
     `others` are columns of a user's own file that no labels are in. Raises DataError that says where to put the file.
     """
-    if "layouts" not in settings:
+    if not settings.get("layouts"):
         return _own_file(settings, others)
     for name in ("valid_path", "test_path"):
         if settings.get(name):

@@ -11,7 +11,6 @@ import sys
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, Literal, Union
 
@@ -21,6 +20,7 @@ from omegaconf import DictConfig
 
 from molsam.config.compose import plain
 from molsam.config.schema import TrainingConfig
+from molsam.config.wording import wrong_type
 from molsam.errors import ConfigError, MolsamError, nearest
 from molsam.models.api import MoleculeModel
 
@@ -91,23 +91,6 @@ def parameter_groups(model: torch.nn.Module, training: TrainingConfig) -> list[d
     return [{"params": encoder, "lr": training.encoder_lr}, {"params": head}]
 
 
-def typed(section: str, node: Any, schema: type[Any]) -> Any:
-    """A section as its dataclass. Raises ConfigError for a key that it does not have, lacks, or has in another type."""
-    prefix = f"{section}." if section else ""
-    if not isinstance(node, DictConfig):
-        raise ConfigError(f"{section}={node} is not a group of settings; choose one of its options, or leave it out.")
-    values, hints = plain(node), typing.get_type_hints(schema)
-    for key, value in values.items():
-        if key not in hints:
-            raise ConfigError(_unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in hints]))
-        if not _fits(value, hints[key]):
-            raise ConfigError(f"{prefix}{key}={value!r} has the wrong type; expected {_name(hints[key])}.")
-    for field in fields(schema):
-        if field.name not in values and field.default is MISSING:
-            raise ConfigError(f"{prefix}{field.name} is missing; choose one of the options of its config group.")
-    return schema(**values)
-
-
 def _allow(section: str, node: Any) -> list[str]:
     """The targets of a node, at any depth: nothing else is ever called, so a stranger's settings cannot run code.
 
@@ -176,7 +159,7 @@ def _check_keys(section: str, node: dict[str, Any]) -> None:
         if isinstance(value, dict) and "_target_" in value:
             _check_keys(f"{section}.{key}", value)
         elif key in hints and not _fits(value, hints[key]):
-            raise ConfigError(f"{section}.{key}={value!r} has the wrong type; expected {_name(hints[key])}.")
+            raise ConfigError(wrong_type(f"{section}.{key}={value!r}", hints[key]))
         _check_range(f"{section}.{key}", value)
 
 
@@ -234,12 +217,6 @@ def _fits(value: Any, hint: Any) -> bool:
     if getattr(kind, "_is_protocol", False):
         return False
     return isinstance(value, kind) if isinstance(kind, type) else True
-
-
-def _name(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint)
 
 
 def _unknown(key: str, names: list[str]) -> str:

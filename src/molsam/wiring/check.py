@@ -7,22 +7,12 @@ from difflib import get_close_matches
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.overrides import TorchFunctionMode
 
-from molsam.config.compose import conf_dir
+from molsam.config.compose import conf_dir, structured
 from molsam.config.metrics import TASKS
-from molsam.config.schema import (
-    TRAINING_LIMITS,
-    ChoicesConfig,
-    DatasetConfig,
-    DiagnosticsConfig,
-    LoggerConfig,
-    PathsConfig,
-    RunConfig,
-    SplitConfig,
-    TrainingConfig,
-)
+from molsam.config.schema import TRAINING_LIMITS, TrainingConfig
 from molsam.data.split import KINDS
 from molsam.errors import ConfigError
 from molsam.images.resnet import ResNet18
@@ -31,22 +21,14 @@ from molsam.training.events import Callback
 from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
 from molsam.wiring import inputs, processes
-from molsam.wiring.build import build, make_optimizer, sentence, typed
+from molsam.wiring.build import build, make_optimizer, sentence
 
-SECTIONS: dict[str, type[Any]] = {
-    "choices": ChoicesConfig,
-    "dataset": DatasetConfig,
-    "split": SplitConfig,
-    "diagnostics": DiagnosticsConfig,
-    "logger": LoggerConfig,
-    "paths": PathsConfig,
-}
 MOST_THREADS, MOST_FOLDS = 1024, 10_000
 
 
 def training_config(cfg: DictConfig) -> TrainingConfig:
-    """The checked training section."""
-    values = typed("training", cfg.training, TrainingConfig)
+    """The training section of settings under the schema, its values checked."""
+    values = OmegaConf.to_object(cfg.training)
     assert isinstance(values, TrainingConfig)
     for key, limit in TRAINING_LIMITS.items():
         value = getattr(values, key)
@@ -69,9 +51,7 @@ def training_config(cfg: DictConfig) -> TrainingConfig:
 
 def check(cfg: DictConfig) -> TrainingConfig:
     """Refuse what cannot run. Raises ConfigError, or as `inputs.check` does, naming field, value and remedy."""
-    typed("", cfg, RunConfig)
-    for section, schema in SECTIONS.items():
-        typed(section, cfg[section], schema)
+    cfg = structured(cfg)
     training = training_config(cfg)
     _check_device(training.device)
     processes.check(training)
@@ -164,7 +144,7 @@ def _check_observers(cfg: DictConfig) -> None:
     for name, node in cfg.diagnostics.items():
         if node is not None:
             build(f"diagnostics.{name!s}", node)
-    kind, every, mode = cfg.logger.kind, cfg.logger.get("log_every", 1), cfg.logger.get("mode", "offline")
+    kind, every, mode = cfg.logger.kind, cfg.logger.log_every, cfg.logger.mode
     if kind not in ("none", "wandb"):
         raise ConfigError(f"logger.kind={kind} is not a logger; use none or wandb.")
     if every < 1:
@@ -190,7 +170,7 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
             )
     if (cfg.split.get("seed") or 0) < 0:
         raise ConfigError(f"split.seed={cfg.split.seed} is not a whole number from 0 up; give one, or null for `seed`.")
-    kind, folds, fold = cfg.split.kind, cfg.split.get("folds", 1), cfg.split.get("fold")
+    kind, folds, fold = cfg.split.kind, cfg.split.folds, cfg.split.fold
     if not 1 <= folds <= MOST_FOLDS:
         raise ConfigError(f"split.folds={folds} must be a whole number from 1 to {MOST_FOLDS}.")
     if fold is not None and fold < 0:

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from molsam.config import command
-from molsam.config.compose import plain
+from molsam.config.compose import plain, structured
 from molsam.config.identity import Identity, lacks, mismatch
 from molsam.config.identity import identity as make_identity
 from molsam.config.identity import stored as stored_identity
@@ -120,7 +120,7 @@ def start(cfg: DictConfig, folder: Path, overrides: list[str], observer: RunObse
 
     Raises ConfigError if the folder holds a run of another identity, or the data change while this one goes on.
     """
-    OmegaConf.resolve(cfg)
+    cfg = structured(cfg)
     processes.settle(cfg)
     training = check.check(cfg)
     identity = identify.of(cfg, files=identify.Files(fetch=True))
