@@ -35,6 +35,38 @@ def test_train_is_the_hydra_application(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "Did you mean model? `molsam train --help` lists them all." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--multirun", "--cfg", "job"], "to see settings with --cfg or --info, leave --multirun and --run out."),
+        (["--multirun", "--info", "all", "seed=1,2"], "leave --multirun and --run out."),
+        (["--cfg", "hydra", "--run"], "leave --multirun and --run out."),
+        (["--resolve"], "can only be used in conjunction with --cfg"),
+        (["training=3"], "training=3 names no option of its config group; type one, as model=gcn."),
+    ],
+)
+def test_what_hydra_refuses_is_no_defect(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/molsam", "train", *words])
+    assert cli.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("molsam: ")
+    assert message in line
+
+
+def test_a_value_error_of_molsam_is_a_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def wrong(*_: object) -> None:
+        raise ValueError("x")
+
+    monkeypatch.setattr("molsam.wiring.run.run", wrong)
+    monkeypatch.setattr(sys, "argv", ["/bin/molsam", "train", f"hydra.run.dir={tmp_path}"])
+    assert cli.main() == 70
+    assert "this is a defect of molsam" in capsys.readouterr().err
+
+
 def test_the_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["/lib/molsam/__main__.py"])
     with pytest.raises(SystemExit, match="0"):

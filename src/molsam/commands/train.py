@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from molsam import terminal
-from molsam.config.compose import NO_NAME, complaint, conf_dir, register, set_project_root
+from molsam.config.compose import complaint, conf_dir, register, set_project_root
 from molsam.errors import MolsamError
 from molsam.training.events import RunObserver
 
@@ -113,10 +113,18 @@ def _known(error: Exception) -> int | None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, HydraException):
         cause = cause.__cause__
-    if isinstance(cause, HydraException) or str(error).startswith(("Unknown plugin class", NO_NAME)):
+    if isinstance(cause, HydraException) or _is_of_hydra(error):
         print(f"molsam: {_explain(cause if isinstance(cause, HydraException) else error)}", file=sys.stderr)
         return 2
     return None
+
+
+def _is_of_hydra(error: Exception) -> bool:
+    """Whether Hydra itself refused the command line (flags that exclude each other, a group without a name)."""
+    if not isinstance(error, ValueError) or error.__traceback__ is None:
+        return str(error).startswith("Unknown plugin class")
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("hydra.")
 
 
 def report(error: MolsamError) -> int:

@@ -46,6 +46,8 @@ def explain(error: Exception, names: Callable[[], list[str]]) -> str:
         )
     if match := re.search(r"Error when parsing index: (\d+), string: (.*?) out of \[", text):
         return _unreadable(match.group(2))
+    if text.startswith("Only one of --"):
+        return f"{text}; to see settings with --cfg or --info, leave --multirun and --run out."
     return _of_schema(error, text, names)
 
 
