@@ -124,7 +124,7 @@ def test_another_logger_may_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         die_after_step(patch, 5)
         with pytest.raises(Killed):
             train(cfg, tmp_path / "killed")
-    cfg.logger = {"kind": "wandb", "mode": "disabled", "project": "p", "entity": None, "tags": [], "log_every": 10}
+    cfg.logger.kind, cfg.logger.mode, cfg.logger.project = "wandb", "disabled", "p"
     train(cfg, tmp_path / "killed")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
