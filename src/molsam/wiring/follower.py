@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
 
+from molsam.config.compose import structured
 from molsam.errors import ConfigError, MolsamError, NumericalError
 from molsam.native.memory import keep_freed_memory
 from molsam.training import accelerator
@@ -74,6 +75,7 @@ def follow(together: Together) -> int:
 
 
 def _train(together: Together, cfg: DictConfig, made_from: dict[str, Any], interrupts: Interrupts) -> None:
+    cfg = structured(cfg)
     training = processes.own_device(check.training_config(cfg), together.rank)
     cfg.training.device, together.local = training.device, training.perturb == "local"
     keep_freed_memory()
