@@ -77,7 +77,7 @@ def run_name(cfg: DictConfig) -> str:
 def called(cfg: DictConfig) -> str:
     """The name of a run that was given none; a baseline has no optimizer."""
     parts = [cfg.choices.model, cfg.choices.optimizer, cfg.choices.dataset]
-    return "-".join(part for part in parts if part != "none")
+    return "-".join(str(part) for part in parts if part != "none")
 
 
 def unfinished(folder: Path, identity: Identity) -> bool:
