@@ -112,7 +112,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_files(ROOT / "docs" / "own-data.md", folder)
     for name in ("results", "train.py", "conf", "sweeps"):
         (folder / name).symlink_to(ROOT / name)
-    settings = ["dataset=csv", f"dataset.path={folder}/assay.csv", "model=gcn", "debug=fast", "training.threads=1"]
+    settings = ["dataset=csv", f"dataset.path={folder}/assay.csv", "dataset.targets=[pIC50]"]
+    settings += ["model=gcn", "optimizer=graphsam", "training.epochs=3", "training.threads=1"]
     start(compose(settings), folder / "outputs" / "assay", settings)
     (folder / "outputs" / "tune_graphsam").mkdir()
     study = optuna.create_study(
