@@ -26,12 +26,13 @@ QUICK = (
     r"molsam predict outputs/assay assay\.csv.*",
     r"molsam (embed|explain) outputs/assay .*",
     r"molsam rerun outputs/assay",
+    r"molsam baseline .*",
     r"molsam report --table 3( --outputs kept)?",
     r"molsam report --table tune_graphsam",
     r"molsam results (pack|unpack) .*",
     r"molsam campaign (pause|resume)",
     r"molsam dashboard( outputs/table3 -o table3\.html)?",
-    r"molsam figure (3|5|8|9|10|[1-9][abc]?)( --models [a-z]+)?( --datasets [a-z,]+)?",
+    r"molsam figure (3|5|8|9|10|[1-9][abc]?)( --runs results)?( --models [a-z]+)?( --datasets [a-z,]+)?",
     r"molsam figure 5 --runs outputs/fig3 --output paper_figures",
 )
 """In this process, in seconds all together. What is missing (a table's cells, a figure's runs) is exit code 1."""

@@ -28,6 +28,7 @@ COMMANDS = {
     "train --help": 0,
     "train --multirun sweeps=table3 smoke=true dry_run=true sweeps.datasets=[esol]": 0,
     "train model=gcm": 2,
+    "baseline dataset=csv dataset.path='größe.csv' hydra.run.dir='outputs/é'": 0,
     "data list": 0,
     "data check größe.csv --targets höhe": 0,
     "data check größe": 2,
