@@ -97,7 +97,8 @@ class Run:
     def predict(self, smiles: Sequence[str]) -> pd.DataFrame:
         """Predict molecules: a line each, in order, with a column for each task and the reason where there is none.
 
-        Several folds are averaged, and `<task>_std` holds their standard deviation.
+        Values, or probabilities of the positive class. Of several classes the likeliest, and the probability of each in
+        `<task>_<class>`. Several folds are averaged, and `<column>_std` holds their standard deviation.
         """
         import numpy as np
         import pandas as pd
@@ -105,10 +106,19 @@ class Run:
         values, reasons = zip(*(self._of(one, one.predict, smiles) for one in self.trained), strict=True)
         stacked = np.stack(values)
         frame = pd.DataFrame({"smiles": list(smiles)})
-        for task, name in enumerate(self.trained[0].task_names):
-            frame[name] = stacked[:, :, task].mean(0)
-            if len(stacked) > 1:
-                frame[f"{name}_std"] = stacked[:, :, task].std(0, ddof=1)
+        one = self.trained[0]
+        for task, (name, classes) in enumerate(zip(one.task_names, one.class_names, strict=True)):
+            columns = {name: stacked[:, :, task]}
+            if one.task == "multiclass":
+                shares = stacked[:, :, task].mean(0)[:, : len(classes)]
+                known = ~np.isnan(shares).any(1)
+                chosen = np.nan_to_num(shares).argmax(1)
+                frame[name] = [classes[place] if there else None for place, there in zip(chosen, known, strict=True)]
+                columns = {f"{name}_{called}": stacked[:, :, task, place] for place, called in enumerate(classes)}
+            for column, values_of in columns.items():
+                frame[column] = values_of.mean(0)
+                if len(stacked) > 1:
+                    frame[f"{column}_std"] = values_of.std(0, ddof=1)
         return frame.assign(error=[next(filter(None, each), "") for each in zip(*reasons, strict=True)])
 
     def embed(self, smiles: Sequence[str]) -> np.ndarray:

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("molecules", type=Path, help="a table with a SMILES column")
     parser.add_argument("-o", "--output", type=Path, help="the .parquet, .csv or .tsv file to write (default: standard output)")  # fmt: skip
     parser.add_argument("--smiles", default=None, help="the SMILES column (default: smiles, or the only column)")
-    parser.add_argument("--id", default=None, help="a column with names of the molecules, to keep in the output")
+    parser.add_argument("--id", default=None, help="a column with names of the molecules, to keep in the output (default: the dataset.id of the run)")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
 
 
@@ -31,8 +31,9 @@ def run(args: argparse.Namespace) -> int:
     from molsam.wiring.trained import Trained, expand
 
     table, column = read(args.molecules, args.smiles)
-    ids = None if args.id is None else table.column(args.id)
     trained = Trained(expand(args.folder)[0], args.device)
+    name = args.id or (trained.id_column if trained.id_column in table.columns else None)
+    ids = None if name is None else table.column(name)
     smiles, done, failed = table.column(column), 0, 0
     with writer(args.output) as out:
         parts = chunks(featurized(smiles, trained.work), 256)

@@ -13,13 +13,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a finished run")
     parser.add_argument("smiles", metavar="SMILES", help="the molecule, in quotes")
     parser.add_argument("--task", help="the task to explain (default: the first)")
+    parser.add_argument("--by", choices=("gradient", "attention"), default="gradient",
+                        help="gradient x input (default), or where a transformer looks")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("explained.svg"), help="the picture to write (default: explained.svg)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Print each atom's contribution and write the picture."""
     from molsam.files import write_atomic
-    from molsam.wiring.explain import explain, picture
+    from molsam.wiring.explain import attention, explain, picture
     from molsam.wiring.trained import Trained, expand
 
     if args.output.suffix != ".svg":
@@ -30,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--task={task} is not predicted by {args.folder}; use one of: {', '.join(trained.task_names)}."
         )
-    explained = explain(trained, args.smiles)
-    print(f"{task}: {explained.values[task]:.4g}")
+    explained = (attention if args.by == "attention" else explain)(trained, args.smiles)
+    kind = f"{explained.classes[task]}, probability " if explained.classes else ""
+    print(f"{task}: {kind}{explained.values[task]:.4g}")
     from molsam.chem.molecule import parse
 
     shares = explained.atoms[task]

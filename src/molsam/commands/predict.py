@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from molsam.wiring.trained import Trained, expand
 
     *folders, path = args.paths
+    folders = [folder for folder in folders if folder.name != "folds.json"]  # of a pattern such as outputs/run/fold*
     if not folders:
         raise ConfigError(
             f"predict needs a run folder and a table: {program()} predict RUN_FOLDER molecules.csv -o out.csv."

@@ -122,6 +122,16 @@ class CoMPT(MoleculeModel):
             x = layer(x, bonds, relations)
         return found
 
+    def atom_attention(self, batch: MoleculeBatch) -> Tensor:
+        """Attention that each atom gets [N], 1 in sum over a molecule: the mean over its atoms, layers and heads."""
+        layers = self.attention(batch)
+        found = []
+        for place in range(len(batch)):
+            weights = torch.stack([layer[place] for layer in layers])
+            shares = weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+            found.append(shares.mean((0, 1, 2)))
+        return torch.cat(found)
+
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The release's state dict as ours."""
         single = {k.replace("generator.proj.", "generator.proj.0."): v for k, v in tensors.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,16 +21,21 @@ class Objective:
 
     `loss`: mse, mae, huber (on scaled targets, quadratic up to 1), rmse (the square root of the batch's mean, as
     CoMPT's release has it), bce (binary cross-entropy on logits) or cross_entropy (one of `classes` classes: the last
-    axis of the logits holds those of the first task, of the second, ...). By the task, auto picks mse, bce or
+    axis of the logits holds those of the first task, of the second, ...; `names` are those that a task has, if some have
+    fewer). By the task, auto picks mse, bce or
     cross_entropy, and release what CoMPT's release has: rmse in regression.
     """
 
-    def __init__(self, task: str, loss: str = "auto", classes: int = 1) -> None:
+    def __init__(self, task: str, loss: str = "auto", classes: int = 1, names: list[list[str]] | None = None) -> None:
         name = {"auto": LOSSES[task][0], "release": RELEASE.get(task, LOSSES[task][0])}.get(loss, loss)
         if name not in LOSSES[task]:
             allowed = ", ".join(LOSSES[task])
             raise ConfigError(f"training.loss={loss} does not fit a {task} dataset; use auto or one of: {allowed}.")
         self.task, self.name, self.classes = task, name, classes
+        counts = torch.tensor([len(one) for one in names or []] if task == "multiclass" else [])
+        surplus = torch.arange(classes) >= counts.unsqueeze(1)
+        self.surplus = surplus if surplus.any() else None
+        """bool [T, K]: classes that a task does not have"""
 
     def __call__(self, output: ModelOutput, target: Tensor, mask: Tensor, labels: int | None = None) -> Tensor:
         """Scalar loss of logits [H, B, T] against target [B, T] where mask [B, T]; 0 if no label is there.
@@ -57,7 +63,7 @@ class Objective:
         logits = output.logits
         if self.name == "cross_entropy":
             places = target.long().expand(len(logits), *target.shape).unsqueeze(3)
-            element = -F.log_softmax(self._by_class(logits), dim=3).gather(3, places).squeeze(3).sum(0)
+            element = -F.log_softmax(self._logits(output), dim=3).gather(3, places).squeeze(3).sum(0)
             return element if output.auxiliary is None else element + self._by_class(output.auxiliary).mean(2)
         expanded = target.expand_as(logits)
         if self.name == "bce":
@@ -74,13 +80,18 @@ class Objective:
     def predict(self, output: ModelOutput) -> Tensor:
         """[B, T]: mean over heads of probabilities, or of scaled values (regression); of several classes [B, T, K]."""
         if self.task == "multiclass":
-            return self._by_class(output.logits).softmax(3).mean(0)
+            return self._logits(output).softmax(3).mean(0)
         values = output.logits.sigmoid() if self.task == "classification" else output.logits
         return values.mean(0)
 
     def _by_class(self, values: Tensor) -> Tensor:
         """[..., T * K] as [..., T, K]."""
         return values.unflatten(-1, (-1, self.classes))
+
+    def _logits(self, output: ModelOutput) -> Tensor:
+        """[H, B, T, K], minus infinity for classes that a task does not have."""
+        logits = self._by_class(output.logits)
+        return logits if self.surplus is None else logits.masked_fill(self.surplus.to(logits.device), -math.inf)
 
 
 def within_bounds(output: ModelOutput, batch: Any) -> ModelOutput:

@@ -15,12 +15,14 @@ import numpy as np
 from molsam.errors import ConfigError, StorageError
 
 VALID = "valid_predictions.csv"
+OF_TRUTH = "probability_of_target"
+"""Its column with the probability of the true one of several classes."""
 
 
 def scores(folders: Sequence[Path], task: str, names: Sequence[str]) -> list[np.ndarray]:
     """How far the runs' predictions are from the labels of their validation parts, of each task [n].
 
-    Regression: absolute errors. Classification: 1 - probability of the true class. Those of several runs are pooled.
+    Regression: absolute errors. Classes: 1 - probability of the true class. Those of several runs are pooled.
     Raises StorageError if a run has none.
     """
     found: dict[str, list[float]] = {name: [] for name in names}
@@ -29,17 +31,22 @@ def scores(folders: Sequence[Path], task: str, names: Sequence[str]) -> list[np.
             with (folder / VALID).open(newline="", encoding="utf-8") as file:
                 for line in csv.DictReader(file):
                     if line["target"]:
-                        target, prediction = float(line["target"]), float(line["prediction"])
-                        probability = prediction if target else 1 - prediction
-                        found[line["task"]].append(
-                            1 - probability if task == "classification" else abs(target - prediction)
-                        )
+                        found[line["task"]].append(_score(task, line))
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise StorageError(
                 f"{folder / VALID} cannot be read ({type(error).__name__}: {error}); intervals need the validation "
                 "predictions that a run writes at its end, so train it again."
             ) from error
     return [np.array(values) for values in found.values()]
+
+
+def _score(task: str, line: dict[str, str]) -> float:
+    if task == "multiclass":
+        return 1 - float(line[OF_TRUTH])
+    target, prediction = float(line["target"]), float(line["prediction"])
+    if task == "regression":
+        return abs(target - prediction)
+    return 1 - (prediction if target else 1 - prediction)
 
 
 def radius(values: np.ndarray, coverage: float) -> float:

@@ -5,7 +5,7 @@ Source: gradient x input (Shrikumar and others 2016); the picture is RDKit's sim
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from molsam.data.batch import MoleculeBatch
 from molsam.data.featurize import featurized
 from molsam.data.graph import colours_of
-from molsam.errors import DataError
+from molsam.errors import ConfigError, DataError
 from molsam.wiring.trained import Trained
 
 
@@ -25,9 +25,11 @@ class Explanation:
 
     smiles: str
     values: dict[str, float]
-    """the prediction of each task, as `molsam predict` gives it"""
+    """the prediction of each task, as `molsam predict` gives it; of several classes the probability of the likeliest"""
     atoms: dict[str, np.ndarray]
     """float64 [n] of each task, atoms in the order of the SMILES: shares of the logit, or of the value in its own unit"""
+    classes: dict[str, str] = field(default_factory=dict)
+    """of each task of several classes, the likeliest one, whose logit was split"""
 
 
 def explain(trained: Trained, smiles: str) -> Explanation:
@@ -42,8 +44,16 @@ def explain(trained: Trained, smiles: str) -> Explanation:
     batch, nodes, edges = apart(trained.batch([row]))
     logits = trained.model(batch).logits.mean(0)[0]
     found: dict[str, np.ndarray] = {}
+    told: dict[str, float] = {}
+    classes: dict[str, str] = {}
     for task, name in enumerate(trained.task_names):
-        slopes = torch.autograd.grad(logits[task], [nodes, edges], retain_graph=True, allow_unused=True)
+        place = task
+        if trained.task == "multiclass":
+            likeliest = int(values[0, task].argmax())
+            place = task * values.shape[2] + likeliest
+            classes[name] = trained.class_names[task][likeliest]
+        told[name] = float(values[0, task].max())
+        slopes = torch.autograd.grad(logits[place], [nodes, edges], retain_graph=True, allow_unused=True)
         of_atoms, of_bonds = (
             (x.detach() * slope).sum(1).double() if slope is not None else x.new_zeros(len(x), dtype=torch.float64)
             for x, slope in zip((nodes, edges), slopes, strict=True)
@@ -52,7 +62,26 @@ def explain(trained: Trained, smiles: str) -> Explanation:
         shares = of_atoms.index_add(0, batch.src, half).index_add(0, batch.dst, half).cpu().numpy()
         scale = float(trained.scaler.std[task]) if trained.task == "regression" else 1.0
         found[name] = shares * scale
-    return Explanation(smiles, dict(zip(trained.task_names, values[0].tolist(), strict=True)), found)
+    return Explanation(smiles, told, found, classes)
+
+
+def attention(trained: Trained, smiles: str) -> Explanation:
+    """The attention that each atom gets from a transformer, 1 in sum, the same for all tasks.
+
+    Attention says where a model looks, and not whether an atom raises or lowers the output. Raises ConfigError for a model
+    that has none between atoms, and DataError as `explain` does.
+    """
+    look: Any = getattr(trained.model, "atom_attention", None)
+    if look is None:
+        raise ConfigError(
+            f"{type(trained.model).__name__} has no attention; leave --by attention out, or use a run of compt or grover."
+        )
+    (row,) = featurized([smiles], trained.work)
+    if row.reason:
+        raise DataError(f"{smiles} cannot be explained: {row.reason}")
+    found = look(trained.batch([row])).double().cpu().numpy()
+    explained = explain(trained, smiles)
+    return replace(explained, atoms=dict.fromkeys(trained.task_names, found))
 
 
 def apart(batch: MoleculeBatch) -> tuple[MoleculeBatch, Tensor, Tensor]:

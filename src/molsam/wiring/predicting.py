@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -62,12 +61,7 @@ class Ensemble:
                 )
         refuse_mixture([run.folder for run in runs])
         self.names, self.task = first.task_names, first.task
-        self.classes = first.classes or [["0", "1"] for _ in self.names]
-        if self.task == "multiclass" and (len(self.runs) > 1 or options.interval is not None):
-            raise ConfigError(
-                f"{first.folder} predicts one of several classes, which are not averaged and have no interval; "
-                "give one run, without --interval."
-            )
+        self.classes = first.class_names
         self.radii: list[float] = []
         if options.interval is not None:
             found = conformal.scores([run.folder for run in runs], self.task, self.names)
@@ -96,7 +90,7 @@ class Ensemble:
             yield [predict(run, chunk, self.options.batch_size) for run in runs]
 
     def _columns(self, values: np.ndarray, reasons: list[str], smiles: Sequence[str]) -> dict[str, list[str]]:
-        """Named columns of a chunk; values [R, M, T]."""
+        """Named columns of a chunk; values [R, M, T], of several classes [R, M, T, K]."""
         found: dict[str, list[str]] = {}
         good = [not reason for reason in reasons]
 
@@ -106,30 +100,41 @@ class Ensemble:
         for t, name in enumerate(self.names):
             mean = values[:, :, t].mean(0)
             spread = values[:, :, t].std(0, ddof=1) if len(values) > 1 else None
-            if self.task == "classification":
-                called = self.classes[t]
-                put(f"{name}_pred", [called[int(p > 0.5)] for p in mean])
-                put(f"{name}_prob", [repr(float(p)) for p in mean])
-                if spread is not None:
-                    put(f"{name}_prob_std", [repr(float(s)) for s in spread])
-                if self.radii:
-                    put(f"{name}_set", [_classes(float(p), self.radii[t], called) for p in mean])
+            if self.task != "regression":
+                self._put_classes(put, t, mean, spread)
                 continue
-            if self.task == "multiclass":
-                put(f"{name}_pred", ["" if math.isnan(p) else self.classes[t][int(p)] for p in values[0, :, t]])
-                continue
-            put(f"{name}_pred", [repr(float(value)) for value in mean])
+            put(f"{name}_pred", list(map(repr, mean.tolist())))
             if spread is not None:
-                put(f"{name}_std", [repr(float(s)) for s in spread])
+                put(f"{name}_std", list(map(repr, spread.tolist())))
             if self.radii:
                 for side, sign in (("lower", -1), ("upper", 1)):
-                    put(f"{name}_{side}", [repr(float(value + sign * self.radii[t])) for value in mean])
+                    put(f"{name}_{side}", list(map(repr, (mean + sign * self.radii[t]).tolist())))
         if self.nearest is not None:
             put(
                 "nearest_tanimoto",
                 [self.nearest(text) if there else "" for text, there in zip(smiles, good, strict=True)],
             )
         return found
+
+    def _put_classes(
+        self, put: Callable[[str, Sequence[object]], None], t: int, mean: np.ndarray, spread: np.ndarray | None
+    ) -> None:
+        """The class of a task, and probabilities: of the positive class, or of each of several."""
+        name, called = self.names[t], self.classes[t]
+        several = self.task == "multiclass"
+        shares = mean[:, : len(called)] if several else np.stack([1 - mean, mean], axis=1)
+        # Positive from more than one half up; of several classes the first of the likeliest.
+        chosen = np.nan_to_num(shares).argmax(1)
+        put(f"{name}_pred", [called[place] for place in chosen])
+        for place, one in enumerate(called) if several else [(1, "")]:
+            suffix = f"_{one}" if several else ""
+            put(f"{name}_prob{suffix}", list(map(repr, shares[:, place].tolist())))
+            if spread is not None:
+                own = spread[:, place] if several else spread
+                put(f"{name}_prob{suffix}_std", list(map(repr, own.tolist())))
+        if self.radii:
+            kept = 1 - shares <= self.radii[t]
+            put(f"{name}_set", ["|".join(one for one, there in zip(called, row, strict=True) if there) for row in kept])
 
 
 class Nearest:
@@ -182,9 +187,3 @@ def _alike(runs: Sequence[Trained]) -> list[list[Trained]]:
         key = f"{type(featurizer)} {vars(featurizer)} {run.work[1:]}"
         groups.setdefault(key, []).append(run)
     return list(groups.values())
-
-
-def _classes(probability: float, radius: float, called: Sequence[str]) -> str:
-    """The classes whose score, 1 - their probability, is within the radius."""
-    kept = [name for name, p in zip(called, (1 - probability, probability), strict=True) if 1 - p <= radius]
-    return "|".join(kept)

@@ -29,7 +29,7 @@ from molsam.training.judge import Judge
 from molsam.training.late import late_score
 from molsam.training.loop import Trainer
 from molsam.training.metrics import Scores
-from molsam.wiring.conformal import VALID
+from molsam.wiring.conformal import OF_TRUTH, VALID
 from molsam.wiring.trained import TRAINING
 
 
@@ -163,16 +163,20 @@ def save_predictions(trainer: Trainer) -> None:
 def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np.ndarray) -> None:
     """A line per molecule of the part and task; of several classes the prediction is the number of the likeliest."""
     rows, ids = dataset.rows, dataset.ids
-    if values.ndim == 3:
-        values = values.argmax(2)
+    several = values.ndim == 3
     kind = "smiles" if dataset.noun == "molecule" else "image"
-    lines: list[list[Any]] = [["row", *([] if ids is None else ["id"]), kind, "task", "target", "prediction"]]
+    lines: list[list[Any]] = [["row", *([] if ids is None else ["id"]), kind, "task", "target", "prediction",
+                              *([OF_TRUTH] if several else [])]]  # fmt: skip
     for place, one in enumerate(part):
         for t, task in enumerate(dataset.task_names):
             target = float(dataset.targets[one, t])
             known = "" if math.isnan(target) else repr(target)
             name = [] if ids is None else [ids[one]]
-            lines.append([int(rows[one]), *name, dataset.smiles[one], task, known, repr(float(values[place, t]))])
+            value = values[place, t]
+            found = [repr(float(value.argmax() if several else value))]
+            if several:
+                found.append(repr(float(value[int(target)])) if known else "")
+            lines.append([int(rows[one]), *name, dataset.smiles[one], task, known, *found])
     write_atomic(path, csv_text(lines).encode())
 
 

@@ -299,7 +299,7 @@ def make_trainer(
         dataset=dataset,
         split=split,
         scaler=begun.scaler if begun is not None and begun.keeps_head else _scaler(dataset, split),
-        objective=Objective(dataset.task, training.loss, dataset.spec.n_tasks // len(dataset.task_names)),
+        objective=_objective(dataset, training),
         settings=training,
         lr_schedule=build.build("lr_schedule", cfg.lr_schedule),
         seed=(cfg.seed, cfg.split.fold),
@@ -322,6 +322,11 @@ def _callbacks(cfg: DictConfig, observer: Callback | None, progress: Callback) -
     if cfg.diagnostics.get("sharpness"):
         callbacks.append(build.build("diagnostics.sharpness", cfg.diagnostics.sharpness))
     return callbacks
+
+
+def _objective(dataset: Dataset, training: TrainingConfig) -> Objective:
+    names = dataset.classes if isinstance(dataset, MoleculeDataset) else None
+    return Objective(dataset.task, training.loss, dataset.spec.n_tasks // len(dataset.task_names), names)
 
 
 def _scaler(dataset: Dataset, split: Split) -> TargetScaler:

@@ -100,18 +100,24 @@ class Trained:
                 cfg.dataset.get("standardize") or "none",
             )
             self.descriptors = cfg.dataset.get("descriptors")
+            self.id_column: str | None = cfg.dataset.get("id")
             self.model: torch.nn.Module = build("model", cfg.model, self.spec)
             self.model.load_state_dict(state["weights"])
             self.dtype = DTYPES[cfg.training.precision]
             self.model.to(self.device, self.dtype).eval()
             classes = self.spec.n_tasks // len(self.task_names)
-            self.objective = Objective(self.task, cfg.training.loss, classes)
+            self.objective = Objective(self.task, cfg.training.loss, classes, self.classes)
             self.scaler = TargetScaler.from_state(state["scaler"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise StorageError(
                 f"{path} does not fit the settings beside it ({reason}); give a whole run folder."
             ) from error
+
+    @property
+    def class_names(self) -> list[list[str]]:
+        """What the classes of each task are called."""
+        return self.classes or [["0", "1"] for _ in self.task_names]
 
     @property
     def predicts(self) -> str:
@@ -121,10 +127,12 @@ class Trained:
     def predict(self, rows: Sequence[Featurized]) -> tuple[np.ndarray, list[str]]:
         """Values [M, T] of featurized molecules, and why one has none (empty text where it has).
 
-        Regression: in the target's own unit. Classification: probabilities. Of several classes: the number of the
-        likeliest. NaN where there is no value.
+        Regression: in the target's own unit. Classification: probabilities; of several classes [M, T, K]. NaN where there is
+        no value.
         """
-        return self._each(rows, self._values, len(self.task_names))
+        tasks = len(self.task_names)
+        shape = (tasks, self.spec.n_tasks // tasks) if self.task == "multiclass" else (tasks,)
+        return self._each(rows, self._values, *shape)
 
     def embed(self, rows: Sequence[Featurized]) -> tuple[np.ndarray, list[str]]:
         """Vectors [M, width] that the model's head reads, and why a molecule has none.
@@ -138,10 +146,10 @@ class Trained:
         """How long the vectors are, as told by methane's."""
         return self._vectors(list(featurized(["C"], self.work))).shape[1]
 
-    def _each(self, rows: Sequence[Featurized], compute: Any, width: int) -> tuple[np.ndarray, list[str]]:
+    def _each(self, rows: Sequence[Featurized], compute: Any, *shape: int) -> tuple[np.ndarray, list[str]]:
         reasons = [row.reason for row in rows]
         good = [place for place, row in enumerate(rows) if row.arrays is not None]
-        values = np.full((len(rows), width), np.nan)
+        values = np.full((len(rows), *shape), np.nan)
         for place, value in self._some(rows, good, compute, reasons):
             values[place] = value
         return values, reasons
@@ -167,9 +175,7 @@ class Trained:
     def _values(self, rows: Sequence[Featurized]) -> np.ndarray:
         output = self.model(self.batch(rows))
         values = self.objective.predict(output).double().cpu().numpy()
-        if self.task == "multiclass":
-            return np.asarray(values.argmax(2), dtype=np.float64)
-        return self.scaler.inverse(values)
+        return np.asarray(values) if self.task == "multiclass" else self.scaler.inverse(values)
 
     @torch.no_grad()
     def _vectors(self, rows: Sequence[Featurized]) -> np.ndarray:

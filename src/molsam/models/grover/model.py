@@ -43,13 +43,17 @@ class SelfAttentiveReadout(nn.Module):
 
     def forward(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
         """[N, hidden] -> [B, attention_out * hidden]."""
+        weights, where = self.weights(atoms, batch)
+        padded = atoms.new_zeros(*weights.shape[:2], atoms.shape[1]).index_put(where, atoms)
+        return (weights.mT @ padded).flatten(1)
+
+    def weights(self, atoms: Tensor, batch: MoleculeBatch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """A [B, n, attention_out], 0 beyond a molecule's atoms, and the molecule and place of each atom."""
         scores = torch.tanh(atoms @ self.w1.T) @ self.w2.T
         position = torch.arange(len(atoms), device=atoms.device) - batch.offsets[batch.molecule]
         shape, where = (len(batch), batch.max_size, -1), (batch.molecule, position)
         empty = scores.new_full((*shape[:2], scores.shape[1]), -math.inf)
-        weights = torch.softmax(empty.index_put(where, scores), dim=1)
-        padded = atoms.new_zeros(*shape[:2], atoms.shape[1]).index_put(where, atoms)
-        return (weights.mT @ padded).flatten(1)
+        return torch.softmax(empty.index_put(where, scores), dim=1), where
 
 
 class Head(nn.Module):
@@ -195,6 +199,23 @@ class Grover(MoleculeModel):
         if batch.descriptors is None:
             return vector
         return torch.cat([vector, batch.descriptors.nan_to_num(nan=0.0)], dim=1)
+
+    @torch.no_grad()
+    def atom_attention(self, batch: MoleculeBatch) -> Tensor:
+        """Attention of the readout to each atom [N], 1 in sum over a molecule: the mean over its outputs and both encoders.
+
+        Raises ConfigError for another readout: GROVER's blocks attend from head to head of one atom, never between atoms.
+        """
+        if self.readout is None:
+            raise ConfigError(
+                "GROVER attends between heads, not between atoms, so model.readout=mean has no attention to an atom; train with "
+                "model.readout=self_attention, or explain by gradient."
+            )
+        found = []
+        for atoms in self.encode(batch):
+            weights, where = self.readout.weights(atoms, batch)
+            found.append(weights.mean(2)[where])
+        return torch.stack(found).mean(0)
 
     def initialise(self, init: str) -> None:
         """Xavier-normal matrices, zero biases; gains 1 and PReLU slopes 0.25, or 0 as the reference has them."""
