@@ -153,3 +153,6 @@ def test_a_record_that_holds_less_than_is_wanted() -> None:
     plain, more = compose(["model=gcn"]), compose(["model=gcn", "training.test_each_epoch=true"])
     assert lacks({"training": {}}, more) == ["training.test_each_epoch"]
     assert lacks({"training": {"test_each_epoch": True}}, plain) == []
+    named = compose(["model=gcn", "dataset=csv", "dataset.id=name"])
+    assert lacks({"dataset": {"id": None}}, named) == lacks({"dataset": {"id": "other"}}, named) == ["dataset.id"]
+    assert lacks({"dataset": {"id": "name"}}, named) == lacks({"dataset": {"id": "name"}}, plain) == []

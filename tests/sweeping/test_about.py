@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from molsam.config.identity import Identity
@@ -111,3 +112,39 @@ def test_the_same_command_with_something_else_is_refused(
     assert len(app.numbers()) == 1
     assert "1 of 1 trials" in app.run(*SEARCH, *overrides, "++sweeps.name=other")
     assert len(app.numbers()) == 2
+
+
+def other_choice(app: App) -> None:
+    found = yaml.safe_load((app.conf / "dataset" / "a.yaml").read_text())
+    app.write("dataset/a", {**found, "limit": 1})
+
+
+@pytest.mark.parametrize(
+    ("search", "change", "overrides", "sentence"),
+    [
+        (
+            ("dataset=a,b",),
+            lambda app: (app.folder / "b.csv").write_text("smiles,y\nC,7\n"),
+            (),
+            "dataset=b stands for",
+        ),
+        (("dataset=a,b",), other_choice, (), "what dataset=a stands for has changed"),
+        (("dataset.path=a.csv,b.csv",), lambda app: (app.folder / "b.csv").write_text("smiles,y\nN,1\n"), (), "b.csv"),
+        ((), None, ("split.folds=2",), "split.folds was 1, is 2"),
+    ],
+)
+def test_what_a_choice_stands_for_and_the_folds_are_of_a_search(
+    app: App, search: tuple[str, ...], change: Callable[[App], object] | None, overrides: tuple[str, ...], sentence: str
+) -> None:
+    """A file that is edited under its name, a group's choice with other settings, an objective over more folds."""
+    app.run(*SEARCH, *search)
+    assert "1 of 1 trials" in app.run(*SEARCH, *search)
+    if change:
+        change(app)
+    assert sentence in app.run(*SEARCH, *search, *overrides, code=2)
+    assert len(app.numbers()) == 1
+
+
+def test_a_searched_file_that_is_not_there_is_said_before_a_trial_runs(app: App) -> None:
+    assert "c.csv cannot be read" in app.run(*SEARCH, "dataset.path=a.csv,c.csv", code=3)
+    assert app.numbers() == []

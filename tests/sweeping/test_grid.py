@@ -114,6 +114,12 @@ def test_an_edited_file_undoes_cells_and_a_moved_one_does_not(app: App) -> None:
     assert app.events("start") == once(CELLS) + once(CELLS)
 
 
+def test_a_dry_run_refuses_what_the_run_would(app: App) -> None:
+    app.run("dataset.path=a.csv,b.csv")
+    (app.folder / "b.csv").write_text("smiles,y\nN,5\n")
+    assert "b.csv was" in app.run("dataset.path=a.csv,b.csv", "dry_run=true", code=2)
+
+
 def test_a_sweep_may_lie_in_a_folder_of_any_name(app: App) -> None:
     odd = app.folder / "a?b {c} 50% #1 (x), 'y'=z"
     app.run(*SMALL, "sweeps.seeds=[0]", f"paths.outputs={quote(str(odd))}", "hydra/launcher=joblib")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from molsam.config import identity as identities
 from molsam.config.compose import compose
+from molsam.config.schema import TrainingConfig
 from molsam.errors import ConfigError
 from molsam.runs import result
 from molsam.wiring import run
@@ -115,7 +116,7 @@ class World:
 def stubbed(world: World) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "_train", world.train)
-        patch.setattr(run.check, "check", lambda cfg: None)
+        patch.setattr(run.check, "check", lambda cfg: TrainingConfig())
         for name in ("say", "print_result", "print_folds"):
             patch.setattr(run.console, name, lambda *_: None)
         yield patch

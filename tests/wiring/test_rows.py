@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from molsam.config.compose import compose
+from molsam.wiring.trained import expand
 from tests.integration.test_run import SMALL
 from tests.trust.helpers import train
 
@@ -46,3 +47,14 @@ def test_a_row_points_at_its_molecule(tmp_path: Path, more: list[str]) -> None:
         assert frame.iloc[split[part]]["name"].tolist() == split["ids"][part]
         assert "not a molecule" not in frame.iloc[split[part]]["smiles"].tolist()
     assert {int(line["row"]) for line in predicted} == set(split["test"])
+
+
+def test_folds_that_an_earlier_run_left_predict_no_more(tmp_path: Path) -> None:
+    """Three folds were trained in a folder, then two: the mean is of two."""
+    for fold in range(3):
+        weights = tmp_path / f"fold{fold}" / "best" / "model.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.touch()
+    assert [path.name for path in expand(tmp_path)] == ["fold0", "fold1", "fold2"]
+    (tmp_path / "folds.json").write_text('{"folds": [{"fold": 0}, {"fold": 1}]}')
+    assert [path.name for path in expand(tmp_path)] == ["fold0", "fold1"]

@@ -55,7 +55,7 @@ NEUTRAL_CLASS = ("_partial_", "_convert_", "_recursive_", "fused", "foreach")
 FIRST = 1
 """The numerics version of all results that did not record theirs."""
 FOLD = "split.fold"
-RECORDED = ("training.test_each_epoch",)
+RECORDED = ("training.test_each_epoch", "dataset.id")
 """Neutral settings without which a run records less than another one may want of it."""
 
 ADDED: dict[str, Any] = {
@@ -283,9 +283,9 @@ def benchmark(one: Identity) -> dict[str, Any]:
 
 
 def lacks(config: Mapping[str, Any], wanted: DictConfig | Mapping[str, Any]) -> list[str]:
-    """Settings of RECORDED that are on in `wanted` and off in the run of `config`: its record holds less."""
+    """Settings of RECORDED that are on in `wanted` and not so in the run of `config`: its record holds less."""
     asked = _values(wanted)
-    return [name for name in RECORDED if _value(asked, name) and not _value(config, name)]
+    return [name for name in RECORDED if (value := _value(asked, name)) and _value(config, name) != value]
 
 
 def digest_of(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.distributions import distribution_to_json
 
-from molsam.config.identity import Identity, differences
+from molsam.config.identity import Identity, differences, digest_of
 from molsam.errors import ConfigError
 from molsam.sweeping.study import SharedStudy
 
@@ -16,16 +16,27 @@ ATTRIBUTE = "molsam"
 """User attribute of a study that holds its `about`."""
 
 
-def about(fixed: Identity, space: Mapping[str, Any], directions: tuple[str, ...]) -> dict[str, Any]:
+def about(
+    fixed: Identity,
+    space: Mapping[str, Any],
+    directions: tuple[str, ...],
+    folds: Any = 1,
+    choices: Mapping[str, Mapping[str, Identity]] | None = None,
+) -> dict[str, Any]:
     """What a search is about, as plain values.
 
     Args:
         fixed: identity of the settings that all trials share; what is searched is left out of it.
         space: the distribution of each setting that is searched.
         directions: of the objectives.
+        folds: how many folds the objective is the mean of.
+        choices: of the settings that are searched by names or files: what each choice stands for.
     """
     searched = {name.lstrip("+") for name in space}
+    meant = {name: {text: _meaning(one, searched) for text, one in of.items()} for name, of in (choices or {}).items()}
     return {
+        "folds": folds,
+        "choices": meant,
         "settings": {key: value for key, value in fixed.settings.items() if key not in searched},
         "data": dict(fixed.data),
         "split": {key: value for key, value in fixed.split.items() if key not in searched},
@@ -79,8 +90,21 @@ def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any], paths: Mapping[s
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name):
             said.append(f"the space of {name} was {words(old.get(name))}, is {words(new.get(name))}")
+    if found.get("folds") != wanted["folds"]:
+        said.append(f"split.folds was {found.get('folds', 'not recorded')}, is {wanted['folds']}")
+    before = found.get("choices", {})
+    for name, of in wanted["choices"].items():
+        for text in (text for text, meaning in of.items() if before.get(name, {}).get(text, meaning) != meaning):
+            said.append(f"what {name}={text} stands for has changed")
     said += differences(_identity(found, {}), _identity(wanted, paths))
+    if not said:
+        said.append("what its choices stand for was not recorded")
     return "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")
+
+
+def _meaning(one: Identity, searched: set[str]) -> list[Any]:
+    """What a choice stands for: settings (as a hash) and files."""
+    return [digest_of({key: value for key, value in one.settings.items() if key not in searched}), dict(one.data)]
 
 
 def words(distribution: str | None) -> str:

@@ -28,7 +28,7 @@ VARYING = "*"
 """Stands for the value of an interpolation within another one."""
 
 NAME = r"[\w*][\w.*]*"
-KNOWN = re.compile(rf"oc\.select:\s*({NAME})\s*(?:,[^{{}}]*)?|(hydra|oc\.env|molsam\.\w+):[^{{}}]*|({NAME})")
+KNOWN = re.compile(rf"oc\.select:\s*({NAME})\s*(?:,[^{{}}]*)?|(hydra|oc\.env|oc\.decode|molsam\.\w+):[^{{}}]*|({NAME})")
 """Interpolations that name a key by itself (groups 1 and 3), or none of the run's settings (group 2)."""
 
 

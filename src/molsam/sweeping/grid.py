@@ -59,10 +59,10 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     if elsewhere is not None and elsewhere.runs:
         found = {planned.cell.name: elsewhere.find(planned) for planned in cells}
         same = {name: folder for name, folder in found.items() if folder is not None}
+    settle(begun, cells, overwrite=sweep.overwrite)
     if sweep.dry_run:
         print(estimate.dry_run(sweep, list(cells), done, same))
         return
-    settle(begun, cells, overwrite=sweep.overwrite)
     logger = OmegaConf.select(sweep.config, "logger")
     summary.complete(logger, (planned.folder for planned in begun if planned.cell.name in done))
     for name, folder in same.items():

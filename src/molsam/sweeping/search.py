@@ -45,14 +45,19 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     space, base = search_space([*sweep.params, *arguments])
     base += shrink(base) if sweep.smoke else []
     composer = Composer(context.config_loader, sweep.config, base)
-    common = composer.settings(())
+    files = identify.Files(fetch=not sweep.dry_run)
+    first, choices = _choices(composer, space, files)
+    common = composer.settings(first)
     inputs.check(common.values)
-    fixed = identify.of(common.values, files=identify.Files(fetch=not sweep.dry_run))
+    fixed = identify.of(common.values, files=files)
     if not sweep.dry_run and "featurizer" in (common.values.get("model") or {}):
         objective.check(OmegaConf.create(dict(common.values)), space)
     sampler, pruner = make_sampler(sweep.sampler), make_pruner(sweep.pruner)
     study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, sampler, pruner, sweep.heartbeat)
-    wanted = about(fixed, space, sweep.directions)
+    split = common.values["split"]
+    folds = 1 if split["fold"] is not None else split["folds"]
+    searched = {name.lstrip("+") for name in space}
+    wanted = about(fixed, space, sweep.directions, None if "split.folds" in searched else folds, choices)
     settle(study, sweep.name, wanted, paths=fixed.paths, named=bool(sweep.section), overwrite=sweep.overwrite)
     total = min(sweep.n_trials, SMOKE_TRIALS) if sweep.smoke else sweep.n_trials
     launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
@@ -61,6 +66,28 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
         print(run.describe())
     else:
         run.run()
+
+
+def _choices(
+    composer: Composer, space: Mapping[str, Any], files: identify.Files
+) -> tuple[list[str], dict[str, dict[str, identify.Identity]]]:
+    """The first choice of every setting that is searched by names or files, as overrides, and what each choice stands for.
+
+    A file may be edited under its name, and so may the settings that a group's choice has.
+    """
+    named = {
+        name: found
+        for name, one in space.items()
+        if (found := [c for c in getattr(one, "choices", ()) if isinstance(c, str)])
+    }
+    first = {name: found[0] for name, found in named.items()}
+    meant: dict[str, dict[str, identify.Identity]] = {}
+    for name, found in named.items():
+        for choice in found:
+            values = composer.settings(suggested({**first, name: choice})).values
+            inputs.check(values)
+            meant.setdefault(name, {})[choice] = identify.of(values, files=files)
+    return suggested(first), meant
 
 
 def folder_of(number: int) -> str:

@@ -38,7 +38,7 @@ def connect(node: Node) -> BaseStorage:
     key = (os.getpid(), json.dumps(node, sort_keys=True))
     if key in _open_storages:
         return _open_storages[key]
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it warns of is said here, once
     _make_folder(node)
     for patience in (0.2, 0.5, 1.0, None):
         try:

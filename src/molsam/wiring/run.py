@@ -167,7 +167,8 @@ def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
         raise ConfigError(mismatch(folder, found, identity, other="hydra.run.dir=FOLDER"))
     if missing := lacks(done["config"], cfg):
         raise ConfigError(
-            f"{folder} holds this run, but made without {missing[0]}, which it therefore did not record; start anew "
+            f"{folder} holds this run, but made without {missing[0]}={OmegaConf.select(cfg, missing[0])}, which it therefore "
+            "did not record; start anew "
             "there with overwrite=true, or in another folder with hydra.run.dir=FOLDER."
         )
     console.say(f"{folder} is finished already; overwrite=true trains it again.")

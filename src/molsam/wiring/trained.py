@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -41,6 +42,8 @@ def expand(folder: Path) -> list[Path]:
     if outcome is not None:
         return [result.origin(folder, outcome)]
     folds = sorted(path.parents[1] for path in folder.glob(f"fold*/{WEIGHTS.as_posix()}"))
+    if counted := _last_folds(folder):  # an earlier run of more folds may have left some
+        folds = [fold for fold in folds if fold.name in counted]
     results = [found for fold in folds if (found := result.read(fold)) is not None]
     if len({group(identity_of(found)) for found in results}) > 1:
         raise ConfigError(
@@ -48,6 +51,15 @@ def expand(folder: Path) -> list[Path]:
             f"together: {', '.join(map(str, folds))}."
         )
     return folds or [folder]
+
+
+def _last_folds(folder: Path) -> set[str]:
+    """The folders of the folds that the last finished run of several folds is the mean of; empty if there is none."""
+    try:
+        found = json.loads((folder / "folds.json").read_text(encoding="utf-8"))
+        return {f"fold{row['fold']}" for row in found["folds"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def refuse_mixture(folders: Sequence[Path]) -> None:
