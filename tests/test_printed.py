@@ -44,6 +44,7 @@ SLOW = (
     r"molsam campaign status",
     r"molsam figure all",
     r"molsam figure 5 --make .* --set smoke=true",
+    r"molsam (predict|explain) outputs/mine .*",
 )
 """In a shell of its own each, for minutes; `make test-slow` runs them."""
 
@@ -62,9 +63,6 @@ NOT_RUN = {
     r"molsam campaign run .*": "a day",
     r"molsam bench.*": "minutes of measurement each; tests/bench measures one round of each",
     r"molsam figure (3 5|7) --make.*": "trains for an hour; the example with smoke=true is run",
-    r".*outputs/RUN_FOLDER.*|molsam train dataset=csv dataset\.path=assay\.csv dataset\.targets=\[pIC50\] model=dmpnn": (
-        "needs a file of the reader's; own-data.md and predict.md have the same with one"
-    ),
     r"MOLSAM_TRUSTED=.*": "tests/integration/test_installed.py runs it with the files of its page",
     r".*dataset\.metric=worst.*|.*model=gin.*|.*optimizer=random_sam.*|.*dataset=assay .*": (
         "needs the files of its page; tests/test_docs.py runs them with those"
@@ -111,6 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the pages have made before: assay.csv and the run of it, a run of a sweep, the clone's files."""
     folder = tmp_path_factory.mktemp("printed")
     write_files(ROOT / "docs" / "own-data.md", folder)
+    (folder / "molecules.csv").write_text("smiles\nCCO\nCCCO\n")
     for name in ("results", "train.py", "conf", "sweeps"):
         (folder / name).symlink_to(ROOT / name)
     settings = ["dataset=csv", f"dataset.path={folder}/assay.csv", "dataset.targets=[pIC50]"]

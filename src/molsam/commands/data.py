@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     every = dataset_settings(args.root)
     cache = cache_folder(args.cache)
     if args.action == "list":
-        _list({name: (s, find(s, cache)) for name, s in every.items()})
+        _list({name: (s, find(s, cache)) for name, s in every.items()}, cache)
     elif args.action == "fetch":
         if not args.names:
             raise ConfigError(
@@ -131,16 +132,18 @@ def _known(name: str, every: Mapping[str, Any]) -> None:
         raise ConfigError(f"{name} is not a dataset; choose from: {', '.join(every)}.")
 
 
-def _list(every: Mapping[str, tuple[Mapping[str, Any], Any]]) -> None:
-    from rich.table import Table
+def _list(every: Mapping[str, tuple[Mapping[str, Any], Path | None]], cache: Path) -> None:
+    from rich.table import Column, Table
 
     from molsam import terminal
 
-    table = Table("dataset", "task", "metric", "targets", "file")
+    table = Table("dataset", "task", "metric", "targets", Column("file", overflow="fold"))
     for name, (settings, found) in every.items():
         here = str(found or "not here")
         if settings.get("embedded") and found and found.parent.name == "embedded":
             here = "ships with molsam"
+        elif found and found.is_relative_to(cache):
+            here = "in the cache"
         table.add_row(name, settings["task"], settings["metric"], str(len(settings["layouts"][0]["targets"])), here)
     terminal.console().print(table)
     if any(found is None for _, found in every.values()):
