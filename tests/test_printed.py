@@ -31,7 +31,7 @@ QUICK = (
     r"molsam report --table tune_graphsam",
     r"molsam results (pack|unpack) .*",
     r"molsam campaign (pause|resume)",
-    r"molsam dashboard( outputs/table3 -o table3\.html)?",
+    r"molsam dashboard( [^-].*)?",
     r"molsam figure (3|5|8|9|10|[1-9][abc]?)( --runs results)?( --models [a-z]+)?( --datasets [a-z,]+)?",
     r"molsam figure 5 --runs outputs/fig3 --output paper_figures",
 )
