@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_any_jobs_have_the_settings_that_hydra_gives_each(
             continue
         found = composer.settings(own)
         assert found.values == wanted
-        made = completed(found.base, found.changes, found.overrides)
+        made = completed(copy.deepcopy(found.base), found.changes, found.overrides)
         assert OmegaConf.to_container(task(made)) == OmegaConf.to_container(task(whole))
         assert made.hydra.overrides.task == whole.hydra.overrides.task
         assert made.hydra.runtime.choices == whole.hydra.runtime.choices

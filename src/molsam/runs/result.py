@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -69,6 +70,7 @@ def checksum(result: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(_plain(body), sort_keys=True).encode()).hexdigest()[:16]
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of everything that computes, as far as it is installed."""
     from importlib.metadata import PackageNotFoundError, version

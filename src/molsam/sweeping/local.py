@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import run_job, setup_globals
+from hydra.core.utils import configure_log, run_job, setup_globals
 from hydra.types import HydraContext
 from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -89,13 +90,25 @@ def execute(context: HydraContext, job: Job, launch: Launch, state: Any) -> None
         setup_globals()
         Singleton.set_state(state)
     settings = launch.settings
-    config = completed(settings.base, settings.changes, settings.overrides)
+    # A worker's base came by itself; this process's is shared by all jobs.
+    base = copy.deepcopy(settings.base) if state is None else settings.base
+    config = completed(base, settings.changes, settings.overrides)
     with read_write(config.hydra), open_dict(config):
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(launch.folder.parent), launch.folder.name
         config.hydra.job.num, config.hydra.job.id = launch.number, str(launch.number)
+        config.hydra.runtime.output_dir = os.path.abspath(launch.folder)
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
     try:
+        _run(context, job, config, launch.folder)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _run(context: HydraContext, job: Job, config: DictConfig, folder: Path) -> None:
+    """What Hydra does for a job, but for the copies of its own section, unless the settings ask for more."""
+    own = config.hydra
+    if own.callbacks or own.job.chdir or own.job.env_set or own.output_subdir is not None:
         outcome = run_job(
             hydra_context=context,
             config=config,
@@ -103,17 +116,17 @@ def execute(context: HydraContext, job: Job, launch: Launch, state: Any) -> None
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-    finally:
-        HydraConfig.instance().cfg = before
-    _ = outcome.return_value
+        _ = outcome.return_value
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    configure_log(own.job_logging, own.verbose, execution_whitelist=context.execution_whitelist)
+    job(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
 
 
-def completed(base: DictConfig, changes: Iterable[Change], overrides: Iterable[str]) -> DictConfig:
-    """A job's settings: the shared base, which stays as it is, with what differs put in."""
-    config = copy.deepcopy(base)
+def completed(config: DictConfig, changes: Iterable[Change], overrides: Iterable[str]) -> DictConfig:
+    """A job's settings: its base, with what differs put in."""
     for change in changes:
         put(config, change)
     with read_write(config.hydra), open_dict(config):
         config.hydra.overrides.task = list(overrides)
-    OmegaConf.copy_cache(from_config=base, to_config=config)
     return config

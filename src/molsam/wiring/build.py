@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import math
@@ -10,7 +11,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any, Literal, Union
 
@@ -144,23 +145,30 @@ def _check_keys(section: str, node: dict[str, Any]) -> None:
     if target is None:
         raise ConfigError(f"{section} has no _target_; choose one of the options of its config group.")
     cls = _class(section, target)
-    signature = inspect.signature(cls)
-    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        signature = _merged_signature(cls)
-    hints: dict[str, Any] = {}
-    for base in reversed(cls.__mro__[:-1]):
-        hints |= typing.get_type_hints(getattr(base, "__init__"))  # noqa: B009 - mypy distrusts the attribute
+    parameters, hints = _constructor(typing.cast(Hashable, cls))
     for key, value in node.items():
         if key in ("_target_", "_partial_", "_args_", "_convert_", "_recursive_"):
             continue
-        if key not in signature.parameters:
-            names = [f"{section}.{name}" for name in signature.parameters if name not in ("self", "params", "spec")]
+        if key not in parameters:
+            names = [f"{section}.{name}" for name in parameters if name not in ("self", "params", "spec")]
             raise ConfigError(_unknown(f"{section}.{key}", names))
         if isinstance(value, dict) and "_target_" in value:
             _check_keys(f"{section}.{key}", value)
         elif key in hints and not _fits(value, hints[key]):
             raise ConfigError(wrong_type(f"{section}.{key}={value!r}", hints[key]))
         _check_range(f"{section}.{key}", value)
+
+
+@functools.cache
+def _constructor(cls: Any) -> tuple[list[str], dict[str, Any]]:
+    """Names and types of a constructor's parameters, those of its bases included where it passes keywords on."""
+    signature = inspect.signature(cls)
+    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        signature = _merged_signature(cls)
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        hints |= typing.get_type_hints(getattr(base, "__init__"))  # noqa: B009 - mypy distrusts the attribute
+    return list(signature.parameters), hints
 
 
 def _check_range(name: str, value: Any) -> None:

@@ -96,7 +96,7 @@ def tail(folder: Path, identity: Identity, started: datetime) -> dict[str, Any]:
     """When, where and by what a result was made."""
     return {
         "peak_memory_mb": peak_memory_mb(),
-        "versions": result.versions(),
+        "versions": dict(result.versions()),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "run_dir": shown(folder),
