@@ -17,6 +17,7 @@ from molsam.chem.compt import ComptFeaturizer
 from molsam.data import cache, dataset
 from molsam.data.cache import cached, key
 from molsam.data.dataset import load
+from molsam.errors import StorageError
 from tests.data.helpers import load_rows, write
 from tests.paths import PATIENCE
 
@@ -72,6 +73,35 @@ def test_every_flipped_bit_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixt
     # A flip may only go unseen where it says nothing: in the padding of the header.
     assert unseen <= 2
     assert "is damaged (" in caplog.text
+
+
+def test_a_large_file_is_used_at_once_and_checked_before_the_result_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "AT_ONCE", 100)
+    monkeypatch.setattr(cache, "BLOCK", 77)
+    make = Counted()
+    cached(tmp_path, "k", make)
+    assert_right(cached(tmp_path, "k", make))
+    cache.verify()
+    path = entry(tmp_path)
+    whole = path.read_bytes()
+    for place in (len(whole) - 1, len(whole) - 1200, whole.index(b"shape") + 9):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        cached(tmp_path, "k", make)
+        if make.times == 2:  # the sizes do not fit: seen at once
+            make.times = 1
+            continue
+        with pytest.raises(StorageError, match="is damaged"):
+            cache.verify()
+        assert not path.exists()
+        cache.verify()
+        path.write_bytes(whole)
+    assert_right(cached(tmp_path, "k", make))
+    cache.verify()
+    assert make.times == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 8, b"{}", b"x" * 5000, (1 << 40).to_bytes(8, "little") + b"{}"])

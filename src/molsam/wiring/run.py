@@ -24,6 +24,7 @@ from molsam.config.identity import stored as stored_identity
 from molsam.config.schema import TrainingConfig
 from molsam.config.secrets import without_secrets
 from molsam.data.api import Dataset
+from molsam.data.cache import verify
 from molsam.data.dataset import MoleculeDataset, load
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split, make_split
@@ -201,6 +202,7 @@ def _train(work: Work, cfg: DictConfig, identity: Identity, folder: Path) -> dic
     identify.refuse_change(cfg, identity, None if check.has_images(cfg) else dataset.report.hash)
     try:
         trainer.fit(work.interrupts)
+        verify()
         record.save_predictions(trainer)
         seconds = trainer.earlier + time.monotonic() - clock
         outcome = record.outcome(cfg, trainer, identity, started, seconds)
