@@ -13,13 +13,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from molsam import terminal
 from molsam.commands import main as cli
 from molsam.config.command import shell
 from molsam.config.compose import compose
 from molsam.config.metrics import metric_files
-from molsam.tracking.console import ConsoleProgress
+from molsam.sweeping.ending import next_line
+from molsam.tracking.console import ConsoleProgress, print_next
 from molsam.wiring.run import start
 from tests.paths import PATIENCE
 
@@ -99,6 +101,31 @@ def test_a_command_under_a_terminal_of_few_signs(
     assert max((len(line) for line in lines), default=0) <= 80, "tables fit"
 
 
+def test_the_end_of_a_run_says_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
+    print_next("outputs/a b", molecules=True)
+    print_next("outputs/cifar", molecules=False)
+    molecules, images = capsys.readouterr().out.splitlines()
+    assert "molsam predict 'outputs/a b' molecules.csv" in molecules
+    assert "predict" not in images
+    assert all("molsam dashboard" in line for line in (molecules, images))
+
+
+def test_the_end_of_a_sweep_says_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hydra = {"runtime": {"choices": {"sweeps": "table3"}}, "overrides": {"task": ["sweeps.folds=2", "seed=1"]}}
+    outputs = tmp_path / "outputs"
+    sweep: Any = SimpleNamespace(
+        config=OmegaConf.create({"hydra": hydra}), smoke=True, outputs=outputs, folder=outputs / "table3-smoke"
+    )
+    line = next_line(sweep)
+    assert line == "next: molsam report --table table3 sweeps.folds=2 --smoke; molsam dashboard outputs/table3-smoke"
+    sweep.config.hydra.runtime.choices.sweeps = None
+    assert next_line(sweep, "outputs/x/trial-00001").startswith(
+        "next: molsam predict outputs/x/trial-00001 molecules.csv"
+    )
+    assert "report" not in next_line(sweep)
+
+
 def test_every_command_is_tried() -> None:
     assert {command.split()[0] for command in COMMANDS} == {"train", *cli.COMMANDS}
 
@@ -151,7 +178,8 @@ def test_the_bar_fits_and_obeys_no_color(metric: str, color: dict[str, str], mon
 
 STOPPED = """
 import os, signal, sys
-from molsam.tracking.console import ConsoleProgress
+from molsam.sweeping.ending import next_line
+from molsam.tracking.console import ConsoleProgress, print_next
 real = ConsoleProgress.on_train_batch_end
 def stop(self, trainer):
     real(self, trainer)

@@ -87,10 +87,12 @@ def test_what_is_left_is_weighed_by_the_time_of_its_cells(tmp_path: Path, monkey
 def test_it_is_said_how_far_to_trust_it() -> None:
     exact, rough = estimate.Guess(60.0, True), estimate.Guess(120.0, False)
     (said,) = estimate.describe([exact, exact], 2)
-    assert said.startswith("About 0:01:00 with 2 at a time, by finished runs of the same model, optimizer and dataset")
+    assert said.startswith(
+        "About 0:01:00 with 2 at a time, judging by finished runs of the same model, optimizer and dataset"
+    )
     said, left = estimate.describe([exact, rough, None], 1)
     assert said.startswith("Roughly 0:03:00")
-    assert "1 of 2 cells only roughly" in said
+    assert "1 of 2 cells are scaled from another dataset or optimizer" in said
     assert left.startswith("The time of 1 cells cannot be estimated")
 
 

@@ -96,14 +96,14 @@ def describe(guesses: Sequence[Guess | None], workers: int) -> list[str]:
     if known:
         time = duration(sum(g.seconds for g in known) / workers)
         rough = sum(not g.measured for g in known)
-        by = "finished runs of the same model, optimizer and dataset"
+        source = "finished runs of the same model, optimizer and dataset."
         if rough:
-            by = f"finished runs of their model; {rough} of {len(known)} cells only roughly, scaled by gradient passes"
-        lines.append(f"{'Roughly' if rough else 'About'} {time} with {workers} at a time, by {by}.")
+            source = f"finished runs of the same model. {rough} of {len(known)} cells are scaled from another dataset or optimizer."
+        lines.append(f"{'Roughly' if rough else 'About'} {time} with {workers} at a time, judging by {source}")
     if len(known) < len(guesses):
         lines.append(
-            f"The time of {len(guesses) - len(known)} cells cannot be estimated: no finished run tells the speed of "
-            "their model and the size of their data."
+            f"The time of {len(guesses) - len(known)} cells cannot be estimated: no run of their model has "
+            "finished, or the size of their data is not known."
         )
     return lines
 

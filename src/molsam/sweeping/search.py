@@ -24,7 +24,7 @@ from molsam.sweeping.ending import SweepIncomplete, ended, next_line, shown
 from molsam.sweeping.heartbeat import SWEEPER, WORKER, Heartbeat
 from molsam.sweeping.job import Launch, conclude, make_pruner
 from molsam.sweeping.overrides import shrink
-from molsam.sweeping.space import make_sampler, search_space, suggested
+from molsam.sweeping.space import make_sampler, search_space, suggested, told
 from molsam.sweeping.study import SharedStudy
 from molsam.sweeping.trials import TOTAL
 from molsam.wiring import identify, inputs, objective
@@ -215,7 +215,7 @@ class Search:
 
     def describe(self) -> str:
         """What a dry run prints."""
-        lines = [f"{name}: {distribution}" for name, distribution in self.space.items()]
+        lines = [f"{name}: {told(distribution)}" for name, distribution in self.space.items()]
         lines.append(f"{self.sweep.name}: {self.before} of {self.total} trials are done.")
         return "\n".join(lines)
 

@@ -63,6 +63,15 @@ def distribution(override: Override) -> Any:
     )
 
 
+def told(distribution: Any) -> str:
+    """`0.0005 to 0.1, log`, or the choices: a distribution for a person."""
+    if hasattr(distribution, "choices"):
+        return ", ".join(map(str, distribution.choices))
+    notes = ["log"] if distribution.log else []
+    notes += [f"steps of {distribution.step}"] if distribution.step not in (None, 1) else []
+    return ", ".join([f"{distribution.low} to {distribution.high}", *notes])
+
+
 def suggested(params: Mapping[str, Any]) -> list[str]:
     """The parameters of a trial as overrides."""
     return [f"{name}={as_value(value)}" for name, value in params.items()]
