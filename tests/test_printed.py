@@ -138,6 +138,19 @@ def test_a_quick_line(
     assert words[0] in ("campaign", "results", "dashboard") or told.out + told.err
 
 
+@pytest.mark.parametrize(
+    "page", [ROOT / "docs" / "notebook.md", pytest.param(ROOT / "README.md", marks=pytest.mark.slow)]
+)
+def test_the_python_of_a_page(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    code = [block.text for block in blocks(page) if block.language == "python"]
+    names: dict[str, object] = {}
+    for text in code:
+        exec(compile(text, page.name, "exec"), names)  # noqa: S102 - our own page
+    assert code
+    assert "run" in names
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in LINES if rule(line) in ("slow", "planned")])
 def test_a_slow_line(line: str, place: Path) -> None:
