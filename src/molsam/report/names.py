@@ -28,6 +28,7 @@ LABELS = {
     "mpnn": "MPNN",
     "gcn": "GCN",
     "resnet18": "ResNet-18",
+    "forest": "Random forest",
     "bbbp": "BBBP",
     "tox21": "Tox21",
     "sider": "Sider",

@@ -131,6 +131,11 @@ def test_every_width_in_both_themes(browser: Browser, page: str, tmp_path: Path,
         assert (tmp_path / f"{width}.png").stat().st_size > 30_000
         papers.add(browser.run("getComputedStyle(document.querySelector('section')).backgroundColor"))
     assert papers == {"rgb(26, 32, 40)" if dark else "rgb(255, 255, 255)"}
+    browser.look(420, dark=dark)
+    browser.run("openRun(now.runs[0])")
+    left, right = browser.run("(box => [box.left, box.right])(document.getElementById('run').getBoundingClientRect())")
+    assert left >= 0
+    assert right <= 420
     assert browser.complaints() == []
     browser.look(1280)
 
@@ -164,6 +169,10 @@ def test_eight_groups_have_a_colour_and_keep_it(browser: Browser, page: str) -> 
     choose(browser, "filter-optimizer", "All")
     assert browser.run(colours) == after, "what is filtered for a moment keeps its colour"
     click(browser, "#eight")
+    assert browser.run(colours) == before
+    choose(browser, "filter-optimizer", "GraphSAM (release)")
+    assert browser.run("slots.size") == 1, "the best of what is left"
+    choose(browser, "filter-optimizer", "All")
     assert browser.run(colours) == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
+from molsam.config.command import program
 from molsam.errors import StorageError
 from molsam.files import below
 from molsam.report.dashboard import compare, sweeps
@@ -65,7 +67,10 @@ class Collector:
     _before: tuple[Any, dict[str, Any]] | None = None
 
     def collect(self) -> dict[str, Any]:
-        """What the page shows: {"made", "base", "benchmarks", "groups", "leads", "runs", "sweeps"}."""
+        """What the page shows: made, version, program, base, benchmarks, groups, labels, leads, runs and sweeps.
+
+        `version` changes when the files do.
+        """
         paths = sorted({path for root in self.roots for path in self._paths(root)})
         studies = [path for path in paths if path.name in sweeps.FILES]
         packed = [path for path in paths if path.suffix == ".jsonl" and path.name not in TRACKED]
@@ -76,7 +81,9 @@ class Collector:
         signature = [(place, known[0]) for place, known in self._known.items()]
         if self._before is None or self._before[0] != signature:
             self._before = signature, assemble(_each_once(found, set(folders)))
-        return {"made": datetime.now(UTC).isoformat(timespec="seconds"), **self._before[1], "sweeps": shown}
+        version = hashlib.sha256(repr((signature, shown)).encode()).hexdigest()[:16]
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        return {"made": made, "version": version, "program": program(), **self._before[1], "sweeps": shown}
 
     def _paths(self, root: Path) -> list[Path]:
         if root.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import sys
 import threading
@@ -67,11 +66,9 @@ class Server(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/"
 
     def data(self) -> dict[str, Any]:
-        """The present data with a version that changes when they do."""
+        """The present data, with a version that changes when they do."""
         with self.lock:
-            data = self.collector.collect()
-        content = dump({key: value for key, value in data.items() if key != "made"})
-        return {**data, "version": hashlib.sha256(content.encode()).hexdigest()[:16]}
+            return self.collector.collect()
 
     def file(self, path: str) -> Path | None:
         """The file or folder that a path below files/ names; None outside the run folders."""

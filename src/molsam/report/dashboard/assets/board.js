@@ -113,7 +113,7 @@ function nameCell(g) {
   } }, swatch(g), twoLines(g));
 }
 
-const twoLines = (g) => element("span", {}, `${label(g.model)} · ${label(g.optimizer)}`, g.variant ? element("small", {}, g.variant) : null);
+const twoLines = (g) => element("span", {}, kindName(g), g.variant ? element("small", {}, g.variant) : null);
 
 const difference = (g) => (g.paper === null || !g.score ? null : g.score.mean - g.paper);
 
@@ -139,7 +139,7 @@ function drawBenchmarks() {
     { title: "Dataset and metric", left: true, head: true, show: (row) => open(row.one) },
     { title: "Made with", left: true, show: (row) => row.one.facts },
     { title: "Runs", show: (row) => String(row.runs) }, { title: "Groups", show: (row) => String(row.own.length) },
-    { title: "Best on test", left: true, show: (row) => (row.best ? `${label(row.best.model)} · ${label(row.best.optimizer)}${row.best.variant ? `, ${row.best.variant}` : ""}` : "–") },
+    { title: "Best on test", left: true, show: (row) => (row.best ? groupName(row.best) : "–") },
     { title: "Score", show: (row) => (row.best ? spread(row.best.score, scoreDigits(row.own)) : "–") },
     { title: "n", show: (row) => (row.best ? String(row.best.score.n) : "–") },
   ] }));

@@ -40,7 +40,7 @@ function groupLines(groups, pick, { single = false, band = true, suffix = "", da
     }
     const curve = meanCurve(runs, pick);
     if (!curve.x.length) continue;
-    const bands = band && own && curve.n > 1 ? { low: curve.low, high: curve.high } : {};
+    const bands = band && own && curve.n > 1 ? { low: curve.low, high: curve.high, veil: Math.min(0.13, 0.3 / coloured.length) } : {};
     found.push({ x: curve.x, y: curve.y, ...bands, ...style, name: own ? groupName(g, true) + suffix : null });
   }
   return found;
@@ -57,7 +57,7 @@ function paperMarks(groups) {
   const found = new Map(), several = new Set(groups.map((g) => g.model)).size > 1;
   for (const g of groups.filter((one) => slots.has(one.key) && one.paper !== null)) {
     const names = found.get(g.paper) || found.set(g.paper, { y: g.paper, color: look(g).color, names: new Set() }).get(g.paper);
-    names.names.add(several ? `${label(g.model)} ${label(g.optimizer)}` : label(g.optimizer));
+    names.names.add(several ? kindName(g, " ") : label(g.optimizer));
   }
   return [...found.values()].map((m) => ({ y: m.y, color: m.color, name: `${[...m.names][0]}${m.names.size > 1 ? " …" : ""}` }));
 }
@@ -102,7 +102,7 @@ function drawNorms(groups) {
 }
 
 function drawRho(groups) {
-  plot(byId("chart-rho"), { label: "Radius by epoch", lines: groupLines(groups, byEpoch("rho"), { band: false }), x: { title: "epoch" }, y: { title: "ρ", log: true } });
+  plot(byId("chart-rho"), { label: "Radius by epoch", lines: groupLines(groups, (run) => (CHARTS.rho.has(run) ? byEpoch("rho")(run) : null), { band: false }), x: { title: "epoch" }, y: { title: "ρ", log: true } });
 }
 
 // What each chart needs of a run, and what to say where no run has it.

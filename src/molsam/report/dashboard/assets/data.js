@@ -48,18 +48,23 @@ function groupsHere() {
   return data.groups.filter((g) => g.benchmark === place);
 }
 
+const wanted = (g) => (!chosen.model || g.model === chosen.model) && (!chosen.optimizer || g.optimizer === chosen.optimizer);
+
 function bestEight() {
-  // The best group of each model and optimizer, then the next best.
+  // The best group of each model and optimizer that the filters leave, then the next best.
   slots.clear();
   chosen.touched = false;
   if (!benchmark) return;
-  const ranked = groupsHere().sort(ranking), kinds = new Set(), first = [], rest = [];
+  const ranked = groupsHere().filter(wanted).sort(ranking), kinds = new Set(), first = [], rest = [];
   for (const g of ranked) {
     const kind = `${g.model}/${g.optimizer}`;
     (kinds.has(kind) ? rest : first).push(g);
     kinds.add(kind);
   }
-  for (const g of [...first, ...rest].slice(0, MOST).sort(ranking)) colourIn(g);
+  const eight = [...first, ...rest].slice(0, MOST).sort(ranking), usual = new Set();
+  // The first group of an optimizer has that optimizer's colour, whatever stands before it.
+  const leads = eight.filter((g) => g.optimizer in SLOTS && !usual.has(g.optimizer) && usual.add(g.optimizer));
+  for (const g of new Set([...leads, ...eight])) colourIn(g);
 }
 
 function colourIn(g) {
@@ -78,9 +83,12 @@ function toggle(g) {
   return slots.has(g.key) ? slots.delete(g.key) : colourIn(g);
 }
 
+// A baseline has no optimizer.
+const kindName = (g, between = " · ") => (g.optimizer === "none" ? label(g.model) : `${label(g.model)}${between}${label(g.optimizer)}`);
+
 function groupName(g, brief) {
   const alone = brief && new Set(groupsHere().map((other) => other.model)).size === 1;
-  const name = (alone ? "" : `${label(g.model)} · `) + label(g.optimizer);
+  const name = alone && g.optimizer !== "none" ? label(g.optimizer) : kindName(g);
   return g.variant ? `${name}, ${g.variant}` : name;
 }
 
@@ -108,7 +116,7 @@ function matches(run, words) {
 function visible() {
   // The runs that the filters leave, and their groups, best first.
   const words = chosen.search.toLowerCase().split(/\s+/).filter(Boolean);
-  const groups = groupsHere().filter((g) => (!chosen.model || g.model === chosen.model) && (!chosen.optimizer || g.optimizer === chosen.optimizer));
+  const groups = groupsHere().filter(wanted);
   const runs = groups.flatMap((g) => runsOf[placeOf.get(g.key)]).filter((run) => !words.length || matches(run, words));
   const left = new Set(runs.map((run) => run.group));
   return { runs, groups: groups.filter((g) => left.has(placeOf.get(g.key))).sort(ranking) };

@@ -10,7 +10,7 @@ function drawLeads(groups) {
   const reference = there.find((g) => g.key === chosen.reference) || defaultReference(groups);
   const lines = reference ? data.leads[place(reference)].filter((one) => groups.some((g) => place(g) === one.group)) : [];
   const empty = groups.length < 2 ? "needs two groups." : !lines.length ? "needs two groups with a finished run on the same split."
-    : lines.every((one) => one.n < 2) ? "needs several splits, and here each group has one: train with split.folds=5, say." : null;
+    : lines.every((one) => one.n < 2) ? "needs several splits, and here each group has one: train with split.folds=5, for example." : null;
   section.classList.toggle("one-line", empty !== null);
   byId("reference-choice").hidden = empty !== null;
   if (empty) { byId("leads").replaceChildren(); byId("leads-note").textContent = empty; return; }

@@ -88,7 +88,11 @@ function theme(name) {
 
 function listenToPage() {
   byId("benchmark").addEventListener("change", (event) => { chooseBenchmark(event.target.value); shown = 100; render(); });
-  for (const kind of ["model", "optimizer"]) byId(`filter-${kind}`).addEventListener("change", (event) => { chosen[kind] = event.target.value; render(); });
+  for (const kind of ["model", "optimizer"]) byId(`filter-${kind}`).addEventListener("change", (event) => {
+    chosen[kind] = event.target.value;
+    if (!chosen.touched) bestEight();
+    render();
+  });
   for (const [id, name] of [["curve", "curves"], ["spread", "curves"], ["against", "curves"], ["cost", "cost"], ["cosine", "cosines"], ["norm", "norms"]]) byId(id).addEventListener("change", () => CHARTS[name].draw(now.groups));
   byId("reference").addEventListener("change", (event) => { chosen.reference = event.target.value; drawLeads(now.groups); });
   byId("search").addEventListener("input", (event) => { chosen.search = event.target.value.trim(); clearTimeout(listenToPage.timer); listenToPage.timer = setTimeout(render, 120); });

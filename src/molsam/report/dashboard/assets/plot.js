@@ -59,7 +59,7 @@ function ticks([low, high], log, most) {
       for (const digit of [1, 2, 5]) found.push(digit * 10 ** power);
     }
     const inside = found.filter((v) => v >= low && v <= high), tens = inside.filter((v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9);
-    const kept = inside.length <= most || tens.length < 2 ? inside : tens;
+    const kept = inside.length > most && tens.length > 2 ? tens : inside;
     if (kept.length > 2) return kept.filter((_, i) => i % Math.ceil(kept.length / most) === 0);
   }
   const raw = (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
@@ -159,7 +159,7 @@ function path(xs, ys, axis) {
 function line(l, axis) {
   const style = { stroke: l.color || "var(--grey)" }, single = finite(l.y).length === 1;
   const kind = l.faint ? "faint" : "curve";
-  const band = l.low && !l.faint ? shape("path", { class: "band", style: { fill: l.color },
+  const band = l.low && !l.faint ? shape("path", { class: "band", style: { fill: l.color, opacity: l.veil || 0.13 },
     d: path([...l.x, ...l.x.slice().reverse()], [...l.high, ...l.low.slice().reverse()], axis).replace(/(?!^)M/g, "L") + "Z" }) : null;
   const dot = single ? l.x.map((x, i) => [x, l.y[i]]).find(([, y]) => finite([y]).length) : null;
   return shape("g", { class: l.key ? "series" : null, "data-key": l.key }, band,
@@ -203,7 +203,7 @@ function outside(spec, axis) {
   // Where lines and points leave the axes, each once a side.
   const [low, high] = axis.y.range, found = [];
   const see = (x, y, color) => {
-    if (x < axis.x.range[0] || x > axis.x.range[1] || !Number.isFinite(y)) return;
+    if (x < axis.x.range[0] || x > axis.x.range[1] || !Number.isFinite(axis.y(y))) return;
     if (y > high) found.push({ x, y, color, up: true }); else if (y < low) found.push({ x, y, color, up: false });
   };
   for (const l of spec.lines.filter((one) => !one.faint)) {

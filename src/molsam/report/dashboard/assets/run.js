@@ -72,8 +72,8 @@ function drawPredictions(run) {
 
 function commandsOf(run) {
   if (run.status !== "complete" || !run.folder || !run.weights) return [];
-  const predict = command(`molsam predict ${quoted(run.path)} molecules.csv -o predictions.csv`);
-  return [element("h3", {}, "Use it"), predict, command(`molsam rerun ${quoted(run.path)}`)];
+  const predict = command(`${data.program} predict ${quoted(run.path)} molecules.csv -o predicted.csv`);
+  return [element("h3", {}, "Use it"), predict, command(`${data.program} rerun ${quoted(run.path)}`)];
 }
 
 function settingsOf(run) {

@@ -36,7 +36,7 @@ function found(one) {
   const open = run ? element("button", { type: "button", onclick: () => openRun(run) }, "its run") : null;
   return element("div", {},
     element("p", {}, `Best: trial ${best.number}, ${one.direction === "minimize" ? "lowest" : "highest"} validation score ${short(best.value)} with ${values.join(", ")}. `, one.best_folder ? element("a", { href: one.best_folder }, "Folder") : null, " ", open),
-    ...(one.best_folder ? [command(`molsam predict ${quoted(one.best_path)} molecules.csv -o predictions.csv`), command(`molsam rerun ${quoted(one.best_path)}`)] : []),
+    ...(one.best_folder ? [command(`${data.program} predict ${quoted(one.best_path)} molecules.csv -o predicted.csv`), command(`${data.program} rerun ${quoted(one.best_path)}`)] : []),
     element("div", { class: "pictures" },
       element("figure", {}, element("figcaption", {}, "History"), element("div", { class: "plot history" })),
       element("figure", {}, element("figcaption", {}, "Importance of each setting"), importances(one, names))),
