@@ -49,7 +49,7 @@ COMMANDS = {
     "dashboard outputs -o é.html": 0,
     "bench --help": 0,
 }
-SLOW = ("report --all", "report --claims", f"rerun {RUN}", "figure 4")
+SLOW = ("campaign status", "report --all", "report --claims", f"rerun {RUN}", "figure 4")
 
 
 @pytest.fixture(scope="module")
