@@ -10,14 +10,16 @@ import pytest
 
 from tests.paths import ROOT
 
+LAYERS = ("layers", "gru", "message_graph", "compt_fused", "grover_parts")
+MODELS = ("compt", "cmpnn", "dmpnn", "gcn", "grover")
 GROUPS = {
-    "optim": ["tests/optim/test_adam.py", "tests/optim/test_vector.py", "tests/optim/test_along.py"],
-    "layers": [
-        f"tests/models/test_{name}.py" for name in ("layers", "gru", "message_graph", "compt_fused", "grover_parts")
+    "parts and models": [
+        *(f"tests/optim/test_{name}.py" for name in ("adam", "vector", "along")),
+        *(f"tests/models/test_{name}.py" for name in (*LAYERS, *MODELS)),
     ],
-    "models": [f"tests/models/test_{name}.py" for name in ("compt", "cmpnn", "dmpnn", "gcn", "grover")],
     "goldens": ["tests/test_golden.py", "-k", "test_equals_golden and not once"],
 }
+"""Two processes, as `make test` has two workers: each start costs seconds."""
 
 
 @pytest.mark.parametrize("group", GROUPS)

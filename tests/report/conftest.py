@@ -73,10 +73,11 @@ def fill(tmp_path: Path) -> Fill:
         keep: Callable[[Cell], bool] = lambda cell: True,
         change: Callable[[Cell], dict[str, Any]] = lambda cell: {},
     ) -> list[Cell]:
-        cells = [cell for cell in specs.load(name).cells if keep(cell)]
+        spec = specs.load(name)
+        cells = [cell for cell in spec.cells if keep(cell)]
         for cell in cells:
-            found = outcome(cell, specs.load(name).name, score_of(cell), **change(cell))
-            result.write(tmp_path / "outputs" / specs.load(name).name / cell.name, found)
+            found = outcome(cell, spec.name, score_of(cell), **change(cell))
+            result.write(tmp_path / "outputs" / spec.name / cell.name, found)
         return cells
 
     return write

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from molsam.config.command import training
@@ -61,7 +61,6 @@ def structured(cfg: DictConfig) -> DictConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error, functools.partial(names_of, cfg))) from error
     assert isinstance(found, DictConfig)
-    OmegaConf.set_struct(found, True)
     if missing := sorted(OmegaConf.missing_keys(found) - MAY_BE_MISSING):
         raise ConfigError(f"{missing[0]} is missing; give it, or choose one of the options of its config group.")
     return found
@@ -95,8 +94,9 @@ def _is_group(override: str) -> bool:
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
     """The same settings, from which Hydra's own section is removed."""
-    with open_dict(cfg):
-        cfg.pop("hydra", None)
+    OmegaConf.set_struct(cfg, False)
+    cfg.pop("hydra", None)
+    OmegaConf.set_struct(cfg, None)  # a caller may add settings to the sections without a schema
     return cfg
 
 

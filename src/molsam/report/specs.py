@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Spec:
         """What is shown for each dataset."""
         return tuple(self.report.get("columns") or ("score",))
 
-    @property
+    @cached_property
     def rows(self) -> dict[str, dict[str, str]]:
         """Row name -> where its published numbers stand."""
         return {
@@ -106,7 +107,7 @@ class Spec:
             for name, row in rows(self.section).items()
         }
 
-    @property
+    @cached_property
     def datasets(self) -> tuple[str, ...]:
         """The datasets, in order."""
         return tuple(dict.fromkeys(cell.values["dataset"] for cell in self.cells))

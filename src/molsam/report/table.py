@@ -103,14 +103,16 @@ def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
         frame = frame.assign(score=frame[score])
     runs = of_sweep(frame, spec.name, smoke=spec.smoke)
     wanted = {_identity(cell.values): cell.name for cell in spec.cells}
-    in_table = [_identity(values) in wanted for values in runs.to_dict("records")]
+    in_table = [key in wanted for key in _identities(runs)]
     runs, said = coherent(runs.loc[np.array(in_table, dtype=bool)].reset_index(drop=True))
-    present = {_identity(values) for values in runs.to_dict("records")}
+    present = set(_identities(runs))
     said += baselines.remarks(runs, frame)
     spread = tuple(noise(runs, frame))
     runs = with_percent(pool(runs, frame), spec)
+    parts = {(str(row), str(dataset)): part for (row, dataset), part in runs.groupby(["row", "dataset"])}
+    counts = Counter((cell.values["row"], cell.values["dataset"]) for cell in spec.cells)
     entries = tuple(
-        _entry(spec, runs, row, dataset, column)
+        _entry(spec, parts.get((row, dataset), runs.iloc[:0]), row, dataset, column, counts[row, dataset])
         for row in spec.rows
         for dataset in spec.datasets
         for column in spec.columns
@@ -146,10 +148,8 @@ def _reference(row: str, base: str) -> str:
     return f"{model}{plus}{base}"
 
 
-def _entry(spec: Spec, runs: pd.DataFrame, row: str, dataset: str, column: str) -> Entry:
-    own = runs[(runs["row"] == row) & (runs["dataset"] == dataset)]
+def _entry(spec: Spec, own: pd.DataFrame, row: str, dataset: str, column: str, expected: int) -> Entry:
     ours = stat(own[column]) if column in own else None
-    expected = sum(cell.values["row"] == row and cell.values["dataset"] == dataset for cell in spec.cells)
     metric = str(own["metric"].iloc[0]) if column == "score" and len(own) else column
     paper = published.find(spec.rows[row], dataset, column)
     return Entry(row, dataset, column, metric, ours, paper, expected, _error(own, column))
@@ -198,6 +198,10 @@ def _differences(settings: list[dict[str, Any]]) -> set[str]:
             values = {str((found[section] or {}).get(key)) for found in settings}
             changed |= {f"{section}.{key} ({', '.join(sorted(values))})"} if len(values) > 1 else set()
     return changed
+
+
+def _identities(runs: pd.DataFrame) -> list[tuple[str, str, int, int]]:
+    return [_identity(values) for values in runs[["row", "dataset", "fold", "seed"]].to_dict("records")]
 
 
 def _identity(values: Mapping[Any, Any]) -> tuple[str, str, int, int]:
