@@ -139,6 +139,15 @@ def test_a_quick_line(
     assert words[0] in ("campaign", "results", "dashboard") or told.out + told.err
 
 
+def test_the_page_of_files_names_what_a_run_leaves(place: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+    run = place / "outputs" / "assay"
+    left = [path.relative_to(run) for path in run.rglob("*") if path.is_file() and path.name != ".lock"]
+    assert left
+    for path in left:
+        assert f"`{path}`" in page or f"`{path.parts[0]}/`" in page, path
+
+
 @pytest.mark.parametrize(
     "page", [ROOT / "docs" / "notebook.md", pytest.param(ROOT / "README.md", marks=pytest.mark.slow)]
 )
