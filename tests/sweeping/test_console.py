@@ -67,6 +67,14 @@ def test_a_terminal_has_one_line_of_the_whole_below_the_cells() -> None:
     assert sum(text.startswith("t: ") for text in seen) == 1
 
 
+def test_the_live_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    Console("a-sweep-with-a-long-name", lambda: (Count(10, 1, 2, 600, 2), []), stream=out, every=3600).show()
+    (written,) = out.getvalue().removeprefix("\r\x1b[K").split("\n")
+    assert len(written) == 79
+
+
 def test_what_a_run_prints_goes_to_its_folder_and_its_warnings_to_the_sweep(tmp_path: Path) -> None:
     warned: list[list[str]] = []
     logger = logging.getLogger("molsam.somewhere")

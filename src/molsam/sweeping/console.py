@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sys
 import threading
 import time
@@ -113,7 +114,8 @@ class Console:
             for text in cell.warnings:
                 self._warn(text, cell.name)
         if self.live:
-            self._write(f"\r\x1b[K{whole}")
+            # A line that wraps could not be taken back.
+            self._write(f"\r\x1b[K{whole[: shutil.get_terminal_size().columns - 1]}")
 
     def _warn(self, text: str, name: str) -> None:
         if text not in self.warned:
