@@ -110,6 +110,7 @@ class Trained:
                 build("model.featurizer", cfg.model.featurizer),
                 _computed(cfg.dataset.get("descriptors")),
                 cfg.dataset.get("standardize") or "none",
+                canonical=False,
             )
             self.descriptors = cfg.dataset.get("descriptors")
             self.id_column: str | None = cfg.dataset.get("id")
