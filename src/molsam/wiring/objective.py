@@ -18,7 +18,7 @@ def check(cfg: DictConfig, varied: Iterable[str]) -> None:
     Reads the data, which the trials then find in the cache. Says nothing where the search varies what the data or the
     split depend on (`varied`: the keys that it varies).
     """
-    if any(key.split(".")[0] in ("dataset", "split", "seed", "model") for key in varied):
+    if any(key.split(".")[0] in ("dataset", "split", "seed") for key in varied):
         return
     dataset = load_dataset(cfg)
     folds = [cfg.split.fold] if cfg.split.get("fold") is not None else list(range(cfg.split.get("folds", 1)))
