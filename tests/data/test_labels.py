@@ -137,7 +137,7 @@ def test_label_columns_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     ):
         assert part in text
     assert load_rows(tmp_path, rows, header, targets=["no"]).task_names == ["no"]
-    with pytest.raises(DataError, match=r"has no label column beside 'smiles' \(id \(an id\)\)"):
+    with pytest.raises(DataError, match=r"has no label column beside 'smiles' \(left out: id \(an id\)\)"):
         load_rows(tmp_path, [(i, CHAIN[i]) for i in range(5)], "id,smiles")
 
 

@@ -188,7 +188,7 @@ def test_nowhere(tmp_path: Path, server: str) -> None:
 
 
 def test_a_page_instead_of_a_file_is_not_kept(tmp_path: Path, server: str) -> None:
-    with pytest.raises(DataError, match="header but no rows"):
+    with pytest.raises(DataError, match="is a web page"):
         fetch(settings(url=f"{server}/page/short.csv"), tmp_path)
     assert kept(tmp_path) == []
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from molsam.data.columns import smiles_column
 from molsam.data.table import Table, read_table
 from molsam.errors import DataError
 from tests.data.helpers import numbers_of
@@ -147,3 +149,19 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="is not a file"):
         read_table(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("CCO,1\nCCN,2\n", "has no header: its first line has the molecule 'CCO'"),
+        ("canonical_smiles,y\nCCO,1\n", "if it is 'canonical_smiles', add dataset.smiles=canonical_smiles"),
+        ("structure,P,N\nCCO,1,2\n", "has no column 'smiles'; it has: 'structure', 'P', 'N'"),
+        ("smiles_a,smiles_b\nCCO,CCN\n", "has no column 'smiles'; did you mean"),
+        ("<!DOCTYPE html>\n<html>404</html>\n", "is a web page and not a table"),
+    ],
+)
+def test_what_is_taken_for_a_table_by_mistake_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "in.csv").write_text(text)
+    with pytest.raises(DataError, match=re.escape(sentence)):
+        smiles_column(read_table(tmp_path / "in.csv"))

@@ -59,20 +59,13 @@ def run(args: argparse.Namespace) -> int:
 
 def read(path: Path, wanted: str | None) -> tuple[Table, str]:
     """The table, and the name of its column of molecules. Raises DataError if there is none."""
-    from molsam.data.columns import smiles_column
+    from molsam.data.columns import refuse_headless, smiles_column
     from molsam.data.table import read_table
-    from molsam.errors import DataError, InvalidMolecule
 
     table = read_table(path, keep_empty=True, smiles=wanted or "smiles")
-    column = smiles_column(table, wanted)
-    if column.lower() != "smiles" and wanted is None:
-        from molsam.chem.molecule import parse
-
-        try:
-            parse(column)
-        except InvalidMolecule:
-            return table, column
-        raise DataError(f"{path} has no header: its first line is the molecule {column!r}; add a header line.")
+    column = smiles_column(table, wanted, "--smiles ")
+    if wanted is None and column.lower() != "smiles":
+        refuse_headless(table)
     return table, column
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -10,19 +11,21 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from molsam.chem.molecule import parse
 from molsam.data.labels import Column, read_column
 from molsam.data.table import Table
-from molsam.errors import NOTE, ConfigError, DataError
+from molsam.errors import NOTE, ConfigError, DataError, InvalidMolecule
 
 log = logging.getLogger(__name__)
 SHOWN = 12
+WORDS = " (no numbers)"
 ID_NAME = re.compile(r"(.*[ _-])?(id|index|idx|no|nr|num|number|row|#)", re.IGNORECASE)
 
 
-def smiles_column(table: Table, wanted: str | None = "smiles") -> str:
+def smiles_column(table: Table, wanted: str | None = "smiles", setting: str = "dataset.smiles=") -> str:
     """The name of the column of molecules: `wanted`, in whatever case if only one fits; the only column for None.
 
-    Raises DataError if there is none.
+    `setting` is what names it. Raises DataError if there is none, or the file has no header.
     """
     if wanted is not None and wanted in table.columns:
         return wanted
@@ -32,8 +35,22 @@ def smiles_column(table: Table, wanted: str | None = "smiles") -> str:
         return fitting[0]
     if wanted is None and len(table.columns) == 1:
         return table.columns[0]
+    if not fitting:
+        refuse_headless(table)
+        if len(near := [name for name in table.columns if lower in name.lower()]) == 1:
+            raise DataError(
+                f"{table.path} has no column {wanted or 'smiles'!r}; if it is {near[0]!r}, add {setting}{near[0]}."
+            )
     table.place(wanted or "smiles")  # tells what is near, or that there are several
     return wanted or "smiles"
+
+
+def refuse_headless(table: Table) -> None:
+    """Raise DataError if a column is called like a molecule: the first line of the file is no header."""
+    for name, cells in zip(table.columns, table.cells, strict=True):
+        with contextlib.suppress(InvalidMolecule):
+            parse(name), parse(cells[0])  # a column of phosphorus may be called P
+            raise DataError(f"{table.path} has no header: its first line has the molecule {name!r}; add a header line.")
 
 
 def named(table: Table, setting: str, value: Any) -> str:
@@ -91,7 +108,7 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
             table.place(name)
         column = read_column(table, name, table.cells[place], commas=any("," in cell for cell in table.cells[place]))
         if column.kind in ("empty", "words") or (column.kind == "class" and column.wrong and not _truth(column)):
-            left.append(f"{name} ({'empty' if column.kind == 'empty' else 'no numbers'})")
+            left.append(f"{name} (empty)" if column.kind == "empty" else f"{name}{WORDS}")
         elif _is_id(column):
             ids.append(name)
         else:
@@ -102,10 +119,11 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
         log.warning("%s looks like an id, but is learnt because there is no other column of numbers.", *doubtful)
     left += [f"{name} (an id)" for name in ids]
     if not candidates:
-        what = f" ({_listed(left)})" if left else ""
+        what = f" (left out: {_listed(left)})" if left else ""
+        words = next((name for name in left if name.endswith(WORDS)), f"pIC50{WORDS}").removesuffix(WORDS)
         raise DataError(
-            f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name label columns in "
-            "dataset.targets."
+            f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name label columns, as in "
+            f"'dataset.targets=[{words}]'."
         )
     if left or len(candidates) > 1:
         log.log(NOTE, "label columns: %s%s", _listed(candidates), f"; left out: {_listed(left)}" if left else "")

@@ -33,6 +33,8 @@ def decoded(path: Path, content: bytes) -> str:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise DataError(f"{path} is empty; give a CSV file with a header line.")
+    if text.lstrip()[:200].casefold().startswith(("<!doctype html", "<html")):
+        raise DataError(f"{path} is a web page and not a table; download the file itself again.")
     if "\0" in text:
         raise DataError(f"{path} holds NUL characters, so it is not a CSV text file; save it as UTF-8 text.")
     return text
