@@ -44,7 +44,7 @@ def ended(trial: FrozenTrial, name: str) -> Ended | None:
 def next_line(sweep: Sweep, best: str | None = None) -> str:
     """One line with what can be done with a sweep that is done; `best` is the folder of a search's best trial."""
     start, choices = program(), OmegaConf.select(sweep.config, "hydra.runtime.choices") or {}
-    words = [] if best is None else [f"{start} predict {shell([best])} molecules.csv -o predicted.csv"]
+    words = [] if best is None else [f"{start} predict {shell([best])} molecules.csv"]
     outputs = shown(sweep.outputs)
     if choices.get("sweeps") not in (None, "null"):
         changes = [one for one in sweep.config.hydra.overrides.task if one.startswith("sweeps.")]

@@ -62,7 +62,7 @@ class ConsoleProgress(Callback):
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/" + str(self.epochs)),
             BarColumn(bar_width=None, table_column=Column(min_width=4, max_width=12, ratio=1)),
-            TextColumn("loss {task.fields[loss]:.4g}"),
+            TextColumn("loss {task.fields[loss]}"),
             TextColumn(self.metric + " {task.fields[valid]}"),
             TextColumn("{task.fields[speed]:.0f} graphs/s"),
             TimeRemainingColumn(compact=True),
@@ -74,7 +74,7 @@ class ConsoleProgress(Callback):
             total=self.epochs * self.steps,
             completed=trainer.step,
             epoch=trainer.epoch + 1,
-            loss=0.0,
+            loss="-",
             valid="-",
             speed=0.0,
         )
@@ -87,7 +87,7 @@ class ConsoleProgress(Callback):
                 self.task,
                 completed=trainer.step,
                 epoch=trainer.epoch + 1,
-                loss=float(trainer.loss),
+                loss=f"{float(trainer.loss):.4g}",
                 speed=trainer.clock.rate,
                 valid=_number(self.valid),
             )
@@ -163,8 +163,8 @@ def print_folds(summary: dict[str, Any]) -> None:
 def print_next(folder: str, *, molecules: bool) -> None:
     """One line with what can be done with a finished run; a model of `molecules` can predict."""
     start = command.program()
-    predict = f"{start} predict {command.shell([folder])} molecules.csv -o predicted.csv; " if molecules else ""
-    print(f"next: {predict}{start} dashboard compares all runs")
+    predict = f"{start} predict {command.shell([folder])} molecules.csv; " if molecules else ""
+    print(f"next: {predict}{start} dashboard")
 
 
 def _number(value: float | None) -> str:
