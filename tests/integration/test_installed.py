@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -28,13 +29,37 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def molsam(installed: Path, here: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """`python -m molsam arguments` in a folder, of the installed package."""
+CALLS = """
+import io, json, os, sys
+from contextlib import redirect_stderr, redirect_stdout
+from molsam.commands.main import main
+
+told = []
+for env, words in json.loads(sys.argv[1]):
+    os.environ.update(env)
+    sys.argv = ["molsam", *words]
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main()
+    told.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(told))
+"""
+
+
+def calls(installed: Path, here: Path, *commands: tuple[dict[str, str], list[str]]) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of several commands of the installed package, in one process: imports take seconds."""
+    done = python(installed, here, "-c", CALLS, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    return [tuple(told) for told in json.loads(done.stdout.splitlines()[-1])]
+
+
+def python(installed: Path, here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python arguments` in a folder, with the installed package."""
     clean = {name: value for name, value in os.environ.items() if name != "PROJECT_ROOT"}
     return subprocess.run(
-        [sys.executable, "-m", "molsam", *arguments],
+        [sys.executable, *arguments],
         cwd=here,
-        env={**clean, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1", **env},
+        env={**clean, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -50,21 +75,21 @@ def test_an_own_model_trains_in_an_own_folder(installed: Path, tmp_path: Path) -
     found = re.search(r"^MOLSAM_TRUSTED=(\w+) molsam (train .*)$", part, re.M)
     assert found is not None
     words = [*found[2].split(), "training.epochs=1", "hydra.run.dir=run"]
-    refused = molsam(installed, tmp_path, *words)
-    assert refused.returncode == 2
-    assert f"MOLSAM_TRUSTED={found[1]}" in refused.stderr
-    done = molsam(installed, tmp_path, *words, MOLSAM_TRUSTED=found[1])
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "new.csv").write_text("smiles\nCCO\n")
+    trust = {"MOLSAM_TRUSTED": found[1]}
+    commands = ({}, words), (trust, words), (trust, ["predict", "run", "new.csv"])
+    refused, done, again = calls(installed, tmp_path, *commands)
+    assert refused[0] == 2
+    assert f"MOLSAM_TRUSTED={found[1]}" in refused[2]
+    assert done[0] == 0, done[2]
     outcome = result.read(tmp_path / "run")
     assert outcome is not None
     assert outcome["config"]["model"]["_target_"].startswith(f"{found[1]}.")
-    (tmp_path / "new.csv").write_text("smiles\nCCO\n")
-    again = molsam(installed, tmp_path, "predict", "run", "new.csv", MOLSAM_TRUSTED=found[1])
-    assert again.stdout.startswith("smiles,"), again.stderr
+    assert again[1].startswith("smiles,"), again[2]
 
 
 def test_a_table_is_found(installed: Path, tmp_path: Path) -> None:
-    done = molsam(installed, tmp_path, "report", "--table", "3")
+    done = python(installed, tmp_path, "-m", "molsam", "report", "--table", "3")
     assert "python -m molsam train --multirun sweeps=table3" in done.stdout + done.stderr
 
 

@@ -143,7 +143,9 @@ def test_dataset_statistics(fill: Fill, tmp_path: Path) -> None:
     assert built(tmp_path / "outputs", "table4").entry("statistics", "bbbp", "n_tasks").ours == table.Stat(2.0, None, 1)
 
 
-def test_missing_cells_are_named_with_their_command(fill: Fill, tmp_path: Path, capsys: Any) -> None:
+def test_missing_cells_are_named_with_their_command(
+    fill: Fill, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill("table9", keep=lambda cell: cell.values["fold"] != 2)
     arguments = ["report", "--table", "9", "--outputs", str(tmp_path / "outputs"), "--to", str(tmp_path / "to")]
     assert main(arguments) == 1
@@ -154,6 +156,7 @@ def test_missing_cells_are_named_with_their_command(fill: Fill, tmp_path: Path, 
     page = (tmp_path / "to" / "table9.md").read_text()
     assert page.count("-f2-s0") == 12
     assert {path.suffix for path in (tmp_path / "to").iterdir()} == {".md", ".csv", ".tex", ".json", ".png", ".svg"}
+    draw_nothing(monkeypatch)
     assert main([*arguments[:3], *arguments[5:], *arguments[3:5], "sweeps.folds=[0,1]"]) == 0  # --outputs takes it, too
     assert main([*arguments, "sweeps.folds=[0,2]"]) == 1
     assert "sweeps=table9 'sweeps.folds=[0,2]'" in capsys.readouterr().out
@@ -287,8 +290,15 @@ def test_a_terminal_shows_every_column_in_full(name: str, fill: Fill, tmp_path: 
         assert any(f" {entry.ours.mean:.{entry.decimals}f} " in line for line in lines)
 
 
-def test_smoke_cells_are_a_table_of_their_own(fill: Fill, tmp_path: Path) -> None:
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on pictures are not drawn, which takes most of a report's time."""
+    for module in ("picture", "pair_picture"):
+        monkeypatch.setattr(f"molsam.report.{module}.save", lambda *_: [])
+
+
+def test_smoke_cells_are_a_table_of_their_own(fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One fold and one seed, and complete with those."""
+    draw_nothing(monkeypatch)
     small = specs.load("table3", smoke=True)
     assert (len(small.cells), len(specs.load("table3").cells)) == (12, 60)
     assert small.command.endswith("sweeps=table3 smoke=true")
