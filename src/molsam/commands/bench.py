@@ -22,6 +22,7 @@ KINDS = {
     "kernels": "with and without the compiled C",
     "workers": "one worker per core beside one worker with all cores",
     "size": "time and memory of molecules of 10 to 490 atoms (--picture)",
+    "scale": "seconds and memory of tables of --molecules rows, for the first of --models (--picture)",
 }
 
 
@@ -55,7 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (default: 3)")
     parser.add_argument("--no-memory", action="store_true", help="with training: do not measure peak memory")
-    parser.add_argument("--picture", type=Path, default=None, help="with size: the PNG file to draw")
+    parser.add_argument("--picture", type=Path, default=None, help="with size and scale: the PNG file to draw")
+    parser.add_argument(
+        "--molecules", default="5000,20000,50000", help="with scale: rows of the tables, comma-separated"
+    )
     parser.add_argument("--json", type=Path, default=None, help="also write the rows to this file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the training")
 
@@ -117,11 +121,22 @@ def measure(kind: str, args: argparse.Namespace) -> Rows:
         from molsam.bench.size import bench_size
 
         return bench_size(models, *how, args.picture)
+    if kind == "scale":
+        from molsam.bench.scale import bench_scale
+
+        return bench_scale(models[0], _counts(args.molecules), args.overrides, args.picture)
     from molsam.bench.features import bench_features, bench_start
 
     if kind == "start":
         return bench_start(args.rounds)
     return [row for dataset in one for row in bench_features(models, dataset, args.rounds, args.overrides)]
+
+
+def _counts(text: str) -> list[int]:
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if min(counts) < 1:
+        raise ConfigError(f"--molecules {text} are no numbers of rows; give some such as 5000,20000.")
+    return counts
 
 
 def show(rows: Rows, title: str) -> None:
