@@ -1,6 +1,6 @@
 """Identity of a number: the settings, the data, the split and the mathematics that made it (docs/identity.md).
 
-Whoever decides that something is done already, goes on, belongs to the same mean or can be compared asks this module.
+Code that decides whether a run is finished, can be continued, averaged or compared asks this module.
 It reads no files: `molsam.wiring.identify` adds the hashes of what a run would read.
 """
 
@@ -30,7 +30,7 @@ NEUTRAL = (
     "paths", "logger", "resume", "overwrite", "name", "smoke", "dry_run", "sweeps", "hydra", "debug", "experiment",
     "choices", "pictures",
 )  # fmt: skip
-"""Sections that say where files go, what is logged, and what things are called. A choice is known by its settings."""
+"""Sections that cannot change a number: places of files, logging, names. A choice counts by the settings it brings."""
 COPIED = ("base_optimizer", "rho_schedule")
 """Sections that count only where the optimizer's own section takes them over."""
 NEUTRAL_TRAINING = (
@@ -49,7 +49,7 @@ NEUTRAL_DATASET = (
     "published",
     "id",
 )
-"""Where the data lie, how they are called, and what is published of them. What they are is in the hashes."""
+"""Places and names of the data, and what was published for them. The hashes of the files stand for their content."""
 NEUTRAL_CLASS = ("_partial_", "_convert_", "_recursive_", "fused", "foreach")
 """How an object is built, and which of several equal kernels it calls."""
 FIRST = 1
@@ -116,11 +116,11 @@ class Identity:
         return digest_of([self.settings, self.data, self.split])
 
     def record(self) -> dict[str, Any]:
-        """What result.json holds of it; the settings stand there as `config`."""
+        """Return what result.json stores of it. The settings are stored there as `config`."""
         return {"digest": self.digest, "data": dict(self.data), "numerics": self.numerics}
 
     def whole(self) -> dict[str, Any]:
-        """All of it as plain values, for what is stored without its settings (run.json, checkpoints)."""
+        """Return all of it as plain values, for files that do not store the settings (run.json, checkpoints)."""
         return {**self.record(), "settings": dict(self.settings), "split": dict(self.split)}
 
 
@@ -176,7 +176,7 @@ def stored(outcome: Mapping[str, Any]) -> Identity:
 
 
 def restored(whole: Any) -> Identity | None:
-    """The identity that `Identity.whole` stored; None if it is none."""
+    """Return the identity that `Identity.whole` stored, None if the value is not one."""
     try:
         settings = {
             key: _class(value) if key.endswith("_target_") else value for key, value in whole["settings"].items()
@@ -207,7 +207,7 @@ def normal(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split_of(config: Mapping[str, Any], fold: int | None = None) -> dict[str, Any]:
-    """What the split depends on besides the data: its settings in normal form, seed and fold."""
+    """Return what the split depends on besides the data: its settings in normal form, seed and fold."""
     section = dict(config.get("split") or {})
     chosen = section.pop("fold", None) if fold is None else fold
     section.pop("fold", None)
@@ -274,28 +274,28 @@ def cohort(one: Identity) -> str:
 
 
 def benchmark(one: Identity) -> dict[str, Any]:
-    """What scores depend on whatever the model: the data, what is taken of them, the kind of split, and the epochs.
+    """Return what scores of any model depend on: the data and its settings, the kind of split, and the epochs.
 
-    Scores stand beside each other only where this, and the metric, are equal.
+    Scores are comparable only if this and the metric are equal.
     """
     kept = {key: value for key, value in one.settings.items() if key.startswith("dataset.") or key == "training.epochs"}
     return {**kept, **{f"{name} hash": value for name, value in one.data.items()}, **_beside_draw(one)}
 
 
 def lacks(config: Mapping[str, Any], wanted: DictConfig | Mapping[str, Any]) -> list[str]:
-    """Settings of RECORDED that are on in `wanted` and not so in the run of `config`: its record holds less."""
+    """Return the settings of RECORDED that `wanted` turns on and the run of `config` did not, so that its record lacks them."""
     asked = _values(wanted)
     return [name for name in RECORDED if (value := _value(asked, name)) and _value(config, name) != value]
 
 
 def digest_of(value: Any) -> str:
-    """Hex digest of plain values, 16 digits."""
+    """Return a hex digest of plain values, 16 digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_as_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _values(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """The sections that count, as plain values, interpolations resolved."""
+    """Return the sections that can change a number, as plain values with interpolations resolved."""
     kept = [str(key) for key in config if key not in NEUTRAL]
     if not isinstance(config, DictConfig):
         return {key: config[key] for key in kept}

@@ -1,4 +1,4 @@
-"""The files of conf/metric, read: what a metric is called, which tasks it fits, and what is better."""
+"""Metrics as conf/metric describes them: display name, tasks, and whether larger or smaller is better."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def metric_files() -> dict[str, dict[str, Any]]:
 
 
 def direction(metric: str) -> str:
-    """max or min: what is better. An unknown metric, such as that of another version, is better where it is larger."""
+    """Return "max" or "min", the better direction. It is "max" for a metric that this version does not know."""
     return str(metric_files().get(metric, {}).get("direction", "max"))
 
 

@@ -54,7 +54,7 @@ def choose(cfg: DictConfig, identify: Callable[[DictConfig], Identity]) -> Path:
     outputs, name = Path(cfg.paths.outputs), run_name(cfg)
     found = sorted(outputs.glob(f"*/{_escape(name)}*/{STATUS}"), reverse=True)
     open_ones = [path.parent for path in found if read_status(path.parent).get("status") != "complete"]
-    # What is wrong with the settings or the data is said once the run starts.
+    # Errors in the settings or the data are reported when the run starts.
     with contextlib.suppress(MolsamError):
         identity = identify(cfg) if open_ones else None
         for folder in open_ones:
@@ -81,7 +81,7 @@ def called(cfg: DictConfig) -> str:
 
 
 def unfinished(folder: Path, identity: Identity) -> bool:
-    """Whether a folder holds an interrupted run of this identity that no process works on."""
+    """Return whether a folder holds an interrupted run of this identity that no process is training."""
     if read_status(folder).get("status") == "complete":
         return False
     return held(folder, identity) == identity and not locked(folder)
@@ -116,7 +116,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def locked(folder: Path) -> bool:
-    """Whether a living process holds the folder."""
+    """Return whether a running process has locked the folder."""
     try:
         with open(folder / ".lock", "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -128,7 +128,7 @@ def locked(folder: Path) -> bool:
 
 
 def stored(folder: Path) -> DictConfig:
-    """The settings that a run recorded. Whoever wrote the file: it holds values, and nothing that is worked out.
+    """Return the settings that a run recorded. They are plain values, because a stranger may have written the file.
 
     Raises StorageError if there is none, it is damaged, or it holds an interpolation (which could read this
     machine's environment) or an alias (which could unfold without end).
@@ -277,7 +277,7 @@ class RunFolder:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a run folder that holds nothing but empty logs of Hydra's, and the day's folder if it was alone there."""
+    """Remove a run folder that holds only empty Hydra logs, and the folder of the day if it is empty then."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if path.suffix != ".log" or path.stat().st_size:

@@ -34,7 +34,7 @@ def write(folder: Path, result: dict[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The result in a folder, None if there is none. Raises StorageError if it is damaged."""
+    """Return the result in a folder, None if there is none. Raises StorageError if it is damaged."""
     path = folder / NAME
     if not path.exists():
         return None

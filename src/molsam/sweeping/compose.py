@@ -147,7 +147,7 @@ class Composer:
         return self._resolved[key]
 
     def _value(self, base: _Base, override: Override) -> Any:
-        """What a key holds once it is set: a typed setting may turn the text's value into one of its own type."""
+        """Return the value of a key after it was set: the schema may convert it, such as 1 to 1.0."""
         key = override.key_or_group, _text(override)
         if key not in base.read:
             put(base.scratch, Change(override.key_or_group, override.value(), override.is_force_add()))

@@ -220,7 +220,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (list, tuple, Sequence):
         inner = typing.get_args(hint)[:1] or (Any,)
         return isinstance(value, (list, tuple)) and all(_fits(item, inner[0]) for item in value)
-    # What is left are things that only a node with a _target_ makes.
+    # Other types are objects, which only a node with a _target_ can make.
     kind = origin or hint
     if getattr(kind, "_is_protocol", False):
         return False

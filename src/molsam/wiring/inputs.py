@@ -71,7 +71,7 @@ def start_weights(folder: Any) -> Path:
 
 
 def _value(cfg: DictConfig | Mapping[str, Any], name: str) -> Any:
-    """A setting, None if it is not given or its section is none, which `check` reports."""
+    """Return a setting, None if it or its section is missing (`check.check` reports that)."""
     section, _, key = name.partition(".")
     node = cfg.get(section)
     if isinstance(node, DictConfig):

@@ -156,7 +156,7 @@ def _all_folds(work: Work, folds: list[int]) -> float:
 
 
 def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
-    """The outcome of a fold, trained now unless its folder holds it already."""
+    """Return the outcome of a fold; train it unless its folder holds a result."""
     cfg = copy.deepcopy(work.cfg)
     cfg.split.fold = fold
     identity = make_identity(cfg, work.identity.data, paths=work.identity.paths)

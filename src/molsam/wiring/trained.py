@@ -54,7 +54,7 @@ def expand(folder: Path) -> list[Path]:
 
 
 def _last_folds(folder: Path) -> set[str]:
-    """The folders of the folds that the last finished run of several folds is the mean of; empty if there is none."""
+    """Return the names of the folds that folds.json averages, empty if there is no such file."""
     try:
         found = json.loads((folder / "folds.json").read_text(encoding="utf-8"))
         return {f"fold{row['fold']}" for row in found["folds"]}
