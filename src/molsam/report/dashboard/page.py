@@ -7,7 +7,19 @@ import json
 from importlib import resources
 from typing import Any
 
-SCRIPTS = ("dom.js", "data.js", "plot.js", "board.js", "charts.js", "leads.js", "sweeps.js", "run.js", "page.js")
+SCRIPTS = (
+    "dom.js",
+    "data.js",
+    "scales.js",
+    "plot.js",
+    "readout.js",
+    "board.js",
+    "charts.js",
+    "leads.js",
+    "sweeps.js",
+    "run.js",
+    "page.js",
+)
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 

@@ -7,14 +7,17 @@ const SYMBOLS = ["circle", "square", "diamond", "up", "down", "cross", "plus", "
 
 let data = JSON.parse(byId("data").textContent);
 const chosen = { benchmark: null, model: "", optimizer: "", search: "", reference: null, touched: false };
-const slots = new Map();     // key of a group drawn in colour -> its slot
+const slots = new Map(); // key of a group drawn in colour -> its slot
 const remembered = new Map(); // key -> the slot that it had last
-let runsOf = [], placeOf = new Map(), benchmark = null;
+let runsOf = [],
+  placeOf = new Map(),
+  benchmark = null;
 
 const label = (name) => data.labels[name] || name;
 const groupOf = (run) => data.groups[run.group];
 const colour = (slot) => `var(--s${slot})`;
-const look = (g) => (slots.has(g.key) ? { color: colour(slots.get(g.key)), dash: DASHES[slots.get(g.key)], symbol: SYMBOLS[slots.get(g.key)] } : null);
+const look = (g) =>
+  slots.has(g.key) ? { color: colour(slots.get(g.key)), dash: DASHES[slots.get(g.key)], symbol: SYMBOLS[slots.get(g.key)] } : null;
 
 function take(news) {
   // New data: what was chosen stays as far as it is still there.
@@ -36,7 +39,10 @@ function chooseBenchmark(key, keep) {
   const same = chosen.benchmark === key;
   chosen.benchmark = key;
   benchmark = data.benchmarks.find((one) => one.key === key) || null;
-  if (!same) { chosen.model = chosen.optimizer = ""; chosen.reference = sorting.board.key = sorting.runs.key = null; }
+  if (!same) {
+    chosen.model = chosen.optimizer = "";
+    chosen.reference = sorting.board.key = sorting.runs.key = null;
+  }
   if (!keep || !same || !chosen.touched) bestEight();
 }
 
@@ -55,13 +61,17 @@ function bestEight() {
   slots.clear();
   chosen.touched = false;
   if (!benchmark) return;
-  const ranked = groupsHere().filter(wanted).sort(ranking), kinds = new Set(), first = [], rest = [];
+  const ranked = groupsHere().filter(wanted).sort(ranking),
+    kinds = new Set(),
+    first = [],
+    rest = [];
   for (const g of ranked) {
     const kind = `${g.model}/${g.optimizer}`;
     (kinds.has(kind) ? rest : first).push(g);
     kinds.add(kind);
   }
-  const eight = [...first, ...rest].slice(0, MOST).sort(ranking), usual = new Set();
+  const eight = [...first, ...rest].slice(0, MOST).sort(ranking),
+    usual = new Set();
   // The first group of an optimizer has that optimizer's colour, whatever stands before it.
   const leads = eight.filter((g) => g.optimizer in SLOTS && !usual.has(g.optimizer) && usual.add(g.optimizer));
   for (const g of new Set([...leads, ...eight])) colourIn(g);
@@ -103,7 +113,20 @@ function settings(run) {
 
 function matches(run, words) {
   const g = groupOf(run);
-  const text = [run.name, g.model, g.optimizer, label(g.model), label(g.optimizer), g.full, run.status, run.sweep, `seed=${run.seed}`, `fold=${run.fold}`].join(" ").toLowerCase();
+  const text = [
+    run.name,
+    g.model,
+    g.optimizer,
+    label(g.model),
+    label(g.optimizer),
+    g.full,
+    run.status,
+    run.sweep,
+    `seed=${run.seed}`,
+    `fold=${run.fold}`,
+  ]
+    .join(" ")
+    .toLowerCase();
   let own = null;
   return words.every((word) => {
     if (text.includes(word)) return true;

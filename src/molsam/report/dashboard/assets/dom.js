@@ -25,7 +25,10 @@ function short(value) {
   // Four digits of any size.
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  const text = size !== 0 && (size < 1e-3 || size >= 1e6) ? Number(value.toPrecision(3)).toExponential().replace("e+", "e") : String(Number(value.toPrecision(4)));
+  const text =
+    size !== 0 && (size < 1e-3 || size >= 1e6)
+      ? Number(value.toPrecision(3)).toExponential().replace("e+", "e")
+      : String(Number(value.toPrecision(4)));
   return text.replace("-", "−");
 }
 
@@ -36,16 +39,32 @@ function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 100) return `${short(Number(seconds.toPrecision(3)))} s`;
   const minutes = Math.round(seconds / 60);
-  return minutes < 100 ? `${minutes} min` : minutes < 2880 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${Math.round(minutes / 1440)} days`;
+  return minutes < 100
+    ? `${minutes} min`
+    : minutes < 2880
+      ? `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+      : `${Math.round(minutes / 1440)} days`;
 }
 
 // What a shell takes as one word.
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 function command(text) {
-  const button = element("button", { type: "button", onclick: async () => {
-    try { await navigator.clipboard.writeText(text); button.textContent = "copied"; } catch { getSelection().selectAllChildren(code); }
-  } }, "copy");
+  const button = element(
+    "button",
+    {
+      type: "button",
+      onclick: async () => {
+        try {
+          await navigator.clipboard.writeText(text);
+          button.textContent = "copied";
+        } catch {
+          getSelection().selectAllChildren(code);
+        }
+      },
+    },
+    "copy",
+  );
   const code = element("code", {}, text);
   return element("div", { class: "command" }, code, button);
 }
@@ -64,28 +83,46 @@ function table({ caption, columns, rows, sort, again, row: attributes, limit = I
   const by = sort && kept.find((c) => c.key === sort.key);
   const ordered = by ? rows.slice().sort((a, b) => compared(by.value(a), by.value(b), sort.sign)) : rows;
   const heads = kept.map((c) => {
-    const title = sort && c.value ? element("button", { type: "button", "data-key": c.key, title: c.hint, onclick: () => {
-      sort.sign = sort.key === c.key ? -sort.sign : c.first || 1;
-      sort.key = c.key;
-      again(c.key);
-    } }, c.title) : c.title;
+    const title =
+      sort && c.value
+        ? element(
+            "button",
+            {
+              type: "button",
+              "data-key": c.key,
+              title: c.hint,
+              onclick: () => {
+                sort.sign = sort.key === c.key ? -sort.sign : c.first || 1;
+                sort.key = c.key;
+                again(c.key);
+              },
+            },
+            c.title,
+          )
+        : c.title;
     const order = by === c ? (sort.sign > 0 ? "ascending" : "descending") : null;
     return element("th", { scope: "col", class: c.left ? "left" : null, "aria-sort": order, title: c.hint }, title);
   });
-  const body = ordered.slice(0, limit).map((row) => element("tr", attributes ? attributes(row) : {}, ...kept.map((c) => {
-    const content = c.show ? c.show(row) : String(c.value(row) ?? "–");
-    return element(c.head ? "th" : "td", { class: c.left ? "left" : null, scope: c.head ? "row" : null }, content);
-  })));
-  return element("table", {}, element("caption", { class: "unseen" }, caption), element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...body));
+  const body = ordered.slice(0, limit).map((row) =>
+    element(
+      "tr",
+      attributes ? attributes(row) : {},
+      ...kept.map((c) => {
+        const content = c.show ? c.show(row) : String(c.value(row) ?? "–");
+        return element(c.head ? "th" : "td", { class: c.left ? "left" : null, scope: c.head ? "row" : null }, content);
+      }),
+    ),
+  );
+  return element(
+    "table",
+    {},
+    element("caption", { class: "unseen" }, caption),
+    element("thead", {}, element("tr", {}, ...heads)),
+    element("tbody", {}, ...body),
+  );
 }
 
 function compared(a, b, sign) {
   const missing = (a === null || a === undefined) - (b === null || b === undefined);
   return missing || sign * (a < b ? -1 : a > b ? 1 : 0);
-}
-
-function placed(host, made, key) {
-  // Puts a new table in the place of an old one; a head that had the focus keeps it.
-  host.replaceChildren(made);
-  if (key) made.querySelector(`th button[data-key="${key}"]`)?.focus();
 }
