@@ -44,12 +44,21 @@ def moved(text: str, name: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Name files of the repository that are no pages, instead of linking to them."""
+    """Name files of the repository that are not pages, instead of linking to them; write fences as the site reads them."""
     place = os.path.dirname(page.file.src_uri)
     for name, target in ELSEWHERE.items():
         away = os.path.relpath(name, f"docs/{place}")
         markdown = markdown.replace(f"]({away}", f"]({os.path.relpath(target, place or '.')}")
-    return OUTSIDE.sub(r"\1 (`\2`)", markdown)
+    return OUTSIDE.sub(r"\1 (`\2`)", fences(markdown))
+
+
+def fences(markdown: str) -> str:
+    """The word behind a fence's language, a file's name or a mark for the tests, as a title or not at all."""
+
+    def fence(match: re.Match[str]) -> str:
+        return f'{match[1]} title="{match[2]}"' if "." in match[2] else match[1]
+
+    return re.sub(r"^(```\w+) +([^\n\"]+)$", fence, markdown, flags=re.M)
 
 
 def settings() -> str:

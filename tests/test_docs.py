@@ -175,6 +175,14 @@ def test_the_reference_is_written_from_the_code() -> None:
     assert "(architecture.md#x)" in REFERENCE.moved("[a](../ARCHITECTURE.md#x)", "results/README.md")
 
 
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_the_site_reads_every_fence(page: Path) -> None:
+    text = REFERENCE.fences(page.read_text(encoding="utf-8"))
+    wrong = [f for f in re.findall(r"^```(.*)$", text, re.M) if not re.fullmatch(r'\w*( title="[\w./]+")?', f)]
+    assert not wrong
+    assert text.count("\n```") % 2 == 0
+
+
 def test_every_page_is_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yaml").read_text(encoding="utf-8")
     listed = set(re.findall(r"([\w/-]+\.md)$", text[text.index("\nnav:") :], re.M))
