@@ -37,7 +37,7 @@ def smiles_column(table: Table, wanted: str | None = "smiles", setting: str = "d
         return table.columns[0]
     if not fitting:
         refuse_headless(table)
-        if len(near := [name for name in table.columns if lower in name.lower()]) == 1:
+        if lower == "smiles" and len(near := [name for name in table.columns if lower in name.lower()]) == 1:
             raise DataError(
                 f"{table.path} has no column {wanted or 'smiles'!r}; if it is {near[0]!r}, add {setting}{near[0]}."
             )
