@@ -139,7 +139,8 @@ def test_a_baseline_stands_beside_runs_of_any_number_of_epochs(tmp_path: Path) -
     tiny = ["model=gcn", "model.hidden_sizes=[4]", "training.epochs=2"]
     start(compose([*settings, *tiny]), tmp_path / "b", [])
     data = collect.Collector([tmp_path], collect.relative_link(tmp_path)).collect()
-    assert {(group["model"], group["dataset"]) for group in data["groups"]} == {("forest", "in.csv"), ("gcn", "in.csv")}
+    assert sorted(group["model"] for group in data["groups"]) == ["forest", "gcn"]
+    assert len(data["benchmarks"]) == 1
     cells = pd.DataFrame({"dataset": ["csv"], "metric": ["rmse"], "split": ["x y"]})
     forests = cells.assign(model="forest", score=0.5)
     (said,) = baselines.remarks(cells, forests)
