@@ -13,6 +13,7 @@ from molsam.models.grover import compiled
 from molsam.models.grover.encoders import Plan, encode
 from molsam.models.grover.graph import Neighbours
 from molsam.models.layers.activation import activation, leaky
+from molsam.models.layers.segment import take
 from molsam.models.layers.head_attention import head_attention, joint_map
 from molsam.native import kernels
 
@@ -27,11 +28,7 @@ class Rows(NamedTuple):
 
     def linear(self, W: Tensor, b: Tensor | None = None) -> Tensor:
         """W [h, f], b [h] or None -> [n, h]."""
-        return F.linear(self.table, W, b).index_select(0, self.kind)
-
-    def at(self, rows: Tensor | None) -> Rows:
-        """Some of the rows; None: all."""
-        return self if rows is None else Rows(self.table, self.kind.index_select(0, rows))
+        return take(F.linear(self.table, W, b), self.kind)
 
     def padded(self) -> Rows:
         """With a row of zeros at the end."""
@@ -89,10 +86,13 @@ class MTBlock(nn.Module):
         self.W_o = nn.Linear(heads * hidden, hidden, bias=bias)
         self.norm = nn.LayerNorm(hidden)
 
-    def forward(self, x: Tensor, neighbours: Neighbours, depths: Sequence[int]) -> Tensor:
-        """x [n, hidden] -> [n, hidden]; depths: of the 3 * heads encoders."""
+    def plan(self, depths: Sequence[int]) -> Plan:
+        """The steps of the 3 * heads encoders, which have these depths."""
+        return Plan.of(depths, [role * self.heads + head for head in range(self.heads) for role in range(3)])
+
+    def forward(self, x: Tensor, neighbours: Neighbours, plan: Plan, chosen: Tensor | None = None) -> Tensor:
+        """x [n, hidden] -> [n, hidden]; chosen: see `encode`."""
         projections = [p for layer in (self.query, self.key, self.value) for p in (layer.weight, layer.bias)]
-        plan = Plan.of(depths, [role * self.heads + head for head in range(self.heads) for role in range(3)])
         maps = self.W_o.weight, self.W_o.bias, self.W_out.weight, self.W_out.bias
         dropout, act = self.dropout if self.training else 0.0, leaky(self.act)
         if act is not None and not dropout and neighbours.bounds is not None and kernels.available(x):
@@ -100,7 +100,7 @@ class MTBlock(nn.Module):
             norm = self.norm.eps, self.norm.weight, self.norm.bias
             tensors = x, *encoders, *maps, *projections
             return compiled.block(neighbours, plan, act, self.heads, *norm, *tensors)
-        states = encode(x, self.W_h, self.b_h, neighbours, plan, self._activate).unflatten(0, (3, self.heads))
+        states = encode(x, self.W_h, self.b_h, neighbours, plan, self._activate, chosen).unflatten(0, (3, self.heads))
         attended = head_attention(states, projections, self.heads, dropout)
         return F.dropout(self.norm(F.linear(attended.flatten(1), *joint_map(*maps))), self.dropout, self.training)
 
@@ -131,7 +131,11 @@ class FeedForward(nn.Module):
             tensors = features.table, states, *weights, self.norm.weight, self.norm.bias
             return compiled.feed_forward(features.kind, neighbours, act, self.norm.eps, *tensors)
         summed = neighbours.sum(states)
-        by_features, by_sum = self.W_1.weight.split([features.table.shape[1], summed.shape[1]], dim=1)
-        x = self.act(torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t()))
+        if summed.is_cpu:
+            by_features, by_sum = self.W_1.weight.split([features.table.shape[1], summed.shape[1]], dim=1)
+            x = torch.addmm(features.linear(by_features, self.W_1.bias), summed, by_sum.t())
+        else:  # more arithmetic in fewer launches
+            x = self.W_1(torch.cat([take(features.table, features.kind), summed], dim=1))
+        x = self.act(x)
         x = self.W_2(F.dropout(x, self.dropout, self.training))
         return F.dropout(self.norm(x), self.dropout, self.training)

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from molsam.models.grover.graph import Neighbours
+from molsam.models.layers.segment import take
 
 
 class Plan(NamedTuple):
@@ -36,6 +38,11 @@ class Plan(NamedTuple):
         """Slots of the encoders without a step: their state is x."""
         return self.slots[self.steps[0][0] :] if self.steps else self.slots
 
+    @property
+    def chosen(self) -> np.ndarray:
+        """int64 [.], the encoders that make the first step, then those that make the second, ..."""
+        return np.array([j for made, _, _ in self.steps for j in self.order[:made]], np.int64)
+
     @classmethod
     def of(cls, depths: Sequence[int], slots: Sequence[int]) -> Plan:
         """The plan of encoders with these depths and slots."""
@@ -52,21 +59,27 @@ def encode(
     neighbours: Neighbours,
     plan: Plan,
     act: Callable[[Tensor, Tensor], Tensor],
+    chosen: Tensor | None = None,
 ) -> Tensor:
     """x [n, h], W [J, h, h], b [J, h] or None -> the final states [J, n, h], each in its slot; act gets messages [n, a, h] and
-    the a encoders they belong to, int64 [a]."""
-    states = [x] * len(W)
-    order = torch.tensor(plan.order, dtype=torch.int64, device=x.device)
-    m = torch.empty(0)
-    for t, (active, more, ending) in enumerate(plan.steps):
-        chosen = order[:active]
-        matrices = W.index_select(0, chosen)
+    the a encoders they belong to, int64 [a]. chosen: `plan.chosen` on the device, if it is there already."""
+    states, m = [x] * len(W), x
+    chosen = torch.from_numpy(plan.chosen).to(x.device) if chosen is None else chosen
+    counts = [active for active, _, _ in plan.steps]
+    # What all steps share is taken at once, so that its gradient is added up at once.
+    matrices = take(W.flatten(1), chosen).unflatten(1, W.shape[1:]).split(counts)
+    origins = x.unsqueeze(1).expand(len(counts), len(x), 1, x.shape[1]).unbind()
+    for t, (which, (active, more, ending)) in enumerate(zip(chosen.split(counts), plan.steps, strict=True)):
+        origin = origins[t] if b is None else origins[t] + b.index_select(0, which)
         if t:
-            update = torch.bmm(neighbours.sum(m).transpose(0, 1), matrices.mT).transpose(0, 1)
+            by_encoder = origin.expand(-1, active, -1).transpose(0, 1)
+            m = torch.baddbmm(by_encoder, neighbours.sum(m).transpose(0, 1), matrices[t].mT).transpose(0, 1)
         else:
-            update = F.linear(neighbours.sum(x), matrices.flatten(0, 1)).unflatten(1, (active, -1))
-        origin = x.unsqueeze(1) if b is None else x.unsqueeze(1) + b.index_select(0, chosen)
-        m, finished = act(origin + update, chosen).tensor_split([more], dim=1)
-        for slot, state in zip(ending, finished.unbind(1), strict=True):
-            states[slot] = state
+            m = origin + F.linear(neighbours.sum(x), matrices[t].flatten(0, 1)).unflatten(1, (active, -1))
+        m = act(m, which)
+        if ending:
+            *going_on, finished = m.split([more, active - more], dim=1) if more else [m]
+            m = going_on[0] if more else m
+            for slot, state in zip(ending, finished.unbind(1), strict=True):
+                states[slot] = state
     return torch.stack(states)

@@ -6,6 +6,7 @@ of the atoms are left after 3 steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,20 +87,30 @@ class Neighbourhood(NamedTuple):
     """classes of neighbouring atoms -> atom"""
     entering: Neighbours
     """classes of bonds that enter an atom -> atom"""
+    kinds: tuple[Tensor, Tensor, Tensor]
+    """int64 [n], [e], [e]: rows of the batch's tables, of the atom of each class, of its bond's source, and of the bond"""
     atom_rows: Tensor | None = None
     """int64 [n], an atom of each class; None if each is a class"""
     bond_rows: Tensor | None = None
     """int64 [e]"""
+    also: tuple[Tensor, ...] = ()
+    """what was to be sent to the device besides"""
 
     @classmethod
-    def of(cls, batch: MoleculeBatch, padding: bool, steps: tuple[int, int] | None = None) -> Neighbourhood:
+    def of(
+        cls,
+        batch: MoleculeBatch,
+        padding: bool,
+        steps: tuple[int, int] | None = None,
+        also: Sequence[np.ndarray] = (),
+    ) -> Neighbourhood:
         """The lists of a batch; those of bonds by way of the line graph without backtracking.
 
         steps: of messages between atoms and between bonds, by which classes are told apart if the batch has colours;
-        with None each row is a class.
+        with None each row is a class. also: int64 [.] each.
         """
         if steps and not padding and batch.colours is not None:
-            return _in_classes(batch, batch.colours, *(max(count, 1) for count in steps))
+            return _in_classes(batch, batch.colours, *(max(count, 1) for count in steps), also)
         src, dst, rev = batch.src, batch.dst, batch.rev
         every_bond = torch.arange(len(src) + 1, device=src.device)
         entering_dst, entering = dst.sort()
@@ -120,14 +131,19 @@ class Neighbourhood(NamedTuple):
             missing_bonds = torch.cat([missing[src], missing[-1:] - 1])
         atoms = Neighbours(neighbour, offsets, neighbour, offsets, missing)
         bonds = Neighbours(before, before_offsets, rev[after], after_offsets, missing_bonds)
-        return cls(atoms, bonds, atoms, Neighbours(entering, offsets, dst, every_bond, missing))
+        into_atoms = Neighbours(entering, offsets, dst, every_bond, missing)
+        kinds = batch.node_type, batch.node_type.index_select(0, src), batch.edge_type
+        sent = tuple(to_device(list(also), src.device)) if also else ()
+        return cls(atoms, bonds, atoms, into_atoms, kinds, also=sent)
 
 
 Lists = tuple[np.ndarray, np.ndarray]
 """rows, and where each list of them begins"""
 
 
-def _in_classes(batch: MoleculeBatch, colours: BatchColours, atom_steps: int, bond_steps: int) -> Neighbourhood:
+def _in_classes(
+    batch: MoleculeBatch, colours: BatchColours, atom_steps: int, bond_steps: int, also: Sequence[np.ndarray]
+) -> Neighbourhood:
     """The sums over classes; for C, which takes a chunk of whole molecules at a time, those of each chunk."""
     src, starts, entering = colours.columns()[0].numpy(), colours.offsets, colours.entering()
     sizes: tuple[list[int] | None, list[int] | None] = None, None
@@ -150,6 +166,10 @@ def _in_classes(batch: MoleculeBatch, colours: BatchColours, atom_steps: int, bo
         *_with_transpose((bonds.place.take(entering), starts), len(bonds.chosen)),
         atoms.chosen,
         bonds.chosen,
+        colours.node_type.take(atoms.chosen),
+        colours.node_type.take(source),
+        colours.columns()[2].numpy().take(bonds.chosen),
+        *also,
     ]
     tensors = to_device(parts, batch.src.device)
     return Neighbourhood(
@@ -157,7 +177,9 @@ def _in_classes(batch: MoleculeBatch, colours: BatchColours, atom_steps: int, bo
         bonds.for_c(Neighbours(*tensors[4:8])),
         Neighbours(*tensors[8:12]),
         Neighbours(*tensors[12:16]),
-        *tensors[16:],
+        (tensors[18], tensors[19], tensors[20]),
+        *tensors[16:18],
+        tuple(tensors[21:]),
     )
 
 

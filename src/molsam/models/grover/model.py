@@ -141,9 +141,9 @@ class Grover(MoleculeModel):
 
     def forward(self, batch: MoleculeBatch, depths: Tensor | None = None) -> ModelOutput:
         """Logits of a batch; depths, int [2 * blocks * heads * 3], fixes the encoders' depths (see draw_depths)."""
-        vectors = [self.read(atoms, batch) for atoms in self.encode(batch, depths)]
+        vectors = self.read(self.encode(batch, depths), batch)
         p_atom, p_bond = self.atom_head(vectors[0]), self.bond_head(vectors[1])
-        auxiliary = self.dist_coff * (p_atom - p_bond).square() if self.atom_head.training else None
+        auxiliary = self.dist_coff * F.mse_loss(p_atom, p_bond, reduction="none") if self.atom_head.training else None
         return ModelOutput(torch.stack([p_atom, p_bond]), auxiliary)
 
     def _pads(self) -> bool:
@@ -161,20 +161,27 @@ class Grover(MoleculeModel):
         node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()
         # Equal states would have to be dropped alike.
         steps = None if self.training and self.dropout else (_steps(node_depths), _steps(edge_depths))
-        graph = Neighbourhood.of(batch, padding, steps)
+        plans = [
+            [block.plan(of_block) for block, of_block in zip(blocks, of_blocks, strict=True)]
+            for blocks, of_blocks in ((self.node_blocks, node_depths), (self.edge_blocks, edge_depths))
+        ]
+        also = [plan.chosen for own in plans for plan in own] if batch.here is not batch else ()
+        graph = Neighbourhood.of(batch, padding, steps, also)
+        sent = iter(graph.also or [None] * 2 * self.n_blocks)
         between_atoms, between_bonds = graph.atoms, graph.bonds
         nodes = Rows(batch.node_table, batch.node_type)
-        sources = Rows(batch.node_table, batch.node_type.index_select(0, batch.src))
-        edges = Rows(batch.edge_table, batch.edge_type)
+        of_atoms, of_sources, of_edges = graph.kinds
+        first, sources = Rows(batch.node_table, of_atoms), Rows(batch.node_table, of_sources)
+        edges = Rows(batch.edge_table, of_edges)
         if padding:
-            nodes, sources, edges = (rows.padded() for rows in (nodes, sources, edges))
-        atoms = self.node_input(nodes.at(graph.atom_rows))
-        for block, of_block in zip(self.node_blocks, node_depths, strict=True):
-            atoms = block(atoms, between_atoms, of_block)
+            nodes, first, sources, edges = (rows.padded() for rows in (nodes, first, sources, edges))
+        atoms = self.node_input(first)
+        for block, plan, of_block in zip(self.node_blocks, plans[0], node_depths, strict=True):
+            atoms = block(atoms, between_atoms, plan, next(sent))
             between_atoms = between_atoms.after(_steps([of_block]))
-        bonds = self.edge_input(sources.at(graph.bond_rows), edges.at(graph.bond_rows))
-        for block, of_block in zip(self.edge_blocks, edge_depths, strict=True):
-            bonds = block(bonds, between_bonds, of_block)
+        bonds = self.edge_input(sources, edges)
+        for block, plan, of_block in zip(self.edge_blocks, plans[1], edge_depths, strict=True):
+            bonds = block(bonds, between_bonds, plan, next(sent))
             between_bonds = between_bonds.after(_steps([of_block]))
         of_atoms = self.from_atoms(nodes, atoms, graph.around)
         of_bonds = self.from_bonds(nodes, bonds, graph.entering)
@@ -191,14 +198,17 @@ class Grover(MoleculeModel):
         uniform = torch.rand(count, dtype=torch.float64, device="cpu").mul_(1 - 2 * TAIL).add_(TAIL)
         return (self.depth + torch.special.ndtri(uniform)).long()
 
-    def read(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
-        """Atoms [N, hidden_size] -> molecules [B, width], with the molecule's descriptors if it has any."""
-        vector = (
-            segment_mean(atoms, batch.molecule, batch.sizes) if self.readout is None else self.readout(atoms, batch)
-        )
+    def read(self, views: tuple[Tensor, Tensor], batch: MoleculeBatch) -> list[Tensor]:
+        """Atoms [N, hidden_size] of each view -> molecules [B, width], with the molecule's descriptors if it has any."""
+        if self.readout is None:
+            means = segment_mean(torch.cat(views, dim=1), batch.molecule, batch.sizes)
+            vectors = list(means.split(self.hidden_size, dim=1))
+        else:
+            vectors = [self.readout(atoms, batch) for atoms in views]
         if batch.descriptors is None:
-            return vector
-        return torch.cat([vector, batch.descriptors.nan_to_num(nan=0.0)], dim=1)
+            return vectors
+        known = batch.descriptors.nan_to_num(nan=0.0)
+        return [torch.cat([vector, known], dim=1) for vector in vectors]
 
     @torch.no_grad()
     def atom_attention(self, batch: MoleculeBatch) -> Tensor:

@@ -16,11 +16,14 @@ from torch.nn import functional as F
 
 def head_attention(states: Tensor, weights: list[Tensor], parts: int, dropout: float = 0.0) -> Tensor:
     """States [3, heads, n, h] of q, k and v; weights: W_q, b_q, W_k, b_k, W_v, b_v -> o [n, heads, h]; dropout of A."""
-    linear = zip(states, weights[::2], weights[1::2], strict=True)
-    q, k, v = (F.linear(x, W, b).permute(2, 0, 1).unflatten(0, (parts, len(W) // parts)) for x, W, b in linear)
-    scores = torch.einsum("pcin,pcjn->pijn", q, k) / math.sqrt(q.shape[1])
-    attention = F.dropout(torch.softmax(scores, dim=2), dropout, dropout > 0)
-    return torch.einsum("pijn,pcjn->nipc", attention, v).flatten(2)
+    heads, n, h = states.shape[1:]
+    W, b = torch.stack(weights[::2]), torch.stack(weights[1::2])
+    # W comes first, so that its gradient has its order.
+    rows = torch.baddbmm(b.unsqueeze(2), W, states.flatten(1, 2).mT)
+    q, k, v = rows.view(3, parts, -1, heads, n).permute(0, 4, 1, 3, 2).flatten(1, 2)
+    attention = torch.softmax(torch.bmm(q, k.mT) / math.sqrt(h // parts), dim=2)
+    attention = F.dropout(attention, dropout, dropout > 0)
+    return torch.bmm(attention, v).view(n, parts, heads, -1).transpose(1, 2).flatten(2)
 
 
 def joint_map(W_o: Tensor, b_o: Tensor | None, W_out: Tensor, b_out: Tensor | None) -> tuple[Tensor, Tensor | None]:
