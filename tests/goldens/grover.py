@@ -115,10 +115,11 @@ def _intermediate(
     z: common.Golden, variant: str, model: Grover, batch: MoleculeBatch, output: ModelOutput
 ) -> dict[str, float]:
     errors: dict[str, list[float]] = {"embedding": [], "molvec": [], "logits": []}
-    for atoms, logits, view in zip(model.encode(batch), output.logits, VIEWS, strict=True):
+    views = model.encode(batch)
+    for atoms, vectors, logits, view in zip(views, model.read(views, batch), output.logits, VIEWS, strict=True):
         reference = z[f"{variant}/embedding/{view}"][1:]  # without the padding row
         errors["embedding"].append(common.relative_error(atoms, reference))
-        errors["molvec"].append(common.relative_error(model.read(atoms, batch), z[f"{variant}/molvec/{view}"]))
+        errors["molvec"].append(common.relative_error(vectors, z[f"{variant}/molvec/{view}"]))
         errors["logits"].append(common.relative_error(logits, z[f"{variant}/logits/{view}"]))
     return {name: common.max_error(*values) for name, values in errors.items()}
 
