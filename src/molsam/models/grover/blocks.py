@@ -13,8 +13,8 @@ from molsam.models.grover import compiled
 from molsam.models.grover.encoders import Plan, encode
 from molsam.models.grover.graph import Neighbours
 from molsam.models.layers.activation import activation, leaky
-from molsam.models.layers.segment import take
 from molsam.models.layers.head_attention import head_attention, joint_map
+from molsam.models.layers.segment import take
 from molsam.native import kernels
 
 

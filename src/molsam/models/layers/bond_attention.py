@@ -109,7 +109,8 @@ def _pairs(batch: MoleculeBatch, heads: int) -> Pairs:
     N, T, device, real = len(batch.nodes), len(batch.edge_table) + 1, batch.nodes.device, batch.nodes.dtype
     order = torch.argsort(batch.sizes, descending=True, stable=True)
     sizes = batch.sizes.index_select(0, order)
-    groups = _groups(batch.here.sizes.sort(descending=True).values.tolist())
+    # On a device a further call costs more than padding.
+    groups = _groups(batch.sizes.tolist()) if batch.sizes.is_cpu else [(len(batch), batch.max_size)]
     padded = torch.cat([sizes.new_full((b,), n) for b, n in groups])
     starts = torch.stack([padded, padded.cumsum(0) - padded, padded.square().cumsum(0) - padded.square()])
     starts = torch.empty_like(starts).index_copy_(1, order, starts)
@@ -143,10 +144,10 @@ def _pairs(batch: MoleculeBatch, heads: int) -> Pairs:
 
 
 def _groups(sizes: list[int]) -> list[tuple[int, int]]:
-    """(molecules, largest size) of each bucket of decreasing sizes; a new one where padding would cost more than a
+    """(molecules, largest size) of each bucket, the largest molecules first; a new one where padding would cost more than a
     further call."""
     found: list[tuple[int, int]] = []
-    for size in sizes:
+    for size in sorted(sizes, reverse=True):
         if not found or size < 0.75 * found[-1][1] - 4:
             found.append((0, size))
         found[-1] = (found[-1][0] + 1, found[-1][1])
