@@ -110,7 +110,7 @@ class Neighbourhood(NamedTuple):
         with None each row is a class. also: int64 [.] each.
         """
         if steps and not padding and batch.colours is not None:
-            return _in_classes(batch, batch.colours, *(max(count, 1) for count in steps), also)
+            return _in_classes(batch, batch.colours, max(steps[0], 1), max(steps[1], 1), also)
         src, dst, rev = batch.src, batch.dst, batch.rev
         every_bond = torch.arange(len(src) + 1, device=src.device)
         entering_dst, entering = dst.sort()
@@ -178,7 +178,8 @@ def _in_classes(
         Neighbours(*tensors[8:12]),
         Neighbours(*tensors[12:16]),
         (tensors[18], tensors[19], tensors[20]),
-        *tensors[16:18],
+        tensors[16],
+        tensors[17],
         tuple(tensors[21:]),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -162,7 +163,7 @@ class Grover(MoleculeModel):
         # Equal states would have to be dropped alike.
         steps = None if self.training and self.dropout else (_steps(node_depths), _steps(edge_depths))
         plans = [
-            [block.plan(of_block) for block, of_block in zip(blocks, of_blocks, strict=True)]
+            [cast("MTBlock", block).plan(of_block) for block, of_block in zip(blocks, of_blocks, strict=True)]
             for blocks, of_blocks in ((self.node_blocks, node_depths), (self.edge_blocks, edge_depths))
         ]
         also = [plan.chosen for own in plans for plan in own] if batch.here is not batch else ()
