@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from molsam.config.identity import Identity
 from molsam.errors import ConfigError
 from molsam.sweeping.about import about, settle
+from molsam.sweeping.context import _directions
 from molsam.sweeping.study import SharedStudy
 from tests.sweeping.conftest import App
 
@@ -148,3 +151,35 @@ def test_what_a_choice_stands_for_and_the_folds_are_of_a_search(
 def test_a_searched_file_that_is_not_there_is_said_before_a_trial_runs(app: App) -> None:
     assert "c.csv cannot be read" in app.run(*SEARCH, "dataset.path=a.csv,c.csv", code=3)
     assert app.numbers() == []
+
+
+def test_a_search_that_is_begun_anew_leaves_nothing_of_the_old_one(app: App) -> None:
+    """Its trials have the old numbers and so the old folders; its direction is the new one."""
+    app.run(*SEARCH, "hydra.sweeper.n_trials=3")
+    turned = ("hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=2")
+    assert "the direction was minimize, is maximize" in app.run(*SEARCH, *turned, code=2)
+    assert "the direction was minimize, is maximize" in app.run(
+        *SEARCH, *turned, "overwrite=true", "dry_run=true", code=2
+    )
+    said = app.run(*SEARCH, *turned, "overwrite=true")
+    study = optuna.load_study(study_name="multirun", storage=f"sqlite:///{app.outputs}/multirun/study.db")
+    assert study.direction.name == "MAXIMIZE"
+    assert f"best {max(trial.value for trial in study.trials):.4g}" in said
+    assert sorted(path.name for path in (app.outputs / "multirun").glob("trial-*")) == ["trial-00000", "trial-00001"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ({"task": "regression", "metric": "r2"}, "maximize"),
+        ({"task": "regression", "metric": "mae"}, "minimize"),
+        ({"task": "regression", "metric": None}, "minimize"),
+        ({"task": "classification", "metric": "brier"}, "minimize"),
+        ({"task": "classification", "metric": None}, "maximize"),
+        ({"task": None, "metric": "spearman"}, "maximize"),
+        ({"task": "multiclass"}, "maximize"),
+    ],
+)
+def test_the_direction_is_that_of_the_metric_that_selects(dataset: dict[str, Any], expected: str) -> None:
+    config = OmegaConf.create({"dataset": dataset, "hydra": {"sweeper": {"direction": "auto"}}})
+    assert _directions(config, is_grid=False) == (expected,)

@@ -54,8 +54,9 @@ def settle(
     paths: Mapping[str, str],
     named: bool = True,
     overwrite: bool = False,
-) -> None:
-    """Make a new study be about `wanted`, or see that an older one is. Raises ConfigError that says what differs.
+) -> bool:
+    """Make a new study be about `wanted`, or see that an older one is; return whether it was begun anew, so that what its
+    trials left is of no use. Raises ConfigError that says what differs.
 
     Args:
         study: the study.
@@ -66,11 +67,13 @@ def settle(
         overwrite: begin the study anew if it is about something else.
     """
     found = study.study.user_attrs.get(ATTRIBUTE)
-    if found == wanted:
-        return
+    if found == wanted and not study.turned:
+        return False
     if found is None and not study.trials():
+        if study.turned:
+            study.anew()
         study.study.set_user_attr(ATTRIBUTE, dict(wanted))
-        return
+        return False
     what = "nothing is recorded of what its trials were made with" if found is None else unlike(found, wanted, paths)
     if not overwrite:
         raise ConfigError(
@@ -79,6 +82,7 @@ def settle(
         )
     study.anew()
     study.study.set_user_attr(ATTRIBUTE, dict(wanted))
+    return True
 
 
 def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any], paths: Mapping[str, str]) -> str:

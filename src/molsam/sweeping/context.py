@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from molsam.config.metrics import direction, metric_files
 from molsam.errors import ConfigError
 from molsam.sweeping.storage import Node
 
@@ -114,15 +115,18 @@ def usable(setting: str, folder: str) -> str:
 
 
 def _directions(config: DictConfig, is_grid: bool) -> tuple[str, ...]:
-    """The study's directions; `auto` follows the dataset's task."""
+    """The study's directions; `auto` follows the metric that selects, which the task chooses if none is given."""
     given = config.hydra.sweeper.direction
     if given != "auto":
         return (str(given),) if isinstance(given, str) else tuple(str(one) for one in given)
-    task = (config.get("dataset") or {}).get("task", "regression")
+    dataset = config.get("dataset") or {}
+    task, metric = dataset.get("task", "regression"), dataset.get("metric")
+    if metric in metric_files():
+        return ("maximize" if direction(metric) == "max" else "minimize",)
     if task is None and not is_grid:
         raise ConfigError(
             "hydra.sweeper.direction=auto cannot tell whether more is better, because dataset.task is left open; "
-            "give dataset.task=regression or classification."
+            "give dataset.task=regression or classification, or dataset.metric."
         )
     return ("minimize" if task == "regression" else "maximize",)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,8 @@ POLL = 1.0
 """Seconds between two looks at trials that other processes run."""
 
 RESULTS = "optimization_results.yaml"
+TRIAL = "trial-"
+"""How the name of a trial's folder begins."""
 
 
 def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: list[str]) -> None:
@@ -58,7 +61,10 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     folds = 1 if split["fold"] is not None else split["folds"]
     searched = {name.lstrip("+") for name in space}
     wanted = about(fixed, space, sweep.directions, None if "split.folds" in searched else folds, choices)
-    settle(study, sweep.name, wanted, paths=fixed.paths, named=bool(sweep.section), overwrite=sweep.overwrite)
+    overwrite = sweep.overwrite and not sweep.dry_run
+    if settle(study, sweep.name, wanted, paths=fixed.paths, named=bool(sweep.section), overwrite=overwrite):
+        for folder in sweep.folder.glob(f"{TRIAL}*"):
+            shutil.rmtree(folder)  # results of the study that was given up
     total = min(sweep.n_trials, SMOKE_TRIALS) if sweep.smoke else sweep.n_trials
     launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
     run = Search(sweep, study, launcher, composer, space, total)
@@ -92,7 +98,7 @@ def _choices(
 
 def folder_of(number: int) -> str:
     """The name of a trial's folder, which has the trial's number."""
-    return f"trial-{number:05d}"
+    return f"{TRIAL}{number:05d}"
 
 
 @dataclass

@@ -33,14 +33,14 @@ class SharedStudy:
     ) -> None:
         import optuna
 
-        self.node = node
+        self.node, self.directions = node, list(directions)
         self.storage = storages.connect(node)
         self.study = optuna.create_study(
             study_name=name,
             storage=self.storage,
             sampler=sampler,
             pruner=pruner,
-            directions=list(directions),  # type: ignore[arg-type]
+            directions=self.directions,  # type: ignore[arg-type]
             load_if_exists=True,
         )
         self.watch = Watch(heartbeat)
@@ -60,15 +60,23 @@ class SharedStudy:
         self.study.add_trial(optuna.create_trial(state=optuna.trial.TrialState.WAITING, **settings))
 
     def anew(self) -> None:
-        """Forget all trials, and begin the study again under its name."""
+        """Forget all trials, and begin the study again under its name, in the direction that is wanted now."""
         import optuna
 
-        name, directions = self.study.study_name, self.study.directions
-        sampler, pruner = self.study.sampler, self.study.pruner
+        name, sampler, pruner = self.study.study_name, self.study.sampler, self.study.pruner
         optuna.delete_study(study_name=name, storage=self.storage)
         self.study = optuna.create_study(
-            study_name=name, storage=self.storage, sampler=sampler, pruner=pruner, directions=directions
+            study_name=name,
+            storage=self.storage,
+            sampler=sampler,
+            pruner=pruner,
+            directions=self.directions,  # type: ignore[arg-type]
         )
+
+    @property
+    def turned(self) -> bool:
+        """Whether the stored study has another direction than is wanted."""
+        return [one.name.lower() for one in self.study.directions] != self.directions
 
     def revive(self, own: set[int] | None = None) -> list[int]:
         """Fail the running trials that nobody works on and queue each again with the same parameters.
