@@ -98,12 +98,12 @@ def of_split(name: str) -> list[float]:
 
 def of_featurizer(name: str) -> list[float]:
     """Sums over the features of some molecules, each weighted by its place."""
+    from omegaconf import OmegaConf
+
     from molsam.chem.molecule import parse
-    from molsam.config.compose import compose
     from molsam.wiring import build
 
-    cfg = compose([f"+featurizer={name}"])
-    featurizer = build.build("featurizer", cfg.featurizer)
+    featurizer = build.build("featurizer", OmegaConf.load(ROOT / "conf" / "featurizer" / f"{name}.yaml"))
     found = []
     for smiles in ("CC(=O)Oc1ccccc1C(=O)O", "C/C=C\\[C@H](F)Cl", "[NH3+]CC([O-])=O.[Na+]", "c1ccc2[nH]ccc2c1"):
         arrays = featurizer(parse(smiles))

@@ -20,6 +20,7 @@ def test_varied_molecules_are_molecules_and_mostly_new() -> None:
         parse(smiles)
 
 
+@pytest.mark.slow
 def test_a_pack_is_made_then_read(tmp_path: Path) -> None:
     made, read = scale.bench_scale("gcn", [80], ["model.hidden_sizes=[8]"], tmp_path / "picture.png")
     assert (made["pack"], read["pack"]) == ("new", "cached")

@@ -161,7 +161,14 @@ def run_and_kill(arguments: list[str], folder: Path) -> int:
         assert code == -signal.SIGKILL, out.read_text()
 
 
-@pytest.mark.parametrize(("model", "optimizer"), [("gcn", "graphsam"), ("compt", "sam"), ("grover", "aesam")])
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [
+        ("gcn", "graphsam"),
+        pytest.param("compt", "sam", marks=pytest.mark.slow),
+        pytest.param("grover", "aesam", marks=pytest.mark.slow),
+    ],
+)
 def test_kill_9_and_the_same_command_end_in_the_same_bits(tmp_path: Path, model: str, optimizer: str) -> None:
     settings = [*SMALL[model], *TINY, f"model={model}", f"optimizer={optimizer}", "diagnostics=gradients"]
     settings += ["dataset.limit=120", "training.epochs=4", "training.checkpoint_steps=2"]

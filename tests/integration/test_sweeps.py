@@ -104,7 +104,7 @@ def test_workers_save_themselves_and_end_with_their_sweep(app: App, end: str) ->
     assert len(app.results()) == 2
 
 
-@pytest.mark.parametrize("children", [1, 2, 3])
+@pytest.mark.parametrize("children", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 3))])
 def test_a_sweep_killed_as_its_workers_start_leaves_nothing(app: App, children: int) -> None:
     """Neither workers nor trackers nor semaphores, whichever of its processes it had started."""
     sweep = app.start(*TABLE, "paths.work=60")

@@ -99,6 +99,4 @@ def test_attention_of_large_scores_is_finite() -> None:
     atoms = torch.tensor([[1000.0], [999.0], [0.0]])
     shares = torch.softmax(torch.tensor([1000.0, 999.0]), dim=0)
     expected = (shares @ atoms[:2]).view(1, 1)
-    rows, outside = batch.padded
-    padded = atoms[rows].view(1, 3, 1)
-    torch.testing.assert_close(attend(torch.ones(1, 1), padded, padded, outside), expected)
+    torch.testing.assert_close(attend(atoms, torch.ones(1, 1), batch), expected)

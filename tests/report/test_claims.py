@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from molsam import terminal
 from molsam.commands.main import main
 from molsam.report import claims, console, frame, pair_picture, specs, table, verdicts
 from tests.report.conftest import Fill
@@ -76,6 +77,7 @@ def test_any_pipe_can_take_the_report(encoding: str, monkeypatch: pytest.MonkeyP
 
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr("sys.stdout", stream)
+    terminal.prepare()
     console.show([Text("0.5 ± 0.1 −0.2 – ✓ β ü")])
     stream.flush()
     written = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]

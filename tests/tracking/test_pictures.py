@@ -36,7 +36,7 @@ def finished(folder: Path, task: str, names: list[str]) -> dict[str, Any]:
             rows.append(f'{row},C,"{name}",{"" if row == 3 else target},{prediction}')
     (folder / "test_predictions.csv").write_text("\n".join(rows) + "\n")
     per_task = {"rmse": dict.fromkeys(names, 1.0), "roc_auc": dict.fromkeys(names), "mcc": dict.fromkeys(names, 0.5)}
-    return {"task": task, "metric": "rmse", "best_epoch": 1, "per_task": {"test": per_task}}
+    return {"task": task, "metric": "rmse", "best_epoch": 1, "steps": 3, "per_task": {"test": per_task}}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.paths import ROOT
 from tests.training.test_checkpoint import same
 
 OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml"))
+QUICK = ("adam", "sam", "graphsam", "looksam", "esam")
 SETTINGS = ["training.batch_size=16", "training.epochs=2", "training.threads=1", "training.precision=fp64"]
 CONSTANT = {"grover": ["model.dynamic_depth=none"]}
 """Nothing may be left to chance: each process draws its own noise."""
@@ -70,7 +71,9 @@ def assert_alike(one: Trainer, other: Trainer, tolerance: float) -> None:
     )
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS]
+)
 def test_two_processes_equal_one_with_every_optimizer(team: processes.Team, tmp_path: Path, optimizer: str) -> None:
     cfg = settings(ODD, "model=gcn", *SMALL["gcn"][:2], f"optimizer={optimizer}")
     assert_alike(*both(team, tmp_path, cfg), 1e-7)

@@ -121,6 +121,7 @@ def test_connections_that_say_nothing_are_closed(server: Server, monkeypatch: py
         connection.close()
 
 
+@pytest.mark.slow
 def test_so_many_connections_have_a_thread_and_no_more(server: Server) -> None:
     before = threading.active_count()
     held = [

@@ -20,10 +20,10 @@ def head_attention(states: Tensor, weights: list[Tensor], parts: int, dropout: f
     W, b = torch.stack(weights[::2]), torch.stack(weights[1::2])
     # W comes first, so that its gradient has its order.
     rows = torch.baddbmm(b.unsqueeze(2), W, states.flatten(1, 2).mT)
-    q, k, v = rows.view(3, parts, -1, heads, n).permute(0, 4, 1, 3, 2).flatten(1, 2)
+    q, k, v = rows.view(3, parts, h // parts, heads, n).permute(0, 4, 1, 3, 2).flatten(1, 2)
     attention = torch.softmax(torch.bmm(q, k.mT) / math.sqrt(h // parts), dim=2)
     attention = F.dropout(attention, dropout, dropout > 0)
-    return torch.bmm(attention, v).view(n, parts, heads, -1).transpose(1, 2).flatten(2)
+    return torch.bmm(attention, v).view(n, parts, heads, h // parts).transpose(1, 2).flatten(2)
 
 
 def joint_map(W_o: Tensor, b_o: Tensor | None, W_out: Tensor, b_out: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import cast
 
 import torch
@@ -28,25 +30,41 @@ class Set2Set(nn.Module):
     def forward(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
         zero = atoms.new_zeros(len(batch), atoms.shape[1])
         read = torch.cat([zero, zero], dim=1)
-        rows, outside = batch.padded
-        outside = outside.to(atoms.dtype)
-        padded = take(atoms, rows).view(*outside.shape, -1)
-        # What each use leaves as a gradient is added up at once.
-        uses = padded.expand(2 * self.steps, *padded.shape).unbind()
         cells = cast("list[nn.LSTMCell]", list(self.cells))
-        for step, keys, values in zip(lstm_steps(cells, self.steps, zero), uses[::2], uses[1::2], strict=True):
+        looks: Iterable[Callable[[Tensor], Tensor]] = [partial(attend, atoms, batch=batch)] * self.steps
+        if not atoms.is_cpu:
+            looks = _dense(atoms, batch, self.steps)
+        for step, look in zip(lstm_steps(cells, self.steps, zero), looks, strict=True):
             query = step(read)
-            read = torch.cat([query, attend(query, keys, values, outside)], dim=1)
+            read = torch.cat([query, look(query)], dim=1)
         return read
 
 
-def attend(query: Tensor, keys: Tensor, values: Tensor, outside: Tensor) -> Tensor:
-    """sum_v softmax_v(k_v . q) v_v over each molecule's atoms, [B, d]; keys, values [B, n, d]; outside [B, n]: -inf beyond
-    the atoms, else 0."""
-    if not query.is_cpu:  # one launch, without second derivatives, which cuDNN's LSTM does not have either
-        mask = outside[:, None, None].to(query.dtype)
+def attend(atoms: Tensor, query: Tensor, batch: MoleculeBatch) -> Tensor:
+    """sum_v softmax_v(h_v . q) h_v over each molecule's atoms: [N, d], [B, d] -> [B, d]."""
+    score = (atoms * query.index_select(0, batch.molecule)).sum(1)
+    # The shift by the largest score cancels, and so does its gradient.
+    largest = score.new_zeros(len(batch)).scatter_reduce(0, batch.molecule, score.detach(), "amax", include_self=False)
+    weight = (score - largest.index_select(0, batch.molecule)).exp().unsqueeze(1)
+    total = weight.new_zeros(len(batch), 1).index_add(0, batch.molecule, weight)
+    weighted = weight * atoms
+    return weighted.new_zeros(query.shape).index_add(0, batch.molecule, weighted) / total
+
+
+def _dense(atoms: Tensor, batch: MoleculeBatch, steps: int) -> Iterator[Callable[[Tensor], Tensor]]:
+    """`attend` of each step as one launch, over molecules padded to the largest of the batch: what suits a device.
+
+    It has no second derivatives, which cuDNN's LSTM does not have either.
+    """
+    rows, outside = batch.padded
+    padded = take(atoms, rows).view(*outside.shape, -1)
+    mask = outside[:, None, None].to(atoms.dtype)
+
+    def of(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
         given = query[:, None, None], keys[:, None], values[:, None]
         found: Tensor = F.scaled_dot_product_attention(*given, attn_mask=mask, scale=1.0)
         return found.flatten(1)
-    weight = torch.baddbmm(outside.unsqueeze(2), keys, query.unsqueeze(2)).softmax(1)
-    return torch.bmm(weight.mT, values).squeeze(1)
+
+    # What each use leaves as a gradient is added up at once.
+    uses = padded.expand(2 * steps, *padded.shape).unbind()
+    return (partial(of, keys, values) for keys, values in zip(uses[::2], uses[1::2], strict=True))
