@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
@@ -17,7 +18,7 @@ from omegaconf import OmegaConf
 from molsam.config.cells import Cell, quote
 from molsam.sweeping.compose import Settings
 from molsam.sweeping.console import Count
-from molsam.sweeping.grid import Grid
+from molsam.sweeping.grid import Grid, is_done
 from molsam.sweeping.plan import Plan, Planned
 from tests.sweeping.conftest import App
 
@@ -249,3 +250,12 @@ def test_the_time_left_is_asked_for_once_a_cell_has_ended(tmp_path: Path, monkey
     assert count == Count(done=2, failed=0, running=0, total=3, before=0, left=7.0)
     assert [one.name for one in ended] == ["b"]
     assert asked == [{"a"}, {"a", "b"}]
+
+
+def test_a_cell_of_several_folds_is_done_by_their_summary(tmp_path: Path) -> None:
+    planned: Any = SimpleNamespace(folder=tmp_path, identity="abc", values={"split": {"folds": 2, "fold": None}})
+    assert not is_done(planned)
+    for digest, folds, done in (("abc", 2, True), ("abd", 2, False), ("abc", 1, False)):
+        found = {"identity": {"digest": digest}, "folds": [{"fold": fold} for fold in range(folds)]}
+        (tmp_path / "folds.json").write_text(json.dumps(found))
+        assert is_done(planned) == done
