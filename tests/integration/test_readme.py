@@ -46,6 +46,7 @@ def test_a_seventh_model_costs_one_file_and_one_yaml(tmp_path: Path, monkeypatch
     assert outcome["model"] == "deepsets"
 
 
+@pytest.mark.slow
 def test_the_batteries_test_the_seventh_model_and_it_passes(tmp_path: Path) -> None:
     for name in ("src", "conf", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

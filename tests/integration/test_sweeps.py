@@ -68,6 +68,7 @@ def assert_each_once(app: App) -> None:
     assert len(app.numbers()) == len(set(app.numbers()))
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_nothing_is_lost_or_run_twice(app: App) -> None:
     kill_at_random(app, random.Random(0), 3, "paths.work=0.4")
     app.run(*TABLE, "paths.work=0.4")
@@ -161,6 +162,7 @@ def test_two_sweeps_share_one_postgresql_study(app: App, postgresql: str) -> Non
     assert len({trial.user_attrs["cell"] for trial in complete}) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="submitit is not installed (molsam[slurm])")
 def test_submitit_runs_cells(app: App) -> None:
     arguments = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "hydra/launcher=submitit_local")

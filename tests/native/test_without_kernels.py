@@ -22,7 +22,7 @@ GROUPS = {
 """Two processes, as `make test` has two workers: each start costs seconds."""
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [pytest.param(g, marks=pytest.mark.slow) if g == "goldens" else g for g in GROUPS])
 def test_holds_for_torch_alone(group: str) -> None:
     if os.environ.get("MOLSAM_KERNELS") == "torch":
         pytest.skip("this process is one without the kernels")

@@ -248,7 +248,9 @@ def test_every_sweep_file_makes_sense() -> None:
             assert len(spec.claims) == len(entries), f"{name}: a claim names a row that is not there"
 
 
-@pytest.mark.parametrize("what", [("--table", "3"), ("--all",)], ids=["table", "all"])
+@pytest.mark.parametrize(
+    "what", [("--table", "3"), pytest.param(("--all",), marks=pytest.mark.slow)], ids=["table", "all"]
+)
 def test_files_are_written_though_nobody_reads_on(tmp_path: Path, what: tuple[str, ...]) -> None:
     unread, output = os.pipe()
     os.close(unread)

@@ -175,6 +175,7 @@ def test_choices_on_the_command_line_make_a_grid(app: App) -> None:
     assert sum(app.events("start").values()) == 6
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_the_cells(app: App) -> None:
     arguments = ("sweeps=table", "sweeps.datasets=[a]", "paths.work=0.3")
     sweeps = [app.start(*arguments), app.start(*arguments)]

@@ -78,7 +78,7 @@ class Searches:
         self.owner[name], self.made[name] = key, len(found.trials())
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(history=st.lists(st.one_of(EDIT, SEARCH, SEARCH), min_size=2, max_size=9))
 def test_a_study_is_of_one_search(history: list[tuple[Any, ...]]) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -163,6 +163,7 @@ def test_failed_trials_are_reported_and_others_take_their_place(app: App) -> Non
     assert sum(t.state == TrialState.COMPLETE for t in study(app).trials) == 6
 
 
+@pytest.mark.slow
 def test_two_searches_share_one_study(app: App) -> None:
     arguments = (*SEARCH, "hydra.sweeper.n_trials=8", "paths.work=0.2")
     sweeps = [app.start(*arguments), app.start(*arguments)]

@@ -98,6 +98,7 @@ def history(run: Path) -> dict[int, dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_a_run_is_read_back_by_the_tool(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     files(tmp_path)
     tracker = WandbTracker(tmp_path, SETTINGS)

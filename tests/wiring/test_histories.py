@@ -122,7 +122,7 @@ def stubbed(world: World) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(history=st.lists(st.one_of(EDIT, RUN, RUN), min_size=2, max_size=9))
 def test_a_number_belongs_to_what_made_it(history: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as root:

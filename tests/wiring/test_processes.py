@@ -86,7 +86,10 @@ def test_a_process_without_a_molecule_takes_part(team: processes.Team, tmp_path:
     assert_alike(*both(team, tmp_path, cfg), 1e-7)
 
 
-@pytest.mark.parametrize("model", [name for name in SMALL if name != "gcn"])
+@pytest.mark.parametrize(
+    "model",
+    [name if name == "cmpnn" else pytest.param(name, marks=pytest.mark.slow) for name in SMALL if name != "gcn"],
+)
 def test_two_processes_equal_one_with_every_model(team: processes.Team, tmp_path: Path, model: str) -> None:
     more = [*SMALL[model][:-1], *CONSTANT.get(model, ()), "optimizer=graphsam", "training.accumulate=2"]
     assert_alike(*both(team, tmp_path, settings(ODD, f"model={model}", *more)), 1e-7)

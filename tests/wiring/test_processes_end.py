@@ -39,7 +39,7 @@ class Killer(RunObserver):
             self.teams[-1].children[0].kill()
 
 
-@pytest.mark.parametrize("perturb", [pytest.param("averaged", marks=pytest.mark.slow), "local"])
+@pytest.mark.parametrize("perturb", [pytest.param(name, marks=pytest.mark.slow) for name in ("averaged", "local")])
 def test_a_killed_process_ends_the_other_and_the_same_command_ends_in_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, perturb: str
 ) -> None:
