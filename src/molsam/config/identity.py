@@ -186,6 +186,11 @@ def restored(whole: Any) -> Identity | None:
         return None
 
 
+def is_record_of(record: Mapping[str, Any], digest: str) -> bool:
+    """Whether `Identity.record` of an identity of this digest is what was stored."""
+    return bool(record["digest"] == digest)
+
+
 def is_recorded(outcome: Mapping[str, Any]) -> bool:
     """Whether a result recorded its identity, and not `stored` pieced it together."""
     return outcome.get("identity") is not None
