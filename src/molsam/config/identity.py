@@ -188,7 +188,7 @@ def restored(whole: Any) -> Identity | None:
 
 def is_record_of(record: Mapping[str, Any], digest: str) -> bool:
     """Whether `Identity.record` of an identity of this digest is what was stored."""
-    return bool(record["digest"] == digest)
+    return bool(digest == record["digest"])
 
 
 def is_recorded(outcome: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
 from molsam.config.cells import Cell
-from molsam.config.identity import mismatch, stored
+from molsam.config.identity import is_record_of, mismatch, stored
 from molsam.errors import ConfigError, StorageError
 from molsam.runs import result
 from molsam.runs.folder import held
@@ -94,9 +94,8 @@ def _folds_are_done(planned: Planned) -> bool:
     """Whether a cell of several folds has their summary, made by just its identity."""
     try:
         found = json.loads((planned.folder / "folds.json").read_text(encoding="utf-8"))
-        return (
-            found["identity"]["digest"] == planned.identity and len(found["folds"]) == planned.values["split"]["folds"]
-        )
+        made = is_record_of(found["identity"], planned.identity)
+        return made and len(found["folds"]) == planned.values["split"]["folds"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
