@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,19 +13,30 @@ from molsam.models.layers.queries import type_queries
 from tests.models.test_grover_parts import assert_same, randn
 
 
-@pytest.mark.parametrize(("types", "d", "heads"), [(1, 16, 1), (5, 32, 2), (19, 48, 3), (3, 6, 2)])
-def test_queries_of_bond_types(types: int, d: int, heads: int) -> None:
+@pytest.mark.parametrize(
+    ("types", "d", "heads", "layers"), [(1, 16, 1, 1), (5, 32, 2, 3), (19, 48, 3, 1), (3, 6, 2, 2)]
+)
+def test_queries_of_bond_types(types: int, d: int, heads: int, layers: int) -> None:
     torch.manual_seed(0)
     x = randn(4, d).detach()
-    inputs = [randn(types, d), randn(d, d), randn(d), randn(d, d), randn(d)]
+    inputs = [
+        randn(types, d),
+        *(part for _ in range(layers) for part in (randn(d, d), randn(d), randn(d, d), randn(d))),
+    ]
 
-    def fused(*given: Tensor) -> Tensor:
-        weight, bias = type_queries(heads, *given)
-        return x @ weight.T + bias
+    def by_layer(weights: tuple[Tensor, ...]) -> list[Any]:
+        return [weights[i : i + 4] for i in range(0, len(weights), 4)]
 
-    def plain(bonds: Tensor, W_k: Tensor, b_k: Tensor, W_q: Tensor, b_q: Tensor) -> Tensor:
-        keys, queries = bonds @ W_k.T + b_k, x @ W_q.T + b_q
-        products = [q @ k.T for q, k in zip(queries.chunk(heads, dim=1), keys.chunk(heads, dim=1), strict=True)]
-        return torch.cat(products, dim=1) / math.sqrt(d // heads)
+    def fused(bonds: Tensor, *weights: Tensor) -> Tensor:
+        made = zip(*type_queries(heads, bonds, by_layer(weights)), strict=True)
+        return torch.stack([x @ weight.T + bias for weight, bias in made])
+
+    def plain(bonds: Tensor, *weights: Tensor) -> Tensor:
+        scores = []
+        for W_k, b_k, W_q, b_q in by_layer(weights):
+            keys, queries = bonds @ W_k.T + b_k, x @ W_q.T + b_q
+            products = [q @ k.T for q, k in zip(queries.chunk(heads, dim=1), keys.chunk(heads, dim=1), strict=True)]
+            scores.append(torch.cat(products, dim=1) / math.sqrt(d // heads))
+        return torch.stack(scores)
 
     assert_same(fused, plain, inputs)

@@ -23,7 +23,7 @@ from tests.fake_device import Counts, OnDevice, fake_cuda
 
 pytestmark = pytest.mark.filterwarnings("ignore:PyTorch was compiled without cuDNN")
 SMALL = ("dataset.limit=160", "training.batch_size=32", "training.threads=1", "split.fold=0")
-BARS = {"gcn": 80, "dmpnn": 100, "mpnn": 180, "cmpnn": 180, "compt": 630, "grover": 250}
+BARS = {"gcn": 80, "dmpnn": 100, "mpnn": 180, "cmpnn": 180, "compt": 395, "grover": 250}
 """most launches of a step with Adam; a new model has no bar yet"""
 COPIES: dict[str, int] = {}
 """most copies to the device, where they are not two: the batch, and what a model makes of it on the CPU"""

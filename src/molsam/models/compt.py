@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError, DataError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers import bond_attention
-from molsam.models.layers.gru import BiGRU
+from molsam.models.layers.gru import BiGRU, Reading, reading
 from molsam.models.layers.mish import Mish
 from molsam.models.layers.norm import norm_layer
 from molsam.models.layers.padding import pad
@@ -104,10 +106,11 @@ class CoMPT(MoleculeModel):
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Logits [1, B, T] of a batch with distances; raises DataError for a molecule that is too large."""
-        x, bonds, relations = self._embed(batch)
-        for layer in self._stack:
-            x = layer(x, bonds, relations)
-        vector = self.readout(self.last_norm(x), batch)
+        order = reading(self.readout.lengths(batch).numpy()) if batch.here is not batch else ()
+        x, bonds, relations = self._embed(batch, order)
+        for layer, shared in zip(self._stack, self._shared(bonds, relations), strict=True):
+            x = layer(x, shared, relations)
+        vector = self.readout(self.last_norm(x), batch, Reading(*relations.also) if order else None)
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
         return ModelOutput(self.head(vector).unsqueeze(0))
@@ -117,9 +120,9 @@ class CoMPT(MoleculeModel):
         """Per layer and molecule A, attention times distance kernel (not normalised): float [heads, n, n]."""
         x, bonds, relations = self._embed(batch)
         found = []
-        for layer in self._stack:
-            found.append(layer.attention(x, bonds, relations))
-            x = layer(x, bonds, relations)
+        for layer, shared in zip(self._stack, self._shared(bonds, relations), strict=True):
+            found.append(layer.attention(x, shared, relations))
+            x = layer(x, shared, relations)
         return found
 
     def atom_attention(self, batch: MoleculeBatch) -> Tensor:
@@ -144,8 +147,10 @@ class CoMPT(MoleculeModel):
             return named
         return {k.replace("generator.proj.0.", "generator.proj."): v for k, v in named.items()}
 
-    def _embed(self, batch: MoleculeBatch) -> tuple[Tensor, Tensor, bond_attention.Relations]:
-        """Atoms [N, d], bond types [T, d] (type 0 is no bond) and the relations of the batch's atoms."""
+    def _embed(
+        self, batch: MoleculeBatch, order: Sequence[np.ndarray] = ()
+    ) -> tuple[Tensor, Tensor, bond_attention.Relations]:
+        """Atoms [N, d], bond types [T, d] (type 0 is no bond) and the relations of the batch's atoms, `order` with them."""
         for name, limit in [("largest molecule of the dataset", self.max_atoms), ("", self.padded_length)]:
             if limit is not None and batch.max_size > limit:
                 what = f"the position table ends at {limit}, the {name}" if name else f"padded_length={limit}"
@@ -157,7 +162,20 @@ class CoMPT(MoleculeModel):
         x = torch.add(position, self.dropout(self.atoms(batch.nodes[:, :-1])), alpha=self.scale)
         none = batch.edge_table.new_zeros(1, batch.edge_table.shape[1])
         bonds = self.bonds(torch.cat([none, batch.edge_table])) * self.scale
-        return x, bonds, bond_attention.Relations(batch, self.n_heads)
+        return x, bonds, bond_attention.Relations(batch, self.n_heads, order)
+
+    def _shared(self, bonds: Tensor, relations: bond_attention.Relations) -> Iterator[Shared]:
+        """What each layer needs that does not depend on the atoms, of all layers at once."""
+        layers = self._stack
+        if not layers:
+            return iter(())
+        products = [(x.key.weight, x.key.bias, x.query.weight, x.query.bias) for x in layers]
+        weights, biases = type_queries(self.n_heads, bonds, products)
+        if bond_attention.in_c(layers[0].decay, self.atoms.out_features):
+            return map(Shared, weights, biases, [None] * len(layers))
+        decays = torch.stack([layer.decay for layer in layers])
+        K = relations.kernels(decays, layers[0].kernel)
+        return map(Shared, weights, biases, map(list, zip(*(k.unbind() for k in K), strict=True)))
 
     @property
     def _stack(self) -> list[Layer]:
@@ -175,6 +193,17 @@ class CoMPT(MoleculeModel):
                     linear.bias.copy_(first.query.bias)
                 for dense in layer.feed_forward:
                     dense.get_parameter("bias").copy_(first.feed_forward[0].get_parameter("bias"))
+
+
+class Shared(NamedTuple):
+    """What a layer needs besides the atoms."""
+
+    weight: Tensor
+    """float [heads * T, d], `type_queries`"""
+    bias: Tensor
+    """float [heads * T]"""
+    K: list[Tensor] | None
+    """`bond_attention.Relations.kernels`; None if it is not asked for"""
 
 
 class Layer(nn.Module):
@@ -201,29 +230,28 @@ class Layer(nn.Module):
         self.norm = norm_layer(norm, d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, bonds: Tensor, relations: bond_attention.Relations) -> Tensor:
-        """x: float [N, d]; bonds: float [T, d]."""
+    def forward(self, x: Tensor, shared: Shared, relations: bond_attention.Relations) -> Tensor:
+        """x: float [N, d]."""
         x = self.dropout(self.norm(x))
-        o = bond_attention.attend(relations, self._scores(x, bonds), self.value(x), self.decay, self.kernel)
+        scores, values = self._scores(x, shared), self.value(x)
+        o = bond_attention.attend(relations, scores, values, self.decay, self.kernel, shared.K)
         y = x + self.dropout(self.norm(self.mish(self.update(o))))
         f = y
         for linear, function in zip(self.feed_forward, self.dense, strict=True):
             f = self.dropout(function(linear(f)))
         return x + y + self.dropout(self.norm(f))
 
-    def attention(self, x: Tensor, bonds: Tensor, relations: bond_attention.Relations) -> list[Tensor]:
+    def attention(self, x: Tensor, shared: Shared, relations: bond_attention.Relations) -> list[Tensor]:
         """A of each molecule, float [heads, n, n]."""
-        return bond_attention.messages(relations, self._scores(self.norm(x), bonds), self.decay, self.kernel)
+        return bond_attention.messages(relations, self._scores(self.norm(x), shared), self.decay, self.kernel)
 
-    def _scores(self, x: Tensor, bonds: Tensor) -> Tensor:
+    def _scores(self, x: Tensor, shared: Shared) -> Tensor:
         """q . k / sqrt(d / heads) of every atom with every bond type, [N, heads, T].
 
         (W_q x + b) . k = x . (W_q' k) + b . k: the queries themselves are not needed, and there are fewer types
         than columns.
         """
-        keys, queries = self.key, self.query
-        weight, bias = type_queries(self.n_heads, bonds, keys.weight, keys.bias, queries.weight, queries.bias)
-        return torch.addmm(bias, x, weight.t()).view(len(x), self.n_heads, -1)
+        return torch.addmm(shared.bias, x, shared.weight.t()).view(len(x), self.n_heads, -1)
 
 
 class Readout(nn.Module):
@@ -241,14 +269,19 @@ class Readout(nn.Module):
         self.bias = nn.Parameter(torch.empty(d_model).uniform_(-1, 1).div_(math.sqrt(d_model)))
         self.mish = Mish()
 
-    def forward(self, x: Tensor, batch: MoleculeBatch) -> Tensor:
-        """Atoms [N, d] -> molecules [B, d]."""
-        sizes, molecule = batch.here.sizes, batch.molecule
+    def lengths(self, batch: MoleculeBatch) -> Tensor:
+        """Rows that the GRU reads of each molecule, int64 [B] on the CPU."""
+        sizes = batch.here.sizes
+        return sizes if self.padded_length is None else torch.full_like(sizes, self.padded_length)
+
+    def forward(self, x: Tensor, batch: MoleculeBatch, order: Reading | None = None) -> Tensor:
+        """Atoms [N, d] -> molecules [B, d]; order: of `lengths`, on the batch's device."""
+        molecule = batch.molecule
         if self.padded_length is not None:
             x, _ = pad(x, batch.sizes, self.padded_length)
-            sizes = torch.full_like(sizes, self.padded_length)
             molecule = torch.arange(len(x), device=x.device) // self.padded_length
-        states = self.gru(x, sizes, segment_max(self.mish(x + self.bias), molecule, len(batch)))
+        initial = segment_max(self.mish(x + self.bias), molecule, len(batch))
+        states = self.gru(x, self.lengths(batch), initial, order)
         total = segment_sum(self.mish(self.linear(states)), molecule, len(batch))
         return total / batch.sizes.unsqueeze(1)
 

@@ -14,20 +14,68 @@ products with v run in buckets of molecules of similar size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from molsam.chem.arrays import DISCONNECTED
 from molsam.data.batch import MoleculeBatch
+from molsam.data.states import ranges
+from molsam.data.transfer import send
 from molsam.models.layers.fused import replay
+from molsam.models.layers.segment import take
 from molsam.native import kernels
 
 FAR = 1e8
 """the reference's distance between atoms of different fragments"""
+
+
+class Relations:
+    """What the attention of all layers asks of a batch whose featurizer gave distances.
+
+    also: int64 [.] each, what is to be sent to the device with it.
+    """
+
+    def __init__(self, batch: MoleculeBatch, heads: int, also: Sequence[np.ndarray] = ()) -> None:
+        if batch.distances is None:
+            raise ValueError("the batch has no distances; its featurizer must have pairs=True")
+        self.batch, self.heads, here = batch, heads, batch.here
+        N, T = len(here.molecule), len(batch.edge_table) + 1
+        counts = torch.bincount(here.dst * T + here.edge_type + 1, minlength=N * T).view(N, T)
+        counts[:, 0] = here.sizes.index_select(0, here.molecule) - counts.sum(1)
+        counts = counts.to(batch.node_table.dtype).unsqueeze(1)
+        self.log_counts = counts.log()
+        """float [N, 1, T], logarithm of how often an atom has each bond type; type 0 is no bond, type t + 1 row t of
+        the table"""
+        self.weight = 2 / counts.clamp(min=1)
+        """float [N, 1, T], 2 / that number, 2 where it is 0"""
+        self.also: list[Tensor] = [torch.from_numpy(array) for array in also]
+        if here is not batch:
+            groups = [(len(batch), batch.max_size)]  # a further call costs more than padding
+            lists = _lists(here, heads, groups, batch.node_table.dtype)
+            sent = send([self.log_counts, self.weight, *lists, *self.also], batch.sizes.device)
+            self.log_counts, self.weight = sent[:2]
+            self.pairs = _pairs(batch, heads, groups, Lists(*sent[2 : 2 + len(lists)]))
+            self.also = sent[2 + len(lists) :]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """All pairs of atoms, for computing with matrices A."""
+        groups = _groups(self.batch.sizes.tolist())
+        lists = _lists(self.batch, self.heads, groups, self.batch.node_table.dtype)
+        return _pairs(self.batch, self.heads, groups, lists)
+
+    def shares(self, scores: Tensor) -> Tensor:
+        """Of the softmax over a row's pairs twice what one pair of each type has; float [N, heads, T]."""
+        return torch.softmax(scores + self.log_counts, dim=-1) * self.weight
+
+    def kernels(self, decay: Tensor, kernel: str) -> list[Tensor]:
+        """K of each bucket, the diagonal halved, 0 in padding's columns; decay: a scalar, or [L] -> float [L, b, n, n]."""
+        return [_kernel(bucket, decay.view(-1, 1, 1, 1), kernel) * bucket.halves for bucket in self.pairs.buckets]
 
 
 class Bucket(NamedTuple):
@@ -37,110 +85,83 @@ class Bucket(NamedTuple):
     """float [b, n, n], 0 at padding"""
     outside: Tensor
     """float [b, 1, n], -inf at padding, else 0"""
+    halves: Tensor
+    """float [n, n], 0.5 in the diagonal, else 1"""
+    entry: Tensor
+    """int64 [b * heads * n * n], of each entry of A the one of [N, heads, T] that it takes; any at padding"""
 
 
-class Relations:
-    """What the attention of all layers asks of a batch whose featurizer gave distances."""
-
-    def __init__(self, batch: MoleculeBatch, heads: int) -> None:
-        if batch.distances is None:
-            raise ValueError("the batch has no distances; its featurizer must have pairs=True")
-        self.batch, self.heads = batch, heads
-        N, T = len(batch.nodes), len(batch.edge_table) + 1
-        counts = _count(batch.dst * T + batch.edge_type + 1, N * T).view(N, T)
-        counts[:, 0] = batch.sizes.index_select(0, batch.molecule) - counts.sum(1)
-        counts = counts.to(batch.nodes.dtype).unsqueeze(1)
-        self.log_counts = counts.log()
-        """float [N, 1, T], logarithm of how often an atom has each bond type; type 0 is no bond, type t + 1 row t of
-        the table"""
-        self.weight = 2 / counts.clamp(min=1)
-        """float [N, 1, T], 2 / that number, 2 where it is 0"""
-
-    @cached_property
-    def pairs(self) -> Pairs:
-        """All pairs of atoms, for computing with matrices A."""
-        return _pairs(self.batch, self.heads)
-
-    def mass(self, scores: Tensor) -> Tensor:
-        """The softmax's mass per type [N, heads, T]."""
-        return torch.softmax(scores + self.log_counts, dim=-1)
-
-
-def _count(index: Tensor, length: int) -> Tensor:
-    """How often each number from 0 to length - 1 occurs, int64 [length]."""
-    if index.is_cpu:
-        return torch.bincount(index, minlength=length)
-    return index.new_zeros(length).index_add_(0, index, torch.ones_like(index))  # waits for nothing
-
-
-@dataclass
-class Pairs:
-    """The atom pairs of a batch. Slots are the buckets' padded atoms [b, n]; places are entries of A,
-    [b, heads, n, n] bucket by bucket; the same without heads are pairs."""
+class Pairs(NamedTuple):
+    """The atom pairs of a batch. Slots are the buckets' padded atoms [b, heads, n], one bucket after the other."""
 
     buckets: list[Bucket]
-    order: Tensor
-    """int64 [B], the molecules in the order of the buckets"""
-    sizes: Tensor
-    """int64 [B], their numbers of atoms"""
-    heads: int
+    shapes: list[tuple[int, int, int]]
+    """(b, heads, n) of each bucket"""
     row: Tensor
-    """int64 [slots * heads], row of [N * heads, ...] in each slot of a head; row 0 at padding"""
-    real: Tensor
-    """float [slots * heads], 0 at padding, else 1"""
+    """int64 [slots], row of [N * heads, ...] in each slot; row 0 at padding"""
     slot: Tensor
     """int64 [N * heads], the inverse of `row`"""
+
+
+class Lists(NamedTuple):
+    """What is known of the pairs on the CPU; places are those of the padded pairs [b, n, n], bucket by bucket."""
+
+    row: Tensor
+    slot: Tensor
+    outside: Tensor
+    """float [slots without heads], -inf at padding, else 0"""
     place: Tensor
-    """int64 [(E + N) * heads], place of (dst, src) of each bond, then of (m, m) of each atom"""
-    pair: Tensor
-    """int64 [(E + N) * heads], its pair"""
-    score: Tensor
-    """int64 [(E + N) * heads], its entry in [N, heads, T]"""
-    bond_row: Tensor
-    """int64 [E * heads], the row in [N * heads] of each bond"""
-
-    @property
-    def shapes(self) -> list[tuple[int, int, int]]:
-        """(b, heads, n) of each bucket."""
-        return [(len(bucket.distance), self.heads, bucket.distance.shape[2]) for bucket in self.buckets]
+    """int64 [sum of n^2], where each pair of the molecules is"""
+    distance: Tensor
+    """float [sum of n^2]"""
+    bond: Tensor
+    """int64 [E], place of (dst, src) of each bond"""
 
 
-def _pairs(batch: MoleculeBatch, heads: int) -> Pairs:
-    N, T, device, real = len(batch.nodes), len(batch.edge_table) + 1, batch.nodes.device, batch.nodes.dtype
-    order = torch.argsort(batch.sizes, descending=True, stable=True)
-    sizes = batch.sizes.index_select(0, order)
-    # On a device a further call costs more than padding.
-    groups = _groups(batch.sizes.tolist()) if batch.sizes.is_cpu else [(len(batch), batch.max_size)]
-    padded = torch.cat([sizes.new_full((b,), n) for b, n in groups])
-    starts = torch.stack([padded, padded.cumsum(0) - padded, padded.square().cumsum(0) - padded.square()])
-    starts = torch.empty_like(starts).index_copy_(1, order, starts)
-    # Per atom: n of its bucket, first slot and first pair of its molecule, its number in it, and its own slot.
-    n, slot, pair = starts.index_select(1, batch.molecule)
-    local = torch.arange(N, device=device) - batch.offsets.index_select(0, batch.molecule)
-    head = torch.arange(heads, device=device)
-    row = pair.unsqueeze(1) * heads + (head * n.unsqueeze(1) + local.unsqueeze(1)) * n.unsqueeze(1)
-    slots = (slot.unsqueeze(1) * heads + head * n.unsqueeze(1) + local.unsqueeze(1)).view(-1)
-    other = local.index_select(0, batch.src)
-    pair = pair + local * n
-    at = torch.cat([pair.index_select(0, batch.dst) + other, pair + local])
-    place = torch.cat([row.index_select(0, batch.dst) + other.unsqueeze(1), row + local.unsqueeze(1)])
-    kind = torch.cat([batch.edge_type + 1, torch.zeros_like(local)])
-    rows = (torch.cat([batch.dst, torch.arange(N, device=device)]).unsqueeze(1) * heads + head).view(-1)
-    size = batch.sizes.index_select(0, batch.molecule)
-    total = sum(b * n for b, n in groups) * heads
-    return Pairs(
-        buckets=_buckets(batch, groups, pair, size, slot + local),
-        order=order,
-        sizes=sizes,
-        heads=heads,
-        row=slots.new_zeros(total).index_copy_(0, slots, torch.arange(N * heads, device=device)),
-        real=torch.zeros(total, dtype=real, device=device).index_fill_(0, slots, 1),
-        slot=slots,
-        place=place.view(-1),
-        pair=at.repeat_interleave(heads),
-        score=rows * T + kind.repeat_interleave(heads),
-        bond_row=rows[: len(batch.dst) * heads],
+def _lists(batch: MoleculeBatch, heads: int, groups: list[tuple[int, int]], real: torch.dtype) -> Lists:
+    """Of a batch on the CPU whose molecules, the largest first, are padded in these groups."""
+    assert batch.distances is not None
+    sizes, molecule = batch.sizes.numpy(), batch.molecule.numpy()
+    padded = np.repeat([n for _, n in groups], [b for b, _ in groups])
+    starts = np.empty((3, len(sizes)), np.int64)
+    starts[:, _order(sizes)] = padded, padded.cumsum() - padded, np.square(padded).cumsum() - np.square(padded)
+    # Per atom: n of its bucket, first slot and first pair of its molecule, its number in it.
+    n, first, pair = starts.take(molecule, 1)
+    local = np.arange(len(molecule)) - batch.offsets.numpy().take(molecule)
+    pair += local * n
+    slot = ((first * heads + local)[:, None] + n[:, None] * np.arange(heads)).reshape(-1)
+    row, outside = np.zeros(padded.sum() * heads, np.int64), np.full(padded.sum(), -np.inf)
+    row[slot], outside[first + local] = np.arange(len(slot)), 0
+    distance = batch.distances.to(real)
+    distance.masked_fill_(batch.distances == DISCONNECTED, FAR)
+    lists = row, slot, outside, ranges(pair, sizes.take(molecule))[0]
+    row_, slot_, outside_, place = map(torch.from_numpy, lists)
+    bond = torch.from_numpy(pair.take(batch.dst.numpy()) + local.take(batch.src.numpy()))
+    return Lists(row_, slot_, outside_.to(real), place, distance, bond)
+
+
+def _order(sizes: np.ndarray) -> np.ndarray:
+    """The molecules in the order of the buckets."""
+    return np.argsort(-sizes, kind="stable")
+
+
+def _pairs(batch: MoleculeBatch, heads: int, groups: list[tuple[int, int]], lists: Lists) -> Pairs:
+    pairs, types = [b * n * n for b, n in groups], len(batch.edge_table) + 1
+    distance = lists.distance.new_zeros(sum(pairs)).index_copy_(0, lists.place, lists.distance)
+    kind = lists.bond.new_zeros(sum(pairs)).index_copy_(0, lists.bond, batch.edge_type + 1)
+    slots = [b * n for b, n in groups]
+    parts = (
+        distance.split(pairs),
+        kind.split(pairs),
+        lists.outside.split(slots),
+        lists.row.split([s * heads for s in slots]),
     )
+    buckets = []
+    for (b, n), d, k, outside, row in zip(groups, *parts, strict=True):
+        entry = torch.add(k.view(b, 1, n, n), row.view(b, heads, n, 1), alpha=types)
+        halves = d.new_ones(n, n).fill_diagonal_(0.5)
+        buckets.append(Bucket(d.view(b, n, n), outside.view(b, 1, n), halves, entry.view(-1)))
+    return Pairs(buckets, [(b, heads, n) for b, n in groups], lists.row, lists.slot)
 
 
 def _groups(sizes: list[int]) -> list[tuple[int, int]]:
@@ -154,44 +175,36 @@ def _groups(sizes: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _buckets(
-    batch: MoleculeBatch, groups: list[tuple[int, int]], pair: Tensor, size: Tensor, slot: Tensor
-) -> list[Bucket]:
-    """The buckets; per atom: its first pair, the atoms of its molecule, and its slot."""
-    assert batch.distances is not None
-    known = batch.distances.to(batch.nodes.dtype)
-    known.masked_fill_(batch.distances == DISCONNECTED, FAR)
-    places = (pair - size.cumsum(0) + size).repeat_interleave(size, output_size=len(known)) + torch.arange(
-        len(known), device=known.device
-    )
-    shapes = [(b, n, n) for b, n in groups]
-    distance = known.new_zeros(sum(b * n * n for b, n in groups)).index_copy_(0, places, known)
-    outside = known.new_full((sum(b * n for b, n in groups),), -torch.inf).index_fill_(0, slot, 0)
-    parts = zip(distance.split([b * n * n for b, n in groups]), outside.split([b * n for b, n in groups]), strict=True)
-    return [Bucket(d.view(shape), o.view(shape[0], 1, -1)) for (d, o), shape in zip(parts, shapes, strict=True)]
-
-
 def messages(relations: Relations, scores: Tensor, decay: Tensor, kernel: str) -> list[Tensor]:
     """A of every molecule, float [heads, n, n].
 
     scores: float [N, heads, T]; decay: lambda, a scalar; kernel: softmax or exp.
     """
-    p = relations.pairs
-    padded = [a for A in _by_bucket(p, _messages(relations, scores, decay, kernel)) for a in A]
-    found = zip(p.order.tolist(), padded, p.sizes.tolist(), strict=True)
-    return [a[:, :n, :n] for _, a, n in sorted(found, key=lambda each: each[0])]
+    padded = [a for A in _messages(relations, scores, relations.kernels(decay, kernel)) for a in A]
+    sizes = relations.batch.here.sizes.numpy()
+    found = dict(zip(_order(sizes), padded, strict=True))
+    return [found[molecule][:, :n, :n] for molecule, n in enumerate(sizes.tolist())]
 
 
-def attend(relations: Relations, scores: Tensor, values: Tensor, decay: Tensor, kernel: str) -> Tensor:
-    """o, float [N, width]; values: float [N, width], the heads' columns one after the other."""
+def attend(
+    relations: Relations, scores: Tensor, values: Tensor, decay: Tensor, kernel: str, K: list[Tensor] | None
+) -> Tensor:
+    """o, float [N, width]; values: float [N, width], the heads' columns one after the other.
+
+    K: what `relations.kernels` made of the layer's decay; None where `in_c`, which needs none.
+    """
     if torch.is_autocast_enabled(values.device.type):
         with torch.autocast(values.device.type, enabled=False):
-            return attend(relations, scores.to(decay.dtype), values.to(decay.dtype), decay, kernel)
-    compiled = kernels.available(values) and kernels.whole_vectors(values.shape[1]) == values.shape[1]
-    if not compiled:
-        return _plain(relations, kernel, scores, values, decay)
+            return attend(relations, scores.to(decay.dtype), values.to(decay.dtype), decay, kernel, K)
+    if K is not None:
+        return _plain(relations, scores, values, K)
     out: Tensor = _CompiledAttend.apply(relations, kernel, scores, values, decay)
     return out
+
+
+def in_c(decay: Tensor, width: int) -> bool:
+    """Whether `attend` has a compiled form for values of this width."""
+    return kernels.available(decay) and kernels.whole_vectors(width) == width
 
 
 class _CompiledAttend(torch.autograd.Function):
@@ -230,7 +243,11 @@ class _CompiledAttend(torch.autograd.Function):
         r, kernel = ctx.relations, ctx.kernel
         scores, values, decay, mass, share, mixed = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, None, *replay(lambda *x: _plain(r, kernel, *x), (scores, values, decay), grad)
+            return (
+                None,
+                None,
+                *replay(lambda s, v, x: _plain(r, s, v, r.kernels(x, kernel)), (scores, values, decay), grad),
+            )
         by_scores, by_values = torch.zeros_like(scores), torch.empty_like(values)
         by_decay = decay.new_empty(len(r.batch))
         given = {"decay": decay, "values": values, "mass": mass, "share": share, "mixed": mixed}
@@ -239,25 +256,11 @@ class _CompiledAttend(torch.autograd.Function):
         return None, None, by_scores, by_values, by_decay.sum()
 
 
-def _messages(r: Relations, scores: Tensor, decay: Tensor, kernel: str) -> Tensor:
-    """All of A, flat."""
-    p, mass = r.pairs, r.mass(scores)
-    share = (mass * r.weight).view(-1)
-    K = [_kernel(bucket, decay, kernel) for bucket in p.buckets]
-    # Every pair as if not bonded, then the bonds and, with half the weight, the diagonal.
-    rows = share.view(-1, mass.shape[2])[:, 0].index_select(0, p.row) * p.real
-    every = zip(_by_bucket(p, rows, pairs=False), K, strict=True)
-    A = torch.cat([(x.unsqueeze(-1) * k.unsqueeze(1)).view(-1) for x, k in every])
-    special = share.index_select(0, p.score) * torch.cat([k.view(-1) for k in K]).index_select(0, p.pair)
-    special[len(p.bond_row) :] *= 0.5
-    return A.index_copy_(0, p.place, special)
-
-
 def _kernel(bucket: Bucket, decay: Tensor, kernel: str) -> Tensor:
     """K of a bucket, 0 for padding's columns."""
     exponent = torch.addcmul(bucket.outside, bucket.distance, decay, value=-1)
     if kernel == "exp":
-        if not decay.is_cpu or decay < 0:  # a device would be waited for
+        if not decay.is_cpu or bool((decay < 0).any()):  # a device would be waited for
             # The reference overflows for fragments where decay < 0; the bound changes nothing else.
             bound = torch.where(decay < 0, 0.0, torch.inf).to(exponent.dtype)
             exponent = torch.where(bucket.distance == FAR, exponent.clamp(max=bound), exponent)
@@ -265,26 +268,20 @@ def _kernel(bucket: Bucket, decay: Tensor, kernel: str) -> Tensor:
     return exponent.softmax(-1)
 
 
-def _combine(p: Pairs, A: Tensor, v: Tensor) -> Tensor:
-    """A v in every bucket, [N * heads, width of a head]."""
-    every = zip(_by_bucket(p, A), _by_bucket(p, v, pairs=False), strict=True)
-    o = [torch.bmm(a.flatten(0, 1), x.flatten(0, 1)).flatten(0, 1) for a, x in every]
-    return torch.cat(o).index_select(0, p.slot)
+def _messages(r: Relations, scores: Tensor, K: list[Tensor]) -> list[Tensor]:
+    """A of each bucket, float [b, heads, n, n]."""
+    share, p = r.shares(scores).view(-1), r.pairs
+    return [
+        take(share, bucket.entry).view(*shape, shape[-1]) * k.view(shape[0], 1, shape[-1], shape[-1])
+        for bucket, shape, k in zip(p.buckets, p.shapes, K, strict=True)
+    ]
 
 
-def _plain(r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
+def _plain(r: Relations, scores: Tensor, values: Tensor, K: list[Tensor]) -> Tensor:
     """`attend` in plain torch."""
-    A = _messages(r, scores, decay, kernel)
-    return _combine(r.pairs, A, _in_slots(r.pairs, values)).view(values.shape)
-
-
-def _in_slots(p: Pairs, atoms: Tensor) -> Tensor:
-    """Rows of atoms [N, width] in the slots of each head, [slots * heads, width of a head]."""
-    return atoms.reshape(len(atoms) * p.heads, -1).index_select(0, p.row)
-
-
-def _by_bucket(p: Pairs, flat: Tensor, *, pairs: bool = True) -> list[Tensor]:
-    """Views [b, heads, n, n] of places, or [b, heads, n, ...] of slots, one per bucket."""
-    shapes = [(*shape, shape[-1]) if pairs else shape for shape in p.shapes]
-    parts = flat.split([math.prod(shape) for shape in shapes])
-    return [part.view(*shape, *flat.shape[1:]) for part, shape in zip(parts, shapes, strict=True)]
+    p, width = r.pairs, values.shape[1] // r.heads
+    atoms, A = take(values.reshape(-1, width), p.row), _messages(r, scores, K)
+    parts = [atoms] if len(A) == 1 else atoms.split([math.prod(shape) for shape in p.shapes])
+    o = [torch.bmm(a.flatten(0, 1), v.view(-1, a.shape[-1], width)) for a, v in zip(A, parts, strict=True)]
+    every = o[0].flatten(0, 1) if len(o) == 1 else torch.cat([x.flatten(0, 1) for x in o])
+    return take(every, p.slot).view(values.shape)

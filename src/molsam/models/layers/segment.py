@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """x[rows], float [n, d]; a row may be taken more than once."""
+    """x[rows], float [n, d] or [n]; a row may be taken more than once."""
     # A CPU adds up the gradient faster the one way; the other is one launch of a device, and adds in a fixed order.
-    return x.index_select(0, rows) if x.is_cpu else F.embedding(rows, x)
+    if x.is_cpu:
+        return x.index_select(0, rows)
+    return F.embedding(rows, x) if x.ndim > 1 else F.embedding(rows, x.unsqueeze(1)).squeeze(1)
 
 
 def segment_sum(x: Tensor, index: Tensor, count: int) -> Tensor:
