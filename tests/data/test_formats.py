@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from rdkit import Chem
 
+from molsam.chem.molecule import parse
 from molsam.data.columns import smiles_column
 from molsam.data.table import read_table
-from molsam.errors import DataError
+from molsam.data.unpack import OTHERS
+from molsam.errors import DataError, InvalidMolecule
 from tests.data.helpers import load_rows
 
 TEXT = "smiles,y\nCCO,1.5\nC,2\n"
@@ -61,6 +63,8 @@ KINDS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "gzip of SDF": ("d.sdf.gz", lambda: gzip.compress(sdf())),
     ".smi": ("d.smi", lambda: b"CCO 1.5\nC 2\n"),
     ".smi with tabs and a header": ("d.smi", lambda: b"smiles\ty\nCCO\t1.5\nC\t2\n"),
+    ".smi with blanks and a header": ("d.smi", lambda: b"smiles y\nCCO 1.5\nC 2\n"),
+    "blanks": ("d.txt", lambda: b"smiles   y \n  CCO 1.5\nC       2  \n"),
 }
 
 
@@ -115,15 +119,19 @@ def test_the_block_of_an_sdf_is_read_and_its_properties_are_columns(tmp_path: Pa
             if number != 1:
                 mol.SetProp("y", str(number))
             writer.write(mol)
-    bad = "\n  x\n\n  2  1  0  0  0  0  0  0  0  0999 V2000\nbroken\nM  END\n$$$$\n"
+    bad = (
+        "bad\n  x\n\n  2  1  0  0  0  0  0  0  0  0999 V2000\nbroken\nM  END\n> <y> (4)\n5\n\n>  <note>\na\nb\n\n$$$$\n"
+    )
     five = Chem.MolToMolBlock(Chem.MolFromSmiles("CF")).replace("  1  2  1", "  1  2  4") + "> <y>\n7\n\n$$$$\n"
     (tmp_path / "d.sdf").write_text(text.getvalue() + bad + five)
     table = read_table(tmp_path / "d.sdf")
-    assert table.columns == ["smiles", "name", "smiles_2", "y"]
+    assert table.columns == ["smiles", "name", "smiles_2", "y", "note"]
     assert table.column("smiles")[:3] == ["C[C@H](O)F", "c1ccccc1", "[Cl-].[Na+]"]
-    assert table.column("name")[:3] == ["mol 0", "mol 1", "mol 2"]
-    assert table.column("y") == ["0", "", "2", "", "7"]
-    assert " " in table.column("smiles")[3], "no molecule, but a row"
+    assert table.column("name") == ["mol 0", "mol 1", "mol 2", "bad", ""]
+    assert table.column("y") == ["0", "", "2", "5", "7"], "a block that cannot be read does not lose the properties"
+    assert table.column("note") == ["", "", "", "a\nb", ""]
+    with pytest.raises(InvalidMolecule, match="RDKit cannot read its atoms and bonds"):
+        parse(table.column("smiles")[3])
     assert table.numbers == [0, 1, 2, 3, 4]
     assert table.lines is not None
     lines = (tmp_path / "d.sdf").read_text().splitlines()
@@ -141,12 +149,37 @@ def test_parquet_keeps_numbers_words_and_nothing(tmp_path: Path) -> None:
     assert table.where(1) == "row 1"
 
 
+def test_parquet_columns_that_are_no_text_do_not_spoil_the_file(tmp_path: Path) -> None:
+    """Lists, bytes and times beside the molecules: nobody learns them, and predict keeps them."""
+    import pandas as pd
+
+    frame = pd.DataFrame({"smiles": ["C", "CC"], "bits": [[0, 1], None], "raw": [b"\xff\xfe", b"ok"]})
+    frame["when"], frame["took"] = pd.to_datetime(["2020-01-01", None]), pd.to_timedelta([1, None], unit="s")
+    frame["count"], frame["kind"] = pd.array([1, None], dtype="Int64"), pd.Categorical(["a", None])
+    frame.to_parquet(tmp_path / "d.parquet")
+    table = read_table(tmp_path / "d.parquet")
+    assert table.column("smiles") == ["C", "CC"]
+    assert table.column("bits") == ["[0, 1]", ""]
+    assert table.column("raw")[0] == str(b"\xff\xfe")
+    assert table.column("when")[0].startswith("2020-01-01")
+    assert (table.column("count"), table.column("kind")) == (["1", ""], ["a", ""])
+    assert table.column("took")[1] == ""
+
+
 BAD: dict[str, tuple[str, bytes, str]] = {
     "Excel": ("d.xlsx", zipped({"[Content_Types].xml": b"x", "xl/a.xml": b"y"}), "is an Excel workbook; save its sheet as CSV"),
     "two files": ("d.zip", zipped({"a.csv": b"x", "b.csv": b"y"}), r"holds 2 files \(a\.csv, b\.csv\); give an archive with one"),
     "cut zip": ("d.zip", zipped({"a.csv": TEXT.encode() * 50})[:-30], "is a damaged zip file"),
     "cut Parquet": ("d.parquet", b"PAR1" + b"\0" * 40, "cannot be read as Parquet"),
     "empty SDF": ("d.sdf", b" \n", "is empty"),
+    "zip of nothing": ("d.zip", zipped({}), "holds 0 files"),
+    "JSON": ("d.json", b'[{"smiles": "C", "y": 1}]', "is JSON and not a table; save it as CSV"),
+    "JSON lines": ("d.jsonl", b'{"smiles": "C", "y": 1}\n', "is JSON and not a table; save it as CSV"),
+    "XML": ("d.xml", b"<?xml version='1.0'?><a/>", "is a web page and not a table, or XML"),
+    "a title": ("d.csv", b"My assay\n\n" + TEXT.encode(), "line 3 looks like the header, but is not the first line; delete"),
+    "comments": ("d.csv", b"# a, b\n# c\n" + TEXT.encode(), "line 3 looks like the header"),
+    "one cell": ("d.csv", TEXT.encode() + b"CC\n", "line 4: 1 cell where the header has 2"),
+    **{told: ("d.csv", magic + b"\0" * 40, f"is {told}") for magic, told in OTHERS.items()},
     "half UTF-16": ("d.csv", TEXT.encode("utf-16") + b"\0", "is not UTF-16 text"),
 }  # fmt: skip
 

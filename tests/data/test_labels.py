@@ -131,7 +131,7 @@ def test_label_columns_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         "the nameless column 1",
         "no (an id)",
         "CAS_ID (an id)",
-        "note (no numbers)",
+        "note (no numbers: 'batch 0')",
         "empty (empty)",
         "column 9",
     ):
@@ -176,3 +176,52 @@ def test_ids_and_rows(tmp_path: Path) -> None:
     assert data.rows.tolist() == [0, 3]
     assert data.ids == ["a", "c"]
     assert data.where(1) == "row 3 (line 7), id c"
+
+
+def test_words_for_nothing_are_missing_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cells = ["1,5", "#N/A", "n.a.", "<NA>", "#DIV/0!", "None", "", "\u22122,5"]
+    with caplog.at_level(logging.INFO, logger="molsam"):
+        data = of(tmp_path, cells)
+    np.testing.assert_array_equal(data.targets[:, 0], [1.5, *[np.nan] * 6, -2.5])
+    assert "y: read as missing labels: '#N/A' (1), 'n.a.' (1), '<NA>' (1), '#DIV/0!' (1), 'None' (1)." in caplog.text
+    caplog.clear()
+    of(tmp_path, [1.5, "", 2])
+    assert "missing" not in caplog.text, "an empty cell is plain"
+
+
+@pytest.mark.parametrize("cells", [[1, 2, 2, 1], [-1, 1, 1, -1]])
+def test_two_numbers_may_be_meant_as_classes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cells: list[int]
+) -> None:
+    assert of(tmp_path, cells).task == "regression"
+    assert f"y has only the values {min(cells)} and {max(cells)}, and is learnt as numbers; if they are" in caplog.text
+    caplog.clear()
+    of(tmp_path, cells, task="classification", positive=1)
+    assert "learnt as numbers" not in caplog.text
+    of(tmp_path, [1, 2])
+    assert "learnt as numbers" not in caplog.text, "two rows have two values"
+
+
+def test_signs_in_a_column_of_their_own_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As in ChEMBL's tables: the sign is in another column than the number."""
+    signs, numbers = ["'='", "'>'", "=", "<"], [5.5, 4.1, 6, 7]
+    rows = list(zip(CHAIN, signs, numbers, strict=False))
+    assert load_rows(tmp_path, rows, "smiles,Standard Relation,y").task_names == ["y"]
+    assert "Standard Relation says '>' in 2 of 4 rows, but labels beside it are learnt as values" in caplog.text
+    caplog.clear()
+    load_rows(tmp_path, [(s, "=", y) for s, _, y in rows], "smiles,relation,y")
+    load_rows(tmp_path, [(s, ">b" if y == 6 else "=", y) for s, _, y in rows], "smiles,note,y")
+    assert "learnt as values" not in caplog.text
+
+
+def test_numbers_with_leading_zeros_are_ids(tmp_path: Path) -> None:
+    rows = [(CHAIN[i], f"{i // 2:03d}", 1.5 * i) for i in range(6)]
+    assert load_rows(tmp_path, rows, "smiles,batch,y").task_names == ["y"]
+
+
+def test_what_is_no_number_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"y \[nM\] \(no numbers: '12%'\)") as caught:
+        load_rows(tmp_path, [("C", "12%"), ("CC", "14%")], "smiles,y [nM]")
+    assert "as in \"dataset.targets=['y [nM]']\"" in str(caught.value), "as it is typed in a shell"
+    with pytest.raises(DataError, match="left out: 'a, b' \\(no numbers"):
+        load_rows(tmp_path, [("C", "12%"), ("CC", "14%")], 'smiles,"a, b"')

@@ -100,7 +100,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "latin-1": (b"smiles,y\nC,1\nC,\xb51\n", r"is not UTF-8 text \(line 3, byte 15\); save it as UTF-8"),
     "NUL": (b"smiles,y\nC\0,1\n", "holds NUL characters"),
     "cell too many": (b"smiles,y\nC,1\nCC,2,3\n", "line 3: 3 cells where the header has 2; quote cells"),
-    "cell too few": (b"smiles,y\nC\n", "line 2: 1 cells where the header has 2"),
+    "cell too few": (b"smiles,y\nC\n", "line 2: 1 cell where the header has 2"),
     "open quote": (b'smiles,y\n"C,1\nC,2\n', "correct the quotes"),
     "text after a quote": (b'smiles,y\n"C"C,1\n', "line 2: .*correct the quotes"),
     "truncated gzip": (gzip.compress(b"smiles,y\nC,1\n" * 99)[:-12], "is a damaged gzip file .*; fetch it again"),

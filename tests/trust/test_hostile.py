@@ -136,7 +136,7 @@ INPUTS = {
 }
 
 
-NAMED = {key for _, key, _, _, _ in INPUTS.values()}
+NAMED = {"init_from", *(key for _, key, _, _, _ in INPUTS.values())}
 
 
 @pytest.mark.parametrize("kind", INPUTS)

@@ -13,6 +13,8 @@ from molsam.errors import InvalidMolecule
 MAX_CHARACTERS = 10_000
 """Longer strings are refused unread: RDKit walks molecules recursively, and some 15,000 atoms exhaust the stack."""
 
+UNREADABLE = "unreadable molecule block"
+"""What stands for the SMILES of an SDF record that RDKit cannot read; no SMILES has a blank."""
 MAPPED = re.compile(r":\d+\]")
 
 
@@ -25,6 +27,8 @@ def parse(smiles: str) -> Chem.Mol:
     if len(smiles) > MAX_CHARACTERS:
         raise InvalidMolecule(f"the SMILES has {len(smiles)} characters, {MAX_CHARACTERS} are allowed")
     words = smiles.split()
+    if smiles == UNREADABLE:
+        raise InvalidMolecule("RDKit cannot read its atoms and bonds")
     if len(words) != 1:
         raise InvalidMolecule("the SMILES holds a blank" if words else "the SMILES is empty")
     text = words[0]

@@ -29,6 +29,19 @@ def shell(words: Iterable[str]) -> str:
     )
 
 
+def override(name: str, value: str, *, listed: bool = False) -> str:
+    """Return `name=value`, or `name=[value]`, as it is typed: in quotes for Hydra and the shell where it needs them."""
+    plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII) and value.lower() not in (
+        "null",
+        "true",
+        "false",
+        "nan",
+        "inf",
+    )
+    text = value if plain else "'" + value.replace("'", r"\'") + "'"
+    return shell([f"{name}=[{text}]" if listed else f"{name}={text}"])
+
+
 def train_arguments() -> list[str]:
     """Return the words that start a training in a process of its own, from any folder."""
     return [sys.executable, "-m", "molsam", "train"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,15 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from molsam.chem.molecule import parse
+from molsam.config.command import override
 from molsam.data.labels import Column, read_column
 from molsam.data.table import Table
 from molsam.errors import NOTE, ConfigError, DataError, InvalidMolecule
 
 log = logging.getLogger(__name__)
 SHOWN = 12
-WORDS = " (no numbers)"
+BOUND = re.compile(r"'?[<>=~≤≥≈]{1,2}'?")
+"""Cells of a column that says how a label is meant, as ChEMBL's "Standard Relation" does."""
 ID_NAME = re.compile(r"(.*[ _-])?(id|index|idx|no|nr|num|number|row|#)", re.IGNORECASE)
 
 
@@ -38,9 +41,8 @@ def smiles_column(table: Table, wanted: str | None = "smiles", setting: str = "d
     if not fitting:
         refuse_headless(table)
         if lower == "smiles" and len(near := [name for name in table.columns if lower in name.lower()]) == 1:
-            raise DataError(
-                f"{table.path} has no column {wanted or 'smiles'!r}; if it is {near[0]!r}, add {setting}{near[0]}."
-            )
+            typed = override(setting[:-1], near[0]) if setting.endswith("=") else setting + shlex.quote(near[0])
+            raise DataError(f"{table.path} has no column {wanted or 'smiles'!r}; if it is {near[0]!r}, add {typed}.")
     table.place(wanted or "smiles")  # tells what is near, or that there are several
     return wanted or "smiles"
 
@@ -97,7 +99,7 @@ def target_columns(table: Table, value: Any, others: Sequence[str]) -> list[str]
 
 
 def _chosen(table: Table, others: Sequence[str]) -> list[str]:
-    candidates, ids, left = [], [], []
+    candidates, ids, words, left = [], [], [], []
     for place, name in enumerate(table.columns):
         if name in others:
             continue
@@ -107,8 +109,12 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
         if table.columns.count(name) > 1:
             table.place(name)
         column = read_column(table, name, table.cells[place], commas=any("," in cell for cell in table.cells[place]))
-        if column.kind in ("empty", "words") or (column.kind == "class" and column.wrong and not _truth(column)):
-            left.append(f"{name} (empty)" if column.kind == "empty" else f"{name}{WORDS}")
+        if column.kind == "empty":
+            left.append(f"{_shown(name)} (empty)")
+        elif column.kind == "words" or (column.kind == "class" and column.wrong and not _truth(column)):
+            words.append(name)
+            left.append(f"{_shown(name)} (no numbers: {column.example})")
+            _warn_of_bounds(column)
         elif _is_id(column):
             ids.append(name)
         else:
@@ -117,17 +123,33 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
     if not candidates and len(doubtful) == 1:
         candidates, ids = doubtful, [name for name in ids if name not in doubtful]
         log.warning("%s looks like an id, but is learnt because there is no other column of numbers.", *doubtful)
-    left += [f"{name} (an id)" for name in ids]
+    left += [f"{_shown(name)} (an id)" for name in ids]
     if not candidates:
         what = f" (left out: {_listed(left)})" if left else ""
-        words = next((name for name in left if name.endswith(WORDS)), f"pIC50{WORDS}").removesuffix(WORDS)
+        typed = override("dataset.targets", words[0] if words else "pIC50", listed=True)
         raise DataError(
-            f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name label columns, as in "
-            f"'dataset.targets=[{words}]'."
+            f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name label "
+            f"columns, as in {typed}."
         )
     if left or len(candidates) > 1:
-        log.log(NOTE, "label columns: %s%s", _listed(candidates), f"; left out: {_listed(left)}" if left else "")
+        log.log(
+            NOTE,
+            "label columns: %s%s",
+            _listed(list(map(_shown, candidates))),
+            f"; left out: {_listed(left)}" if left else "",
+        )
     return candidates
+
+
+def _warn_of_bounds(column: Column) -> None:
+    """Warn if a column's cells are signs, some of them < or >: the numbers beside them may be bounds."""
+    cells = [column.texts[row] for row in column.known]
+    bounds = [cell for cell in cells if "<" in cell or ">" in cell]
+    if bounds and all(BOUND.fullmatch(cell) for cell in cells):
+        log.warning(
+            "%s says %s in %d of %d rows, but labels beside it are learnt as values; put the sign before the number, as in "
+            ">10, and add dataset.censored=bound if they are bounds.", column.name, bounds[0], len(bounds), len(cells)
+        )  # fmt: skip
 
 
 def _truth(column: Column) -> bool:
@@ -139,8 +161,15 @@ def _is_id(column: Column) -> bool:
     values = column.values
     if np.isnan(values).any() or len(values) < 3 or not np.equal(values, np.floor(values)).all():
         return False
+    if any(re.fullmatch(r"0\d+", column.texts[row]) for row in column.known):
+        return True  # 007
     rising = bool((np.diff(values) == 1).all())
     return rising or (bool(ID_NAME.fullmatch(column.name)) and len(np.unique(values)) == len(values))
+
+
+def _shown(name: str) -> str:
+    """A name in a list; in quotes if it would not be plain where it ends."""
+    return repr(name) if "," in name else name
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from molsam.data.columns import named
 from molsam.data.descriptors import read_descriptors
 from molsam.data.duplicates import find, treat
 from molsam.data.featurize import Work, featurize
-from molsam.data.labels import Labels, labels, read_columns
+from molsam.data.labels import Labels, labels, read_columns, tell
 from molsam.data.packed import PackedMolecules
 from molsam.data.report import DataReport
 from molsam.data.scaler import TargetScaler
@@ -151,7 +151,10 @@ def load(
     source = locate(settings, folder, others)
     table = source.table
     rows = spread(settings.get("limit"), len(table))
-    read = labels(table, read_columns(table, source.targets, first=bool(settings.get("layouts"))), settings)
+    columns = read_columns(table, source.targets, first=bool(settings.get("layouts")))
+    read = labels(table, columns, settings)
+    if not settings.get("layouts"):
+        tell(table, columns, read.task)
     smiles = [cell.strip() for cell in table.column(source.smiles)]
     tensors, record, keep_colours = _features(settings, source, featurizer, folder, [smiles[row] for row in rows])
     report = _report(source, rows, smiles, record["invalid"])

@@ -12,11 +12,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from molsam.errors import DataError
+from molsam.errors import DataError, counted
 
 DELIMITERS = ",;\t|"
 SEP = re.compile(r'^\s*"?sep=([^\r\n])"?[ \t]*(\r\n|\r|\n)', re.IGNORECASE)
 """Excel's first line that names the delimiter."""
+TITLES = 50
+"""Lines in which a header is looked for, where the first line is none."""
+JSON = re.compile(r'\{|\[\s*[{\["]')
+"""How JSON begins, and no SMILES and no header."""
 csv.field_size_limit(1_000_000)
 
 
@@ -33,8 +37,11 @@ def decoded(path: Path, content: bytes) -> str:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise DataError(f"{path} is empty; give a CSV file with a header line.")
-    if text.lstrip()[:200].casefold().startswith(("<!doctype html", "<html")):
-        raise DataError(f"{path} is a web page and not a table; download the file itself again.")
+    start = text[:4000].lstrip()
+    if start.startswith("<"):  # no header and no SMILES does
+        raise DataError(f"{path} is a web page and not a table, or XML; get the file itself, as CSV.")
+    if JSON.match(start):
+        raise DataError(f"{path} is JSON and not a table; save it as CSV or Parquet.")
     if "\0" in text:
         raise DataError(f"{path} holds NUL characters, so it is not a CSV text file; save it as UTF-8 text.")
     return text
@@ -44,26 +51,28 @@ def split(path: Path, text: str, smiles: str) -> dict[str, Any]:
     """Columns, cells, numbers and lines of a table.
 
     The delimiter is the one under which `smiles` is a column and all rows are even; if none is, the one that the
-    header has most of, whose trouble is then told.
+    header has most of, whose trouble is then told. Where the header has none, blanks part columns.
     """
     skipped = SEP.match(text)
     if skipped:
-        return _parts(path, text[skipped.end() :], skipped[1], 1)
+        return _parts(path, text[skipped.end() :], skipped[1], 1, smiles)
     header = re.search(r"[^\r\n]*\S[^\r\n]*", text)
     bare = re.sub(r'"[^"]*"', "", header[0] if header else "")
     most = max(DELIMITERS, key=bare.count)
     for delimiter in sorted(DELIMITERS, key=bare.count, reverse=True):
         if bare.count(delimiter) and _names(header[0] if header else "", delimiter, smiles):
             try:
-                return _parts(path, text, delimiter, 0)
+                return _parts(path, text, delimiter, 0, smiles)
             except DataError:
                 continue
-    return _parts(path, text, most, 0)
+    if not bare.count(most) and smiles.lower() in bare.lower().split():
+        return _parts(path, "\n".join(map(str.strip, text.splitlines())), " ", 0, smiles)
+    return _parts(path, text, most, 0, smiles)
 
 
 def _names(header: str, delimiter: str, smiles: str) -> bool:
     """Whether a header cut by a delimiter names the SMILES column."""
-    cells = next(csv.reader([header], delimiter=delimiter))
+    cells = next(csv.reader([header], delimiter=delimiter), [])
     return smiles.lower() in (cell.strip().lower() for cell in cells)
 
 
@@ -84,8 +93,24 @@ def _blank(row: list[str], width: int) -> bool:
     return not row or (len(row) == 1 and not row[0].strip() and (row[0] != "" or width > 1))
 
 
-def _parts(path: Path, text: str, delimiter: str, before: int) -> dict[str, Any]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _uneven(
+    path: Path, line: int, text: str, delimiter: str, smiles: str, row: list[str], columns: list[str]
+) -> DataError:
+    """What is wrong with a row that has more or fewer cells than the header."""
+    for number, content in enumerate(text.splitlines()[:TITLES], 1):
+        if smiles not in map(str.lower, columns) and _names(content, delimiter, smiles):
+            return DataError(
+                f"{path}, line {number} looks like the header, but is not the first line; delete the lines above it."
+            )
+    return DataError(
+        f"{path}, line {line}: {counted(len(row), 'cell')} where the header has {len(columns)}; quote cells that contain the "
+        "delimiter, or correct the line."
+    )
+
+
+def _parts(path: Path, text: str, delimiter: str, before: int, smiles: str) -> dict[str, Any]:
+    blanks = delimiter == " "  # of which several count as one
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=blanks)
     columns: list[str] | None = None
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -96,10 +121,7 @@ def _parts(path: Path, text: str, delimiter: str, before: int) -> dict[str, Any]
                     columns = [cell.strip() for cell in row]
             elif not _blank(row, len(columns)):
                 if len(row) != len(columns):
-                    raise DataError(
-                        f"{path}, line {reader.line_num + before}: {len(row)} cells where the header has {len(columns)}; "
-                        "quote cells that contain the delimiter, or correct the line."
-                    )
+                    raise _uneven(path, reader.line_num + before, text, delimiter, smiles, row, columns)
                 rows.append(row)
                 lines.append(reader.line_num + before)
     except csv.Error as error:

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from molsam.chem.molecule import UNREADABLE
 from molsam.errors import DataError
 
 SMILES, NAME = "smiles", "name"
-UNREADABLE = "unreadable molecule block"
-"""What stands for the SMILES of an SDF record that RDKit cannot read; no SMILES has a blank."""
+EMPTY_BLOCK = "\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n"
 
 
 def parquet(path: Path, content: bytes) -> dict[str, Any]:
@@ -22,14 +22,22 @@ def parquet(path: Path, content: bytes) -> dict[str, Any]:
     try:
         table = pq.read_table(io.BytesIO(content))
         table = table.drop_columns([name for name in table.column_names if re.fullmatch(r"__index_level_\d+__", name)])
-        texts = [column.cast(pa.string()).fill_null("").to_pylist() for column in table.columns]
+        texts = [_parquet_texts(column) for column in table.columns]
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"{path} cannot be read as Parquet ({reason}); write it again, with columns of text, numbers or booleans."
-        ) from error
+        raise DataError(f"{path} cannot be read as Parquet ({reason}); write it again.") from error
     columns = [str(name).strip() for name in table.column_names]
     return {"columns": columns, "cells": texts, "numbers": list(range(table.num_rows)), "lines": None}
+
+
+def _parquet_texts(column: Any) -> list[str]:
+    """The cells of a column; lists, structures and other bytes than text as Python writes them."""
+    import pyarrow as pa
+
+    try:
+        return list(column.cast(pa.string()).fill_null("").to_pylist())
+    except pa.ArrowException:
+        return ["" if value is None else str(value) for value in column.to_pylist()]
 
 
 def sdf(path: Path, content: bytes) -> dict[str, Any]:
@@ -68,8 +76,11 @@ def sdf(path: Path, content: bytes) -> dict[str, Any]:
 def smi(path: Path, text: str) -> dict[str, Any]:
     """A list of molecules: SMILES, then a name; a first line that says so is a header. Tabs part further columns."""
     entries = [(line, entry) for line, entry in enumerate(text.splitlines(), 1) if entry.strip()]
+    words = [entry.split() for _, entry in entries]
     rows = [_smi_cells(entry) for _, entry in entries]
     header = rows[0] if rows[0][0].lower() in (SMILES, "smi", "canonical_smiles") else []
+    if header and len(set(map(len, words))) == 1:  # so blanks part columns, and no name has any
+        header, rows = words[0], words
     if header:
         entries, rows = entries[1:], rows[1:]
     width = max(map(len, [header, *rows]))
@@ -112,10 +123,23 @@ def _record(chem: Any, supplier: Any, lax: Any, place: int) -> tuple[str, str, d
             mol.UpdatePropertyCache(strict=False)
             smiles = chem.MolToSmiles(mol)
     if mol is None:
+        smiles, mol = UNREADABLE, _properties(chem, supplier.GetItemText(place))
+    if mol is None:
         return UNREADABLE, "", {}
     title = mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""
     names = mol.GetPropNames(includePrivate=False, includeComputed=False)
     return smiles, title, {str(name): str(mol.GetProp(name)).strip() for name in names}
+
+
+def _properties(chem: Any, record: str) -> Any:
+    """A molecule without atoms that has the title and the properties of a record whose block RDKit cannot read."""
+    title, _, rest = record.partition("\n")
+    _, begun, properties = rest.partition("\n>")
+    if not begun:
+        return None
+    supplier = chem.SDMolSupplier()
+    supplier.SetData(f"{title.rstrip()}{EMPTY_BLOCK}>{properties}")
+    return supplier[0] if len(supplier) else None
 
 
 def _starts(text: str, count: int) -> list[int]:

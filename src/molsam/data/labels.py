@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,22 @@ class Labels:
     """of each task, what its classes are called, if the file does not call them 0 and 1"""
 
 
+def tell(table: Table, columns: Sequence[Column], task: str) -> None:
+    """Say what may be read otherwise than it is meant: words for nothing, and numbers that may be classes."""
+    for column in columns:
+        words = Counter(cell.strip() for cell in table.column(column.name, first=True) if cell.strip())
+        nothing = {word: count for word, count in words.items() if word.lower() in MISSING}
+        if nothing:
+            shown = ", ".join(f"{word!r} ({count})" for word, count in list(nothing.items())[:5])
+            log.log(NOTE, "%s: read as missing labels: %s.", column.name, shown)
+        found = np.unique(column.values[column.known]).tolist()
+        if task == "regression" and len(found) == 2 < len(column.known) and not column.bounds.any():
+            log.warning(
+                "%s has only the values %g and %g, and is learnt as numbers; if they are classes, add dataset.task=classification.",
+                column.name, *found,
+            )  # fmt: skip
+
+
 @dataclass
 class Column:
     """The cells of a label column, read."""
@@ -55,6 +72,11 @@ class Column:
     def known(self) -> list[int]:
         """Rows with a label."""
         return [row for row, text in enumerate(self.texts) if text]
+
+    @property
+    def example(self) -> str:
+        """A cell that is no number, for people; empty if there is none."""
+        return repr(self.texts[self.wrong[0]][:30]) if self.wrong else ""
 
     @property
     def kind(self) -> str:

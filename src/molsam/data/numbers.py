@@ -11,13 +11,14 @@ from molsam.errors import DataError
 
 LARGEST = 1e12
 """A label beyond this cannot be a measurement; it would ruin scaling and loss."""
-COMMA = re.compile(r"\s*(?:[<>≤≥]=?)?\s*[+-]?(\d*),(\d+)(?:[eE][+-]?\d+)?\s*")
+COMMA = re.compile(r"\s*(?:[<>≤≥]=?)?\s*[+\u2212-]?(\d*),(\d+)(?:[eE][+-]?\d+)?\s*")
 
 
 def number(text: str, commas: bool = False) -> float | None:
     """The finite number in a text, None if there is none or it is larger than a measurement can be."""
     if commas:
         text = text.replace(",", ".")
+    text = text.replace("\u2212", "-")  # the minus sign of typeset tables
     try:
         value = float(text)
     except ValueError:

@@ -11,7 +11,9 @@ from typing import Any
 from molsam.data.unpack import PARQUET, read_bytes, unpacked
 from molsam.errors import DataError
 
-MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
+MISSING = {"", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "?", "#n/a", "#na", "#n/a n/a", "<na>", "1.#ind",
+           "-1.#ind", "1.#qnan", "-1.#qnan", "#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!"}  # fmt: skip
+"""What stands for nothing, in lower case: pandas' words and Excel's errors."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,23 @@ ALWAYS = 16_000_000
 """Bytes that a file may unpack to whatever its packed size."""
 LARGEST = 2_000_000_000
 """Bytes that any file may unpack to."""
-GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+GZIP, ZIP, PARQUET = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06"), b"PAR1"
+REPACK, RESAVE = "unpack it and give what is in it", "save the table as Parquet or CSV and give that file"
+OTHERS = {
+    b"BZh": f"a bzip2 file; {REPACK}",
+    b"\xfd7zXZ\0": f"an xz file; {REPACK}",
+    b"\x28\xb5\x2f\xfd": f"a Zstandard file; {REPACK}",
+    b"7z\xbc\xaf": f"a 7-Zip archive; {REPACK}",
+    b"Rar!": f"a RAR archive; {REPACK}",
+    b"\xd0\xcf\x11\xe0": f"an old Excel workbook; {RESAVE}",
+    b"ARROW1": f"a Feather file; {RESAVE}",
+    b"\x89HDF": f"an HDF5 file; {RESAVE}",
+    b"\x93NUMPY": f"a NumPy array; {RESAVE}",
+    b"%PDF": f"a PDF; {RESAVE}",
+    b"\x80\x04\x95": f"a pickle; {RESAVE}",
+    b"\x80\x05\x95": f"a pickle; {RESAVE}",
+}
+"""What a file is that molsam does not read, by its first bytes, and the remedy."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -48,6 +64,9 @@ def unpacked(path: Path, content: bytes) -> tuple[str, bytes]:
     except (EOFError, zlib.error, OSError, zipfile.BadZipFile) as error:
         kind = "gzip" if content.startswith(GZIP) else "zip"
         raise DataError(f"{path} is a damaged {kind} file ({error}); fetch it again.") from error
+    for magic, told in OTHERS.items():
+        if content.startswith(magic):
+            raise DataError(f"{path} is {told}.")
     return path.name, content
 
 
