@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -51,6 +52,19 @@ Trials = Mapping[Key, Sequence["FrozenTrial"]]
 def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: list[str]) -> None:
     """Run the missing cells of a grid. Raises SweepIncomplete naming how many failed."""
     cells = plan(sweep, context, arguments)
+    missing = any(not os.path.isdir(sweep.folder / cell.name) for cell in cells.cells)
+    with launch.warm(sweep) if missing and not sweep.dry_run else contextlib.nullcontext():
+        begun = _begin(sweep, cells)
+        if begun is None:
+            return
+        pruner = make_pruner(sweep.pruner)
+        study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, None, pruner, sweep.heartbeat)
+        launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
+    Grid(sweep, study, launcher, cells, begun).run()
+
+
+def _begin(sweep: Sweep, cells: Plan) -> frozenset[str] | None:
+    """Check the plan and settle what there is; the names of the cells that are done, None if that was all."""
     # What is wrong with any of them is said before the first runs; the others are composed while it does.
     begun = [cells.job(cell) for cell in cells.cells if os.path.isdir(sweep.folder / cell.name)]
     cells.sample()
@@ -63,7 +77,7 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     settle(begun, cells, overwrite=sweep.overwrite)
     if sweep.dry_run:
         print(estimate.dry_run(sweep, list(cells), done, same))
-        return
+        return None
     logger = OmegaConf.select(sweep.config, "logger")
     summary.complete(logger, (planned.folder for planned in begun if planned.cell.name in done))
     for name, folder in same.items():
@@ -74,10 +88,7 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
             "(hydra.sweeper.reuse=false trains them again)",
             file=sys.stderr,
         )
-    pruner = make_pruner(sweep.pruner)
-    study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, None, pruner, sweep.heartbeat)
-    launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
-    Grid(sweep, study, launcher, cells, frozenset(done | set(same))).run()
+    return frozenset(done | set(same))
 
 
 def is_done(planned: Planned) -> bool:

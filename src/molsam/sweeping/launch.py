@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from hydra.core.plugins import Plugins
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 from molsam.sweeping.context import Sweep
 from molsam.sweeping.job import Job, Launch
 from molsam.sweeping.local import Workers
+from molsam.sweeping.local import warm as warm_workers
 from molsam.sweeping.overrides import destination
 from molsam.sweeping.storage import Node
 
@@ -33,7 +35,7 @@ class Launcher:
 def make(sweep: Sweep, context: HydraContext, task: TaskFunction, storage: Node, study_name: str) -> Launcher:
     """The launcher that the settings choose, for jobs of one study."""
     node = sweep.config.hydra.launcher
-    local = node.get("backend") == "loky"
+    local = is_local(sweep)
     job = Job(
         task=task,
         storage=storage,
@@ -50,6 +52,18 @@ def make(sweep: Sweep, context: HydraContext, task: TaskFunction, storage: Node,
     if str(node.get("_target_")).endswith(".BasicLauncher"):
         return Launcher(Workers(context, job, 0, None).run, at_once=False)
     return Launcher(lambda launches: _by_hydra(sweep.config, context, job, list(launches)), at_once=True)
+
+
+def is_local(sweep: Sweep) -> bool:
+    """Whether the jobs run in workers that this process keeps."""
+    return bool(sweep.config.hydra.launcher.get("backend") == "loky")
+
+
+def warm(sweep: Sweep) -> AbstractContextManager[None]:
+    """Let workers on this machine get ready while the jobs are planned; a failure of that ends them."""
+    if not is_local(sweep) or not sweep.workers:
+        return nullcontext()
+    return warm_workers(sweep.workers, sweep.config.hydra.launcher.get("inner_max_num_threads"))
 
 
 def _by_hydra(config: DictConfig, context: HydraContext, job: Job, launches: list[Launch]) -> None:

@@ -5,10 +5,12 @@ joblib's launcher returns each job's whole settings, and its workers learn of th
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import importlib
 import os
-from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,15 +57,8 @@ class Workers:
             for launch in launches:
                 execute(self.context, self.job, launch, None)
             return
-        orphan.remove_semaphores()
         pending: set[Future[None]] = set()
-        executor = get_reusable_executor(
-            max_workers=self.count,
-            timeout=IDLE,
-            initializer=orphan.follow,
-            initargs=(os.getpid(),),
-            env=dict.fromkeys(THREADS, str(self.threads)) if self.threads else {},
-        )
+        executor = _executor(self.count, self.threads)
         try:
             for launch in launches:
                 pending.add(executor.submit(execute, self.context, self.job, launch, Singleton.get_state()))
@@ -75,6 +70,30 @@ class Workers:
         finally:
             for future in pending:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def warm(count: int, threads: int | None) -> Iterator[None]:
+    """Let the workers start and import what a run needs meanwhile; they end with an error of the body."""
+    executor = _executor(count, threads)
+    for _ in range(count):
+        executor.submit(importlib.import_module, "molsam.wiring.run")
+    try:
+        yield
+    except BaseException:
+        executor.shutdown(wait=False, kill_workers=True)
+        raise
+
+
+def _executor(count: int, threads: int | None) -> Executor:
+    orphan.remove_semaphores()
+    return get_reusable_executor(
+        max_workers=count,
+        timeout=IDLE,
+        initializer=orphan.follow,
+        initargs=(os.getpid(),),
+        env=dict.fromkeys(THREADS, str(threads)) if threads else {},
+    )
 
 
 def _settle(pending: set[Future[None]]) -> set[Future[None]]:

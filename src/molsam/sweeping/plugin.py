@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
@@ -29,11 +30,12 @@ class MolsamSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run or resume the sweep. Raises SweepIncomplete at the end if cells failed."""
-        from molsam.sweeping import context, grid, search, storage
+        from molsam.sweeping import context, storage
 
         sweep = context.read(self.settings)
-        run = grid.sweep if sweep.is_grid else search.sweep
+        # A search reads its data first, so it imports torch; the plan of a grid does without.
+        kind = importlib.import_module(f"molsam.sweeping.{'grid' if sweep.is_grid else 'search'}")
         try:
-            run(sweep, self.context, self.task, arguments)
+            kind.sweep(sweep, self.context, self.task, arguments)
         finally:
             storage.close()
