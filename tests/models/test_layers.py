@@ -65,6 +65,26 @@ def test_norms_equal_their_formulas() -> None:
     torch.testing.assert_close(layer(x), _layer_norm(x, gains, shifts), rtol=1e-12, atol=1e-13)
 
 
+def test_a_norm_after_mish_and_what_it_is_added_to() -> None:
+    torch.manual_seed(0)
+    norm, x, base = ScaleNorm(5).double(), _random(4, 5), _random(4, 5)
+    expected = base + _scale_norm(F.mish(x), norm.gain.detach())
+    torch.testing.assert_close(norm.after_mish(x, base), expected)
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x: Tensor, base: Tensor) -> Tensor:
+            return self.norm.after_mish(x, base)
+
+    def run(x: Tensor, base: Tensor, gain: Tensor) -> Tensor:
+        return functional_call(Residual(), {"norm.gain": gain}, (x, base))
+
+    check_derivatives(run, (x, base, torch.tensor(1.5, dtype=torch.float64, requires_grad=True)))
+
+
 def test_norms_of_rows_without_length_or_spread() -> None:
     for module, rows in ((ScaleNorm(4), [[0.0] * 4, [1e-7, 0, 0, 0]]), (LayerNorm(4), [[0.0] * 4, [2.0] * 4])):
         x = torch.tensor(rows, requires_grad=True)

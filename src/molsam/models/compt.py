@@ -16,7 +16,7 @@ from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers import bond_attention
 from molsam.models.layers.gru import BiGRU, Reading, reading
 from molsam.models.layers.mish import Mish
-from molsam.models.layers.norm import norm_layer
+from molsam.models.layers.norm import ScaleNorm, norm_layer
 from molsam.models.layers.padding import pad
 from molsam.models.layers.queries import type_queries
 from molsam.models.layers.segment import segment_max, segment_sum
@@ -235,10 +235,18 @@ class Layer(nn.Module):
         x = self.dropout(self.norm(x))
         scores, values = self._scores(x, shared), self.value(x)
         o = bond_attention.attend(relations, scores, values, self.decay, self.kernel, shared.K)
-        y = x + self.dropout(self.norm(self.mish(self.update(o))))
-        f = y
-        for linear, function in zip(self.feed_forward, self.dense, strict=True):
+        dropped = self.training and self.dropout.p
+        scale = self.norm if isinstance(self.norm, ScaleNorm) and not dropped else None
+        if scale is not None:
+            y = scale.after_mish(self.update(o), x)
+        else:
+            y = x + self.dropout(self.norm(self.mish(self.update(o))))
+        f, dense = y, list(zip(self.feed_forward, self.dense, strict=True))
+        last = dense.pop()[0] if scale is not None and dense and isinstance(dense[-1][1], Mish) else None
+        for linear, function in dense:
             f = self.dropout(function(linear(f)))
+        if scale is not None and last is not None:
+            return scale.after_mish(last(f), x + y)
         return x + y + self.dropout(self.norm(f))
 
     def attention(self, x: Tensor, shared: Shared, relations: bond_attention.Relations) -> list[Tensor]:

@@ -10,7 +10,7 @@ import copy
 import importlib
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import configure_log, run_job, setup_globals
 from hydra.types import HydraContext
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from molsam.sweeping import orphan
@@ -85,7 +85,7 @@ def warm(count: int, threads: int | None) -> Iterator[None]:
         raise
 
 
-def _executor(count: int, threads: int | None) -> Executor:
+def _executor(count: int, threads: int | None) -> ProcessPoolExecutor:
     orphan.remove_semaphores()
     return get_reusable_executor(
         max_workers=count,

@@ -62,8 +62,10 @@ class Closure:
                 parameter.grad *= whole
         return whole
 
-    def _one(self, like: Tensor) -> Tensor:
-        """The number 1, made once."""
+    def _one(self, like: Tensor) -> Tensor | None:
+        """The number 1, made once; None on a CPU, where torch makes it without importing its symbolic shapes."""
+        if like.is_cpu:
+            return None
         if self.one is None or self.one.dtype != like.dtype:
             self.one = torch.ones_like(like)
         return self.one

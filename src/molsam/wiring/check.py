@@ -51,7 +51,11 @@ def training_config(cfg: DictConfig) -> TrainingConfig:
 
 def check(cfg: DictConfig) -> TrainingConfig:
     """Refuse what cannot run. Raises ConfigError, or as `inputs.check` does, naming field, value and remedy."""
-    cfg = structured(cfg)
+    return check_structured(structured(cfg))
+
+
+def check_structured(cfg: DictConfig) -> TrainingConfig:
+    """`check` for settings that `structured` made."""
     training = training_config(cfg)
     _check_device(training.device)
     processes.check(training)

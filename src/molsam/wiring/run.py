@@ -123,7 +123,7 @@ def start(cfg: DictConfig, folder: Path, overrides: list[str], observer: RunObse
     """
     cfg = structured(cfg)
     processes.settle(cfg)
-    training = check.check(cfg)
+    training = check.check_structured(cfg)
     identity = identify.of(cfg, files=identify.Files(fetch=True))
     with (
         RunFolder(folder, cfg, overrides, identity) as claimed,

@@ -20,11 +20,14 @@ class Mish(nn.Module):
         if kernels.available(x):
             y: Tensor = _Compiled.apply(x)
             return y
-        return _plain(x)
+        return mish(x)
 
 
-def _plain(x: Tensor) -> Tensor:
-    """torch's own kernel is one launch on a device, but takes twice as long as these three on a CPU."""
+def mish(x: Tensor) -> Tensor:
+    """Mish in plain torch.
+
+    torch's own kernel is one launch on a device, but takes twice as long as these three on a CPU.
+    """
     return x * torch.tanh(F.softplus(x)) if x.is_cpu else F.mish(x)
 
 
@@ -43,5 +46,5 @@ class _Compiled(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, slope = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return replay(_plain, (x,), grads[0])
+            return replay(mish, (x,), grads[0])
         return slope * grads[0]

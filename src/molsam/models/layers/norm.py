@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from molsam.errors import ConfigError
 from molsam.models.layers.fused import replay
+from molsam.models.layers.mish import mish
 from molsam.native import kernels
 
 SCALE_EPS = 1e-5
@@ -34,6 +35,13 @@ class ScaleNorm(nn.Module):
         """x: float [N, width]."""
         y: Tensor = (_CompiledScaleNorm if kernels.available(x) else _ScaleNorm).apply(x, self.gain)
         return y
+
+    def after_mish(self, x: Tensor, base: Tensor) -> Tensor:
+        """base + norm(mish(x)), in one pass over memory where C can; float [N, width] each."""
+        if kernels.available(x) and kernels.available(base):
+            y: Tensor = _CompiledAfterMish.apply(x, base, self.gain)
+            return y
+        return base + self(mish(x))
 
 
 class LayerNorm(nn.Module):
@@ -110,6 +118,28 @@ class _CompiledScaleNorm(torch.autograd.Function):
         given = x, gain, length, grad.contiguous()
         kernels.call("scale_norm_backward", x.dtype, *x.shape, SCALE_EPS, *given, by_x, by_gain)
         return by_x, by_gain.sum()
+
+
+class _CompiledAfterMish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, base: Tensor, gain: Tensor) -> Tensor:
+        x, base = x.contiguous(), base.contiguous()
+        y, slope, out = (torch.empty_like(x) for _ in range(3))
+        length = x.new_empty(len(x))
+        kernels.call("mish_scale_norm", x.dtype, *x.shape, SCALE_EPS, x, base, gain, y, slope, length, out)
+        ctx.save_for_backward(x, gain, y, slope, length)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, gain, y, slope, length = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            by_x, by_gain = replay(lambda x, gain: plain_scale_norm(mish(x), gain), (x, gain), grad)
+            return by_x, grad, by_gain
+        by_x, by_gain = torch.empty_like(x), torch.empty_like(length)
+        given = y, slope, gain, length, grad.contiguous()
+        kernels.call("mish_scale_norm_backward", x.dtype, *x.shape, SCALE_EPS, *given, by_x, by_gain)
+        return by_x, grad, by_gain.sum()
 
 
 class _CompiledLayerNorm(torch.autograd.Function):
