@@ -187,7 +187,10 @@ def test_weights_survive_storage_without_pickle(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("file", "column"), [("esol.csv", "log_solubility"), ("huuskonen.csv", "low")])
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [("esol.csv", "log_solubility"), pytest.param("huuskonen.csv", "low", marks=pytest.mark.slow)],
+)
 def test_memorises_32_molecules(name: str, file: str, column: str) -> None:
     """Adam brings the error on 32 real, short molecules to a tenth of a standard deviation, or separates them."""
     smiles, values = columns(file, column)

@@ -13,16 +13,16 @@ from tests.paths import ROOT
 LAYERS = ("layers", "gru", "message_graph", "compt_fused", "grover_parts")
 MODELS = ("compt", "cmpnn", "dmpnn", "gcn", "grover")
 GROUPS = {
-    "parts and models": [
+    "parts": [
         *(f"tests/optim/test_{name}.py" for name in ("adam", "vector", "along")),
-        *(f"tests/models/test_{name}.py" for name in (*LAYERS, *MODELS)),
+        *(f"tests/models/test_{name}.py" for name in LAYERS),
     ],
+    "models": [f"tests/models/test_{name}.py" for name in MODELS],
     "goldens": ["tests/test_golden.py", "-k", "test_equals_golden and not once"],
 }
-"""Two processes, as `make test` has two workers: each start costs seconds."""
 
 
-@pytest.mark.parametrize("group", [pytest.param(g, marks=pytest.mark.slow) if g == "goldens" else g for g in GROUPS])
+@pytest.mark.parametrize("group", [pytest.param(g, marks=pytest.mark.slow) if g != "parts" else g for g in GROUPS])
 def test_holds_for_torch_alone(group: str) -> None:
     if os.environ.get("MOLSAM_KERNELS") == "torch":
         pytest.skip("this process is one without the kernels")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from molsam.sweeping import storage as storages
 from molsam.sweeping.context import usable
 from molsam.sweeping.journal import PATIENCE, Journal, Lock
 from molsam.sweeping.overrides import destination, parse
+from tests.forked import CONTEXT
 
 
 def nodes(folder: Path) -> dict[str, storages.Node]:
@@ -48,7 +48,7 @@ def test_a_waiting_trial_is_taken_once(kind: str, tmp_path: Path) -> None:
     study = optuna.create_study(study_name="s", storage=storages.connect(node))
     for _ in range(40):
         study.add_trial(optuna.create_trial(state=TrialState.WAITING))
-    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(3, mp_context=CONTEXT) as pool:
         taken = [number for numbers in pool.map(take_all, [node] * 3, [40] * 3) for number in numbers]
     assert sorted(taken) == list(range(40))
 
@@ -60,7 +60,7 @@ def create(node: storages.Node) -> int:
 
 def test_processes_may_create_a_database_together(tmp_path: Path) -> None:
     node = nodes(tmp_path)["sqlite"]
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(4, mp_context=CONTEXT) as pool:
         numbers = list(pool.map(create, [node] * 4))
     assert sorted(numbers) == [0, 1, 2, 3]
 

@@ -77,12 +77,21 @@ def test_every_model_passes(name: str) -> None:
     check.check(compose([f"model={name}", *(["dataset=cifar10"] if name == "resnet18" else [])]))
 
 
+@functools.cache
+def section(group: str, name: str) -> DictConfig:
+    """An option of a group as it is composed, once: composing takes a sixth of a second."""
+    chosen: DictConfig = compose(["model=gcn", "optimizer=sam", f"{group}={name}"])[group]
+    return chosen
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml")))
 def test_every_optimizer_passes_with_every_schedule_and_base(name: str) -> None:
+    cfg = compose(["model=gcn", f"optimizer={name}"])
     schedules = sorted(path.stem for path in (CONF / "rho_schedule").glob("*.yaml"))
     for schedule, base in zip(schedules, cycle(["adam", "adamw", "sgd"]), strict=False):
-        base = name if name in PLAIN else base
-        cfg = compose(["model=gcn", f"optimizer={name}", f"rho_schedule={schedule}", f"base_optimizer={base}"])
+        cfg.rho_schedule = section("rho_schedule", schedule)
+        if name not in PLAIN:
+            cfg.base_optimizer = section("base_optimizer", base)
         if name.endswith("_release") and schedule == "cosine":
             with pytest.raises(ConfigError, match="the rho schedule Cosine"):
                 check.check(cfg)
