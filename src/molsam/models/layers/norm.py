@@ -124,20 +124,19 @@ class _CompiledAfterMish(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, base: Tensor, gain: Tensor) -> Tensor:
         x, base = x.contiguous(), base.contiguous()
-        y, slope, out = (torch.empty_like(x) for _ in range(3))
-        length = x.new_empty(len(x))
-        kernels.call("mish_scale_norm", x.dtype, *x.shape, SCALE_EPS, x, base, gain, y, slope, length, out)
-        ctx.save_for_backward(x, gain, y, slope, length)
+        out, kept, length = torch.empty_like(x), x.new_empty(2, *x.shape), x.new_empty(len(x))
+        kernels.call("mish_scale_norm", x.dtype, *x.shape, SCALE_EPS, x, base, gain, kept, length, out)
+        ctx.save_for_backward(x, gain, kept, length)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        x, gain, y, slope, length = ctx.saved_tensors
+        x, gain, kept, length = ctx.saved_tensors
         if torch.is_grad_enabled():
             by_x, by_gain = replay(lambda x, gain: plain_scale_norm(mish(x), gain), (x, gain), grad)
             return by_x, grad, by_gain
         by_x, by_gain = torch.empty_like(x), torch.empty_like(length)
-        given = y, slope, gain, length, grad.contiguous()
+        given = kept, gain, length, grad.contiguous()
         kernels.call("mish_scale_norm_backward", x.dtype, *x.shape, SCALE_EPS, *given, by_x, by_gain)
         return by_x, grad, by_gain.sum()
 

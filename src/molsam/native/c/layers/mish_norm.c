@@ -70,17 +70,19 @@ int scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double leas
     return 0;
 }
 
-/* x and base [n, d], gain [1] -> y = mish(x) and its slope [n, d], length [n] of y's rows, and out = base + norm(y) */
+/* x and base [n, d], gain [1] -> kept [2, n, d], y = mish(x) and its slope, length [n] of y's rows, and
+   out = base + norm(y) */
 int mish_scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *x OF(n * d),
-                    const real *base OF(n * d), const real *gain OF(1), real *y OF(n * d), real *slope OF(n * d),
-                    real *length OF(n), real *out OF(n * d))
+                    const real *base OF(n * d), const real *gain OF(1), real *kept OF(2 * n * d), real *length OF(n),
+                    real *out OF(n * d))
 {
     real shortest = (real)least;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++) {
-        mish_row(d, x + i * d, y + i * d, slope + i * d);
-        length[i] = (real)sqrt((double)dot(d, y + i * d, y + i * d));
-        combined(d, *gain / (length[i] > shortest ? length[i] : shortest), y + i * d, 1, base + i * d, out + i * d);
+        real *y = kept + i * d;
+        mish_row(d, x + i * d, y, y + n * d);
+        length[i] = (real)sqrt((double)dot(d, y, y));
+        combined(d, *gain / (length[i] > shortest ? length[i] : shortest), y, 1, base + i * d, out + i * d);
     }
     return 0;
 }
@@ -91,14 +93,15 @@ static APART void multiply(ptrdiff_t n, const real *restrict slope, real *restri
 }
 
 /* grad [n, d] of out -> by_x [n, d] and by_gain [n], each row's share; that of base is grad itself */
-int mish_scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *y OF(n * d),
-                             const real *slope OF(n * d), const real *gain OF(1), const real *length OF(n),
-                             const real *grad OF(n * d), real *by_x OF(n * d), real *by_gain OF(n))
+int mish_scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *kept OF(2 * n * d),
+                             const real *gain OF(1), const real *length OF(n), const real *grad OF(n * d),
+                             real *by_x OF(n * d), real *by_gain OF(n))
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t i = 0; i < n; i++) {
-        by_gain[i] = scale_row(d, length[i], (real)least, *gain, y + i * d, grad + i * d, by_x + i * d);
-        multiply(d, slope + i * d, by_x + i * d);
+        const real *y = kept + i * d;
+        by_gain[i] = scale_row(d, length[i], (real)least, *gain, y, grad + i * d, by_x + i * d);
+        multiply(d, y + n * d, by_x + i * d);
     }
     return 0;
 }
