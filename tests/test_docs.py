@@ -27,13 +27,11 @@ import molsam.training
 from molsam.commands.main import COMMANDS
 from molsam.config.cells import table_cells
 from molsam.config.compose import compose, conf_dir, plain
-from molsam.config.metrics import metric_files
 from molsam.report.dashboard.collect import Collector, relative_link
 from molsam.report.figures.recipes import RECIPES
 from molsam.report.frame import load as load_frame
 from molsam.runs import result
 from molsam.sweeping.overrides import values_of
-from molsam.training.metrics import known
 from molsam.wiring.run import start
 from tests.paths import ROOT
 
@@ -237,20 +235,17 @@ def test_the_metric_of_the_page_is_recorded_and_chooses(tmp_path: Path, monkeypa
     for path in (conf_dir() / "metric").glob("*.yaml"):
         shutil.copy(path, tmp_path / "conf" / "metric")
     monkeypatch.setattr("molsam.config.metrics.conf_dir", lambda: tmp_path / "conf")
+    monkeypatch.setenv("MOLSAM_TRUSTED", "mylab")
+    monkeypatch.chdir(tmp_path)
     own = str(tmp_path / "src" / "molsam" / "training")
     monkeypatch.setattr(molsam.training, "__path__", [*molsam.training.__path__, own])
     data = tmp_path / "two.csv"
     data.write_text("smiles,a,b\n" + "".join(f"{'C' * n}O,{n},{n * n}\n" for n in range(1, 31)))
     words = ["dataset=csv", f"dataset.path={data}", "dataset.targets=[a,b]", "dataset.metric=worst", "model=gcn"]
-    forget()
-    try:
-        start(compose([*words, "training.epochs=2", "training.threads=1"]), tmp_path / "runs" / "one", [])
-        outcome = result.read(tmp_path / "runs" / "one")
-        frame, _ = load_frame([tmp_path / "runs"])
-        shown = Collector([tmp_path / "runs"], relative_link(tmp_path)).collect()
-    finally:
-        monkeypatch.undo()
-        forget()
+    start(compose([*words, "training.epochs=2", "training.threads=1"]), tmp_path / "runs" / "one", [])
+    outcome = result.read(tmp_path / "runs" / "one")
+    frame, _ = load_frame([tmp_path / "runs"])
+    shown = Collector([tmp_path / "runs"], relative_link(tmp_path)).collect()
     assert outcome is not None
     with open(tmp_path / "runs" / "one" / "test_predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -264,12 +259,6 @@ def test_the_metric_of_the_page_is_recorded_and_chooses(tmp_path: Path, monkeypa
     (run,) = shown["runs"]
     assert run["tests"]["worst"] == pytest.approx(mean, rel=1e-3)
     assert set(run["tasks"]) == {"a", "b"}
-
-
-def forget() -> None:
-    """The metrics are read once in a process."""
-    metric_files.cache_clear()
-    known.cache_clear()
 
 
 def write_files(page: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from molsam.config.compose import compose
+from molsam.config.compose import compose, own_folder
 from molsam.errors import ConfigError, MolsamError, StorageError
 from molsam.runs import result as results_on_disk
 
@@ -103,9 +103,10 @@ class Run:
         import numpy as np
         import pandas as pd
 
+        smiles = _texts(smiles)
         values, reasons = zip(*(self._of(one, one.predict, smiles) for one in self.trained), strict=True)
         stacked = np.stack(values)
-        frame = pd.DataFrame({"smiles": list(smiles)})
+        frame = pd.DataFrame({"smiles": smiles})
         one = self.trained[0]
         for task, (name, classes) in enumerate(zip(one.task_names, one.class_names, strict=True)):
             columns = {name: stacked[:, :, task]}
@@ -123,7 +124,7 @@ class Run:
 
     def embed(self, smiles: Sequence[str]) -> np.ndarray:
         """The vectors [M, width] that the model's head reads; NaN for what is no molecule. Of the first fold."""
-        return self._of(self.trained[0], self.trained[0].embed, smiles)[0]
+        return self._of(self.trained[0], self.trained[0].embed, _texts(smiles))[0]
 
     @staticmethod
     def _of(one: Trained, what: Any, smiles: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -148,8 +149,12 @@ def train(
     targets: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     folder: str | os.PathLike[str] | None = None,
+    config_dir: str | os.PathLike[str] | None = None,
 ) -> Run:
-    """Train a run, as `python train.py` does; a run of the same settings that is finished or begun is gone on with.
+    """Train a run, as `molsam train` does. One of the same settings that was interrupted goes on.
+
+    A finished run is never touched: the same call trains anew, in another folder. With `folder`, one that is finished
+    there is read and not trained again.
 
     Args:
         model: a choice of conf/model, such as gcn or grover; compt if not given.
@@ -160,6 +165,7 @@ def train(
         targets: its columns of labels.
         overrides: further settings, as on the command line: ["training.epochs=50"].
         folder: where the run goes; by default outputs/<date>/<name>.
+        config_dir: a folder of your own models, datasets and metrics, laid out like molsam's conf/ (docs/extend.md).
 
     Raises:
         MolsamError: in one sentence what is wrong with a setting, the data or a file.
@@ -170,12 +176,13 @@ def train(
 
     chosen = {"model": model, "optimizer": optimizer, "dataset": dataset or ("csv" if path is not None else None)}
     words = [f"{group}={choice}" for group, choice in chosen.items() if choice is not None]
-    words += list(overrides)
+    words += own_folder(None if config_dir is None else Path(config_dir))
+    words += _listed(overrides)
     cfg = compose(words)
     given = {"path": None if path is None else os.fspath(path), "smiles": smiles, "targets": targets}
     for key, value in given.items():
         if value is not None:
-            OmegaConf.update(cfg, f"dataset.{key}", list(value) if key == "targets" else value, force_add=True)
+            OmegaConf.update(cfg, f"dataset.{key}", _listed(value) if key == "targets" else value, force_add=True)
     place = Path(folder) if folder is not None else choose(_resolved(cfg), identify.of)
     start(cfg, place, words)
     return Run(place)
@@ -192,6 +199,16 @@ def results(*folders: str | os.PathLike[str]) -> pd.DataFrame:
 
     frame, _ = read([Path(folder) for folder in folders or ("outputs",)])
     return frame
+
+
+def _listed(given: Any) -> list[Any]:
+    """The entries of a list, or the one text that was given instead."""
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _texts(smiles: Any) -> list[str]:
+    """Molecules as text; what is none (None, NaN) as the empty one, which is told to be no molecule."""
+    return [one if isinstance(one, str) else "" if one is None or one != one else str(one) for one in _listed(smiles)]
 
 
 def _resolved(cfg: DictConfig) -> DictConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -68,7 +69,7 @@ def python(installed: Path, here: Path, *arguments: str) -> subprocess.Completed
 
 def test_an_own_model_trains_in_an_own_folder(installed: Path, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
-    part = page[page.index("## Without a clone") :]
+    part = page[page.index("## Without a clone") :].partition("\n## ")[0]
     for name, text in re.findall(r"^```\w+ ([\w./]+\.(?:py|yaml))\n(.*?)^```", part, re.M | re.S):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -77,8 +78,10 @@ def test_an_own_model_trains_in_an_own_folder(installed: Path, tmp_path: Path) -
     words = [*found[2].split(), "training.epochs=1", "hydra.run.dir=run"]
     (tmp_path / "new.csv").write_text("smiles\nCCO\n")
     trust = {"MOLSAM_TRUSTED": found[1]}
-    commands = ({}, words), (trust, words), (trust, ["predict", "run", "new.csv"])
-    refused, done, again = calls(installed, tmp_path, *commands)
+    (metric,) = re.findall(r"^MOLSAM_TRUSTED=\w+ molsam (train .* dataset\.metric=.*)$", part, re.M)
+    chosen = [*metric.split(), "training.epochs=1", "hydra.run.dir=judged"]
+    commands = ({}, words), (trust, words), (trust, ["predict", "run", "new.csv"]), (trust, chosen)
+    refused, done, again, judged = calls(installed, tmp_path, *commands)
     assert refused[0] == 2
     assert f"MOLSAM_TRUSTED={found[1]}" in refused[2]
     assert done[0] == 0, done[2]
@@ -86,6 +89,13 @@ def test_an_own_model_trains_in_an_own_folder(installed: Path, tmp_path: Path) -
     assert outcome is not None
     assert outcome["config"]["model"]["_target_"].startswith(f"{found[1]}.")
     assert again[1].startswith("smiles,"), again[2]
+    assert judged[0] == 0, judged[2]
+    told = result.read(tmp_path / "judged")
+    assert told is not None
+    assert told["direction"] == "min"
+    with open(tmp_path / "judged" / "test_predictions.csv", newline="", encoding="utf-8") as file:
+        gaps = [abs(float(row["target"]) - float(row["prediction"])) for row in csv.DictReader(file)]
+    assert told["test"][told["metric"]] == pytest.approx(max(gaps))
 
 
 def test_a_table_is_found(installed: Path, tmp_path: Path) -> None:

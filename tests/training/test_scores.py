@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from molsam.config.compose import OWN
+from molsam.config.metrics import direction, display, read
 from molsam.errors import ConfigError
 from molsam.training.metrics import better, check_metric, definable, fitting, known, score, score_all
 
@@ -132,24 +135,47 @@ def test_a_wrong_metric_is_refused_with_the_nearest() -> None:
 
 
 def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file in conf/metric; what is no metric is named."""
-    from molsam.config import metrics as files
-
+    """One function and one file in a folder of one's own; what is no metric is named, and what is not trusted refused."""
     folder = tmp_path / "metric"
     folder.mkdir()
-    text = "_target_: molsam.training.scores.mae\ntask: regression\ndirection: min\n"
-    (folder / "mine.yaml").write_text(text)
-    monkeypatch.setattr(files, "conf_dir", lambda: tmp_path)
-    files.metric_files.cache_clear()
-    known.cache_clear()
+    (tmp_path / "mylab_scores.py").write_text(
+        "def worst(target, prediction):\n    return abs(target - prediction).max()\n\nLIMIT = 3\n"
+    )
+    text = "_target_: mylab_scores.worst\ntask: regression\ndirection: min\n"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv(OWN, str(tmp_path))
+
+    def write(content: str, name: str = "mine") -> None:
+        (folder / f"{name}.yaml").write_text(content)
+        read.cache_clear()
+
+    write(text)
     try:
-        assert score("mine", P[:, None], Y[:, None]).mean == pytest.approx(REGRESSION["mae"])
-        for wrong in ("direction: up", "_target_: os.system", "task: ranking", "_target_: molsam.nowhere.f"):
-            (folder / "mine.yaml").write_text(text + wrong + "\n")
-            files.metric_files.cache_clear()
-            known.cache_clear()
+        with pytest.raises(
+            ConfigError,
+            match=r"mine\.yaml: _target_=mylab_scores\.worst is not allowed; .*MOLSAM_TRUSTED=mylab_scores\.",
+        ):
+            known()
+        monkeypatch.setenv("MOLSAM_TRUSTED", "other, mylab_scores")
+        assert score("mine", P[:, None], Y[:, None]).mean == pytest.approx(np.abs(P - Y).max())
+        assert "mine" in score_all("regression", P[:, None], Y[:, None])
+        assert (direction("mine"), display("mine")) == ("min", "mine")
+        for wrong in ("direction: up", "_target_: os.system", "task: ranking", "_target_: molsam.nowhere.f", "_target_: mae",
+                      "_target_: mylab_scores.LIMIT", "_target_: mylab_scores.none"):  # fmt: skip
+            write(text + wrong + "\n")
             with pytest.raises(ConfigError, match=r"mine\.yaml"):
                 known()
+        write("task: regression\n")
+        with pytest.raises(ConfigError, match=r"mine\.yaml is not a metric \(it has no 'direction'\)"):
+            known()
+        write(text)
+        write(text, "rmse")
+        with pytest.raises(
+            ConfigError, match=r"rmse\.yaml: molsam has a metric of this name; give the file another one"
+        ):
+            known()
+        monkeypatch.delenv(OWN)
+        assert "mine" not in known(), "known in its own folder only"
     finally:
-        files.metric_files.cache_clear()
-        known.cache_clear()
+        read.cache_clear()

@@ -10,16 +10,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `molsam baseline`."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
                         help="settings as of molsam train: dataset=csv dataset.path=assay.csv split=scaffold seed=1")  # fmt: skip
+    parser.add_argument("--config-dir", type=Path, help="a folder of your own datasets and metrics, as of molsam train")
     parser.add_argument("--trees", type=int, default=100, help="trees of a forest (default: 100)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit the forests and write a run folder."""
+    from molsam.config.compose import own_folder
     from molsam.runs.folder import choose
     from molsam.wiring import baseline, identify
     from molsam.wiring.run import draw
 
-    cfg = baseline.settings(args.overrides, args.trees)
+    cfg = baseline.settings([*own_folder(args.config_dir), *args.overrides], args.trees)
     named = [word.split("=", 1)[1] for word in args.overrides if word.startswith("hydra.run.dir=")]
     folder = Path(named[-1]) if named else choose(cfg, identify.of)
     baseline.start(cfg, folder, args.overrides)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from molsam import terminal
-from molsam.config.compose import complaint, conf_dir, register, set_project_root
+from molsam.config.compose import complaint, conf_dir, own_folder, register, set_project_root
 from molsam.errors import MolsamError
 from molsam.training.events import RunObserver
 
@@ -54,6 +54,7 @@ def main() -> int:
             return None
 
     try:
+        own_folder(_config_dir())
         task()
     except MolsamError as error:
         return report(error)
@@ -138,14 +139,11 @@ def _config_dir() -> Path | None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
     found: Path | None = parser.parse_known_args()[0].config_dir
-    return None if found is None else found.resolve()
+    return found
 
 
 def _explain(error: Exception) -> str:
-    words = sys.argv[1:]
-    if (own := _config_dir()) is not None:
-        words.append(f"hydra.searchpath=[file://{os.environ['PROJECT_ROOT']},file://{own}]")
-    return complaint(error, words)
+    return complaint(error, [*sys.argv[1:], *own_folder(_config_dir())])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from molsam.errors import ConfigError
 
 NO_NAME = "Config group override must be"
 """How Hydra begins when a group is given a number or null instead of a name."""
+OWN = "MOLSAM_CONFIG_DIR"
+"""Environment variable with the person's own configuration folder, for this process and those that it starts."""
 MAY_BE_MISSING = {"dataset.path"}
 """Settings without a default whose absence `molsam.data.sources` explains."""
 
@@ -36,6 +38,20 @@ def conf_dir() -> Path:
 def set_project_root() -> None:
     """Make sweeps/ a config group from any working directory (read by conf/config.yaml)."""
     os.environ.setdefault("PROJECT_ROOT", str(conf_dir().parent))
+
+
+def own_folder(folder: Path | None) -> list[str]:
+    """Make the person's own configuration folder known, None for none; the overrides that let Hydra find it.
+
+    Raises ConfigError if it is no folder.
+    """
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder; name the one that holds your model/, dataset/ or metric/.")
+    set_project_root()
+    os.environ[OWN] = str(folder.resolve())
+    return [f"hydra.searchpath=[file://{os.environ['PROJECT_ROOT']},file://{folder.resolve()}]"]
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:

@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -43,22 +44,32 @@ class Scores(NamedTuple):
         return sum(value is None for value in self.per_task)
 
 
-@cache
 def known() -> dict[str, Metric]:
     """All metrics by name. Raises ConfigError for a file of conf/metric that is none."""
-    found = {}
-    for name, settings in metric_files().items():
-        module, _, function = settings["_target_"].rpartition(".")
-        try:
-            score = getattr(importlib.import_module(module), function)
-        except (AttributeError, ImportError) as error:
-            raise ConfigError(
-                f"conf/metric/{name}.yaml: _target_={settings['_target_']} is not there; give a function."
-            ) from error
-        found[name] = Metric(
-            name, score, settings["task"], settings["direction"], settings["display"], bool(settings["main"])
+    return {
+        name: Metric(
+            name,
+            _function(settings["_target_"], settings["path"]),
+            settings["task"],
+            settings["direction"],
+            settings["display"],
+            bool(settings["main"]),
         )
-    return found
+        for name, settings in metric_files().items()
+    }
+
+
+@cache
+def _function(address: str, path: Path) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The function of a metric's file. Raises ConfigError if there is none."""
+    module, _, name = address.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the person's own module raises
+        raise ConfigError(f"{path}: _target_={address} cannot be imported ({error}); give a function.") from error
+    if not callable(found):
+        raise ConfigError(f"{path}: _target_={address} is not a function; give one.")
+    return cast(Callable[[np.ndarray, np.ndarray], float], found)
 
 
 def fitting(task: str) -> list[Metric]:

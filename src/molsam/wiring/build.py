@@ -6,9 +6,7 @@ import functools
 import importlib
 import inspect
 import math
-import os
 import re
-import sys
 import types
 import typing
 from collections.abc import Hashable, Sequence
@@ -21,6 +19,7 @@ from omegaconf import DictConfig
 
 from molsam.config.compose import plain
 from molsam.config.schema import TrainingConfig
+from molsam.config.trust import TRUSTED, trusted
 from molsam.config.wording import wrong_type
 from molsam.errors import ConfigError, MolsamError, nearest
 from molsam.models.api import MoleculeModel
@@ -28,12 +27,6 @@ from molsam.models.api import MoleculeModel
 ROOMS = ("chem", "diagnostics", "images", "models", "optim", "training")
 """Parts of molsam whose classes a `_target_` may name, by the address where they are defined."""
 OTHERS = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD")
-TRUSTED = "MOLSAM_TRUSTED"
-"""Environment variable with the person's own packages, comma-separated, whose classes a `_target_` may name too.
-
-It is never read from settings: whoever wrote a stored run cannot set it.
-"""
-
 NOT_CONSTRUCTOR = {"model": ("featurizer", "pretrained")}
 
 
@@ -111,7 +104,7 @@ def _allow(section: str, node: Any) -> list[str]:
 def _class(section: str, target: Any) -> type[Any]:
     address = str(target)
     room = re.match(r"molsam\.(\w+)\.", address)
-    own = _trusted(address)
+    own = trusted(address)
     if address not in OTHERS and not own and (room is None or room[1] not in ROOMS):
         raise ConfigError(
             f"{section}._target_={address} is not allowed; use a class of molsam.{', molsam.'.join(ROOMS)}, or one of: "
@@ -127,17 +120,6 @@ def _class(section: str, target: Any) -> type[Any]:
             f"{section}._target_={address} is not a class that is defined there; give the name of a class."
         )
     return cls
-
-
-def _trusted(address: str) -> bool:
-    """Whether an address lies in a package that MOLSAM_TRUSTED names; if so, it may lie in the working directory."""
-    package, _, rest = address.partition(".")
-    names = {name.strip() for name in os.environ.get(TRUSTED, "").split(",")}
-    if not rest or package not in names or package == "molsam":
-        return False
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    return True
 
 
 def _check_keys(section: str, node: dict[str, Any]) -> None:
