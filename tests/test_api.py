@@ -48,6 +48,22 @@ def test_predictions_and_vectors_are_in_the_order_of_the_molecules(run: molsam.R
         run.predict([])
 
 
+def test_one_text_is_one_molecule_and_nothing_is_none(run: molsam.Run) -> None:
+    pd.testing.assert_frame_equal(run.predict("CCO"), run.predict(["CCO"]))
+    assert run.embed("CCO").shape == (1, 16)
+    frame = run.predict(pd.Series(["CCO", None, float("nan"), 7]))
+    assert frame["smiles"].tolist() == ["CCO", "", "", "7"]
+    assert (frame["error"] != "").tolist() == [False, True, True, True]
+
+
+def test_a_finished_run_is_read_in_its_folder(run: molsam.Run) -> None:
+    finished = (run.folder / "result.json").stat().st_mtime_ns
+    again = molsam.train("gcn", "adam", path=run.folder.parent / "a table, mine.csv", smiles="Smiles", targets="p IC50",
+                         overrides=SETTINGS, folder=run.folder)  # fmt: skip
+    assert again.result == run.result
+    assert (run.folder / "result.json").stat().st_mtime_ns == finished
+
+
 def test_a_run_is_read_back_and_listed_with_others(run: molsam.Run, tmp_path: Path) -> None:
     assert molsam.load(run.folder).result == run.result
     frame = molsam.results(run.folder.parent)

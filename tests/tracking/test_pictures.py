@@ -72,3 +72,29 @@ def test_a_picture_never_ends_a_run(tmp_path: Path, caplog: pytest.LogCaptureFix
 def test_pictures_change_no_number() -> None:
     assert "pictures" in NEUTRAL
     assert "pictures" in compose()
+
+
+def test_classes_are_called_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: drawn.setdefault(path.stem, figure))
+    outcome = finished(tmp_path, "multiclass", ["a", "b"])
+    pictures.draw(tmp_path, {**outcome, "classes": [["low", "$mid", "high"], ["1", "2", "3"]]})
+    for name, labels in [("confusion-01-a", ["low", r"\$mid", "high"]), ("confusion-02-b", ["1", "2", "3"])]:
+        axes = drawn[name].axes[0]
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == labels
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == labels
+
+
+def test_an_epoch_is_a_whole_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: drawn.setdefault(path.stem, figure))
+    outcome = finished(tmp_path, "regression", ["y"])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for count in (2, 3, len(lines)):  # the first line is a step
+        drawn.clear()
+        (tmp_path / "metrics.jsonl").write_text("".join(lines[:count]))
+        pictures.draw(tmp_path, outcome)
+        axes = drawn["learning_curve"].axes[0]
+        inside = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+        assert inside
+        assert all(float(tick).is_integer() for tick in inside)

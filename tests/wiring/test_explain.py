@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from molsam.commands import main as cli
 from molsam.config.compose import compose
 from molsam.data.featurize import featurized
 from molsam.errors import DataError
@@ -80,3 +83,19 @@ def test_a_picture_is_drawn(trained: Trained) -> None:
     drawn = picture(explain(trained, SMILES), "log_solubility")
     assert drawn.lstrip().startswith("<?xml")
     assert "</svg>" in drawn
+
+
+def test_the_atoms_are_those_that_the_model_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of standardized molecules drops salts and moves hydrogens, so its atoms are others than the SMILES has."""
+    words = ["model=gcn", "model.hidden_sizes=[8]", "training.epochs=1", "training.threads=1", "dataset.limit=40"]
+    start(compose([*words, "dataset.standardize=full"]), tmp_path / "run", [])
+    monkeypatch.chdir(tmp_path)
+    for smiles, read in [("Cl.CCN", "CCN"), ("[Na+].CC(=O)[O-]", "CC(=O)O"), ("CC(O)=N", "CC(N)=O")]:
+        assert cli.main(["explain", "run", smiles]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        assert f"as the model reads it: {read}" in printed
+        atoms = Counter(line.split()[1] for line in printed if len(line.split()) == 3)
+        assert atoms == Counter(re.findall(r"[A-Z]", read))
+        assert "<svg" in Path("explained.svg").read_text(encoding="iso-8859-1")

@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print each atom's contribution and write the picture."""
+    from molsam.chem.molecule import canonical_smiles
     from molsam.files import write_atomic
     from molsam.wiring.explain import attention, explain, picture
     from molsam.wiring.trained import Trained, expand
@@ -35,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
     explained = (attention if args.by == "attention" else explain)(trained, args.smiles)
     kind = f"{explained.classes[task]}, probability " if explained.classes else ""
     print(f"{task}: {kind}{explained.values[task]:.4g}")
-    from molsam.chem.molecule import parse
-
+    if trained.work.standardize != "none":
+        print(f"as the model reads it: {canonical_smiles(explained.mol)}")
     shares = explained.atoms[task]
-    for atom in parse(args.smiles).GetAtoms():
+    for atom in explained.mol.GetAtoms():
         print(f"{atom.GetIdx():4d} {atom.GetSymbol():2s} {shares[atom.GetIdx()]:+.4f}")
     write_atomic(args.output, picture(explained, task).encode())
     print(f"picture: {args.output}")

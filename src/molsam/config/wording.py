@@ -16,6 +16,11 @@ from molsam.config.schema import RunConfig
 from molsam.errors import nearest
 
 UNKNOWN = re.compile(r"Key '(?P<one>[^']+)' (?:is not in struct|not in '\w+')|Could not override '(?P<key>[^']+)'")
+OTHER_WORDS = {"learning_rate": "lr", "lrate": "lr", "init_lr": "lr", "max_lr": "lr", "n_epochs": "epochs", "num_epochs": "epochs",
+               "max_epochs": "epochs", "bs": "batch_size", "batchsize": "batch_size", "wd": "weight_decay", "early_stopping": "patience",
+               "gpu": "device", "smiles_column": "smiles", "smiles_columns": "smiles", "target_columns": "targets", "data_path": "path",
+               "split_type": "kind", "num_folds": "folds", "n_folds": "folds"}  # fmt: skip
+"""What other programs call a setting -> its last name here."""
 WRONG_TYPE = re.compile(
     r"could not be converted|Cannot convert|incompatible with type hint|Invalid value assigned|is not Optional|"
     r"is not a valid|Cannot merge|unsupported"
@@ -96,7 +101,8 @@ def unknown(key: str, names: list[str]) -> str:
     It suggests the setting of the same name in another section, the least deep one, else the one written most alike.
     """
     others = [name for name in names if not f"{key}.".startswith(f"{name}.")]
-    same = sorted((n for n in others if n.split(".")[-1] == key.split(".")[-1]), key=lambda n: n.count("."))
+    meant = OTHER_WORDS.get(key.split(".")[-1], key.split(".")[-1])
+    same = sorted((n for n in others if n.split(".")[-1] == meant), key=lambda n: n.count("."))
     near = same[0] if same else nearest(key, others, least=0.5)
     hint = f" Did you mean {near}?" if near else ""
     return f"{key} is not a setting of this run.{hint} `{command.training()} --help` lists them all."

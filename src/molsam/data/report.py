@@ -55,7 +55,8 @@ class DataReport:
         if not self.invalid:
             return
         shown = "; ".join(f"{where}: {smiles[:80]} ({reason})" for where, smiles, reason in self.invalid[:SHOWN])
-        text = f"{Path(self.path).name}: {len(self.invalid)} of {self.rows} rows have no molecule that can be used: {shown}"
+        have = "has" if len(self.invalid) == 1 else "have"
+        text = f"{Path(self.path).name}: {len(self.invalid)} of {self.rows} rows {have} no molecule that can be used: {shown}"
         if on_invalid == "error":
             raise DataError(f"{text}. Correct them, or drop them with dataset.on_invalid=drop.")
         log.warning("%s%s They are left out.", text, " ..." if len(self.invalid) > SHOWN else ".")

@@ -134,7 +134,7 @@ def print_result(result: dict[str, Any]) -> None:
     for task, value in list(tasks.items())[:MOST_TASKS]:
         table.add_row(escape(f"test {metric}, {task}"), _number(value))
     if len(tasks) > MOST_TASKS:
-        table.add_row(f"{len(tasks) - MOST_TASKS} more tasks", "in result.json")
+        table.add_row(f"{counted_noun(len(tasks) - MOST_TASKS, 'more task')}", "in result.json")
     if result["steps"]:
         speed = f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes a step"
         table.add_row("throughput", speed)

@@ -7,6 +7,8 @@ import json
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 FOLDER = "pictures"
 MOST_TASKS = 30
 """Tasks that are drawn at most; all predictions are in test_predictions.csv."""
+MOST_NAMED = 12
+"""Classes of a confusion matrix that are named and counted at most."""
 COLUMN = 3.4
 """Width in inches of a column of a paper."""
 STYLE: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
@@ -69,7 +73,10 @@ def _learning_curve(folder: Path, outcome: dict[str, Any]) -> Any:
     axes.plot(epochs, _column(curve, "train/loss"), color=BLUE, marker=mark, label="training loss")
     axes.plot(epochs, _column(curve, "valid/loss"), color=BLUE, marker=mark, linestyle="--", label="validation loss")
     axes.set(xlabel="epoch", ylabel="loss")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    if len(epochs) == 1:
+        axes.set_xticks(epochs)
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     other = axes.twinx()
     other.spines["right"].set_visible(True)
     other.plot(
@@ -96,12 +103,13 @@ def _tasks(folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
     if len(found) > MOST_TASKS:
         log.info("%d of %d tasks are drawn.", MOST_TASKS, len(found))
     figures = {}
+    names = outcome.get("classes") or []
     for place, (task, pairs) in enumerate(list(found.items())[:MOST_TASKS], 1):
         target, prediction = np.array(pairs).T
         kind, make = {
             "regression": ("parity", _parity),
             "classification": ("roc_pr", _roc_and_pr),
-        }.get(outcome["task"], ("confusion", _confusion))
+        }.get(outcome["task"], ("confusion", partial(_confusion, names=dict(enumerate(names, 1)).get(place))))
         values = {
             name: by_task.get(task) for name, by_task in (outcome.get("per_task") or {"test": {}})["test"].items()
         }
@@ -154,15 +162,22 @@ def _roc_and_pr(task: str, target: np.ndarray, prediction: np.ndarray, values: d
     return figure
 
 
-def _confusion(task: str, target: np.ndarray, prediction: np.ndarray, values: dict[str, Any]) -> Any:
+def _confusion(
+    task: str, target: np.ndarray, prediction: np.ndarray, values: dict[str, Any], names: Sequence[str] | None = None
+) -> Any:
+    """Counts of measured and predicted classes, called by their `names`, or by their numbers if there are none."""
     figure, axes = _figure(height=3.2)
-    count = int(max(target.max(), prediction.max())) + 1
+    count = max(int(max(target.max(), prediction.max())) + 1, len(names or ()))
     counts = np.zeros((count, count), dtype=int)
     np.add.at(counts, (target.astype(int), prediction.astype(int)), 1)
     axes.imshow(counts, cmap="Blues")
-    for row, column in np.ndindex(*counts.shape) if count <= 12 else ():
+    for row, column in np.ndindex(*counts.shape) if count <= MOST_NAMED else ():
         shade = "white" if counts[row, column] > counts.max() / 2 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade)
+    labels = [_plain(name[:14]) for name in names or map(str, range(count))]
+    if count <= MOST_NAMED:
+        axes.set_xticks(range(count), labels, rotation=90 if max(map(len, labels)) > 4 else 0)
+        axes.set_yticks(range(count), labels)
     axes.set(xlabel="predicted class", ylabel="measured class")
     axes.set_title(f"{task}, test: {_said(values, 'accuracy', 'mcc')}", fontsize=8)
     return figure

@@ -122,6 +122,17 @@ def _class(section: str, target: Any) -> type[Any]:
     return cls
 
 
+def check_device(setting: str, name: str) -> None:
+    """Raise ConfigError if torch cannot compute on a device; `setting` is what names it."""
+    if name.split(":")[0].lower() == "gpu":
+        raise ConfigError(f"{setting}={name} is not a torch device; use {setting}=cuda, or cuda:1 for the second GPU.")
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{setting}={name} cannot be used ({sentence(reason)}) Use {setting}=cpu.") from error
+
+
 def _check_keys(section: str, node: dict[str, Any]) -> None:
     target = node.get("_target_")
     if target is None:

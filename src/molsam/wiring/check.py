@@ -21,7 +21,7 @@ from molsam.training.events import Callback
 from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
 from molsam.wiring import inputs, processes
-from molsam.wiring.build import build, make_optimizer, sentence
+from molsam.wiring.build import build, check_device, make_optimizer
 
 MOST_THREADS, MOST_FOLDS = 1024, 10_000
 
@@ -57,7 +57,7 @@ def check(cfg: DictConfig) -> TrainingConfig:
 def check_structured(cfg: DictConfig) -> TrainingConfig:
     """`check` for settings that `structured` made."""
     training = training_config(cfg)
-    _check_device(training.device)
+    check_device("training.device", training.device)
     processes.check(training)
     if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed} is not a whole number from 0 up; give one such as seed=0.")
@@ -121,20 +121,6 @@ class _Undrawn(TorchFunctionMode):
         if getattr(func, "__name__", "").endswith(("uniform_", "normal_", "div_")):
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
-
-
-def _check_device(name: str) -> None:
-    if name.split(":")[0].lower() == "gpu":
-        raise ConfigError(
-            f"training.device={name} is not a torch device; use training.device=cuda, or cuda:1 for the second GPU."
-        )
-    try:
-        torch.zeros(1, device=name).item()
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(
-            f"training.device={name} cannot be used ({sentence(reason)}) Use training.device=cpu."
-        ) from error
 
 
 def _check_observers(cfg: DictConfig) -> None:

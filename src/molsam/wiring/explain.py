@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from molsam.chem.molecule import parse
+from molsam.chem.standardize import standardize
 from molsam.data.batch import MoleculeBatch
 from molsam.data.featurize import featurized
 from molsam.data.graph import colours_of
@@ -23,11 +25,12 @@ from molsam.wiring.trained import Trained
 class Explanation:
     """Of one molecule of n atoms."""
 
-    smiles: str
+    mol: Any
+    """the RDKit molecule that the model reads: standardized, if the run's molecules are"""
     values: dict[str, float]
     """the prediction of each task, as `molsam predict` gives it; of several classes the probability of the likeliest"""
     atoms: dict[str, np.ndarray]
-    """float64 [n] of each task, atoms in the order of the SMILES: shares of the logit, or of the value in its own unit"""
+    """float64 [n] of each task, atoms in the order of `mol`: shares of the logit, or of the value in its own unit"""
     classes: dict[str, str] = field(default_factory=dict)
     """of each task of several classes, the likeliest one, whose logit was split"""
 
@@ -62,7 +65,8 @@ def explain(trained: Trained, smiles: str) -> Explanation:
         shares = of_atoms.index_add(0, batch.src, half).index_add(0, batch.dst, half).cpu().numpy()
         scale = float(trained.scaler.std[task]) if trained.task == "regression" else 1.0
         found[name] = shares * scale
-    return Explanation(smiles, told, found, classes)
+    mol = standardize(parse(smiles), trained.work.standardize)
+    return Explanation(mol, told, found, classes)
 
 
 def attention(trained: Trained, smiles: str) -> Explanation:
@@ -105,10 +109,9 @@ def picture(explanation: Explanation, task: str) -> str:
     from rdkit.Chem import Draw
     from rdkit.Chem.Draw import SimilarityMaps
 
-    from molsam.chem.molecule import parse
-
-    mol = parse(explanation.smiles)
     canvas = Draw.MolDraw2DSVG(400, 400)
-    SimilarityMaps.GetSimilarityMapFromWeights(mol, explanation.atoms[task].tolist(), draw2d=canvas, colorMap="PiYG")
+    SimilarityMaps.GetSimilarityMapFromWeights(
+        explanation.mol, explanation.atoms[task].tolist(), draw2d=canvas, colorMap="PiYG"
+    )
     canvas.FinishDrawing()
     return canvas.GetDrawingText()

@@ -26,7 +26,7 @@ from molsam.runs.folder import stored
 from molsam.training import checkpoint
 from molsam.training.loop import DTYPES
 from molsam.training.objective import Objective
-from molsam.wiring.build import build
+from molsam.wiring.build import build, check_device
 from molsam.wiring.inputs import WEIGHTS
 
 TRAINING = Path("best") / "training.smi"
@@ -87,6 +87,7 @@ class Trained:
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
+        check_device("--device", device)
         path = folder / WEIGHTS
         if not path.exists():
             if (outcome := result.read(folder)) is not None and not outcome["steps"]:
