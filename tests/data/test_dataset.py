@@ -96,7 +96,9 @@ def test_largest_size(tmp_path: Path) -> None:
     small = load_rows(tmp_path, ROWS, max_atoms=2)
     assert small.rows.tolist() == [3]
     assert (small.report.too_large, small.spec.max_atoms) == (3, 2)
-    with pytest.raises(DataError, match=r"no molecule has dataset\.max_atoms=1 atoms or fewer; give a larger number"):
+    with pytest.raises(
+        DataError, match=r"every molecule has more than dataset\.max_atoms=1 atoms; give a larger number"
+    ):
         load_rows(tmp_path, ROWS, max_atoms=1)
 
 
@@ -169,8 +171,8 @@ def test_labels_that_do_not_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture
         load_rows(tmp_path, [("C", ""), ("CC", "nan")], targets=["y"])
     with caplog.at_level(logging.WARNING, logger="molsam"):
         load_rows(tmp_path, [("C", 1, ""), ("CC", 2, "")], "smiles,a,b", targets=["a", "b"])
-    assert "no label at all in b" in caplog.text
-    with pytest.raises(DataError, match=r"data\.csv: No row holds a molecule .*the first: unclosed ring"):
+    assert "has no labels in b" in caplog.text
+    with pytest.raises(DataError, match=r"data\.csv: No row has a valid molecule .*the first: unclosed ring"):
         load_rows(tmp_path, [("C1", 1), ("", 2)])
 
 

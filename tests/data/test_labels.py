@@ -50,7 +50,7 @@ def test_the_positive_class_may_be_told(tmp_path: Path) -> None:
     assert of(tmp_path, cells, positive="binder").targets[:, 0].tolist() == [1, 0, 0]
     assert of(tmp_path, cells, positive="DECOY").targets[:, 0].tolist() == [0, 1, 1]
     assert of(tmp_path, cells, positive={"y": "decoy"}).targets[:, 0].tolist() == [0, 1, 1]
-    with pytest.raises(ConfigError, match=r"dataset\.positive=ligand is not a class of 'y'"):
+    with pytest.raises(ConfigError, match=r"dataset\.positive=ligand is not a class of column 'y'"):
         of(tmp_path, cells, positive="ligand")
     assert of(tmp_path, [1, 0, 0], positive=0, task="classification").targets[:, 0].tolist() == [0, 1, 1]
 
@@ -73,13 +73,13 @@ def test_several_classes(tmp_path: Path) -> None:
         of(tmp_path, ["low", "mid", "high"])
     with pytest.raises(DataError, match="29 different values in 29 rows, too many for classes"):
         of(tmp_path, list(range(29)), task="multiclass")
-    with pytest.raises(DataError, match="'y' has one class only"):
+    with pytest.raises(DataError, match="'y' has only one class"):
         of(tmp_path, ["a", "a"], task="multiclass")
 
 
 def test_classes_and_numbers_are_not_learnt_together(tmp_path: Path) -> None:
     rows = [("C", 0, 1.5), ("CC", 1, 2), ("CCC", 0, 3)]
-    with pytest.raises(DataError, match=r"column 'a' holds classes and 'b' numbers, .*dataset\.task=regression"):
+    with pytest.raises(DataError, match=r"column 'a' has classes and 'b' has numbers, .*dataset\.task=regression"):
         load_rows(tmp_path, rows, "smiles,a,b")
     assert load_rows(tmp_path, rows, "smiles,a,b", task="regression").task == "regression"
     ones = [("C", 1, 1.5), ("CC", "", 2)]
@@ -89,7 +89,7 @@ def test_classes_and_numbers_are_not_learnt_together(tmp_path: Path) -> None:
 def test_bounds_are_refused_or_kept_as_bounds(tmp_path: Path) -> None:
     cells = [1.5, ">10", "< 0.1", ">=7", "≤2", ""]
     with pytest.raises(
-        DataError, match=r"row 1 \(line 3\), column 'y': '>10' is a bound .*\(4 of them\); set dataset\.censored"
+        DataError, match=r"row 1 \(line 3\), column 'y': '>10' is a bound, .*has 4\); set dataset\.censored"
     ):
         of(tmp_path, cells)
     data = of(tmp_path, cells, censored="bound")
@@ -108,14 +108,12 @@ def test_decimal_commas(tmp_path: Path, cells: list[str]) -> None:
 @pytest.mark.parametrize(
     ("cells", "why"),
     [
-        (["1,000", "2,500", "3"], "which may be a thousand or a fraction"),
+        (["1,000", "2,500", "3"], "the comma may be a decimal or a thousands separator"),
         (["1,5", "2.5", "3"], "other cells have a decimal point"),
     ],
 )
 def test_commas_of_two_meanings_are_refused(tmp_path: Path, cells: list[str], why: str) -> None:
-    with pytest.raises(
-        DataError, match=rf"row 0 \(line 2\), column 'y': '1,\d+' is not a number of one meaning \({why}"
-    ):
+    with pytest.raises(DataError, match=rf"row 0 \(line 2\), column 'y': '1,\d+' is ambiguous \({why}"):
         of(tmp_path, cells)
 
 
@@ -160,7 +158,8 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert data.task_names == ["1e3", "null", "true", "123", "a=b"]
     assert load_rows(tmp_path, rows, header, targets="1e3").task_names == ["1e3"]
     with pytest.raises(
-        ConfigError, match=r"targets=1000\.0 may be '1e3' or '1000.0'; put the name in two kinds of quotes"
+        ConfigError,
+        match=r"targets=1000\.0 matches the columns '1e3' and '1000.0'; put the name in two kinds of quotes",
     ):
         load_rows(tmp_path, [(*row, 1) for row in rows], f"{header},1000.0", targets=[1000.0])
 

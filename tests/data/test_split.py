@@ -365,5 +365,5 @@ def test_files_of_their_own(tmp_path: Path) -> None:
     one = load_rows(tmp_path, rows, **own)
     split = make_split(one, {"kind": "files", "valid": 0.2}, seed=0, fold=0)
     assert (len(split.train), len(split.valid), split.test.tolist()) == (8, 2, [10, 11, 12])
-    with pytest.raises(ConfigError, match=r"split=files needs a file for test: give dataset\.test_path=FILE"):
+    with pytest.raises(ConfigError, match=r"split=files needs a file for test; give dataset\.test_path=FILE"):
         make_split(load_rows(tmp_path, rows, targets=["y"]), {"kind": "files", "valid": 0.2}, seed=0, fold=0)

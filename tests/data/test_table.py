@@ -103,7 +103,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "cell too few": (b"smiles,y\nC\n", "line 2: 1 cell where the header has 2"),
     "open quote": (b'smiles,y\n"C,1\nC,2\n', "correct the quotes"),
     "text after a quote": (b'smiles,y\n"C"C,1\n', "line 2: .*correct the quotes"),
-    "truncated gzip": (gzip.compress(b"smiles,y\nC,1\n" * 99)[:-12], "is a damaged gzip file .*; fetch it again"),
+    "truncated gzip": (gzip.compress(b"smiles,y\nC,1\n" * 99)[:-12], "is a damaged gzip file .*; download or copy it again"),
     "flipped gzip": (gzip.compress(b"smiles,y\nC,1\n")[:-8] + b"\0" * 8, "is a damaged gzip file"),
     "only gzip's magic": (b"\x1f\x8b", "is a damaged gzip file"),
     "a huge cell": (b'smiles,y\n"' + b"C" * 1_000_001 + b'",1\n', "line 2: field larger"),
@@ -144,7 +144,7 @@ def test_missing_and_repeated_columns(tmp_path: Path) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.csv cannot be read \(No such file or directory\); check the path"):
         read_table(tmp_path / "absent.csv")
-    with pytest.raises(DataError, match="is not a file; name the data file itself"):
+    with pytest.raises(DataError, match="is not a file; give the path of the data file"):
         read_table(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="is not a file"):
@@ -154,7 +154,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("CCO,1\nCCN,2\n", "has no header: its first line has the molecule 'CCO'"),
+        ("CCO,1\nCCN,2\n", "has no header: its first line contains the molecule 'CCO'"),
         ("canonical_smiles,y\nCCO,1\n", "if it is 'canonical_smiles', add dataset.smiles=canonical_smiles"),
         ("structure,P,N\nCCO,1,2\n", "has no column 'smiles'; it has: 'structure', 'P', 'N'"),
         ("smiles_a,smiles_b\nCCO,CCN\n", "has no column 'smiles'; did you mean"),

@@ -242,7 +242,7 @@ def test_a_molecule_too_large_for_the_model_says_so_alone(other_runs: Path, tmp_
         (["nowhere", "new.csv"], 5, "holds no finished run"),
         (["s0", "missing.csv"], 3, "missing.csv cannot be read"),
         (["s0", "new.csv", "--smiles", "SMILE"], 3, "no column 'SMILE'"),
-        (["s0", "bare.csv"], 3, "bare.csv has no header: its first line has the molecule 'CCO'"),
+        (["s0", "bare.csv"], 3, "bare.csv has no header: its first line contains the molecule 'CCO'"),
         (["s0", "new.csv", "--batch-size", "0"], 2, "--batch-size=0"),
         (["s0", "new.csv", "--device", "gpu"], 2, "--device=gpu is not a torch device; use --device=cuda"),
         (["s0", "new.csv", "--device", "nonsense"], 2, "--device=nonsense cannot be used"),

@@ -82,7 +82,7 @@ def test_esam_says_so_if_the_loss_leaves_what_it_chose() -> None:
 
     for _ in range(10):
         optimizer.step(closure)
-    with pytest.raises(ConfigError, match=r"the loss of this batch does not depend on; use optimizer\.beta=1"):
+    with pytest.raises(ConfigError, match=r"on which the loss of this batch does not depend; use optimizer\.beta=1"):
         list(map(optimizer.step, [closure] * 50))
     assert always.requires_grad
 

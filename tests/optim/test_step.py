@@ -325,7 +325,7 @@ def test_torchs_schedules_of_momentum_take_the_optimizers() -> None:
 
 def test_a_state_of_torchs_optimizer_is_refused_with_what_to_do() -> None:
     weight = nn.Parameter(torch.ones(2))
-    with pytest.raises(ConfigError, match=r"not of an optimizer of molsam; .*optimizer\.base\.load_state_dict"):
+    with pytest.raises(ConfigError, match=r"not one of molsam's optimizers; .*optimizer\.base\.load_state_dict"):
         optim.SAM([weight], ADAM).load_state_dict(ADAM([weight]).state_dict())
 
 

@@ -82,7 +82,7 @@ def test_what_is_searched_is_no_part_of_what_is_fixed() -> None:
 def test_a_study_that_says_nothing_of_itself_is_not_continued(tmp_path: Path) -> None:
     study = opened(tmp_path)
     study.study.tell(study.study.ask(), 1.0)
-    with pytest.raises(ConfigError, match="nothing is recorded"):
+    with pytest.raises(ConfigError, match="its settings were not recorded"):
         settle(study, "s", wanted(), paths={})
 
 
@@ -129,9 +129,9 @@ def other_choice(app: App) -> None:
             ("dataset=a,b",),
             lambda app: (app.folder / "b.csv").write_text("smiles,y\nC,7\n"),
             (),
-            "dataset=b stands for",
+            "files of dataset=b have changed",
         ),
-        (("dataset=a,b",), other_choice, (), "what dataset=a stands for has changed"),
+        (("dataset=a,b",), other_choice, (), "the settings or files of dataset=a have changed"),
         (("dataset.path=a.csv,b.csv",), lambda app: (app.folder / "b.csv").write_text("smiles,y\nN,1\n"), (), "b.csv"),
         ((), None, ("split.folds=2",), "split.folds was 1, is 2"),
     ],

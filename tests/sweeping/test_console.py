@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from molsam.sweeping.console import LOG, Console, Count, Ended, Hushed, line
+from molsam.sweeping.console import LOG, CapturedOutput, Console, Count, Ended, line
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_a_line_for_each_cell_that_ends_and_each_warning_once() -> None:
         console.show()
     assert out.getvalue().splitlines() == [
         "[2/3] b: failed: why (0:00:02)",
-        "WARNING: old file (b; said once)",
+        "WARNING: old file (b; shown once)",
         "[3/3] c: 0.5 (0:00:03)",
-        "WARNING: slow disk (c; said once)",
+        "WARNING: slow disk (c; shown once)",
     ]
 
 
@@ -79,7 +79,7 @@ def test_what_a_run_prints_goes_to_its_folder_and_its_warnings_to_the_sweep(tmp_
     warned: list[list[str]] = []
     logger = logging.getLogger("molsam.somewhere")
     for _ in range(2):
-        with contextlib.redirect_stdout(io.StringIO()) as out, Hushed(tmp_path, warned.append):
+        with contextlib.redirect_stdout(io.StringIO()) as out, CapturedOutput(tmp_path, warned.append):
             print("epoch 1")
             print("epoch 2", file=sys.stderr)
             logger.warning("old file")

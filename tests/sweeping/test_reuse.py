@@ -43,7 +43,7 @@ def test_what_another_table_has_trained_is_taken_over(app: App) -> None:
     assert "same     y_=_0.2-a-f0-s1  is table/x_=_0.2-a-f0-s1" in dry
     assert "other: 0 of 4 cells are done, 2 are runs of equal settings elsewhere, 2 would run." in dry
     assert not app.results("other")
-    assert "2 cells were trained elsewhere with equal settings" in app.run("sweeps=other", *SMALL)
+    assert "2 cells that were trained elsewhere with equal settings" in app.run("sweeps=other", *SMALL)
     assert app.results("other") == TAKEN | OWN
     assert {cell for cell in app.events("start") if cell.startswith("y")} == OWN
     mine, theirs = read(app, "y_=_0.2-a-f0-s1"), read(app, "x_=_0.2-a-f0-s1", "table")

@@ -14,7 +14,7 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from molsam.config.cells import quote
 from molsam.errors import ConfigError
 from molsam.sweeping.overrides import parse
-from molsam.sweeping.space import search_space, suggested, told
+from molsam.sweeping.space import in_words, search_space, suggested
 from tests.sweeping.conftest import App
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
@@ -60,5 +60,5 @@ def test_a_distribution_is_told_to_a_person() -> None:
     space, _ = search_space(
         ["a=interval(0.5, 0.999)", "b=tag(log, interval(0.001, 0.1))", "c=range(1, 6)", "d=x,y", "e=range(0, 10, 5)"]
     )
-    found = [told(space[name]) for name in "abcde"]
+    found = [in_words(space[name]) for name in "abcde"]
     assert found == ["0.5 to 0.999", "0.001 to 0.1, log", "1 to 5", "x, y", "0 to 5, steps of 5"]

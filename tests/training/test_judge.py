@@ -38,7 +38,7 @@ def test_a_task_that_was_not_learnt_is_not_scored(tmp_path: Path, caplog: pytest
     judge = Judge(dataset, split([0, 1, 2], [3, 4], [5]))
     with caplog.at_level(logging.WARNING, logger="molsam"):
         judge.warn()
-    assert "no training label in b: left out of the metrics and of the choice" in caplog.text
+    assert "b: no labels in the training part; left out of the metrics and of the selection" in caplog.text
     scores = judge.score(np.array([[5.0, 0.0]]), np.array([5]))
     assert scores.per_task == [1.0, None]
     assert judge.chooses == "rmse"
@@ -111,7 +111,7 @@ def test_balanced_classes_count_alike(tmp_path: Path) -> None:
     assert told[train][~np.isnan(dataset.targets[train])].mean() == pytest.approx(1)
     with pytest.raises(ConfigError, match=r"class_weight=\[1, 2, 3\] has 3 numbers for 2 classes"):
         label_weights(dataset, train, [1, 2, 3])
-    with pytest.raises(ConfigError, match="fits classes, and this dataset has none"):
+    with pytest.raises(ConfigError, match="needs classes, and this dataset is a regression"):
         label_weights(data(tmp_path, [[1.5, 2, 3]]), np.arange(3), "balanced")
 
 

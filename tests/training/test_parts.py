@@ -157,7 +157,7 @@ def test_cosine_and_constant() -> None:
     assert schedule(12, 4, 5) == pytest.approx(0.6)
     assert schedule(20, 4, 5) == pytest.approx(0.2)
     assert Constant()(17, 4, 5) == 1.0
-    with pytest.raises(ValueError, match="final must be positive"):
+    with pytest.raises(ValueError, match="final is 0; it must be positive"):
         Noam(final=0)
 
 

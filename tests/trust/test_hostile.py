@@ -54,7 +54,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
         3,
         "no molecule has a label",
     ),
-    "no molecule": (CSV.replace("C", "Q").encode(), 3, "No row holds a molecule"),
+    "no molecule": (CSV.replace("C", "Q").encode(), 3, "No row has a valid molecule"),
     "Latin-1": (CSV.replace("CO,", "C\xb5,", 1).encode("latin-1"), 3, "is not UTF-8 text (line 2"),
     "NUL": (CSV.replace("CO,", "C\0,", 1).encode(), 3, "holds NUL characters"),
     "cut gzip": (gzip.compress(CSV.encode())[:-9], 3, "is a damaged gzip file"),

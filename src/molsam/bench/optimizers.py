@@ -29,8 +29,8 @@ def bench_optimizers(
     seconds: float,
     overrides: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The optimizers take turns, step by step, on the same batches; a round is an epoch, or shorter if Adam's share of
-    it would exceed `seconds`. The order of the turns rotates.
+    """Return the optimizers take turns, step by step, on the same batches; a round is an epoch, or shorter if Adam's
+    share of it would exceed `seconds`. The order of the turns rotates.
 
     `passes_per_step` is counted (GraphSAM's anchors fall once an epoch), `allowed_by_passes` is its inverse and
     `distance` how far the ratio to Adam stays below that. ESAM's passes count whole, though parts of them are spared.
@@ -84,7 +84,7 @@ def _take_turns(benches: dict[str, Bench], steps: int) -> dict[str, list[Step]]:
 
 
 def _timed(bench: Bench) -> Step:
-    """One step, data included."""
+    """Return one step, data included."""
     before, started = bench.trainer.optimizer.passes, time.perf_counter()
     bench.step()
     return Step(time.perf_counter() - started, bench.trainer.optimizer.passes - before)

@@ -39,7 +39,7 @@ def _flops(total: torch.Size, left: torch.Size, right: torch.Size, **_: object) 
 
 
 def median(values: list[float]) -> float:
-    """The middle value; the lower one of two."""
+    """Return the middle value; the lower one of two."""
     return sorted(values)[(len(values) - 1) // 2]
 
 

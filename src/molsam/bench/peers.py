@@ -84,7 +84,7 @@ def _row(
 
 
 def _molecules(bench: Bench) -> dict[str, Any]:
-    """The training part as the peer reads it, targets scaled as ours are."""
+    """Return the training part as the peer reads it, targets scaled as ours are."""
     trainer = bench.trainer
     rows = trainer.split.train
     return {
@@ -95,7 +95,7 @@ def _molecules(bench: Bench) -> dict[str, Any]:
 
 
 def environment(folder: Path) -> Path:
-    """The python of the peers' environment, made if it is not there. Raises StorageError if it cannot be."""
+    """Return the python of the peers' environment, made if it is not there. Raises StorageError if it cannot be."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     done = folder / "installed"
     if done.exists() and done.read_text(encoding="utf-8").split() == list(VERSIONS):

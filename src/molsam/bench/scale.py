@@ -43,10 +43,11 @@ MEGABYTE = 1 << 20
 def bench_scale(
     model: str, sizes: Sequence[int], overrides: Sequence[str], picture: Path | None
 ) -> list[dict[str, Any]]:
-    """A row for each number of molecules, first without and then with its pack in the cache; points and lines in `picture`.
+    """Return a row for each number of molecules, first without and then with its pack in the cache; points and lines
+    in `picture`.
 
-    The molecules are those of the embedded datasets, varied. Memory is the peak of the process itself; `workers_mb` is that
-    of all its workers together, at most.
+    The molecules are those of the embedded datasets, varied. Memory is the peak of the process itself; `workers_mb` is
+    that of all its workers together, at most.
     """
     rows = []
     for size in sizes:

@@ -60,13 +60,13 @@ class Traffic(TorchDispatchMode):
 
 
 def polymer(atoms: int) -> str:
-    """The SMILES of a peptide-like chain of so many heavy atoms: rings, branches and double bonds all along."""
+    """Return the SMILES of a peptide-like chain of so many heavy atoms: rings, branches and double bonds all along."""
     unit, size = "NC(Cc1ccccc1)C(=O)", 11
     return unit * (atoms // size) + "C" * (atoms % size)
 
 
 def measure(model: MoleculeModel, batch: MoleculeBatch) -> Traffic:
-    """A forward and a backward pass, watched."""
+    """Return a forward and a backward pass, watched."""
     model.zero_grad()
     with Traffic() as traffic:
         output = model(batch)

@@ -59,17 +59,17 @@ class Bench:
         self.steps = self.full_steps()
 
     def full_steps(self) -> Iterator[list[Batch]]:
-        """The batches of one step after the other, epoch after epoch; those of full size."""
+        """Yield the batches of one step after the other, epoch after epoch; those of full size."""
         for epoch in count():
             order = self.trainer.order(epoch)
             yield from self.trainer.steps(order[: max(len(order) // self.size, 1) * self.size])
 
     def step(self) -> int:
-        """One training step, data included; returns its molecules."""
+        """Return one training step, data included; returns its molecules."""
         return self.train_on(next(self.steps))
 
     def train_on(self, batches: list[Batch]) -> int:
-        """One training step on these molecules; returns how many they are."""
+        """Return one training step on these molecules; returns how many they are."""
         self.trainer.closure.batches = batches
         float(self.trainer.optimizer.step(self.trainer.closure))
         return sum(map(len, batches))
@@ -193,7 +193,7 @@ def _worker(
 
 
 def _ask(bench: Bench, overrides: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> float:
-    """What a fresh process finds for the same model and dataset (bench/worker.py)."""
+    """Return what a fresh process finds for the same model and dataset (bench/worker.py)."""
     with _worker(bench.name, bench.dataset_name, overrides, environment) as worker:
         worker.ask(what)
         return float(worker.answer())
@@ -230,7 +230,7 @@ def bench_variants(
 def bench_kernels(
     models: Sequence[str], datasets: Sequence[str], rounds: int, seconds: float, overrides: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """A process with the C kernels beside one without, in turns; `ratio` is the median of the rounds' ratios."""
+    """Return a process with the C kernels beside one without, in turns; `ratio` is the median of the rounds' ratios."""
     rows = []
     for model, dataset in product(models, datasets):
         compiled, alone = list[float](), list[float]()

@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def answer(bench: Bench, question: str) -> float:
-    """What a line asks for."""
+    """Return what a line asks for."""
     if question == "memory":
         return memory(bench)
     return bench.flops_per_graph() if question == "flops" else bench.rate(float(question))

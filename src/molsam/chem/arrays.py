@@ -15,13 +15,13 @@ class MolArrays(NamedTuple):
     """One molecule; n atoms, e directed bonds.
 
     Directed bonds come in pairs: 2k runs a -> b and 2k+1 runs b -> a, so the reverse of bond i is i ^ 1.
-    Self loops, which only the dgllife featurizers can ask for, follow after all bonds.
+    Self loops come after all bonds. Only the dgllife featurizers can add them.
     """
 
     nodes: np.ndarray
-    """float32 [n, node_dim]"""
+    """float32 [n, node_dim], atom features"""
     edges: np.ndarray
-    """float32 [e, edge_dim]"""
+    """float32 [e, edge_dim], features of the directed bonds"""
     src: np.ndarray
     """int32 [e], the atom a directed bond leaves"""
     dst: np.ndarray
@@ -31,7 +31,10 @@ class MolArrays(NamedTuple):
 
 
 class Featurizer(Protocol):
-    """Turns an RDKit molecule into arrays. A change of its output needs a new VERSION (the cache key)."""
+    """Turns an RDKit molecule into arrays.
+
+    Raise VERSION, which is part of the cache key, whenever the output changes.
+    """
 
     VERSION: int
     node_dim: int
@@ -44,5 +47,5 @@ class Featurizer(Protocol):
     def __call__(self, mol: Mol) -> MolArrays: ...
 
     def settings(self) -> dict[str, Any]:
-        """The constructor's arguments, for the cache key."""
+        """Return the constructor's arguments, for the cache key."""
         ...

@@ -36,7 +36,10 @@ def _bond(properties: tuple[Any, ...]) -> np.ndarray:
 
 
 def with_aromatic_and_mass(one_hot: OneHot, first: int) -> Callable[[tuple[Any, ...]], np.ndarray]:
-    """What encodes the properties of `one_hot`, aromatic (0 or 1, to column `first`) and mass (a hundredth, the next)."""
+    """Return an encoder for the properties of `one_hot`, then aromatic (0 or 1) and mass.
+
+    Aromatic goes to column `first`, mass / 100 to the column after it.
+    """
 
     def encode(properties: tuple[Any, ...]) -> np.ndarray:
         *codes, aromatic, mass = properties
@@ -54,7 +57,10 @@ _KINDS = {
 
 
 def atom_properties(atoms: Atoms, bonds: Bonds) -> list[Sequence[Any]]:
-    """Of every atom: element, degree with hydrogens, charge, chiral tag, hydrogens, hybridisation, aromatic, mass."""
+    """Return one sequence over the atoms for each property.
+
+    Element, degree with hydrogens, charge, chiral tag, hydrogens, hybridisation, aromatic, mass.
+    """
     degree, aromatic, _ = bonds.around(len(atoms.items))
     degree = list(map(operator.add, degree, atoms.hydrogens))
     return [atoms.elements, degree, atoms.charges, atoms.tags, atoms.hydrogens, atoms.hybrids, aromatic, atoms.masses]
@@ -64,8 +70,8 @@ class ChempropFeaturizer:
     """133 (v1) or 72 (v2) atom columns, 14 bond columns.
 
     Atom columns: element, degree with hydrogens, charge (-1, -2, +1, +2, 0), chiral tag, hydrogens, hybridisation, each
-    with a place for other values; aromatic; mass / 100. Version 2 knows fewer elements and more hybridisations.
-    Bond order: "rdkit" as chemprop, "pairs" (atom pairs a1 < a2) as CMPNN.
+    with one more column for other values; aromatic; mass / 100. v2 has fewer elements and more hybridisations.
+    bond_order: "rdkit" as in chemprop, "pairs" (by atom pairs a1 < a2) as in CMPNN.
     """
 
     VERSION = 1

@@ -22,7 +22,7 @@ _ATOMS = OneHot(
     with_other([_H.SP, _H.SP2, _H.SP3, _H.SP3D, _H.SP3D2]),
     9,
 )
-# An unlisted type or stereo falls on the last place: a dative bond counts as aromatic.
+# The public code puts an unlisted type or stereo into the last column, so a dative bond counts as aromatic.
 _BONDS = OneHot(
     (choices([BondType.SINGLE, BondType.DOUBLE, BondType.TRIPLE, BondType.AROMATIC]), 4, 3),
     (choices([_S.STEREOANY, _S.STEREOCIS, _S.STEREOE, _S.STEREONONE, _S.STEREOTRANS, _S.STEREOZ]), 6, 5),
@@ -75,7 +75,7 @@ def _nodes(mol: Mol, bonds: Bonds) -> np.ndarray:
     atoms = atoms_of(mol)
     degree, aromatic, ring = bonds.around(len(atoms.items))
     bound, hydrogens = atoms.hydrogens, list(atoms.hydrogens)
-    if _HYDROGEN in atoms.elements:  # those that are atoms of the graph count as hydrogens too
+    if _HYDROGEN in atoms.elements:  # hydrogens that are atoms of the graph count too
         for a, b in bonds.ends:
             hydrogens[a] += atoms.elements[b] == _HYDROGEN
             hydrogens[b] += atoms.elements[a] == _HYDROGEN

@@ -1,4 +1,4 @@
-"""RDKit's two-dimensional molecule descriptors as model inputs: plain, or normalised as GROVER's."""
+"""RDKit's two-dimensional molecule descriptors as model inputs: raw, or normalised as for GROVER."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ NORMALIZED = "descriptastorus"
 
 
 def provenance(name: str) -> list[Any]:
-    """What the values depend on besides the molecule and RDKit. Raises ConfigError if a package is missing."""
+    """Return what the values depend on besides the molecule and RDKit, for the cache key.
+
+    Raises ConfigError if a package is missing.
+    """
     return [name, VERSION if name == "rdkit_2d" else _version()]
 
 
 def compute(name: str, mol: Mol) -> np.ndarray:
-    """float32 [number of descriptors] of one of NAMES."""
+    """Return one molecule's descriptors, float32 [number of descriptors]; `name` is one of NAMES."""
     return rdkit_2d(mol) if name == "rdkit_2d" else rdkit_2d_normalized(mol)
 
 
 def descriptor_functions() -> list[tuple[str, Callable[[Mol], Any]]]:
     """Name and function of each descriptor, in RDKit's order (217 in RDKit 2026.09)."""
-    # Importing them takes half a second, which only runs with descriptors shall pay.
+    # The import takes half a second, so it is left to runs that use descriptors.
     from rdkit.Chem import Descriptors
 
     return list(Descriptors._descList)
 
 
 def rdkit_2d(mol: Mol) -> np.ndarray:
-    """float32 [number of descriptors], each as sign(x) log(1 + |x|); what RDKit cannot compute is 0.
+    """Return float32 [number of descriptors], each as sign(x) log(1 + |x|); values that RDKit cannot compute are 0.
 
-    Counts, masses and topological indices span six orders of magnitude; the logarithm brings them to comparable size
-    without anything fitted to a dataset.
+    Counts, masses and topological indices span six orders of magnitude. The logarithm brings them to a comparable scale
+    without fitting anything to a dataset.
     """
     with rdBase.BlockLogs():
         values = np.array([_value(function, mol) for _, function in descriptor_functions()])
@@ -50,11 +53,10 @@ def rdkit_2d(mol: Mol) -> np.ndarray:
 
 
 def rdkit_2d_normalized(mol: Mol) -> np.ndarray:
-    """float32 [200], each descriptor's place in a distribution fitted to a large set of molecules, 0 to 1; what is
-    not a number is 0.
+    """Return float32 [200]: each descriptor's quantile (0 to 1) in a distribution fitted to a large set of molecules.
 
-    GROVER's and chemprop's features of this name (reference-models: NaN -> 0, no further scaling), as descriptastorus
-    computes them, in tenths of a second a molecule.
+    GROVER and chemprop use these features under the same name. descriptastorus computes them, in tenths of a second
+    per molecule. Values that are not finite become 0, and nothing is scaled further.
     """
     with rdBase.BlockLogs():
         computed = _generator().processMol(mol, MolToSmiles(mol))

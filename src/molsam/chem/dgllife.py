@@ -26,8 +26,8 @@ def _numbers(symbols: str) -> list[int]:
     return [GetPeriodicTable().GetAtomicNumber(symbol) for symbol in symbols.split()]
 
 
-# Implicit valence is the number of implicit hydrogens of a sanitized molecule. The gap after the leading blocks is for
-# charge and radical electrons, the one before the hydrogens for aromatic.
+# In a sanitized molecule the implicit valence equals the number of implicit hydrogens. The first gap (2 columns) is for
+# charge and radical electrons, the next one (1 column) for aromatic.
 _ATOMS = {
     "canonical": OneHot(
         without_other(_numbers(_ELEMENTS["canonical"])),
@@ -82,13 +82,13 @@ _BOND_KINDS = {
 
 
 class DgllifeFeaturizer:
-    """74 (canonical) or 39 (attentivefp) atom columns, 12 or 10 bond columns, one more for self loops.
+    """74 (canonical) or 39 (attentivefp) atom columns; 12 or 10 bond columns, and one more with self loops.
 
     canonical: element (43), degree, implicit valence, charge, radical electrons, hybridisation, aromatic, hydrogens.
     attentivefp: element (15 or other), degree, charge, radical electrons, hybridisation or other, aromatic, hydrogens,
-    chirality possible, CIP code R, S. Where a block has no place for a value it is all zero.
-    Bonds: type (4), conjugated, in a ring, stereo; the last column, only with `self_loop`, is 1 for self loops alone,
-    which follow after all bonds.
+    chirality possible, CIP code R, S. A value without a column of its own leaves its block all zero.
+    Bonds: type (4), conjugated, in a ring, stereo. With `self_loop`, self loops come after all bonds, and a last column
+    is 1 for them alone.
     """
 
     VERSION = 1

@@ -9,22 +9,26 @@ from molsam.chem.arrays import DISCONNECTED
 from molsam.errors import InvalidMolecule
 
 LARGE = 68
-"""Atoms from which scipy's search beats RDKit's Floyd-Warshall."""
+"""Number of atoms above which scipy's search is faster than RDKit's Floyd-Warshall."""
 LARGEST = 5000
+"""Largest number of atoms for which distances are computed."""
 
 
 def topological_distances(mol: Mol, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
-    """int16 [n, n], bonds on the shortest path between two atoms, DISCONNECTED between fragments.
+    """Return int16 [n, n], bonds on the shortest path between two atoms, DISCONNECTED between fragments.
 
-    src, dst: int32 [e], both directions of every bond. Computed by RDKit, or by scipy for
-    large molecules. Raises InvalidMolecule for more than LARGEST atoms, whose pairs would fill the memory.
+    RDKit computes them, or scipy for large molecules. Raises InvalidMolecule for more than LARGEST atoms, because all
+    pairs would not fit into memory.
+
+    Args:
+        src, dst: int32 [e], both directions of every bond.
     """
     n = mol.GetNumAtoms()
     if n > LARGEST:
         raise InvalidMolecule(f"the molecule has {n} atoms; distances between all pairs are computed up to {LARGEST}")
     if n > LARGE:
         return shortest_paths(n, src, dst)
-    # `force`: RDKit would otherwise keep the matrix with the molecule, which takes longer than to compute it.
+    # Without `force` RDKit stores the matrix in the molecule, which takes longer than computing it.
     found = rdmolops.GetDistanceMatrix(mol, force=True)
     if found.max() >= n:
         found = np.where(found < n, found, DISCONNECTED)
@@ -32,11 +36,12 @@ def topological_distances(mol: Mol, src: np.ndarray, dst: np.ndarray) -> np.ndar
 
 
 def shortest_paths(n: int, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
-    """int16 [n, n], edges on the shortest path between two of n nodes, DISCONNECTED where there is none.
+    """Return int16 [n, n], edges on the shortest path between two of n nodes, DISCONNECTED where there is none.
 
-    src, dst: int [e], both directions of every edge; self loops do not count.
+    Args:
+        src, dst: int [e], both directions of every edge; self loops do not count.
     """
-    from scipy.sparse import csr_matrix  # imported here: only large molecules need them, and every start would wait
+    from scipy.sparse import csr_matrix  # imported here: slow to import, and only large molecules need it
     from scipy.sparse.csgraph import shortest_path
 
     adjacency = csr_matrix((np.ones(len(src)), (src, dst)), shape=(n, n))

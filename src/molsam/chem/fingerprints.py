@@ -13,18 +13,18 @@ RADIUS, BITS = 2, 2048
 
 
 class Morgan:
-    """Makes fingerprints of molecules, as RDKit's bit vectors."""
+    """Computes Morgan fingerprints as RDKit bit vectors."""
 
     def __init__(self, radius: int = RADIUS, bits: int = BITS) -> None:
         self.bits = bits
         self.generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
 
     def __call__(self, mol: Chem.Mol) -> Any:
-        """The fingerprint of a molecule."""
+        """Return the fingerprint of a molecule."""
         return self.generator.GetFingerprint(mol)
 
     def array(self, mols: Sequence[Chem.Mol]) -> np.ndarray:
-        """uint8 [M, bits] of molecules."""
+        """Return the fingerprints of M molecules, uint8 [M, bits]."""
         found = np.zeros((len(mols), self.bits), dtype=np.uint8)
         for row, mol in zip(found, mols, strict=True):
             row[list(self(mol).GetOnBits())] = 1
@@ -32,5 +32,5 @@ class Morgan:
 
 
 def similarities(one: Any, others: Sequence[Any]) -> np.ndarray:
-    """float64 [M]: Tanimoto similarities of a fingerprint to others, from 0 to 1."""
+    """Return float64 [M], the Tanimoto similarity of a fingerprint to each other one, from 0 to 1."""
     return np.array(DataStructs.BulkTanimotoSimilarity(one, others), dtype=np.float64)

@@ -16,7 +16,7 @@ from molsam.chem.chemprop import BONDS, atom_properties, with_aromatic_and_mass
 from molsam.chem.reading import Kinds, OneHot, atoms_of, bonds_of, with_other
 from molsam.errors import InvalidMolecule
 
-# The charge is used as a list index into six places, negative ones counted from the end: -1 shares its place with +5.
+# The public code indexes a list of six with the charge. Negative indices count from the end, so -1 equals +5.
 CHARGES = {charge: charge % 6 for charge in range(-6, 6)}
 _H = HybridizationType
 _ATOMS = OneHot(
@@ -33,9 +33,9 @@ _ATOMS = OneHot(
 _PROPERTIES = with_aromatic_and_mass(_ATOMS, 131)
 RING_SIZES = range(3, 9)
 
-# Hydrogen acceptor, hydrogen donor, acidic, basic: the published patterns of one atom, with what concerns it alone moved
-# out of the recursive parts, which RDKit matches against the whole molecule one by one; and by its symbol (lower case:
-# aromatic), so that only parts which can match are tried.
+# Hydrogen acceptor, hydrogen donor, acidic, basic: the published one-atom patterns, rewritten for speed. RDKit matches
+# each recursive part against the whole molecule, so conditions on the atom itself stand outside of them. The parts are
+# sorted by the atom's symbol (lower case: aromatic), so that only those that can match are tried.
 PATTERNS = (
     {
         "O": "O&H1&v2&!$(O-*=[O,N,P,S]),O&H0&v2,O&-",
@@ -75,7 +75,7 @@ _KINDS = Kinds(_ATOMS.width, _atom)
 
 @cache
 def _queries(present: frozenset[tuple[int, bool]]) -> list[tuple[int, Mol]]:
-    """(flag, pattern) of those that atoms of these elements, aromatic or not, can match."""
+    """Return (flag, pattern) for the patterns that these kinds of atoms (element, aromatic) can match."""
     symbols = [symbol for kind, symbol in _SYMBOLS.items() if kind in present]
     found = []
     for flag, parts in zip(_FLAGS, PATTERNS, strict=False):
@@ -87,8 +87,8 @@ def _queries(present: frozenset[tuple[int, bool]]) -> list[tuple[int, Mol]]:
 class GroverFeaturizer:
     """151 atom columns, 14 bond columns; bonds in the order of atom pairs a1 < a2.
 
-    Atom columns: chemprop's 133 with GROVER's own charge places, implicit valence, acceptor, donor, acidic, basic, in a
-    ring of 3 to 8 atoms. A charge beyond -6..5, for which the public code has no place, raises InvalidMolecule.
+    Atom columns: chemprop's 133 with GROVER's own encoding of the charge, implicit valence, acceptor, donor, acidic,
+    basic, in a ring of 3 to 8 atoms. A charge outside -6..5 raises InvalidMolecule; the public code fails on it.
     """
 
     VERSION = 2
@@ -101,7 +101,7 @@ class GroverFeaturizer:
         atoms, bonds = atoms_of(mol), bonds_of(mol, "pairs")
         *properties, aromatic, mass = atom_properties(atoms, bonds)
         _check_charges(atoms.charges)
-        # Of a sanitized molecule the number of implicit hydrogens is the implicit valence.
+        # In a sanitized molecule the number of implicit hydrogens equals the implicit valence.
         implicit = map(Atom.GetNumImplicitHs, atoms.items)
         flags = _flags(mol, zip(atoms.elements, aromatic, strict=True))
         nodes = _KINDS.features(zip(*properties, implicit, aromatic, mass, flags, strict=True))
@@ -112,7 +112,7 @@ class GroverFeaturizer:
 
 
 def _flags(mol: Mol, kinds: Iterable[tuple[int, bool]]) -> list[int]:
-    """Of every atom the sum of the flags it has, from the elements of all and whether they are aromatic."""
+    """Return the sum of each atom's flags. `kinds`: (element, aromatic) of every atom."""
     n = mol.GetNumAtoms()
     flags = [0] * n
     for flag, query in _queries(frozenset(kinds).intersection(_SYMBOLS)):
@@ -129,5 +129,5 @@ def _check_charges(charges: Sequence[int]) -> None:
     for atom, charge in enumerate(charges):
         if charge not in CHARGES:
             raise InvalidMolecule(
-                f"atom {atom} has charge {charge:+d}; GROVER's features know {min(CHARGES)} to {max(CHARGES):+d}"
+                f"atom {atom} has charge {charge:+d}; GROVER's features cover {min(CHARGES)} to {max(CHARGES):+d}"
             )

@@ -1,4 +1,4 @@
-"""SMILES to RDKit molecules, with RDKit's reason when it refuses one."""
+"""Parsing of SMILES, with RDKit's reason where it fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rdkit import Chem, rdBase
 from molsam.errors import InvalidMolecule
 
 MAX_CHARACTERS = 10_000
-"""Longer strings are refused unread: RDKit walks molecules recursively, and some 15,000 atoms exhaust the stack."""
+"""Longest SMILES that is parsed. RDKit walks molecules recursively, and about 15,000 atoms exhaust the stack."""
 
 UNREADABLE = "unreadable molecule block"
 """What stands for the SMILES of an SDF record that RDKit cannot read; no SMILES has a blank."""
@@ -19,13 +19,13 @@ MAPPED = re.compile(r":\d+\]")
 
 
 def parse(smiles: str) -> Chem.Mol:
-    """The sanitized molecule of a SMILES string; explicit hydrogens are merged as RDKit does.
+    """Return the sanitized molecule of a SMILES string; explicit hydrogens are merged as RDKit does.
 
-    Outer blanks are ignored. Text after an inner blank, which RDKit would take for a name and drop, is refused.
-    Raises InvalidMolecule with the reason; nothing is printed.
+    Blanks around the string are ignored. A blank within it is an error, because RDKit would drop the rest as a name.
+    Raises InvalidMolecule with the reason. RDKit's own messages are not printed.
     """
     if len(smiles) > MAX_CHARACTERS:
-        raise InvalidMolecule(f"the SMILES has {len(smiles)} characters, {MAX_CHARACTERS} are allowed")
+        raise InvalidMolecule(f"the SMILES has {len(smiles)} characters; at most {MAX_CHARACTERS} are allowed")
     words = smiles.split()
     if smiles == UNREADABLE:
         raise InvalidMolecule("RDKit cannot read its atoms and bonds")
@@ -45,20 +45,20 @@ def parse(smiles: str) -> Chem.Mol:
 
 
 def canonical_smiles(mol: Chem.Mol) -> str:
-    """RDKit's canonical SMILES, stereo kept and atom map numbers left out: equal molecules have equal strings."""
+    """Return RDKit's canonical SMILES with stereo and without atom map numbers; equal molecules have equal strings."""
     with rdBase.BlockLogs():
         text = str(Chem.MolToSmiles(mol))
         if MAPPED.search(text):
             mol = Chem.Mol(mol)
             for atom in mol.GetAtoms():
                 atom.SetAtomMapNum(0)
-            # Read again: what is written once more still has the brackets that the numbers needed.
+            # Parsed once more, else the atoms keep the brackets that their map numbers needed.
             text = str(Chem.MolToSmiles(Chem.MolFromSmiles(Chem.MolToSmiles(mol)) or mol))
         return text
 
 
 def _reason(text: str) -> str:
-    """What RDKit says about a SMILES it refuses, as one short phrase."""
+    """Return RDKit's reason for refusing a SMILES, as one short phrase."""
     captured = io.StringIO()
     rdBase.LogToPythonStderr()
     try:

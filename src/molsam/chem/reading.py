@@ -1,7 +1,7 @@
-"""Reading atoms and bonds of an RDKit molecule, and turning each kind of them into features once.
+"""Reading the atoms and bonds of an RDKit molecule, and computing the features of each kind of them once.
 
-A call of RDKit costs about 0.4 microseconds, so nothing is asked that follows from what is known already. A call of
-numpy costs one to three, more than its arithmetic on so few atoms; so features are looked up (`Kinds`).
+A call to RDKit costs about 0.4 microseconds, so no call asks for what already follows from other values. A call to
+numpy costs 1 to 3 microseconds, more than the arithmetic on so few atoms, so features are looked up (`Kinds`).
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from rdkit.Chem import (
 )
 
 LOW, HIGH = -128, 255
-"""Range of the integers that `OneHot` tells apart (an RDKit charge has 8 bits); larger ones count as HIGH."""
+"""Range of the integers that `OneHot` distinguishes (an RDKit charge has 8 bits); larger ones count as HIGH."""
 
 Block = tuple[Mapping[int, int], int, int | None]
 
 
 class OneHot:
-    """One-hot blocks side by side, one per integer property, with gaps for columns that are filled otherwise.
+    """One-hot blocks side by side, one per integer property, with gaps for columns that are filled elsewhere.
 
-    A block is (choices, size, other): `choices` maps a value to its place in the block, every other value goes to
-    place `other`, or nowhere if that is None. A gap is its number of columns.
+    A block is (choices, size, other). `choices` maps a value to its column in the block. Every other value goes to
+    column `other`, or nowhere if that is None. A gap is given as its number of columns.
     """
 
     def __init__(self, *layout: Block | int) -> None:
         blocks = [block for block in layout if not isinstance(block, int)]
         self.width = sum(block if isinstance(block, int) else block[1] for block in layout)
-        # Values without a place are sent to one more column, which `write` cuts off.
+        # Values without a column go to one extra column, which `write` cuts off.
         self._columns = np.full((len(blocks), HIGH - LOW + 1), self.width)
         self._rows = np.arange(len(blocks))
         start, row = 0, 0
@@ -58,33 +58,37 @@ class OneHot:
             start, row = start + size, row + 1
 
     def write(self, codes: Sequence[int]) -> np.ndarray:
-        """float32 [width] from one integer a block; gaps are 0."""
+        """Return float32 [width] from one integer per block; gaps are 0."""
         out = np.zeros(self.width + 1, dtype=np.float32)
         out[self._columns[self._rows, np.minimum(codes, HIGH) - LOW]] = 1
         return out[:-1]
 
 
 def choices(values: Iterable[int]) -> dict[int, int]:
-    """Each value at the place it is listed."""
+    """Return a dict of each value to its position in the list."""
     return {int(value): place for place, value in enumerate(values)}
 
 
 def with_other(values: Iterable[int]) -> tuple[dict[int, int], int, int]:
-    """A block with a last place for all other values."""
+    """Return a block whose last column is for all other values."""
     listed = choices(values)
     return listed, len(listed) + 1, len(listed)
 
 
 def without_other(values: Iterable[int]) -> tuple[dict[int, int], int, None]:
-    """A block in which other values are all zero."""
+    """Return a block in which other values are all zero."""
     listed = choices(values)
     return listed, len(listed), None
 
 
 class Kinds(dict[tuple[Any, ...], int]):
-    """The feature vectors of all atoms (or bonds) met so far that differ in their properties: some hundred in a dataset.
+    """Feature vectors of the atoms (or bonds) seen so far, one for each distinct tuple of properties.
 
-    encode: the properties of one -> its feature vector, of `width` numbers.
+    A dataset has a few hundred of them.
+
+    Args:
+        width: length of a feature vector.
+        encode: computes the feature vector from the properties.
     """
 
     def __init__(self, width: int, encode: Callable[[tuple[Any, ...]], Any]) -> None:
@@ -101,18 +105,18 @@ class Kinds(dict[tuple[Any, ...], int]):
         return place
 
     def features(self, properties: Iterable[tuple[Any, ...]], times: int = 1) -> np.ndarray:
-        """float32 [times * n, width]: the vectors of n atoms or bonds, each so many times in a row."""
+        """Return float32 [times * n, width], the vectors of n atoms or bonds, each repeated `times` times in a row."""
         places = np.array(list(map(self.__getitem__, properties)), dtype=np.int64)
         return self._table.take(places if times == 1 else places.repeat(times), axis=0)
 
 
 class Atoms(NamedTuple):
-    """What featurizers ask of the n atoms of a molecule."""
+    """Properties of the n atoms of a molecule that featurizers use."""
 
     items: list[Atom]
     elements: list[int]
     hydrogens: list[int]
-    """that are no atoms of the graph"""
+    """number of hydrogens on each atom that are not atoms of the graph"""
     hybrids: list[HybridizationType]
     charges: list[int]
     tags: list[ChiralType]
@@ -120,7 +124,10 @@ class Atoms(NamedTuple):
 
 
 def atoms_of(mol: Mol) -> Atoms:
-    """The atoms in index order. Only the few that a query finds unusual are asked for charge, chiral tag and mass."""
+    """Return the atoms in index order.
+
+    Charge, chiral tag and mass are read only for the few atoms that a substructure query finds unusual.
+    """
     get, n = mol.GetAtomWithIdx, mol.GetNumAtoms()
     items = [get(i) for i in range(n)]  # twice as fast as RDKit's iterator
     elements = list(map(Atom.GetAtomicNum, items))
@@ -139,7 +146,7 @@ _MASSES = [GetPeriodicTable().GetAtomicWeight(element) for element in range(119)
 
 
 def _pattern(query: Any, *others: Any) -> Mol:
-    """A pattern of one atom that fits any of the queries."""
+    """Return a pattern of one atom that matches any of the queries."""
     for other in others:
         query.ExpandQuery(other, CompositeQueryType.COMPOSITE_OR)
     pattern = RWMol()
@@ -170,7 +177,7 @@ class Bonds(NamedTuple):
     """type, stereo, conjugated, in a ring"""
 
     def around(self, atoms: int) -> tuple[list[int], list[bool], list[bool]]:
-        """Of so many atoms: how many bonds each has, whether it is aromatic, whether it is in a ring."""
+        """Return for each of so many atoms its number of bonds, whether it is aromatic, and whether it is in a ring."""
         degree, aromatic, in_ring = [0] * atoms, [False] * atoms, [False] * atoms
         for (a, b), (kind, _, _, ring) in zip(self.ends, self.kinds, strict=True):
             degree[a] += 1
@@ -182,19 +189,19 @@ class Bonds(NamedTuple):
         return degree, aromatic, in_ring
 
     def directed(self, kinds: Kinds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Both directions of every bond side by side: edges float32 [2m, d], src int32 [2m], dst int32 [2m]."""
+        """Return every bond in both directions: edges float32 [2m, d], src int32 [2m], dst int32 [2m]."""
         src = np.fromiter(chain.from_iterable(self.ends), np.int32, 2 * len(self.ends))
         return kinds.features(self.kinds, times=2), src, src.reshape(-1, 2)[:, ::-1].ravel()
 
 
 def bonds_of(mol: Mol, order: str = "rdkit") -> Bonds:
-    """Every bond of a molecule.
+    """Return the bonds of a molecule.
 
-    order: "rdkit" keeps RDKit's order and directions; "pairs" goes through atom pairs a1 < a2 in rising order.
+    order: "rdkit" keeps RDKit's order and directions; "pairs" sorts by atom pairs a1 < a2.
     """
     get = mol.GetBondWithIdx
     bonds = [get(i) for i in range(mol.GetNumBonds())]
-    # All aromatic bonds are alike, and of the others only double ones have stereo, in a molecule read from SMILES.
+    # In a molecule read from SMILES all aromatic bonds are alike, and of the others only double bonds have stereo.
     aromatic, double, none = BondType.AROMATIC, BondType.DOUBLE, BondStereo.STEREONONE
     kinds = [
         _AROMATIC
@@ -211,8 +218,10 @@ def bonds_of(mol: Mol, order: str = "rdkit") -> Bonds:
 
 
 def _types(mol: Mol, bonds: list[Bond]) -> list[BondType]:
-    """By the bonds' orders, which RDKit tells three times as fast as their types. Of those a molecule read from SMILES can
-    have, dative ones alone have the order of another."""
+    """Return the bond types, from the bond orders, which RDKit returns three times as fast.
+
+    In a molecule read from SMILES only dative bonds share their order with another type.
+    """
     types: list[Any] = list(map(_ORDERS.get, map(Bond.GetBondTypeAsDouble, bonds)))
     if None in types or mol.HasSubstructMatch(_DATIVE):
         return list(map(Bond.GetBondType, bonds))

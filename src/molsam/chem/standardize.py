@@ -13,10 +13,11 @@ HOW = ("none", "largest_fragment", "full")
 
 
 def standardize(mol: Chem.Mol, how: str | None) -> Chem.Mol:
-    """A molecule's standard form.
+    """Return a molecule's standard form.
 
     how: none leaves it as it is; largest_fragment keeps the organic fragment with most atoms; full also normalizes
-    groups, neutralizes charges and takes RDKit's canonical tautomer. Raises InvalidMolecule if RDKit cannot.
+    functional groups, neutralizes charges and takes RDKit's canonical tautomer.
+    Raises InvalidMolecule if RDKit fails.
     """
     if how in (None, "none"):
         return mol

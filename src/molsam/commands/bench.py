@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(kind: str, args: argparse.Namespace) -> Rows:
-    """The rows of one kind."""
+    """Return the rows of one kind."""
     models = args.models.split(",")
     one, both = ((args.datasets or default).split(",") for default in ("bbbp", "esol,bbbp"))
     how = args.rounds, args.seconds, args.overrides

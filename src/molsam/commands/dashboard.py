@@ -14,7 +14,7 @@ from molsam.report.dashboard.sweeps import Study
 
 
 def study(folder: Path) -> Study:
-    """The study of a sweep."""
+    """Return the study of a sweep."""
     from molsam.sweeping.trials import Progress
 
     return Progress(folder)

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(settings: Mapping[str, Any], cache: str | None) -> dict[str, Any]:
-    """What is in a dataset: counts by their names, and `failures`, the rows that are no molecule."""
+    """Return what is in a dataset: counts by their names, and `failures`, the rows that are no molecule."""
     from molsam.data.dataset import load
 
     dataset = load({**settings, "on_invalid": "drop"}, _Sizes(), cache)
@@ -117,7 +117,7 @@ class _Sizes:
 
 
 def dataset_settings(root: str | None = None) -> dict[str, dict[str, Any]]:
-    """The dataset section of every YAML of molecules with a file of its own, by name."""
+    """Return the dataset section of every YAML of molecules with a file of its own, by name."""
     from molsam.config.compose import datasets
 
     return {

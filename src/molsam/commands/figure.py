@@ -82,7 +82,7 @@ def _draw(name: str, args: argparse.Namespace) -> None:
 
 
 def _asked_for(runs: list[StoredRun], settings: list[str]) -> list[StoredRun]:
-    """The runs that `--set` would train; without smoke=true none that it made."""
+    """Return the runs that `--set` would train; without smoke=true none that it made."""
     asked = [text.lstrip("+").partition("=") for text in settings]
     smoke = any(key == "smoke" and text == "true" for key, _, text in asked)
     found = [run for run in runs if run.smoke == smoke]

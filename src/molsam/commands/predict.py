@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read(path: Path, wanted: str | None) -> tuple[Table, str]:
-    """The table, and the name of its column of molecules. Raises DataError if there is none."""
+    """Return the table, and the name of its column of molecules. Raises DataError if there is none."""
     from molsam.data.columns import refuse_headless, smiles_column
     from molsam.data.table import read_table
 

@@ -79,7 +79,7 @@ def _again(folder: Path, place: Path) -> bool:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[float, str]:
-    """The largest relative difference of two results' numbers and where it is; infinite if one side has none."""
+    """Return the largest relative difference of two results' numbers and where it is; infinite if one side has none."""
     worst, where = 0.0, ""
     theirs = dict(_numbers({key: new.get(key) for key in COMPARED}))
     ours = dict(_numbers({key: old.get(key) for key in COMPARED}))
@@ -94,7 +94,7 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[float, str]:
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Every number in a tree by its path."""
+    """Yield every number in a tree by its path."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield from _numbers(item, f"{name} {key}".strip())

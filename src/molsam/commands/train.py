@@ -88,7 +88,7 @@ def _run_dir(cfg: DictConfig) -> Path:
 
 @functools.cache
 def _nowhere() -> Path:
-    """A folder for Hydra's empty log in a process that writes nothing; it goes when the process ends."""
+    """Return a folder for Hydra's empty log in a process that writes nothing; it goes when the process ends."""
     folder = tempfile.mkdtemp(prefix="molsam-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
@@ -121,7 +121,7 @@ def _known(error: Exception) -> int | None:
 
 
 def _is_of_hydra(error: Exception) -> bool:
-    """Whether Hydra itself refused the command line (flags that exclude each other, a group without a name)."""
+    """Return whether Hydra itself refused the command line (flags that exclude each other, a group without a name)."""
     if not isinstance(error, ValueError) or error.__traceback__ is None:
         return str(error).startswith("Unknown plugin class")
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -135,7 +135,7 @@ def report(error: MolsamError) -> int:
 
 
 def _config_dir() -> Path | None:
-    """The person's own configuration folder (Hydra's --config-dir), if the command line names one."""
+    """Return the person's own configuration folder (Hydra's --config-dir), if the command line names one."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
     found: Path | None = parser.parse_known_args()[0].config_dir

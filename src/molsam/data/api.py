@@ -1,4 +1,4 @@
-"""What a trainer may ask of any dataset and of any batch; molecules and images are two of them."""
+"""Protocols of a dataset and a batch: all that training may use of them. Molecules and images implement them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from molsam.data.spec import DataSpec
 
 
 class Batch(Protocol):
-    """B items, T tasks; what else a batch has is its model's to know."""
+    """B items, T tasks. A batch may have more attributes, which only its models use."""
 
     targets: Tensor | None
     """float [B, T], 0 where missing; None if there are no labels"""
     spare: bool
-    """whether it is there only so that its process takes part in a pass"""
+    """whether it is filler: a process that has no items left needs a batch to take part in a joint pass"""
 
     @property
     def index(self) -> Tensor:
@@ -27,12 +27,12 @@ class Batch(Protocol):
 
     @property
     def mask(self) -> Tensor | None:
-        """bool [B, T], whether the label is there; or float [B, T], its weight"""
+        """bool [B, T], whether the label is known; or float [B, T], the label's weight"""
 
     def __len__(self) -> int: ...
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """The batch on another device, its floating-point tensors in another dtype."""
+        """Return the batch on another device, its floating-point tensors in another dtype."""
         ...
 
 
@@ -41,7 +41,7 @@ class Dataset(Protocol):
 
     @property
     def noun(self) -> str:
-        """what an item is called in messages"""
+        """the word for an item in messages"""
 
     @property
     def task(self) -> str:
@@ -53,11 +53,11 @@ class Dataset(Protocol):
 
     @property
     def task_names(self) -> list[str]:
-        """[T]"""
+        """[T], names of the tasks"""
 
     @property
     def duplicates(self) -> str:
-        """what happens to equal items: keep, drop, group, merge"""
+        """how equal items are treated: keep, drop, group, merge"""
 
     @property
     def targets(self) -> np.ndarray:
@@ -65,15 +65,15 @@ class Dataset(Protocol):
 
     @property
     def smiles(self) -> list[str]:
-        """[M], what each item is called in messages and tables"""
+        """[M], the text that stands for each item in messages and tables"""
 
     @property
     def canonical(self) -> list[str]:
-        """[M], the same for equal items"""
+        """[M], canonical form of `smiles`: equal items have equal strings"""
 
     @property
     def rows(self) -> np.ndarray:
-        """int64 [M], where each item is in the file"""
+        """int64 [M], the row of each item in the file"""
 
     @property
     def ids(self) -> list[str] | None:
@@ -81,18 +81,18 @@ class Dataset(Protocol):
 
     @property
     def report(self) -> DataReport:
-        """what was read, and what was wrong with it"""
+        """what was read, and the problems found"""
 
     @property
     def spec(self) -> DataSpec:
-        """what a model must know to be built"""
+        """the sizes that a model is built for"""
 
     def __len__(self) -> int: ...
 
     def batch(self, index: np.ndarray | Sequence[int], scaler: Any = None) -> Batch:
-        """Some of the items with their targets, scaled."""
+        """Return some of the items as one batch, their targets scaled by `scaler`."""
         ...
 
     def batches(self, index: np.ndarray | Sequence[int], size: int, scaler: Any = None) -> Sequence[Batch]:
-        """The items in batches of `size`, in that order; the last may be smaller."""
+        """Return the items in batches of `size`, in the order of `index`; the last may be smaller."""
         ...

@@ -1,4 +1,4 @@
-"""A batch of molecule graphs, as the models read it."""
+"""A batch of molecule graphs: the input of every model."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ NO_DGL = (
 
 @dataclass
 class MoleculeBatch:
-    """B molecules, N atoms, E directed bonds, K distinct bond and J distinct atom feature vectors.
+    """B molecules, N atoms, E directed bonds; J distinct atom feature vectors, K distinct bond feature vectors.
 
-    Linear layers may run over the few distinct vectors instead of over all atoms or bonds. Where hardly two atoms of
-    a dataset are alike (CoMPT numbers them), each atom of the batch has a row of its own.
+    Linear layers may run over the few distinct vectors instead of over all atoms or bonds. If almost all atoms of a
+    dataset differ (CoMPT's features number them), `node_table` has one row for each atom of the batch.
 
-    Atoms of a molecule are contiguous and in the file's order, bonds likewise.
+    The atoms of a molecule are contiguous and in the order of its SMILES. So are its bonds.
     The reverse of directed bond i is i ^ 1 (see molsam.chem.arrays.MolArrays).
     """
 
     node_table: Tensor
-    """float [J, node_dim]"""
+    """float [J, node_dim], the distinct atom feature vectors"""
     node_type: Tensor
-    """int64 [N], row of `node_table`"""
+    """int64 [N], each atom's row of `node_table`"""
     edge_table: Tensor
-    """float [K, edge_dim]"""
+    """float [K, edge_dim], the distinct bond feature vectors"""
     columns: Callable[[], tuple[Tensor, ...]]
-    """makes `src`, `dst` and `edge_type` when one is first asked for: GCN, whose step is short, reads none"""
+    """computes `src`, `dst` and `edge_type`; called when one of them is first read (GCN reads none)"""
     sizes: Tensor
     """int64 [B], atoms per molecule"""
     bonds: Tensor
@@ -56,27 +56,27 @@ class MoleculeBatch:
     index: Tensor
     """int64 [B], row in the dataset"""
     neighbours: Tensor
-    """int64 [E], neighbours of atom 0, of atom 1, ...: `src` of the bonds in the order of the atoms they enter"""
+    """int64 [E], neighbours of atom 0, then of atom 1, ...: `src` sorted by `dst`"""
     neighbour_offsets: Tensor
-    """int64 [N + 1], first neighbour of each atom"""
+    """int64 [N + 1], where each atom's neighbours begin in `neighbours`"""
     molecule: Tensor
     """int64 [N], the molecule of each atom"""
     max_size: int
     """atoms of the largest molecule"""
     colours: BatchColours | None = None
-    """which atoms and bonds have equal states by their features; None in a graph with self loops"""
+    """colours of atoms and bonds (molsam.data.states); None in a graph with self loops"""
     descriptors: Tensor | None = None
     """float [B, descriptor_dim], molecule-level features, or None"""
     targets: Tensor | None = None
     """float [B, T], 0 where missing"""
     mask: Tensor | None = None
-    """bool [B, T], whether the label is there; or float [B, T], its weight, 0 where it is not there"""
+    """bool [B, T], whether the label is known; or float [B, T], the label's weight, 0 where it is missing"""
     bounds: Tensor | None = None
     """int8 [B, T]: 1 where the value is at least the label, -1 where it is at most the label; None if there is none"""
     origin: MoleculeBatch | None = None
-    """the batch on the CPU that this one was sent from"""
+    """the batch on the CPU that this one was copied from"""
     spare: bool = False
-    """whether it is there only so that its process takes part in a pass"""
+    """whether it is filler: a process that has no molecules left needs a batch to take part in a joint pass"""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -92,30 +92,31 @@ class MoleculeBatch:
 
     @property
     def dst(self) -> Tensor:
-        """int64 [E], the atom that it enters."""
+        """int64 [E], the atom that each directed bond enters."""
         return self._made[1]
 
     @property
     def edge_type(self) -> Tensor:
-        """int64 [E], its row of `edge_table`."""
+        """int64 [E], each directed bond's row of `edge_table`."""
         return self._made[2]
 
     @property
     def here(self) -> MoleculeBatch:
-        """The batch on the CPU, for which no device is waited for unless the batch was made on one."""
+        """The same batch on the CPU. Reading it waits for the device only if the batch was made there."""
         if self.sizes.device.type == "cpu":
             return self
         return self.to("cpu") if self.origin is None else self.origin
 
     @cached_property
     def labels(self) -> int:
-        """How many labels are there."""
+        """Number of known labels."""
         mask = self.here.mask
         return 0 if mask is None else int(mask.count_nonzero())
 
     @cached_property
     def neighbours_and_own(self) -> tuple[Tensor, Tensor]:
-        """`neighbours` and `neighbour_offsets` of [N, 2] rows: row (v, 0) sums (u, 0) of its neighbours, (v, 1) has (v, 1)."""
+        """`neighbours` and `neighbour_offsets` for [N, 2] rows: (v, 0) has (u, 0) of each neighbour u; (v, 1) has
+        itself."""
         if self.here is not self:
             rows, bounds = send(self.here.neighbours_and_own, self.sizes.device)
             return rows, bounds
@@ -129,7 +130,7 @@ class MoleculeBatch:
 
     @property
     def n_atoms(self) -> int:
-        """N."""
+        """Number of atoms, N."""
         return len(self.node_type)
 
     @cached_property
@@ -140,7 +141,7 @@ class MoleculeBatch:
     @cached_property
     def graph(self) -> dgl.DGLGraph:
         """The batched DGL graph, atoms' features in ndata["x"], bonds' in edata["e"] (molsam.data.graph.from_dgl)."""
-        # Imported on first use: it takes a second, and without the variable it writes into the user's home.
+        # Imported on first use because it takes a second. Without the variable DGL writes into the user's home.
         os.environ.setdefault("DGLBACKEND", "pytorch")
         try:
             import dgl
@@ -161,13 +162,18 @@ class MoleculeBatch:
     def rev(self) -> Tensor:
         """int64 [E], the reverse of each directed bond. Raises ValueError if there are self loops."""
         if self.self_loops:
-            raise ValueError("reverse bonds are undefined in a graph with self loops")
+            raise ValueError(
+                "reverse bonds are undefined in a graph with self loops; choose a featurizer without self loops"
+            )
         return torch.arange(len(self.src), device=self.src.device) ^ 1
 
     @cached_property
     def padded(self) -> tuple[Tensor, Tensor]:
-        """The atoms with as many places for each molecule as its largest, n, has: int64 [B * n], the atom in each place
-        (beyond a molecule any one), and of the features' dtype [B, n], 0 or beyond a molecule -inf."""
+        """Indices and mask that pad every molecule to the n atoms of the largest one.
+
+        int64 [B * n], the atom at each place (any atom in the padding); and float [B, n], 0 for atoms and -inf in the
+        padding, in the features' dtype.
+        """
         if self.here is not self:
             rows, outside = send(self.here.padded, self.sizes.device)
             return rows, outside
@@ -176,9 +182,9 @@ class MoleculeBatch:
         return rows, torch.from_numpy(np.where(place < sizes[:, None], 0.0, -np.inf)).to(self.node_table.dtype)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> MoleculeBatch:
-        """The batch on another device, its floating-point tensors in another dtype.
+        """Return the batch on another device, its floating-point tensors in another dtype.
 
-        From the CPU it goes in one copy, but for tables that all batches of a dataset share, which go once.
+        From the CPU all tensors go in one copy. Tables that all batches of a dataset share are copied only once.
         """
         device = self.sizes.device if device is None else torch.device(device)
 
@@ -194,7 +200,7 @@ class MoleculeBatch:
             columns = lambda: tuple(part.to(device) for part in self._made)  # noqa: E731
             return replace(self, columns=columns, origin=None, **own)
         if self.mask is not None and self.targets is not None:
-            own["mask"] = self.mask.to(own["targets"].dtype)  # what a loss multiplies with
+            own["mask"] = self.mask.to(own["targets"].dtype)  # losses are multiplied by it
         shared = ["edge_table"] + ["node_table"] * (len(self.node_table) < self.n_atoms)
         sent = {name: send_once(fields[name], device, own.pop(name).dtype) for name in shared}
         parts = send([*own.values(), *self._made], device)

@@ -1,4 +1,4 @@
-"""Featurized datasets on disk: one memory-mapped safetensors file each, found by what it was made from."""
+"""Featurized datasets on disk: one memory-mapped safetensors file each, named by a hash of what it was made from."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from molsam.files import remove_temporaries, write_atomic
 
 log = logging.getLogger(__name__)
 PACKING = 4
-"""Version of PackedMolecules, of the order of directed bonds and of this file."""
+"""Version of the stored format: PackedMolecules, the order of directed bonds, and this file."""
 
 AT_ONCE = 64_000_000
-"""Bytes of a file up to which its checksum is looked at before it is used; that of a larger one while it is."""
+"""Largest file in bytes whose checksum is verified before use. Larger files are verified while they are used."""
 BLOCK = 4_000_000
-"""Bytes that are read at a time."""
+"""Bytes read at a time."""
 DAY = 86_400.0
-"""Seconds after which a half-written entry is a killed process's."""
+"""Seconds after which a temporary file must have been left by a killed process."""
 
 Entry = tuple[dict[str, Tensor], dict[str, Any]]
-"""What an entry holds: tensors, and a record of plain values."""
+"""Contents of an entry: tensors, and a record of plain values."""
 
 
 def key(content: bytes, featurizer: Featurizer, settings: Mapping[str, Any]) -> str:
-    """Hex digest of everything the features depend on."""
+    """Return a hex digest of everything that the features depend on."""
     parts = {
         "content": hashlib.sha256(content).hexdigest(),
         "featurizer": type(featurizer).__qualname__,
@@ -54,17 +54,18 @@ def key(content: bytes, featurizer: Featurizer, settings: Mapping[str, Any]) -> 
 
 
 def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:
-    """An entry from the cache, or made now and stored.
+    """Return an entry from the cache, or make and store it.
 
-    A damaged file is named and rebuilt, a large one at the next start (see `verify`); a cache that cannot be read or written is one warning, never an end. Processes
-    that start together each make the entry and put the same file in place.
+    A damaged file is rebuilt with a warning; a large one at the next start (see `verify`). A cache that cannot be read
+    or written causes a warning, never an error. Processes that start together each make the entry and write the same
+    file.
     """
     path = folder / "features" / f"{digest}.safetensors"
     if os.path.exists(path):
         try:
             return _load(path)
         except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("%s is damaged (%s); it is built again.", path, str(error).split("\n")[0])
+            log.warning("%s is damaged (%s); it is rebuilt.", path, str(error).split("\n")[0])
     tensors, record = make()
     try:
         _store(path, tensors, record)
@@ -74,7 +75,7 @@ def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:
 
 
 def keeper(folder: Path, digest: str) -> Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]:
-    """What is computed from the features of an entry, each kept by its name in an entry of its own beside it."""
+    """Return a function that caches values computed from an entry's features, each under a name of its own."""
 
     def keep(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         return cached(folder, f"{digest}-{name}", lambda: (make(), {}))[0]
@@ -97,18 +98,21 @@ def _load(path: Path) -> Entry:
         _checks.append(check := _Check(path, tensors, checksum, text))
         check.start()
     elif checksum != str(_checksum(tensors, text)):
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum does not match")
     return tensors, json.loads(text)
 
 
 class _Check(threading.Thread):
-    """Reads a large file once more, beside those who use it. Their memory does not grow by it, as by reading a mapped file."""
+    """Thread that verifies a large file while it is used.
+
+    It reads the file in blocks: verifying the memory-mapped tensors would load all of them into memory.
+    """
 
     def __init__(self, path: Path, tensors: Mapping[str, Tensor], checksum: str, record: str) -> None:
         super().__init__(daemon=True)
         self.path, self.wanted, self.record = path, checksum, record
         self.forms = {name: _form(name, tensor) for name, tensor in tensors.items()}
-        self.file = open(path, "rb")  # noqa: SIM115 - this very file, whatever takes its name meanwhile
+        self.file = open(path, "rb")  # noqa: SIM115 - opened now, because another file may take its name
         self.damaged = False
 
     def run(self) -> None:
@@ -132,13 +136,13 @@ class _Check(threading.Thread):
 
 
 _checks: list[_Check] = []
-"""of this process, that nobody has asked for the outcome of"""
+"""Checks of this process whose outcome has not been read yet."""
 
 
 def verify() -> None:
-    """Wait until the large files that were read have been checked: call this before a result counts.
+    """Wait until all large files that were read have been verified. Call this before a result is recorded.
 
-    Raises StorageError if one is damaged. It is removed, so that the next start builds it anew.
+    Raises StorageError if one is damaged, and removes it, so that the next start rebuilds it.
     """
     while _checks:
         check = _checks.pop()
@@ -146,19 +150,19 @@ def verify() -> None:
         if check.damaged:
             check.path.unlink(missing_ok=True)
             raise StorageError(
-                f"{check.path} is damaged (its checksum does not fit), so what was computed with it does not count; it was "
-                "removed: start the run anew with overwrite=true, and it is built again."
+                f"{check.path} is damaged (its checksum does not match), so this run's numbers cannot be used; the file "
+                "was removed. Run the same command again with overwrite=true to rebuild it."
             )
 
 
 def _form(name: str, tensor: Tensor) -> bytes:
-    """What the checksum covers of a tensor besides its bytes."""
+    """Return a tensor's name, dtype and shape as bytes, for the checksum."""
     array = tensor.numpy()
     return f"{name} {array.dtype} {array.shape}".encode()
 
 
 def _checksum(tensors: Mapping[str, Tensor], record: str) -> int:
-    """CRC-32 of the record and of every tensor's name, type, shape and bytes, so that no flipped bit goes unseen."""
+    """Return a CRC-32 of the record and of every tensor's name, dtype, shape and bytes."""
     value = zlib.crc32(record.encode())
     for name in sorted(tensors):
         array = tensors[name].numpy()

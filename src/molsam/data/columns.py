@@ -1,4 +1,4 @@
-"""Which columns of a person's own file are the molecules, the labels and the ids."""
+"""Choice of the columns of a user's own file that hold the molecules, the labels and the ids."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ ID_NAME = re.compile(r"(.*[ _-])?(id|index|idx|no|nr|num|number|row|#)", re.IGNO
 
 
 def smiles_column(table: Table, wanted: str | None = "smiles", setting: str = "dataset.smiles=") -> str:
-    """The name of the column of molecules: `wanted`, in whatever case if only one fits; the only column for None.
+    """Return the name of the SMILES column.
 
-    `setting` is what names it. Raises DataError if there is none, or the file has no header.
+    It is `wanted`, in any letter case if only one column matches. For None it is the only column of the file.
+    `setting` is the setting that messages tell the user to change.
+    Raises DataError if there is no such column, or the file has no header.
     """
     if wanted is not None and wanted in table.columns:
         return wanted
@@ -43,22 +45,25 @@ def smiles_column(table: Table, wanted: str | None = "smiles", setting: str = "d
         if lower == "smiles" and len(near := [name for name in table.columns if lower in name.lower()]) == 1:
             typed = override(setting[:-1], near[0]) if setting.endswith("=") else setting + shlex.quote(near[0])
             raise DataError(f"{table.path} has no column {wanted or 'smiles'!r}; if it is {near[0]!r}, add {typed}.")
-    table.place(wanted or "smiles")  # tells what is near, or that there are several
+    table.place(wanted or "smiles")  # raises, with the nearest name, or if there are several
     return wanted or "smiles"
 
 
 def refuse_headless(table: Table) -> None:
-    """Raise DataError if a column is called like a molecule: the first line of the file is no header."""
+    """Raise DataError if a column's name is a SMILES string, which means that the file has no header line."""
     for name, cells in zip(table.columns, table.cells, strict=True):
         with contextlib.suppress(InvalidMolecule):
-            parse(name), parse(cells[0])  # a column of phosphorus may be called P
-            raise DataError(f"{table.path} has no header: its first line has the molecule {name!r}; add a header line.")
+            parse(name), parse(cells[0])  # both, because a column of phosphorus contents may be named P
+            raise DataError(
+                f"{table.path} has no header: its first line contains the molecule {name!r}; add a header line."
+            )
 
 
 def named(table: Table, setting: str, value: Any) -> str:
-    """The column that a setting names. Names are text: one that Hydra reads as a number, true or null is found too.
+    """Return the column that a setting names.
 
-    Raises ConfigError if several columns read alike, DataError if there is none.
+    A name that Hydra parsed as a number, a boolean or null is found too.
+    Raises ConfigError if several columns match the parsed value, DataError if none does.
     """
     if isinstance(value, str):
         if value not in table.columns:
@@ -68,7 +73,7 @@ def named(table: Table, setting: str, value: Any) -> str:
     alike = [name for name in dict.fromkeys(table.columns) if repr(_read(name)) == repr(value)]
     if len(alike) > 1:
         raise ConfigError(
-            f"{setting}={value} may be {' or '.join(map(repr, alike))}; put the name in two kinds of quotes: "
+            f"{setting}={value} matches the columns {' and '.join(map(repr, alike))}; put the name in two kinds of quotes: "
             f"{setting}=\"'{alike[0]}'\"."
         )
     if not alike:
@@ -77,10 +82,10 @@ def named(table: Table, setting: str, value: Any) -> str:
 
 
 def target_columns(table: Table, value: Any, others: Sequence[str]) -> list[str]:
-    """The label columns: those that dataset.targets names, else all columns of numbers that are no ids.
+    """Return the label columns: those that dataset.targets names, else all columns of numbers that are not ids.
 
-    `others` are the columns that are something else (molecules, ids, weights, the split). Says what was chosen, and
-    what was left out and why. Raises ConfigError or DataError if there is none.
+    `others` are the columns of other use (molecules, ids, weights, the split). Logs which columns were chosen, and
+    which were left out and why. Raises ConfigError or DataError if there is none.
     """
     if value is not None and value != []:
         if isinstance(value, Mapping):
@@ -122,13 +127,15 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
     doubtful = [name for name in ids if not ID_NAME.fullmatch(name)]
     if not candidates and len(doubtful) == 1:
         candidates, ids = doubtful, [name for name in ids if name not in doubtful]
-        log.warning("%s looks like an id, but is learnt because there is no other column of numbers.", *doubtful)
+        log.warning(
+            "%s looks like an id, but is used as the label because there is no other column of numbers.", *doubtful
+        )
     left += [f"{_shown(name)} (an id)" for name in ids]
     if not candidates:
         what = f" (left out: {_listed(left)})" if left else ""
         typed = override("dataset.targets", words[0] if words else "pIC50", listed=True)
         raise DataError(
-            f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name label "
+            f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name the label "
             f"columns, as in {typed}."
         )
     if left or len(candidates) > 1:
@@ -157,7 +164,10 @@ def _truth(column: Column) -> bool:
 
 
 def _is_id(column: Column) -> bool:
-    """Whether all values are different whole numbers that rise by one, or only different ones of a column named an id."""
+    """Return whether a column holds ids.
+
+    Its values are whole numbers that rise by one; or they are distinct whole numbers, and its name is that of an id.
+    """
     values = column.values
     if np.isnan(values).any() or len(values) < 3 or not np.equal(values, np.floor(values)).all():
         return False
@@ -177,10 +187,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _read(name: str) -> Any:
-    """A name as the command line and the settings' files read it."""
+    """Return a column name as Hydra and YAML parse it."""
     if "${" in name:
         return name
     try:
         return OmegaConf.create(f"x: {name}").x
-    except Exception:  # whatever YAML or OmegaConf says: then it is read as text
+    except Exception:  # whatever YAML or OmegaConf raises, the name is then plain text
         return name

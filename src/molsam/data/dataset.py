@@ -1,4 +1,4 @@
-"""A dataset: rows of a file, molecules, labels, and what was wrong with them."""
+"""A dataset: the rows of a file as molecules and labels, with a report of the problems found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from molsam.files import cache_folder
 
 log = logging.getLogger(__name__)
 METRICS = {"regression": "rmse", "classification": "roc_auc", "multiclass": "accuracy"}
-"""Metric of each task if none is chosen."""
+"""Default metric of each task."""
 
 
 @dataclass
@@ -54,35 +54,35 @@ class MoleculeDataset:
     """regression, classification or multiclass"""
     metric: str
     duplicates: str
-    """what happens to equal molecules: keep, drop, group, merge"""
+    """how equal molecules are treated: keep, drop, group, merge"""
     report: DataReport
     spec: DataSpec
     table: Table
     kept: list[int]
-    """place in the table of each molecule"""
+    """each molecule's position in the table"""
     descriptors: np.ndarray | None = None
     """float32 [M, descriptor_dim]"""
     bounds: np.ndarray | None = None
     """int8 [M, T]: 1 where a value is at least its label, -1 where it is at most its label; None if there is none"""
     classes: list[list[str]] | None = None
-    """of each task, what its classes are called, if not 0 and 1"""
+    """[T], the names of each task's classes; None if they are 0 and 1"""
     id_column: str | None = None
     parts: np.ndarray | None = None
-    """int64 [M], which file each molecule is from, if there are several: 0 train, 1 valid, 2 test"""
+    """int64 [M], the file of each molecule: 0 train, 1 valid, 2 test; None if there is one file"""
     standardize: str = "none"
     sample_weights: np.ndarray | None = None
-    """float64 [M], what dataset.weights says"""
+    """float64 [M], the values of the column dataset.weights"""
     label_weights: np.ndarray | None = None
-    """float64 [M, T], how much each label counts in the loss (molsam.data.weights); None: all alike"""
+    """float64 [M, T], weight of each label in the loss (molsam.data.weights); None: all equal"""
     _labels: tuple[TargetScaler | None, Tensor, Tensor] | None = None
-    """what `_scaled` gave for the last scaler"""
+    """the last scaler, and what `_scaled` returned for it"""
 
     def __len__(self) -> int:
         return len(self.smiles)
 
     @property
     def rows(self) -> np.ndarray:
-        """int64 [M], the row of the file of each molecule: the first is 0, blank lines do not count."""
+        """int64 [M], each molecule's row in the file: the first data row is 0, blank lines do not count."""
         return np.array([self.table.numbers[place] for place in self.kept], dtype=np.int64)
 
     @property
@@ -91,19 +91,19 @@ class MoleculeDataset:
         return None if self.id_column is None else self.split_column(self.id_column)
 
     def where(self, molecule: int) -> str:
-        """A molecule as people find it in the file: row, line, and id."""
+        """Return where a molecule is in the file, for messages: row, line and id."""
         ids = self.ids
         place = self.table.where(self.kept[molecule])
         return place if ids is None else f"{place}, id {ids[molecule]}"
 
     def batch(self, index: np.ndarray | Sequence[int], scaler: TargetScaler | None = None) -> MoleculeBatch:
-        """Molecules with their targets (scaled, 0 where missing) and the mask of labels that are there."""
+        """Return molecules as one batch, with their targets (scaled, 0 where missing) and the mask of known labels."""
         return self.batches(index, len(index), scaler)[0]
 
     def batches(
         self, index: np.ndarray | Sequence[int], size: int, scaler: TargetScaler | None = None
     ) -> list[MoleculeBatch]:
-        """Molecules in batches of `size`, each as `batch` makes it."""
+        """Return molecules in batches of `size`, each as `batch` returns it."""
         if self._labels is None or self._labels[0] is not scaler:
             self._labels = (scaler, *self._scaled(scaler))
         rows = np.asarray(index, dtype=np.int64)
@@ -118,14 +118,14 @@ class MoleculeDataset:
         return made
 
     def _scaled(self, scaler: TargetScaler | None) -> tuple[Tensor, Tensor]:
-        """All targets and the mask of those that are there."""
+        """Return all targets, scaled, and the mask of those that are known."""
         known = ~np.isnan(self.targets)
         values = self.targets if scaler is None else scaler.transform(self.targets)
         mask = known if self.label_weights is None else np.where(known, self.label_weights, 0.0).astype(np.float32)
         return torch.from_numpy(np.where(known, values, 0.0)).float(), torch.from_numpy(mask)
 
     def split_column(self, name: str) -> list[str]:
-        """The cells of a column of the file, for the molecules kept."""
+        """Return each molecule's cell of a column of the file."""
         cells = self.table.column(name)
         return [cells[row] for row in self.kept]
 
@@ -138,12 +138,12 @@ def load(
     Args:
         settings: the dataset section of the configuration.
         featurizer: the model's.
-        cache_dir: null for $MOLSAM_CACHE or the user's cache folder.
-        others: columns of a user's own file that are no labels, such as that of the split.
+        cache_dir: folder of the cache; None for $MOLSAM_CACHE or the user's cache folder.
+        others: columns of a user's own file that are not labels, such as that of the split.
 
     Raises:
-        ConfigError: a setting cannot be.
-        DataError: in one sentence what is wrong with the file.
+        ConfigError: a setting is out of range, or does not fit the file.
+        DataError: the file is wrong; the message says where, in one sentence.
         StorageError: a download cannot be written.
     """
     check_settings(settings)
@@ -206,7 +206,7 @@ def _report(source: Source, rows: np.ndarray, smiles: Sequence[str], invalid: Se
 def _features(
     settings: Mapping[str, Any], source: Source, featurizer: Featurizer, folder: Path, smiles: list[str]
 ) -> tuple[dict[str, Tensor], dict[str, Any], Keep]:
-    """Tensors and record of the molecules, from the cache or made now."""
+    """Return the molecules' tensors and record, from the cache or computed now, and the cache for their colours."""
     limit, choice, how = settings.get("limit"), settings.get("descriptors"), (settings.get("standardize") or "none")
     depends: dict[str, Any] = {"smiles": source.smiles, "limit": limit and [limit, "spread"]}
     computed = choice if choice in descriptors_of.NAMES else None
@@ -223,7 +223,7 @@ def _features(
 
 
 def _finish(dataset: MoleculeDataset) -> MoleculeDataset:
-    """Check the labels, and fill in what depends on the molecules that are left."""
+    """Check the labels, and fill in what depends on the molecules that were kept."""
     _check_labels(dataset)
     if not dataset.metric:
         dataset.metric = METRICS[dataset.task]
@@ -233,7 +233,9 @@ def _finish(dataset: MoleculeDataset) -> MoleculeDataset:
     if dataset.task == "multiclass":
         classes = max(len(names) for names in dataset.classes or [])
         if classes < 2:
-            raise DataError(f"{dataset.table.path}: {dataset.task_names[0]!r} has one class only; give two or more.")
+            raise DataError(
+                f"{dataset.table.path}: {dataset.task_names[0]!r} has only one class; give at least two classes."
+            )
     dataset.spec = dataset.spec._replace(
         n_tasks=outputs * classes, max_atoms=dataset.packed.max_atoms, descriptor_dim=width
     )
@@ -245,7 +247,10 @@ def _finish(dataset: MoleculeDataset) -> MoleculeDataset:
 def _kept(
     settings: Mapping[str, Any], packed: PackedMolecules, canonical: list[str], read: Labels, report: DataReport
 ) -> np.ndarray:
-    """Places of the molecules that stay: small enough, and one of a kind if duplicates are dropped or merged."""
+    """Return the positions of the molecules to keep.
+
+    They are small enough, and distinct if duplicates are dropped or merged.
+    """
     keep = np.arange(len(packed))
     largest = settings.get("max_atoms")
     if largest is not None:
@@ -253,7 +258,7 @@ def _kept(
         report.too_large = len(packed) - len(keep)
     if not len(keep):
         raise DataError(
-            f"{report.path}: no molecule has dataset.max_atoms={largest} atoms or fewer; give a larger number."
+            f"{report.path}: every molecule has more than dataset.max_atoms={largest} atoms; give a larger number."
         )
     some = replace(read, values=read.values[keep], bounds=None if read.bounds is None else read.bounds[keep])
     report.found = find([canonical[i] for i in keep], some)
@@ -274,4 +279,4 @@ def _check_labels(dataset: MoleculeDataset) -> None:
             f"{path}: no molecule has a label in {', '.join(names[:5])}; name the label columns in dataset.targets."
         )
     if empty:
-        log.warning("%s: no label at all in %s; these tasks are not learned and not scored.", path, ", ".join(empty))
+        log.warning("%s has no labels in %s; these tasks are neither trained nor scored.", path, ", ".join(empty))

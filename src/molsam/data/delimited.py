@@ -1,7 +1,7 @@
-"""Delimited text: CSV, TSV, semicolons, bars; in UTF-8 or UTF-16.
+"""Delimited text: commas, tabs, semicolons or bars; in UTF-8 or UTF-16.
 
-Split by Python's own csv module and not by pandas: uneven rows are refused, with their line, and pandas takes longer to
-import than a small run to train.
+Python's csv module is used instead of pandas because it tells the line of an uneven row, and because importing pandas
+takes longer than a small training run.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from molsam.errors import DataError, counted
 
 DELIMITERS = ",;\t|"
 SEP = re.compile(r'^\s*"?sep=([^\r\n])"?[ \t]*(\r\n|\r|\n)', re.IGNORECASE)
-"""Excel's first line that names the delimiter."""
+"""The first line by which Excel names the delimiter."""
 TITLES = 50
-"""Lines in which a header is looked for, where the first line is none."""
+"""Number of lines in which a header is searched for if the first line is not one."""
 JSON = re.compile(r'\{|\[\s*[{\["]')
-"""How JSON begins, and no SMILES and no header."""
+"""The beginning of JSON, with which neither a SMILES nor a header begins."""
 csv.field_size_limit(1_000_000)
 
 
 def decoded(path: Path, content: bytes) -> str:
-    """The text of a file. Raises DataError if it is empty, or neither UTF-8 nor UTF-16."""
+    """Return the text of a file. Raises DataError if it is empty, or neither UTF-8 nor UTF-16."""
     encoding = _encoding(content)
     try:
         text = content.decode(encoding)
@@ -48,10 +48,10 @@ def decoded(path: Path, content: bytes) -> str:
 
 
 def split(path: Path, text: str, smiles: str) -> dict[str, Any]:
-    """Columns, cells, numbers and lines of a table.
+    """Return the columns, cells, row numbers and lines of a table.
 
-    The delimiter is the one under which `smiles` is a column and all rows are even; if none is, the one that the
-    header has most of, whose trouble is then told. Where the header has none, blanks part columns.
+    The delimiter is the one for which `smiles` is a column and all rows have equal length. If there is none, the most
+    frequent delimiter of the header is used, and errors refer to it. A header without any delimiter is split at blanks.
     """
     skipped = SEP.match(text)
     if skipped:
@@ -71,7 +71,7 @@ def split(path: Path, text: str, smiles: str) -> dict[str, Any]:
 
 
 def _names(header: str, delimiter: str, smiles: str) -> bool:
-    """Whether a header cut by a delimiter names the SMILES column."""
+    """Return whether a header, split at a delimiter, contains the SMILES column."""
     cells = next(csv.reader([header], delimiter=delimiter), [])
     return smiles.lower() in (cell.strip().lower() for cell in cells)
 
@@ -81,7 +81,7 @@ def _encoding(content: bytes) -> str:
         return "utf-16"
     start = content[:2000]
     if len(start) >= 4 and not len(content) % 2:
-        # Plain text in UTF-16 without a mark: every other byte is 0.
+        # Plain text in UTF-16 without a byte order mark: every other byte is 0.
         for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
             if not any(start[place::2]) and all(start[1 - place :: 2]):
                 return encoding
@@ -89,7 +89,7 @@ def _encoding(content: bytes) -> str:
 
 
 def _blank(row: list[str], width: int) -> bool:
-    """Whether a line does not count, as with pandas: in a file of one column, an empty cell in quotes does."""
+    """Return whether a line is skipped. As in pandas, an empty cell in quotes is a row of a file of one column."""
     return not row or (len(row) == 1 and not row[0].strip() and (row[0] != "" or width > 1))
 
 

@@ -1,4 +1,4 @@
-"""Molecule-level features from a file."""
+"""Molecule descriptors from a file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from molsam.errors import DataError
 
 
 def read_descriptors(path: Path, rows: int, setting: str = "dataset.descriptors") -> np.ndarray:
-    """float32 [rows, width] of an .npy or .npz file (its array `features`, or its only one); what is not finite is 0.
+    """Return the descriptors in an .npy or .npz file, float32 [rows, width]; values that are not finite become 0.
 
-    Raises DataError, naming the setting, if the file cannot be read or does not have one row per row of the dataset's file.
+    Of an .npz file the array `features` is read, else the first one. Raises DataError, naming the setting, if the file
+    cannot be read or does not have one row per row of the dataset's file.
     """
     try:
         with open(path, "rb") as file:
@@ -22,10 +23,11 @@ def read_descriptors(path: Path, rows: int, setting: str = "dataset.descriptors"
         values = np.asarray(loaded, dtype=np.float32)
     except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError) as error:
         raise DataError(
-            f"{setting}={path} cannot be read ({error}); give rdkit_2d, rdkit_2d_normalized, or an .npy or .npz file of numbers."
+            f"{setting}={path} cannot be read ({error}); give rdkit_2d, rdkit_2d_normalized, or an .npy or .npz file of "
+            "numbers."
         ) from error
     if values.ndim != 2 or len(values) != rows or not values.shape[1]:
         raise DataError(
-            f"{setting}={path} has the shape {values.shape}; it needs {rows} rows, one per row of the data."
+            f"{setting}={path} has the shape {values.shape}; it needs {rows} rows, one per row of the dataset's file."
         )
     return np.where(np.isfinite(values), values, np.float32(0))

@@ -1,4 +1,4 @@
-"""Fetching a file over https: checked before it is kept, and put in place in one step."""
+"""Downloads over https. A file is checked before it is kept, and put in place atomically."""
 
 from __future__ import annotations
 
@@ -19,17 +19,24 @@ from molsam.files import write_atomic
 
 log = logging.getLogger(__name__)
 TIMEOUT = 30
-"""Seconds without a byte after which a server counts as gone."""
+"""Seconds without a byte after which a download is given up."""
 LARGEST = 200_000_000
+"""Largest download in bytes."""
 CHUNK = 1 << 16
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def download(url: str, target: Path, sha256: str | None, check: Callable[[bytes], object]) -> None:
-    """Fetch `url` into `target`; `check` raises DataError if the content is not what is wanted.
+    """Download `url` to `target`.
 
-    Without a published sha256 the digest of the first download is kept beside the file and holds ever after.
-    Raises DataError (unreachable, cut, too large, wrong checksum or content) or StorageError (cannot be written).
+    Without a published sha256, that of the first download is stored beside the file, and later downloads must match it.
+
+    Args:
+        check: raises DataError if the content is not as expected.
+
+    Raises:
+        DataError: the file is unreachable, incomplete or too large, or its checksum or content is wrong.
+        StorageError: the file cannot be written.
     """
     _allow(url)
     try:
@@ -44,8 +51,9 @@ def download(url: str, target: Path, sha256: str | None, check: Callable[[bytes]
     expected = sha256 or recorded(target)
     if expected is not None and digest != expected:
         raise DataError(
-            f"{url} has the sha256 {digest[:16]}..., expected {expected[:16]}...: it changed, or was damaged on the way; "
-            f"nothing was kept. Try again, or put a file you trust at {target} and remove {record_of(target).name}."
+            f"{url} has the sha256 {digest[:16]}..., expected {expected[:16]}...: it has changed, or was damaged in "
+            f"transit; nothing was kept. Try again, or put a file you trust at {target} and remove "
+            f"{record_of(target).name}."
         )
     check(content)
     write_atomic(record_of(target), f"{digest}\n".encode())
@@ -53,12 +61,12 @@ def download(url: str, target: Path, sha256: str | None, check: Callable[[bytes]
 
 
 def record_of(target: Path) -> Path:
-    """Where the sha256 of a downloaded file is kept."""
+    """Return the path of the file that stores the sha256 of a downloaded file."""
     return target.with_name(f"{target.name}.sha256")
 
 
 def recorded(target: Path) -> str | None:
-    """The sha256 of the first download of this file, None if there was none or its record is damaged."""
+    """Return the stored sha256 of the first download of this file; None if there is none or its record is damaged."""
     try:
         digest = record_of(target).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -69,7 +77,7 @@ def recorded(target: Path) -> str | None:
 def _allow(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise DataError(f"{url} is not an https address, so it is not fetched; give one, or fetch the file yourself.")
+        raise DataError(f"{url} is not an https address; give one, or download the file yourself.")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -87,7 +95,9 @@ def _read(response: Any, name: str) -> bytes:
 
     size = int(response.headers.get("Content-Length") or 0)
     if size > LARGEST:
-        raise DataError(f"{response.url} is {size} bytes, {LARGEST} are allowed; fetch it yourself.")
+        raise DataError(
+            f"{response.url} has {size} bytes; molsam downloads at most {LARGEST}. Download the file yourself."
+        )
     log.info("fetching %s (%s bytes)", response.url, size or "unknown")
     columns = (TextColumn("fetching " + name), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     content = bytearray()
@@ -97,7 +107,10 @@ def _read(response: Any, name: str) -> bytes:
             content += block
             progress.advance(task, len(block))
             if len(content) > LARGEST:
-                raise DataError(f"{response.url} does not end after {LARGEST} bytes; nothing was kept.")
+                raise DataError(
+                    f"{response.url} has more than {LARGEST} bytes, the most that molsam downloads; nothing was kept. "
+                    "Download the file yourself."
+                )
     if size and len(content) != size:
         raise OSError(f"the connection was cut after {len(content)} of {size} bytes")
     return bytes(content)

@@ -1,4 +1,4 @@
-"""Rows that hold the same molecule: counted first, then kept, dropped, or merged."""
+"""Rows with the same molecule: they are counted, then kept, dropped or merged."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from molsam.errors import ConfigError, counted
 
 @dataclass
 class Duplicates:
-    """What was found among equal molecules, and what was done about it."""
+    """Counts of equal molecules, and how they were treated."""
 
     rows: int = 0
-    """molecules beyond the first of their canonical SMILES"""
+    """rows after the first one with the same canonical SMILES"""
     molecules: int = 0
-    """distinct molecules that stand more than once"""
+    """distinct molecules that occur more than once"""
     contradictions: int = 0
-    """of these, those with two known labels of one task that differ"""
+    """number of these with two known labels of one task that differ"""
     unequal: int = 0
-    """of these, those whose rows differ in a label, or in which labels are missing"""
+    """number of these whose rows differ in a label, or in which labels are missing"""
     dropped: int = 0
     """rows that were left out"""
     lost_labels: int = 0
-    """labels of left-out rows that the row kept does not have, and that differ from no other"""
+    """labels of dropped rows for tasks in which the kept row has no label"""
     how: str = "keep"
     groups: list[np.ndarray] = field(default_factory=list)
-    """places of each molecule that stands more than once"""
+    """positions of each molecule that occurs more than once"""
 
     def sentence(self, noun: str = "molecule") -> str:
-        """One line for people; empty if there is nothing to say."""
+        """Return one line for people; empty if there is nothing to say."""
         if not self.rows:
             return ""
         done = {
@@ -50,7 +50,7 @@ class Duplicates:
         )
 
     def summary(self) -> dict[str, Any]:
-        """For result.json."""
+        """Return what result.json stores of it."""
         return {
             "duplicates": self.rows,
             "contradictions": self.contradictions,
@@ -78,9 +78,10 @@ def find(canonical: Sequence[str], labels: Labels) -> Duplicates:
 
 
 def treat(found: Duplicates, count: int, labels: Labels, settings: Mapping[str, Any]) -> np.ndarray:
-    """Places of the molecules that stay, of `count`; `merge` writes what it merges into the labels of the first row.
+    """Return the positions of the molecules to keep, of `count`.
 
-    Raises ConfigError if `conflicts` does not fit the task.
+    `merge` writes the merged labels into the first row of each molecule, in place.
+    Raises ConfigError if dataset.conflicts does not fit the task.
     """
     found.how = settings.get("duplicates") or "keep"
     keep = np.ones(count, dtype=bool)
@@ -110,19 +111,19 @@ def _signs(labels: Labels, rows: np.ndarray, task: int) -> np.ndarray:
 
 
 def _differ(values: np.ndarray, signs: np.ndarray) -> bool:
-    """Whether known labels of one molecule contradict each other: two values, or a value beyond a bound."""
+    """Return whether known labels of one molecule contradict each other: two values, or a value beyond a bound."""
     low, high = _range(values, signs)
     exact = np.unique(values[(signs == 0) & ~np.isnan(values)])
     return len(exact) > 1 or low > high or any(value < low or value > high for value in exact)
 
 
 def _range(values: np.ndarray, signs: np.ndarray) -> tuple[float, float]:
-    """The largest lower bound and the smallest upper bound."""
+    """Return the largest lower bound and the smallest upper bound."""
     return max(values[signs > 0], default=-np.inf), min(values[signs < 0], default=np.inf)
 
 
 def _merged(values: np.ndarray, signs: np.ndarray, how: str) -> tuple[float, int]:
-    """One label of several, and its sign if it is a bound. Values go before bounds."""
+    """Return one label for several, and its sign if it is a bound. Exact values take precedence over bounds."""
     exact = values[(signs == 0) & ~np.isnan(values)]
     if _differ(values, signs) and how == "drop":
         return np.nan, 0

@@ -1,4 +1,4 @@
-"""SMILES to arrays, over all cores where that pays."""
+"""Featurization of SMILES, on all cores for large datasets."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from molsam.data.packed import PackedMolecules, join, pack
 from molsam.errors import DataError, InvalidMolecule
 
 WORTH_A_POOL = 3000
-"""Molecules below which starting processes takes longer than it saves."""
+"""Number of molecules from which starting worker processes saves time."""
 CHUNK = 256
-"""Molecules that are parsed, then featurized together."""
+"""Molecules that are parsed together, then featurized together."""
 PART = 2048
-"""Molecules that are packed together, as soon as they are there."""
+"""Molecules that are packed together as soon as they are featurized."""
 
 
 class Work(NamedTuple):
-    """What every molecule goes through."""
+    """What is computed for every molecule."""
 
     featurizer: Featurizer
     descriptors: str | None
-    """the molecule descriptors to compute too (chem.descriptors.NAMES)"""
+    """the molecule descriptors to compute (one of chem.descriptors.NAMES), or None"""
     standardize: str = "none"
-    """the standard form that molecules are brought into first (chem.standardize.HOW)"""
+    """the standard form to which molecules are brought first (one of chem.standardize.HOW)"""
     canonical: bool = True
-    """whether the canonical SMILES are wanted too"""
+    """whether to return the canonical SMILES"""
 
 
 class Featurized(NamedTuple):
@@ -56,10 +56,11 @@ class Featurized(NamedTuple):
 
 
 def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All molecules packed, as the tensors and the record of a cache entry; `cores`: None for all of the machine.
+    """Return all molecules packed, as the tensors and the record of a cache entry.
 
-    Record: valid (rows that became molecules), canonical (their SMILES), invalid ([row, reason]), self_loops.
-    Raises DataError if no row holds a molecule.
+    Record: valid (rows that became molecules), canonical (their SMILES), invalid ((row, reason) pairs), self_loops.
+    `cores`: number of processes; None for all cores of the machine.
+    Raises DataError if no row has a valid molecule.
     """
     valid, invalid, canonical = list[int](), list[tuple[int, str]](), list[str]()
     descriptors, parts, waiting = list[np.ndarray](), list[PackedMolecules](), list[MolArrays]()
@@ -74,12 +75,12 @@ def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tu
         if one.descriptors is not None:
             descriptors.append(one.descriptors)
         if len(waiting) == PART:
-            # Packed, a molecule takes a fiftieth of the memory.
+            # A packed molecule takes a fiftieth of the memory.
             parts.append(pack(waiting, self_loops=self_loops))
             waiting.clear()
     if not valid:
-        first = invalid[0][1] if invalid else "there is none"
-        raise DataError(f"No row holds a molecule that can be used (the first: {first}); check the SMILES column.")
+        first = invalid[0][1] if invalid else "there are no rows"
+        raise DataError(f"No row has a valid molecule (the first: {first}); check the SMILES column.")
     if waiting:
         parts.append(pack(waiting, self_loops=self_loops))
     tensors = join(parts).tensors()
@@ -89,9 +90,9 @@ def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tu
 
 
 def featurized(smiles: Sequence[str], work: Work, cores: int | None = None) -> Iterator[Featurized]:
-    """Yield each molecule's features in order; at most some thousand wait to be taken.
+    """Yield each molecule's features in order; at most a few thousand are held in memory.
 
-    cores: how many processes compute, where there is enough to do; None for all of the machine.
+    cores: number of processes, if there are enough molecules; None for all cores of the machine.
     """
     if cores is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -104,14 +105,14 @@ def featurized(smiles: Sequence[str], work: Work, cores: int | None = None) -> I
                     yield from results
                     done += len(results)
         except (BrokenProcessPool, OSError, AssertionError):
-            # A worker was killed (memory, say), or this process may not have children: go on here.
+            # A worker was killed (out of memory, say), or this process may not have children: continue without workers.
             pass
     for start in range(done, len(smiles), CHUNK):
         yield from _many((work, smiles[start : start + CHUNK]))
 
 
 def _windowed(pool: ProcessPoolExecutor, chunks: Iterable[Any], size: int) -> Iterator[list[Featurized]]:
-    """The results in order, with `size` chunks under way, so that a slow taker holds few in memory."""
+    """Yield the results in order, with at most `size` chunks in progress, to bound the memory if the caller is slow."""
     waiting: deque[Future[Bundle]] = deque()
     for chunk in chunks:
         waiting.append(pool.submit(_bundled, chunk))
@@ -122,20 +123,20 @@ def _windowed(pool: ProcessPoolExecutor, chunks: Iterable[Any], size: int) -> It
 
 
 class Bundle(NamedTuple):
-    """Rows on their way from a worker: a few large arrays are sent ten times as fast as many small ones."""
+    """Rows as a worker sends them: a few large arrays are sent ten times as fast as many small ones."""
 
     rows: list[Featurized]
-    """without their arrays"""
+    """the rows without their arrays"""
     good: list[int]
-    """places of those that have arrays"""
+    """positions of the rows that have arrays"""
     fields: list[list[tuple[int, ...]] | None]
-    """of each field of MolArrays the shape in every molecule; None for a field that is None"""
+    """for each field of MolArrays, its shape in every molecule; None for a field that is None"""
     values: list[np.ndarray | None]
-    """of each field all molecules' values, flat"""
+    """for each field, the values of all molecules in one flat array"""
 
 
 def bundled(rows: Sequence[Featurized]) -> Bundle:
-    """Put the arrays of rows together."""
+    """Concatenate the arrays of rows."""
     good = [place for place, row in enumerate(rows) if row.arrays is not None]
     fields: list[list[tuple[int, ...]] | None] = []
     values: list[np.ndarray | None] = []
@@ -147,7 +148,7 @@ def bundled(rows: Sequence[Featurized]) -> Bundle:
 
 
 def unbundled(bundle: Bundle) -> list[Featurized]:
-    """The rows that `bundled` put together; their arrays are views."""
+    """Return the rows of a bundle; their arrays are views."""
     rows = list(bundle.rows)
     columns = [
         repeat(None, len(bundle.good)) if shapes is None or flat is None else _cut(flat, shapes)
@@ -171,7 +172,8 @@ def _bundled(chunk: tuple[Work, Sequence[str]]) -> Bundle:
 
 
 def _begin_worker() -> None:
-    """Leave signals to the parent, and end with it, however it ends: an orphan would keep its run folder locked."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent does: an orphan would keep its run folder
+    locked."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
@@ -199,10 +201,10 @@ def _many(chunk: tuple[Work, Sequence[str]]) -> list[Featurized]:
 def arrays_of(
     featurizer: Featurizer, smiles: Sequence[str], how: str = "none"
 ) -> Iterator[tuple[Any, MolArrays | InvalidMolecule]]:
-    """Molecule and arrays of every SMILES, or why there are none.
+    """Yield the molecule and the arrays of every SMILES, or in place of either the reason why there is none.
 
-    Many are parsed before they are featurized, so that the code of each step stays in the processor's cache: a fifth
-    faster than one by one.
+    A chunk is parsed before it is featurized, so that the code of each step stays in the processor's cache. This is a
+    fifth faster than molecule by molecule.
     """
 
     def read(text: str) -> Any:
@@ -215,7 +217,7 @@ def arrays_of(
 
 
 def _attempt(step: Callable[[Any], Any], value: Any) -> Any:
-    """The result, or the InvalidMolecule that was raised instead."""
+    """Return the result, or the InvalidMolecule that was raised instead."""
     try:
         return step(value)
     except InvalidMolecule as error:

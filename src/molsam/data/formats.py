@@ -1,4 +1,4 @@
-"""Tables that are no delimited text: Parquet (by pyarrow), SDF (by RDKit), and .smi lists."""
+"""Tables that are not delimited text: Parquet (by pyarrow), SDF (by RDKit), and .smi lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EMPTY_BLOCK = "\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n"
 
 
 def parquet(path: Path, content: bytes) -> dict[str, Any]:
-    """Columns and cells of a Parquet file, numbers in full, nulls as empty text."""
+    """Return the columns and cells of a Parquet file; numbers in full precision, nulls as empty text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -41,9 +41,10 @@ def _parquet_texts(column: Any) -> list[str]:
 
 
 def sdf(path: Path, content: bytes) -> dict[str, Any]:
-    """One row a record: the molecule block as SMILES, the title as `name` if there is one, and each property a column.
+    """Return one row per record of an SDF file.
 
-    A property called smiles or name gets a number, because the block is what is read.
+    The columns are the molecule block as `smiles`, the title as `name` if any record has one, and each property.
+    A property called smiles or name is renamed (smiles_2), because the molecule block is what counts.
     """
     from rdkit import Chem, rdBase
 
@@ -74,7 +75,10 @@ def sdf(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def smi(path: Path, text: str) -> dict[str, Any]:
-    """A list of molecules: SMILES, then a name; a first line that says so is a header. Tabs part further columns."""
+    """Return the table of an .smi file: SMILES, then a name; further columns are separated by tabs.
+
+    A first line that begins with smiles, smi or canonical_smiles is a header.
+    """
     entries = [(line, entry) for line, entry in enumerate(text.splitlines(), 1) if entry.strip()]
     words = [entry.split() for _, entry in entries]
     rows = [_smi_cells(entry) for _, entry in entries]
@@ -98,7 +102,7 @@ def smi(path: Path, text: str) -> dict[str, Any]:
 
 
 def unique(name: str, taken: list[str]) -> str:
-    """The name, with a number behind it if it is taken."""
+    """Return the name, with a number appended if it is taken."""
     found, count = name, 1
     while found in taken:
         count += 1
@@ -111,9 +115,10 @@ def _smi_cells(line: str) -> list[str]:
 
 
 def _record(chem: Any, supplier: Any, lax: Any, place: int) -> tuple[str, str, dict[str, str]]:
-    """SMILES, title and properties of a record.
+    """Return the SMILES, title and properties of a record.
 
-    What RDKit reads but does not accept keeps its SMILES as it stands, so that the reason is told where it is parsed.
+    A molecule that RDKit can read but not sanitize is returned unsanitized, so that parsing its SMILES later reports
+    the reason.
     """
     mol = supplier[place]
     smiles = chem.MolToSmiles(mol) if mol is not None else ""
@@ -143,6 +148,6 @@ def _properties(chem: Any, record: str) -> Any:
 
 
 def _starts(text: str, count: int) -> list[int]:
-    """Line where each record begins."""
+    """Return the line where each record begins."""
     ends = [line for line, content in enumerate(text.splitlines(), 1) if content.startswith("$$$$")]
     return [1, *(end + 1 for end in ends)][:count] + [1] * max(count - 1 - len(ends), 0)

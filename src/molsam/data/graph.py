@@ -1,4 +1,4 @@
-"""Batched DGL graphs of molecules, made anywhere, as the models read them."""
+"""Conversion of any batched DGL graph of molecules to a batch that the models read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ NODES, EDGES = "x", "e"
 
 
 def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
-    """The batch of a DGL graph (`dgl.batch` of molecules) with ndata["x"] [N, node_dim] and edata["e"] [E, edge_dim].
+    """Return the batch of a DGL graph (`dgl.batch` of molecules); the inverse of `MoleculeBatch.graph`.
 
-    The inverse of `MoleculeBatch.graph`. Edges that are no self loops must come in pairs, a -> b and then b -> a,
-    with equal features, as `dgl.batch` of dgllife's `smiles_to_bigraph` has them. distances: find those between all
-    atoms of a molecule, which CoMPT reads. Raises DataError if a field is missing or the edges are in another order.
+    Edges that are not self loops must come in pairs, a -> b and then b -> a, with equal features. `dgl.batch` of
+    graphs of dgllife's `smiles_to_bigraph` has this order.
+
+    Args:
+        graph: has ndata["x"], float [N, node_dim], and edata["e"], float [E, edge_dim].
+        distances: whether to compute the distances between all atoms of a molecule, which CoMPT needs.
+
+    Raises:
+        DataError: a field is missing, or the edges are in another order.
     """
     for field, data, where in [(NODES, graph.ndata, "ndata"), (EDGES, graph.edata, "edata")]:
         if field not in data:
@@ -59,7 +65,7 @@ def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
 
 
 def _alike(nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows of atoms' features, and which of them each atom has; all rows if they need a gradient."""
+    """Return the distinct feature vectors of atoms and each atom's index among them; all rows if they need a gradient."""
     if nodes.requires_grad:
         return nodes, torch.arange(len(nodes), device=nodes.device)
     table, kind = torch.unique(nodes, dim=0, return_inverse=True)
@@ -67,6 +73,7 @@ def _alike(nodes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def colours_of(node_type: Tensor, offsets: Tensor, src: Tensor, dst: Tensor, edge_type: Tensor) -> BatchColours:
+    """Return the colours of a graph's atoms and bonds."""
     columns = tuple(column.cpu() for column in (src, dst, edge_type))
     starts, of_atoms = offsets.long().cpu().numpy(), node_type.cpu().numpy()
     entering = columns[1].argsort(stable=True).numpy()

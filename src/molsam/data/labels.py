@@ -1,4 +1,4 @@
-"""Cells to labels: numbers, bounds such as >10, true and false, two words, several classes."""
+"""Conversion of cells to labels: numbers, bounds such as >10, true and false, two words, several classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRUTH = {"false": 0.0, "true": 1.0}
 NEGATIONS = ("in", "im", "ir", "il", "un", "non", "non-", "not ", "not-", "not_", "no ", "no-", "non ", "non_")
 PAIRS = {("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("negative", "positive"), ("neg", "pos"), ("-", "+"),
          ("fail", "pass"), ("low", "high"), ("off", "on")}  # fmt: skip
-"""(negative, positive)"""
+"""Known pairs of words: (negative, positive)."""
 
 
 @dataclass
@@ -29,13 +29,13 @@ class Labels:
     """Labels of n rows for T tasks."""
 
     values: np.ndarray
-    """float64 [n, T], NaN where missing; classes by their number"""
+    """float64 [n, T], NaN where missing; a class is its number"""
     task: str
     """regression, classification or multiclass"""
     bounds: np.ndarray | None = None
     """int8 [n, T]: 1 where the value is at least the label, -1 where it is at most the label; None if there is none"""
     classes: list[list[str]] | None = None
-    """of each task, what its classes are called, if the file does not call them 0 and 1"""
+    """[T], the names of each task's classes; None if the file has 0 and 1"""
 
 
 def tell(table: Table, columns: Sequence[Column], task: str) -> None:
@@ -56,15 +56,15 @@ def tell(table: Table, columns: Sequence[Column], task: str) -> None:
 
 @dataclass
 class Column:
-    """The cells of a label column, read."""
+    """A label column whose cells were read as numbers, bounds or words."""
 
     name: str
     texts: list[str]
     """empty where missing"""
     values: np.ndarray
-    """float64 [n], NaN where missing or no number"""
+    """float64 [n], NaN where the cell is empty or not a number"""
     bounds: np.ndarray
-    """int8 [n]"""
+    """int8 [n]: 1 where the value is at least the label, -1 where it is at most the label, else 0"""
     wrong: list[int]
     """rows whose cell is neither a number nor a bound"""
 
@@ -96,7 +96,7 @@ class Column:
 
 
 def read_column(table: Table, name: str, cells: Sequence[str], commas: bool) -> Column:
-    """Read the cells of a label column; `commas`: a comma is the decimal point."""
+    """Read the cells of a label column; `commas`: whether a comma is the decimal point."""
     texts = ["" if cell.strip().lower() in MISSING else cell.strip() for cell in cells]
     values, bounds, wrong = np.full(len(texts), np.nan), np.zeros(len(texts), dtype=np.int8), []
     for row, text in enumerate(texts):
@@ -114,16 +114,17 @@ def read_column(table: Table, name: str, cells: Sequence[str], commas: bool) -> 
 
 
 def read_columns(table: Table, names: Sequence[str], *, first: bool = False) -> list[Column]:
-    """Read columns of labels; all have the same decimal sign. Raises DataError if a column is not there."""
+    """Read label columns, all with the same decimal sign. Raises DataError if a column does not exist."""
     cells = [table.column(name, first=first) for name in names]
     commas = decimal_commas(table, names, cells)
     return [read_column(table, name, texts, commas) for name, texts in zip(names, cells, strict=True)]
 
 
 def labels(table: Table, columns: Sequence[Column], settings: Mapping[str, Any]) -> Labels:
-    """The labels of columns, by `task`, `positive` and `censored` of the dataset section.
+    """Return the labels of columns, according to dataset.task, dataset.positive and dataset.censored.
 
-    Raises DataError naming row, column, value and remedy for a cell that cannot be, or columns that do not fit together.
+    Raises DataError for a cell that is not a valid label, or for columns of different kinds. The message names row,
+    column, value and remedy.
     """
     task = settings.get("task") or _infer(table, columns)
     if task == "regression":
@@ -153,8 +154,8 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
         )
     if classes and numbers:
         raise DataError(
-            f"{table.path}: column {classes[0]!r} holds classes and {numbers[0]!r} numbers, which are not learnt "
-            f"together; name columns of one kind in dataset.targets, or set dataset.task=regression."
+            f"{table.path}: column {classes[0]!r} has classes and {numbers[0]!r} has numbers, and one model cannot learn "
+            "both; name columns of one kind in dataset.targets, or set dataset.task=regression."
         )
     return "regression" if numbers else "classification"
 
@@ -175,7 +176,7 @@ def _numbers(table: Table, columns: Sequence[Column], censored: str | None) -> L
         bounded = np.flatnonzero(column.bounds)
         if len(bounded) and censored != "bound":
             raise DataError(
-                f"{at(table, column, bounded[0])} is a bound and not a value ({len(bounded)} of them); set "
+                f"{at(table, column, bounded[0])} is a bound, not a value (the column has {len(bounded)}); set "
                 "dataset.censored=bound to train on bounds, or empty these cells."
             )
     bounds = np.stack([column.bounds for column in columns], axis=1)
@@ -184,7 +185,10 @@ def _numbers(table: Table, columns: Sequence[Column], censored: str | None) -> L
 
 
 def _classes(table: Table, column: Column) -> tuple[np.ndarray, list[str]]:
-    """The number of each row's class, and the names of the classes: numbers in rising order, words by the alphabet."""
+    """Return the number of each row's class, and the names of the classes.
+
+    Classes are sorted: numbers by value, then words alphabetically.
+    """
     tokens = [_token(text) for text in column.texts]
     names: dict[Any, str] = {}
     for token, text in zip(tokens, column.texts, strict=True):
@@ -202,7 +206,7 @@ def _classes(table: Table, column: Column) -> tuple[np.ndarray, list[str]]:
 
 
 def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list[str]]:
-    """0 or 1 of each row, and what negative and positive are called."""
+    """Return 0 or 1 for each row, and the names of the negative and the positive class."""
     chosen = positive.get(column.name) if isinstance(positive, Mapping) else positive
     numeric = not column.wrong and not column.bounds.any()
     if chosen is None and numeric and np.isin(column.values[column.known], (0.0, 1.0)).all():
@@ -213,7 +217,7 @@ def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list
         row = odd[0] if odd else next(row for row in column.known if values[row] > 1)
         raise DataError(
             f"{at(table, column, row)} is not a class; write 0, 1 or nothing, or set dataset.task=regression, or "
-            "dataset.task=multiclass for more classes than two."
+            "dataset.task=multiclass for more than two classes."
         )
     place = _positive(table, column, names, chosen)
     if place == 0:
@@ -225,7 +229,7 @@ def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list
 
 
 def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> int:
-    """Place of the positive class among one or two."""
+    """Return the index of the positive class among one or two."""
     tokens = [_token(name) for name in names]
     if chosen is not None:
         if _token(str(chosen)) in tokens:
@@ -233,7 +237,7 @@ def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> in
         if len(names) == 1:
             return 1
         raise ConfigError(
-            f"dataset.positive={chosen} is not a class of {column.name!r}; it has {names[0]!r} and {names[1]!r}."
+            f"dataset.positive={chosen} is not a class of column {column.name!r}; use {names[0]!r} or {names[1]!r}."
         )
     lower = [name.casefold() for name in names]
     if tokens == [-1.0, 1.0] or lower == ["false"]:
@@ -250,10 +254,11 @@ def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> in
 
 
 def _token(text: str) -> Any:
-    """What makes two cells the same class: an equal number, or an equal word in whatever case."""
+    """Return a key that is equal for cells of the same class: equal numbers, or equal words in any letter case."""
     value = number(text, False)
     return text.casefold() if value is None else value
 
 
 def at(table: Table, column: Column, row: int) -> str:
+    """Return file, row, column and value of a cell, for messages."""
     return f"{table.path}, {table.where(row)}, column {column.name!r}: {column.texts[row][:60]!r}"

@@ -1,4 +1,4 @@
-"""Numbers as people write them."""
+"""Parsing of numbers as people write them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from molsam.data.table import Table
 from molsam.errors import DataError
 
 LARGEST = 1e12
-"""A label beyond this cannot be a measurement; it would ruin scaling and loss."""
+"""Largest absolute value of a label. A larger one cannot be a measurement, and would ruin scaling and loss."""
 COMMA = re.compile(r"\s*(?:[<>≤≥]=?)?\s*[+\u2212-]?(\d*),(\d+)(?:[eE][+-]?\d+)?\s*")
 
 
 def number(text: str, commas: bool = False) -> float | None:
-    """The finite number in a text, None if there is none or it is larger than a measurement can be."""
+    """Return the number in a text; None if it is not a finite number of at most LARGEST."""
     if commas:
         text = text.replace(",", ".")
     text = text.replace("\u2212", "-")  # the minus sign of typeset tables
@@ -27,9 +27,9 @@ def number(text: str, commas: bool = False) -> float | None:
 
 
 def decimal_commas(table: Table, names: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Whether a comma is the decimal sign in these columns.
+    """Return whether a comma is the decimal sign in these columns.
 
-    Raises DataError where commas may as well part thousands, or stand beside decimal points.
+    Raises DataError if commas may also separate thousands, or if other cells have a decimal point.
     """
     found = [
         (name, row, match)
@@ -43,9 +43,9 @@ def decimal_commas(table: Table, names: Sequence[str], columns: Sequence[Sequenc
     plain = any(len(m[2]) != 3 or m[1] in ("", "0") or len(m[1]) > 3 for _, _, m in found)
     if points or not plain:
         name, row, match = found[0]
-        why = "other cells have a decimal point" if points else "which may be a thousand or a fraction"
+        why = "other cells have a decimal point" if points else "the comma may be a decimal or a thousands separator"
         raise DataError(
-            f"{table.path}, {table.where(row)}, column {name!r}: {match[0].strip()!r} is not a number of one meaning "
-            f"({why}); write numbers with a decimal point and nothing between thousands."
+            f"{table.path}, {table.where(row)}, column {name!r}: {match[0].strip()!r} is ambiguous ({why}); write numbers "
+            "with a decimal point and no thousands separator."
         )
     return True

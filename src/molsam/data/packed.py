@@ -1,4 +1,4 @@
-"""A whole dataset of molecule graphs as one set of flat tensors and offsets."""
+"""A whole dataset of molecule graphs in flat tensors with offsets."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from molsam.data.batch import MoleculeBatch
 from molsam.data.states import BLOCK, BatchColours, Colours, Graph, Keep
 
 FEW = 10
-"""Atoms a distinct feature vector must stand for, on average, for a table to pay."""
+"""Mean number of atoms per distinct feature vector from which a table of distinct vectors is worthwhile."""
 
 
 @dataclass
 class PackedMolecules:
-    """M molecules, A atoms, E directed bonds, J distinct atom and K distinct bond feature vectors."""
+    """M molecules, A atoms, E directed bonds; J distinct atom feature vectors, K distinct bond feature vectors."""
 
     node_table: Tensor
-    """float32 [J, node_dim], the distinct feature vectors of atoms: a hundredth of what one for each atom would take"""
+    """float32 [J, node_dim], the distinct atom feature vectors; they take a hundredth of the memory of all vectors"""
     node_type: Tensor
-    """int32 [A], row of `node_table`"""
+    """int32 [A], each atom's row of `node_table`"""
     edge_table: Tensor
-    """float32 [K, edge_dim], the distinct bond feature vectors of the dataset"""
+    """float32 [K, edge_dim], the distinct bond feature vectors"""
     edge_type: Tensor
-    """int32 [E], row of `edge_table`"""
+    """int32 [E], each directed bond's row of `edge_table`"""
     src: Tensor
-    """int32 [E], counted within the molecule"""
+    """int32 [E], the atom that each bond leaves, numbered within its molecule"""
     dst: Tensor
-    """int32 [E], counted within the molecule"""
+    """int32 [E], the atom that each bond enters, numbered within its molecule"""
     node_offset: Tensor
-    """int64 [M + 1]"""
+    """int64 [M + 1], first atom of each molecule"""
     edge_offset: Tensor
-    """int64 [M + 1]"""
+    """int64 [M + 1], first directed bond of each molecule"""
     distances: Tensor | None = None
     """int16 [sum of n^2], row-major topological distances, or None"""
     self_loops: bool = False
     keep: Keep | None = None
-    """where the colours of states are stored, if the dataset is cached"""
+    """cache for the colours (molsam.data.states), if the dataset is cached"""
 
     def __post_init__(self) -> None:
-        # Matrix products round differently with the alignment of their operands, and a mapped file or a numpy
-        # array is aligned otherwise than torch's own memory: a warm cache would change the last bits of a run.
+        # Copied into torch's own memory, because the rounding of matrix products depends on the alignment of their
+        # operands. A memory-mapped file is aligned differently, so a cached dataset would change the last bits of a
+        # run.
         self.edge_table = self.edge_table.clone()
         if self.few_kinds:
             self.node_table = self.node_table.clone()
@@ -56,26 +57,26 @@ class PackedMolecules:
 
     @property
     def few_kinds(self) -> bool:
-        """Whether a table of distinct feature vectors pays, and `node_type` is what a batch's atoms have."""
+        """Whether batches share the table of distinct atom feature vectors; else each has a row for each of its atoms."""
         return len(self.node_table) <= len(self.node_type) / FEW
 
     @property
     def nodes(self) -> Tensor:
-        """float32 [A, node_dim], made anew."""
+        """float32 [A, node_dim], the feature vector of every atom; a new tensor."""
         return self.node_table.index_select(0, self.node_type)
 
     @property
     def max_atoms(self) -> int:
-        """Atoms of the largest molecule."""
+        """Number of atoms of the largest molecule."""
         return int(self.node_offset.diff().max()) if len(self) else 0
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors by field name, for storage."""
+        """Return the tensors by field name, for the cache."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def select(self, index: Tensor) -> PackedMolecules:
-        """Some of the molecules (int64 [m]), packed anew."""
+        """Return some of the molecules (int64 [m]) as a new packed dataset."""
         sizes, bonds = self.node_offset.diff()[index], self.edge_offset.diff()[index]
         bond_rows = _ranges(self.edge_offset[index], bonds)
         pairs = None
@@ -100,23 +101,23 @@ class PackedMolecules:
 
     @cached_property
     def _neighbours(self) -> np.ndarray:
-        """int32 [E], src in the order of `_by_dst`."""
+        """int32 [E], `src` in the order of `_by_dst`."""
         return self.src.numpy().take(self._by_dst[0])
 
     @cached_property
     def _by_dst(self) -> tuple[np.ndarray, np.ndarray]:
-        """All bonds, molecule by molecule, ordered by the atom they enter (int32 [E]); how many enter each atom."""
+        """All bonds sorted by the atom that they enter, int32 [E]; and the number that enter each atom."""
         dst = self._numbered(self.dst)
         return dst.argsort(kind="stable").astype(np.int32), np.bincount(dst, minlength=len(self.node_type))
 
     def _numbered(self, atoms: Tensor) -> np.ndarray:
-        """Ends of bonds (int32 [E], counted within the molecule) counted through the dataset."""
+        """Return atoms (int32 [E], numbered within their molecules) numbered through the dataset."""
         first = self.node_offset.to(torch.int32).numpy()[:-1]
         return atoms.numpy() + first.repeat(np.diff(self.edge_offset.numpy()))
 
     @cached_property
     def colours(self) -> Colours | None:
-        """Which atoms and bonds have equal states; None in a graph with self loops."""
+        """Colours of the atoms and bonds; None in graphs with self loops."""
         if self.self_loops:
             return None
         entering, counts = self._by_dst
@@ -125,14 +126,16 @@ class PackedMolecules:
         return Colours(graph, self.keep)
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
-        """The molecules of `index` (int64 [B], B > 0) as one batch, in that order."""
+        """Return the molecules of `index` (int64 [B], B > 0) as one batch, in that order."""
         return self.batches(index, len(index))[0]
 
     def batches(self, index: Tensor | Sequence[int] | np.ndarray, size: int) -> list[MoleculeBatch]:
-        """The molecules of `index` (int64 [M], M > 0) in batches of `size` (the last may be smaller), in that order.
+        """Return the molecules of `index` (int64 [M], M > 0) in batches of `size`, in that order; the last may be
+        smaller.
 
-        Cut in one go: on a batch's few atoms numpy's calls cost more than what they do (and torch's ten times as
-        much), so their number must grow neither with the molecules nor, but for a few views, with the batches.
+        All batches are assembled together. A batch has few atoms, so calls to numpy cost more than the work they do,
+        and calls to torch ten times as much. Their number is independent of the number of molecules and, apart from a
+        few views, of the number of batches.
         """
         rows = np.asarray(index, dtype=np.int64)
         first = np.arange(0, len(rows), size)
@@ -203,7 +206,7 @@ class PackedMolecules:
         )
 
     def _nodes(self, places: np.ndarray, counts: np.ndarray) -> Iterable[tuple[Tensor, Tensor]]:
-        """For each batch of so many atoms a table of feature vectors, and the row of it that each of its atoms has."""
+        """Return for each batch of `counts` atoms a table of feature vectors, and each atom's row of it."""
         parts = _parts(self.node_type.numpy().take(places).astype(np.int64), counts)
         if self.few_kinds:
             return [(self.node_table, torch.from_numpy(part)) for part in parts]
@@ -212,7 +215,7 @@ class PackedMolecules:
     def _columns(
         self, places: np.ndarray, within: np.ndarray, counts: np.ndarray
     ) -> Iterable[Callable[[], tuple[Tensor, ...]]]:
-        """For each batch of so many bonds what makes its `columns`; the first call cuts them for all batches."""
+        """Return for each batch of `counts` bonds its function `columns`; the first call computes all batches'."""
 
         @cache
         def cut() -> list[tuple[Tensor, ...]]:
@@ -227,7 +230,7 @@ class PackedMolecules:
         return map(of, range(len(counts)))
 
     def _distances(self, rows: np.ndarray) -> Tensor | None:
-        """Of some molecules; they are so many that they are better copied whole than by place."""
+        """Return the distances of some molecules. Copying whole blocks is faster than indexing that many numbers."""
         if self.distances is None:
             return None
         array, bounds = self.distances.numpy(), self.pair_offset.numpy()
@@ -241,7 +244,7 @@ class PackedMolecules:
 def pack(molecules: Sequence[MolArrays], *, self_loops: bool = False) -> PackedMolecules:
     """Pack featurized molecules; raises ValueError on an empty sequence."""
     if not molecules:
-        raise ValueError("there is no molecule to pack")
+        raise ValueError("there are no molecules to pack; give at least one")
     edge_table, edge_type = distinct(np.concatenate([m.edges for m in molecules]))
     node_table, node_type = _projected(np.concatenate([m.nodes for m in molecules]))
     distances = [m.distances.reshape(-1) for m in molecules if m.distances is not None]
@@ -260,7 +263,7 @@ def pack(molecules: Sequence[MolArrays], *, self_loops: bool = False) -> PackedM
 
 
 def join(parts: Sequence[PackedMolecules]) -> PackedMolecules:
-    """The molecules of all parts (one or more), in their order."""
+    """Return the molecules of all parts (one or more), in their order."""
     if len(parts) == 1:
         return parts[0]
 
@@ -291,20 +294,23 @@ Lists = tuple[np.ndarray, np.ndarray]
 
 
 def distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows in rising order, and which of them each row is: numpy's unique over axis 0, faster if few differ."""
+    """Return the distinct rows, sorted, and each row's index among them.
+
+    The same as numpy's `unique` over axis 0, but faster if there are few distinct rows.
+    """
     table, kind = _projected(rows)
     table, order = np.unique(table, axis=0, return_inverse=True)
     return table, order.reshape(-1)[kind]
 
 
 def _projected(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows in any order, and which of them each row is.
+    """Return the distinct rows in any order, and each row's index among them.
 
-    Rows that differ are told apart on a random line, which takes a hundredth of the time of comparing them, unless
-    different rows meet there.
+    Rows are compared by their projection on a random line, which takes a hundredth of the time of comparing them whole.
+    If different rows have the same projection, they are compared whole.
     """
     line = np.random.default_rng(0).normal(size=rows.shape[1])
-    # A matrix product may round equal rows differently, by their place; a sum along the row does not.
+    # Not a matrix product, which may round equal rows differently, depending on their position.
     blocks = range(0, len(rows), BLOCK)
     projected = np.concatenate([np.empty(0), *((rows[i : i + BLOCK] * line).sum(1) for i in blocks)])
     _, first, kind = np.unique(projected, return_index=True, return_inverse=True)
@@ -319,14 +325,14 @@ def _offsets(counts: Tensor) -> Tensor:
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """[s0, s0+1, ..., s0+l0-1, s1, ...] for starts s and lengths l."""
+    """Return [s0, s0+1, ..., s0+l0-1, s1, ...] for starts s and lengths l."""
     ends = lengths.cumsum(0)
     total = int(ends[-1]) if len(ends) else 0
     return torch.arange(total) + (starts - ends + lengths).repeat_interleave(lengths)
 
 
 class _Cut:
-    """The items (atoms or bonds) of some molecules, one molecule after the other."""
+    """Indices of the items (atoms or bonds) of some molecules, one molecule after the other."""
 
     def __init__(self, offsets: Tensor, rows: np.ndarray) -> None:
         bounds = offsets.numpy()
@@ -337,7 +343,7 @@ class _Cut:
         """int64 [B + 1], first item of each molecule among all of them"""
         self.total = int(self.offsets[-1])
         self.places = (starts - self.offsets[:-1]).repeat(self.sizes)
-        """int64 [total], where each item lies in the dataset"""
+        """int64 [total], each item's index in the dataset"""
         self.places += np.arange(self.total)
 
 
@@ -348,24 +354,24 @@ def _offsets_of(sizes: np.ndarray) -> np.ndarray:
 
 
 def _split(array: np.ndarray, counts: np.ndarray) -> tuple[Tensor, ...]:
-    """Batches of so many items, along the last axis."""
+    """Return views of `counts` items each, along the last axis."""
     return torch.from_numpy(array).split(counts.tolist(), dim=-1)
 
 
 def _parts(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Batches of so many items."""
+    """Return views of `counts` items each, along the first axis."""
     ends = counts.cumsum().tolist()
     return [array[start:end] for start, end in zip([0, *ends], ends)]  # noqa: B905 - one start more
 
 
 def _rebased(offsets: np.ndarray, first: np.ndarray, counts: np.ndarray) -> tuple[Tensor, ...]:
-    """For each batch of so many items the offsets of these and of their end, counted from the first one's start."""
+    """Return for each batch of `counts` items their offsets and the last one's end, relative to the first offset."""
     batch = np.arange(len(counts)).repeat(counts + 1)
     return _split(offsets[np.arange(len(batch)) - batch] - offsets[first][batch], counts + 1)
 
 
 def _take(values: Tensor, places: np.ndarray) -> Tensor:
-    """Some rows, in memory of torch's alignment (see `__post_init__`)."""
+    """Return some rows in memory allocated by torch (see `PackedMolecules.__post_init__` for why)."""
     out = torch.empty(len(places), *values.shape[1:], dtype=values.dtype)
     values.numpy().take(places, axis=0, out=out.numpy(), mode="clip")
     return out

@@ -1,4 +1,4 @@
-"""What was found in a dataset's file, and what was left out."""
+"""Report of what a dataset's file contains, and which of its rows were left out."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ SHOWN = 5
 
 @dataclass
 class DataReport:
-    """Counts of one dataset."""
+    """Counts of one dataset's file."""
 
     path: str
     hash: str
     """hex digest of the file's content, unpacked"""
     rows: int
     verified: bool = False
-    """whether it is byte for byte the copy whose counts and label statistics are documented"""
+    """whether the file equals, byte for byte, the copy whose counts and label statistics are documented"""
     invalid: list[tuple[str, str, str]] = field(default_factory=list)
     """(where: row and line, SMILES, reason)"""
     too_large: int = 0
     found: Duplicates = field(default_factory=Duplicates)
-    """equal molecules, before anything was done about them"""
+    """equal molecules"""
     missing: int = 0
-    """labels that are not there, among the molecules kept"""
+    """number of missing labels of the molecules that were kept"""
     missing_in_file: int = 0
-    """labels that are not there, among all rows"""
+    """number of missing labels of all rows"""
     bounds: int = 0
-    """labels that are bounds, among the molecules kept"""
+    """number of labels of the molecules that were kept that are bounds"""
 
     def summary(self) -> dict[str, Any]:
-        """For result.json."""
+        """Return what result.json stores of it."""
         return {
             "hash": self.hash,
             "verified": self.verified,
@@ -51,12 +51,12 @@ class DataReport:
         }
 
     def refuse_or_tell(self, on_invalid: str) -> None:
-        """Raise DataError (`error`) or warn (`drop`) about rows that are no molecule."""
+        """Raise DataError (`error`) or warn (`drop`) if rows have no valid molecule."""
         if not self.invalid:
             return
         shown = "; ".join(f"{where}: {smiles[:80]} ({reason})" for where, smiles, reason in self.invalid[:SHOWN])
         have = "has" if len(self.invalid) == 1 else "have"
-        text = f"{Path(self.path).name}: {len(self.invalid)} of {self.rows} rows {have} no molecule that can be used: {shown}"
+        text = f"{Path(self.path).name}: {len(self.invalid)} of {self.rows} rows {have} no valid molecule: {shown}"
         if on_invalid == "error":
             raise DataError(f"{text}. Correct them, or drop them with dataset.on_invalid=drop.")
         log.warning("%s%s They are left out.", text, " ..." if len(self.invalid) > SHOWN else ".")

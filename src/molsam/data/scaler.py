@@ -1,4 +1,4 @@
-"""Target scaling, fitted on the training part only."""
+"""Scaling of targets, fitted on the training part only."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import numpy as np
 
 
 class TargetScaler:
-    """(y - mean) / std per task; classification labels stay as they are; a constant task has std 1."""
+    """Scales targets to (y - mean) / std per task. Classes are not scaled; the std of a constant task is 1."""
 
     def __init__(self, mean: np.ndarray, std: np.ndarray) -> None:
         self.mean, self.std = mean, std
 
     @classmethod
     def fit(cls, targets: np.ndarray, task: str, bounds: np.ndarray | None = None) -> TargetScaler:
-        """From training targets, [M, T] (NaN where missing; bounds are left out if there are values), population standard deviation."""
+        """Return the scaler of training targets, with the population standard deviation.
+
+        Args:
+            targets: float [M, T], NaN where missing.
+            task: regression; targets of other tasks are not scaled.
+            bounds: int8 [M, T], not 0 where the target is a bound. Bounds are ignored for tasks that have exact values.
+        """
         tasks = targets.shape[1]
         mean, std = np.zeros(tasks), np.ones(tasks)
         if task == "regression":
@@ -30,18 +36,18 @@ class TargetScaler:
         return cls(mean, std)
 
     def transform(self, targets: np.ndarray) -> np.ndarray:
-        """Scaled targets."""
+        """Return scaled targets."""
         return (targets - self.mean) / self.std
 
     def inverse(self, values: np.ndarray) -> np.ndarray:
-        """Back in the target's own unit."""
+        """Return scaled values in the targets' own units."""
         return values * self.std + self.mean
 
     def state(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return mean and std as plain values, for JSON."""
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> TargetScaler:
-        """Restore `state`."""
+        """Return the scaler of a `state`."""
         return cls(np.array(state["mean"]), np.array(state["std"]))

@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse values that cannot be. Raises ConfigError naming field, value and remedy."""
+    """Raise ConfigError, naming field, value and remedy, for a value that is not allowed."""
     for name, allowed in CHOICES.items():
         value = settings.get(name, allowed[0])
         if value not in allowed:
@@ -40,6 +40,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def spread(limit: int | None, total: int) -> np.ndarray:
-    """int64: the rows that dataset.limit leaves of `total`, evenly spaced, because many files are sorted by class."""
+    """Return the rows that dataset.limit selects of `total`, int64.
+
+    They are evenly spaced, because many files are sorted by class.
+    """
     count = total if limit is None else min(limit, total)
     return np.arange(count) * total // max(count, 1)

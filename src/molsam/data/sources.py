@@ -1,4 +1,4 @@
-"""Where a dataset's file is: a folder of the user's, the package, the cache, or the public MoleculeNet server."""
+"""Search for a dataset's file: in a user's folder, the package, the cache, or on the public MoleculeNet server."""
 
 from __future__ import annotations
 
@@ -19,32 +19,43 @@ from molsam.errors import ConfigError, DataError, StorageError
 log = logging.getLogger(__name__)
 EMBEDDED = Path(__file__).parent / "embedded"
 Layout = Mapping[str, Any]
-"""files, smiles, targets; first_of_repeated; sha256 of the copy whose numbers are known"""
+"""Keys: files, smiles, targets; optionally first_of_repeated, and sha256 of the copy that is documented."""
 
 
 class Source(NamedTuple):
-    """A dataset's table, and what its columns are."""
+    """A dataset's table, and the use of its columns."""
 
     table: Table
     smiles: str
     targets: list[str]
     verified: bool
-    """whether the file is byte for byte the copy whose numbers are known"""
+    """whether the file equals, byte for byte, the copy that is documented"""
     parts: list[int] | None
-    """of each row: 0, 1 or 2 for the file of dataset.path, valid_path or test_path; None without these"""
+    """each row's file: 0 dataset.path, 1 valid_path, 2 test_path; None if there is one file"""
 
 
 def locate(settings: Mapping[str, Any], cache: Path, others: Sequence[Any] = ()) -> Source:
-    """The table of a dataset.
+    """Return the table of a dataset, with the use of its columns.
 
-    Looked for as `path` (a user's own file), in the folder `root`, in the package, in the cache; then downloaded.
-    `others` are columns of a user's own file that no labels are in. Raises DataError that says where to put the file.
+    The file is dataset.path (a user's own file), or is searched for in the folder dataset.root, in the package and in
+    the cache, or is downloaded.
+
+    Args:
+        settings: the dataset section of the configuration.
+        cache: the cache folder.
+        others: columns of a user's own file that are not labels.
+
+    Raises:
+        ConfigError: a setting does not fit the dataset.
+        DataError: the file is wrong, or is nowhere; the message says where to put it.
     """
     if not settings.get("layouts"):
         return _own_file(settings, others)
     for name in ("valid_path", "test_path"):
         if settings.get(name):
-            raise ConfigError(f"dataset.{name} goes with a file of your own; use dataset=csv dataset.path=FILE.")
+            raise ConfigError(
+                f"dataset.{name} needs a file of your own for training; use dataset=csv dataset.path=FILE."
+            )
     table = read_table(find(settings, cache) or fetch(settings, cache), smiles=_smiles_of(settings))
     layout = fitting(table, settings["layouts"])
     verified = hashlib.sha256(table.content).hexdigest() == layout.get("sha256")
@@ -52,13 +63,13 @@ def locate(settings: Mapping[str, Any], cache: Path, others: Sequence[Any] = ())
 
 
 def find(settings: Mapping[str, Any], cache: Path) -> Path | None:
-    """The dataset's file if it is on this machine."""
+    """Return the dataset's file if it is on this machine, else None."""
     if settings.get("path"):
         return Path(settings["path"]).expanduser()
     if settings.get("root"):
         root = Path(settings["root"]).expanduser()
         if not os.path.isdir(root):
-            raise DataError(f"dataset.root={settings['root']} is not a folder; name the one that holds the file.")
+            raise DataError(f"dataset.root={settings['root']} is not a folder; name the folder that contains the file.")
         for name in _names(settings):
             if os.path.isfile(root / name):
                 return root / name
@@ -90,9 +101,10 @@ def fetch(settings: Mapping[str, Any], cache: Path) -> Path:
 
 
 def fitting(table: Table, layouts: Sequence[Layout]) -> Layout:
-    """The layout whose columns the file has: files of one name occur in several layouts, so the header decides.
+    """Return the layout whose columns the file has.
 
-    Where a layout says so, the first of several columns of one name is taken (QM8 has its PBE0 columns twice).
+    Files of the same name occur in several layouts, so the header decides. With `first_of_repeated` a layout uses the
+    first of several columns of the same name (QM8 has its PBE0 columns twice).
     """
     for layout in layouts:
         needed = [layout["smiles"], *layout["targets"]]
@@ -104,12 +116,12 @@ def fitting(table: Table, layouts: Sequence[Layout]) -> Layout:
 
 
 def own_table(settings: Mapping[str, Any]) -> Table:
-    """The table of a user's own files. Raises ConfigError or DataError naming what is wrong with them."""
+    """Return the table of a user's own files. Raises ConfigError or DataError if one is missing or wrong."""
     return joined([table for _, table in _own_tables(settings)])
 
 
 def _own_tables(settings: Mapping[str, Any]) -> list[tuple[int, Table]]:
-    """The tables of dataset.path (0), valid_path (1) and test_path (2), as far as they are given."""
+    """Return those of the tables dataset.path (0), valid_path (1) and test_path (2) that are given."""
     path, wanted = settings.get("path"), settings.get("smiles") or "smiles"
     if not path or path == "???":
         raise ConfigError("dataset.path is not set; give the CSV file with dataset.path=FILE.")
@@ -138,7 +150,7 @@ def _smiles_in(table: Table, wanted: Any) -> str:
 
 
 def _renamed(table: Table, wanted: Any, first: Table) -> Table:
-    """The table with its SMILES column called as in the first one, whose case may differ."""
+    """Return the table with its SMILES column renamed as in the first one; their letter case may differ."""
     if table is first:
         return table
     own, name = _smiles_in(table, wanted), _smiles_in(first, wanted)
@@ -153,7 +165,7 @@ def _names(settings: Mapping[str, Any]) -> list[str]:
     names = dict.fromkeys(str(name) for layout in settings["layouts"] for name in layout["files"])
     for name in names:
         if Path(name).name != name:
-            raise ConfigError(f"dataset.layouts: {name!r} is not a bare file name.")
+            raise ConfigError(f"dataset.layouts has the file {name!r}; give a bare file name.")
     return list(names)
 
 
@@ -162,7 +174,10 @@ def _downloads(cache: Path) -> Path:
 
 
 def _intact(path: Path) -> bool:
-    """Whether a downloaded file is what was downloaded; files a user put there have no record and count as such."""
+    """Return whether a file in the cache has not changed since its download.
+
+    A file that a user put there has no record, and is taken as it is.
+    """
     expected = recorded(path)
     if expected is None:
         return True
@@ -171,5 +186,5 @@ def _intact(path: Path) -> bool:
     except OSError:
         intact = False
     if not intact:
-        log.warning("%s is not what was downloaded (%s); it is downloaded again.", path, record_of(path).name)
+        log.warning("%s has changed since its download (%s); it is downloaded again.", path, record_of(path).name)
     return intact

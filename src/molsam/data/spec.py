@@ -1,4 +1,4 @@
-"""What a model must know of its data to be built."""
+"""The sizes of a dataset that a model is built for."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 
 class DataSpec(NamedTuple):
-    """Widths and sizes."""
+    """Widths of the features, and numbers of outputs and atoms."""
 
     node_dim: int
     edge_dim: int
     n_tasks: int
+    """number of outputs: tasks, times classes if task is multiclass"""
     max_atoms: int
-    """atoms of the dataset's largest molecule (CoMPT's position table)"""
+    """number of atoms of the largest molecule (the size of CoMPT's position table)"""
     descriptor_dim: int = 0
-    """width of the molecule-level features, 0 for none"""
+    """number of molecule descriptors, 0 for none"""

@@ -1,4 +1,4 @@
-"""Train, valid and test: pure functions of the molecules, the settings, the seed and the fold."""
+"""Splits into train, valid and test: pure functions of the molecules, the settings, the seed and the fold."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ KINDS = ("random", "kfold", "stratified", "scaffold", "cluster", "time", "predef
 
 
 class Split(NamedTuple):
-    """Rows of a dataset."""
+    """The molecules of each part, as indices into the dataset."""
 
     kind: str
     train: np.ndarray
-    """int64, ascending"""
+    """int64, ascending; so are `valid` and `test`"""
     valid: np.ndarray
     test: np.ndarray
     leaked: int
-    """molecules of valid and test that also stand in train (equal canonical SMILES)"""
+    """number of molecules of valid and test that are also in train (equal canonical SMILES)"""
 
     @property
     def hash(self) -> str:
-        """Hex digest of which row is where."""
+        """Hex digest of the three parts."""
         text = "|".join(",".join(map(str, getattr(self, part))) for part in PARTS)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def summary(self) -> dict[str, Any]:
-        """For result.json."""
+        """Return what result.json stores of it."""
         sizes = [len(getattr(self, part)) for part in PARTS]
         return {"kind": self.kind, "hash": self.hash, "sizes": sizes, "leaked": self.leaked}
 
     def as_dict(self, rows: np.ndarray, ids: Sequence[str] | None = None) -> dict[str, Any]:
-        """For split.json: each part's rows of the file, and ids.
+        """Return what split.json stores: the rows of the file in each part, and their ids.
 
         Args:
-            rows: int64 [M], the row of the file of each molecule.
-            ids: of each molecule, if the file has some.
+            rows: int64 [M], each molecule's row in the file.
+            ids: [M], each molecule's id, if the file has ids.
         """
         parts = {part: rows[getattr(self, part)].tolist() for part in PARTS}
         named = {} if ids is None else {"ids": {part: [ids[i] for i in getattr(self, part)] for part in PARTS}}
@@ -53,7 +53,13 @@ class Split(NamedTuple):
 
 
 def make_split(dataset: Any, settings: Mapping[str, Any], seed: int, fold: int) -> Split:
-    """The split of a dataset by the settings of conf/split; their own seed, if they have one, takes the place of `seed`.
+    """Return the split of a dataset.
+
+    Args:
+        dataset: what is split.
+        settings: the split section of the configuration; its seed, if it has one, is used instead of `seed`.
+        seed: the run's seed.
+        fold: the number of the fold.
 
     Raises:
         ConfigError: a setting does not fit.
@@ -64,7 +70,8 @@ def make_split(dataset: Any, settings: Mapping[str, Any], seed: int, fold: int) 
     for part, rows in zip(PARTS, parts, strict=True):
         if not len(rows):
             raise DataError(
-                f"The {part} part of the {kind} split is empty ({counted(len(dataset), dataset.noun)}); give more of them or other fractions."
+                f"The {part} part of the {kind} split is empty ({counted(len(dataset), dataset.noun)}); give more data "
+                "or other fractions."
             )
     train, valid, test = (np.sort(rows) for rows in parts)
     return Split(kind, train, valid, test, leaked(dataset.canonical, parts))
@@ -100,7 +107,7 @@ def _parts(dataset: Any, settings: Mapping[str, Any], kind: str, seed: int, fold
 
 
 def _families(dataset: Any, settings: Mapping[str, Any], kind: str) -> tuple[list[str], str]:
-    """What each molecule must not be parted from, and what that is called."""
+    """Return the group of each molecule that must stay together, and the word for such a group."""
     texts = dataset.canonical if dataset.standardize != "none" else dataset.smiles
     mols = [parse(smiles) for smiles in texts]
     if kind == "scaffold":
@@ -112,15 +119,17 @@ def _families(dataset: Any, settings: Mapping[str, Any], kind: str) -> tuple[lis
 
 
 def share_of(settings: Mapping[str, Any]) -> float:
-    """split.valid, checked: a share of what is not tested."""
+    """Return split.valid: the share of the molecules outside the test part. Raises ConfigError if it is not one."""
     share = settings.get("valid")
     if not isinstance(share, (int, float)) or not 0 < share < 1:
-        raise ConfigError(f"split.valid={share} must be a share of the rest, between 0 and 1, such as 0.1.")
+        raise ConfigError(
+            f"split.valid={share} must be a share, between 0 and 1, of the molecules outside the test part, such as 0.1."
+        )
     return float(share)
 
 
 def fractions(settings: Mapping[str, Any]) -> tuple[float, float]:
-    """(train, valid), checked; test is the rest."""
+    """Return the shares of train and valid; test has the rest. Raises ConfigError if split.fractions are not shares."""
     try:
         train, valid, test = (float(share) for share in settings["fractions"])
     except (TypeError, ValueError):
@@ -131,6 +140,6 @@ def fractions(settings: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def leaked(canonical: Sequence[str], parts: Sequence[np.ndarray]) -> int:
-    """Molecules of valid and test with an equal one in train."""
+    """Return the number of molecules of valid and test that are also in train."""
     known = {canonical[row] for row in parts[0]}
     return sum(canonical[row] in known for part in parts[1:] for row in part)

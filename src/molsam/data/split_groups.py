@@ -13,14 +13,14 @@ from molsam.data.split_kinds import Parts, group_by
 from molsam.errors import DataError
 
 MOST = 30_000
-"""Molecules that are clustered at most: all pairs are compared."""
+"""Largest number of molecules that are clustered, because all pairs are compared."""
 
 
 def scaffold_split(scaffolds: Sequence[str], share: tuple[float, float], balanced: bool, seed: int, fold: int) -> Parts:
-    """Whole scaffolds, large ones first into train, then valid, then test.
+    """Return parts of whole scaffolds: the largest scaffolds fill train, the next valid, the rest test.
 
-    balanced: scaffolds of more than half the size of valid or test go to train, the others in random order
-    (so that seeds and folds differ), as in chemprop's and GROVER's scaffold_balanced.
+    balanced: scaffolds larger than half of valid or test come first, and the others follow in random order, so that
+    seeds and folds differ. chemprop's and GROVER's scaffold_balanced do the same.
     """
     sets = sorted(group_by(scaffolds, len(scaffolds)), key=lambda rows: (-len(rows), rows[0]))
     total = len(scaffolds)
@@ -41,9 +41,10 @@ def scaffold_split(scaffolds: Sequence[str], share: tuple[float, float], balance
 
 
 def deepchem_split(scaffolds: Sequence[str], share: tuple[float, float]) -> Parts:
-    """Whole scaffolds as DeepChem's ScaffoldSplitter has them: by size, of equal ones the last first.
+    """Return parts of whole scaffolds, as DeepChem's ScaffoldSplitter does.
 
-    What does not fit into train goes to valid as long as train and valid together stay within their share.
+    Scaffolds are taken by decreasing size; among equal ones the last of the file comes first. A scaffold that does not
+    fit into train goes to valid if train and valid together stay within their share, else to test.
     """
     sets = sorted(group_by(scaffolds, len(scaffolds)), key=lambda rows: (len(rows), rows[0]), reverse=True)
     first, second = share[0] * len(scaffolds), sum(share) * len(scaffolds)
@@ -59,27 +60,28 @@ def deepchem_split(scaffolds: Sequence[str], share: tuple[float, float]) -> Part
 
 
 def refuse_oversized(names: Sequence[str], share: float, what: str) -> None:
-    """Raise DataError naming a family that is larger than the training part."""
+    """Raise DataError if a group (`what`: scaffold or cluster) is larger than the training part."""
     ((largest, count),) = Counter(names).most_common(1)
     if count > share * len(names) + 1e-9:
         name = f"The {what} {largest!r}" if what == "scaffold" else f"The largest {what}"
         name = name if largest else f"The {what} of molecules without rings"
         raise DataError(
-            f"{name} has {count} of {len(names)} molecules, more than the training part takes "
+            f"{name} has {count} of {len(names)} molecules, more than fit into the training part "
             f"(split.fractions begins with {share:g}); use split=random, or a larger first fraction."
         )
 
 
 def clusters(mols: Sequence[Any], cutoff: float) -> list[str]:
-    """The cluster of each molecule, by the number of its centroid.
+    """Return the cluster of each molecule, named by the number of its centroid.
 
-    Butina (J. Chem. Inf. Comput. Sci. 1999) on Morgan fingerprints (radius 2, 2048 bits): the molecule with most
-    neighbours within the Tanimoto distance `cutoff` takes them all, then the next of those that are left.
-    Raises DataError for more molecules than can be compared.
+    Butina's algorithm (J. Chem. Inf. Comput. Sci. 1999) on Morgan fingerprints (radius 2, 2048 bits): the molecule with
+    the most neighbours within the Tanimoto distance `cutoff` forms a cluster with them; then the next one of those
+    left. Raises DataError for more than MOST molecules.
     """
     if len(mols) > MOST:
         raise DataError(
-            f"split=cluster compares all pairs, which {len(mols)} molecules are too many for; use split=scaffold."
+            f"split=cluster compares all pairs of molecules, and {len(mols)} are too many (at most {MOST}); use "
+            "split=scaffold."
         )
     prints = list(map(Morgan(), mols))
     near = [np.flatnonzero(1 - similarities(one, prints) <= cutoff) for one in prints]

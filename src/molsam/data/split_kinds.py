@@ -1,4 +1,4 @@
-"""Splits at random, by labels, by time, by a column or by files: pure functions."""
+"""Splits at random, by labels, by time, by a column or by files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Parts = list[np.ndarray]
 
 
 def group_by(keys: Sequence[str] | None, count: int) -> list[np.ndarray]:
-    """Rows that must stay together: one group a row, or equal keys; in order of first appearance."""
+    """Return the groups of rows that must stay together: rows of equal keys, or each row alone without keys.
+
+    Groups are in the order of first appearance.
+    """
     if keys is None:
         return [np.array([row]) for row in range(count)]
     found: dict[str, list[int]] = defaultdict(list)
@@ -25,7 +28,7 @@ def group_by(keys: Sequence[str] | None, count: int) -> list[np.ndarray]:
 
 
 def random_split(groups: Sequence[np.ndarray], share: tuple[float, float], seed: int, fold: int) -> Parts:
-    """floor(train n) and floor(valid n) groups at random, the rest for test; another draw for every (seed, fold)."""
+    """Return floor(train n) and floor(valid n) random groups, and the rest for test; drawn anew for each (seed, fold)."""
     order = np.random.default_rng([seed, fold, 0]).permutation(len(groups))
     first = int(share[0] * len(groups) + 1e-9)
     second = first + int(share[1] * len(groups) + 1e-9)
@@ -35,9 +38,10 @@ def random_split(groups: Sequence[np.ndarray], share: tuple[float, float], seed:
 def kfold_split(
     groups: Sequence[np.ndarray], folds: int, valid: float, seed: int, fold: int, strata: np.ndarray | None = None
 ) -> Parts:
-    """Test is block `fold` of one shuffle, so that the tests of all folds are disjoint; of the rest a share is for valid.
+    """Return one fold of a k-fold split: test is block `fold` of one shuffle, valid a random share of the rest.
 
-    With `strata` (see `strata_of`) every block has as much of each stratum as the others.
+    The test parts of all folds are disjoint. With `strata` (see `strata_of`) each stratum is spread evenly over the
+    blocks.
     """
     if not 0 <= fold < folds:
         raise ConfigError(f"split.fold={fold} does not exist; with split.folds={folds} use 0 to {folds - 1}.")
@@ -68,7 +72,7 @@ def kfold_split(
 def stratified_split(
     groups: Sequence[np.ndarray], strata: np.ndarray, share: tuple[float, float], seed: int, fold: int
 ) -> Parts:
-    """Parts that have each stratum in the same proportion, to within one group."""
+    """Return parts that contain each stratum in the same proportion, to within one group."""
     rng = np.random.default_rng([seed, fold, 5])
     order = rng.permutation(len(groups))
     order = order[np.argsort(strata[order], kind="stable")]
@@ -77,9 +81,10 @@ def stratified_split(
 
 
 def strata_of(dataset: Any, groups: Sequence[np.ndarray]) -> np.ndarray:
-    """int64 [G]: rank of each group by its labels. Groups that are alike have neighbouring ranks.
+    """Return int64 [G], the rank of each group by its labels; groups with similar labels have neighbouring ranks.
 
-    Classes are ranked by the rarest task first, so that its few positives are spread evenly; values by their size.
+    Classes are ranked by the task with the rarest class first, so that its few positives are spread evenly. Values of a
+    regression are ranked by size.
     """
     first = np.array([rows[0] for rows in groups])
     labels = np.where(np.isnan(dataset.targets[first]), -np.inf, dataset.targets[first])
@@ -94,7 +99,10 @@ def strata_of(dataset: Any, groups: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _dealt(count: int, shares: Sequence[float], rng: np.random.Generator) -> np.ndarray:
-    """int64 [count]: a part for each place in line, such that any stretch of the line has the parts' shares within one."""
+    """Return int64 [count], a part for each position, such that any stretch of positions has the given shares.
+
+    The shares are kept to within one.
+    """
     owed, dealt = rng.random(len(shares)) * np.array(shares), np.zeros(count, dtype=np.int64)
     for place in range(count):
         owed += shares
@@ -104,9 +112,14 @@ def _dealt(count: int, shares: Sequence[float], rng: np.random.Generator) -> np.
 
 
 def times_of(dataset: Any, column: str | None) -> np.ndarray:
-    """float64 [M]: the time of each molecule, of a column of numbers or dates. Raises DataError for a cell that is neither."""
+    """Return float64 [M], each molecule's time, from a column of numbers or dates.
+
+    Raises DataError for a cell that is neither.
+    """
     if not column:
-        raise ConfigError("split.column is not set; name the column with the time of each row, as split.column=year.")
+        raise ConfigError(
+            "split.column is not set; name the column with the time of each row, as in split.column=year."
+        )
     times = []
     for row, cell in enumerate(dataset.split_column(column)):
         try:
@@ -132,7 +145,10 @@ def _time(text: str) -> float:
 
 
 def time_split(groups: Sequence[np.ndarray], times: np.ndarray, share: tuple[float, float]) -> Parts:
-    """The oldest for training, the newest for test; equal times in the order of the file. A group is as old as its newest."""
+    """Return the oldest groups for train and the newest for test; equal times are in the order of the file.
+
+    A group is as old as its newest molecule.
+    """
     order = np.argsort([times[rows].max() for rows in groups], kind="stable")
     first = int(share[0] * len(groups) + 1e-9)
     second = first + int(share[1] * len(groups) + 1e-9)
@@ -140,10 +156,10 @@ def time_split(groups: Sequence[np.ndarray], times: np.ndarray, share: tuple[flo
 
 
 def files_split(groups: Sequence[np.ndarray], parts: np.ndarray | None, valid: float, seed: int, fold: int) -> Parts:
-    """Each file is a part; what has no file is drawn from that of training, a share `valid` of it at random."""
+    """Return the files as parts; a part without a file is a random share `valid` of the training file."""
     if parts is None:
         raise ConfigError(
-            "split=files needs a file for test: give dataset.test_path=FILE, and dataset.valid_path if there is one."
+            "split=files needs a file for test; give dataset.test_path=FILE, and dataset.valid_path=FILE if there is one."
         )
     found = [np.flatnonzero(parts == part) for part in range(3)]
     rng = np.random.default_rng([seed, fold, 6])
@@ -158,16 +174,16 @@ def files_split(groups: Sequence[np.ndarray], parts: np.ndarray | None, valid: f
 
 
 def official_split(trains: int, tests: int, share: float, seed: int, fold: int) -> list[np.ndarray]:
-    """The last rows are the test part; floor(share n) of the n before them, at random, are for validation."""
+    """Return the last `tests` rows as test, and floor(share n) random ones of the n = `trains` before them as valid."""
     if not 0 < share < 1:
-        raise ConfigError(f"split.valid={share} must be a share of the training files, between 0 and 1.")
+        raise ConfigError(f"split.valid={share} must be a share of the training files, between 0 and 1, such as 0.1.")
     order = np.random.default_rng([seed, fold, 3]).permutation(trains)
     count = int(share * trains + 1e-9)
     return [order[count:], order[:count], np.arange(trains, trains + tests)]
 
 
 def predefined_split(names: Sequence[str], column: str, where: Callable[[int], str]) -> Parts:
-    """Rows by the words train, valid (or val, validation) and test in a column of the file."""
+    """Return parts by the words train, valid (or val, validation) and test in a column of the file."""
     words = {"train": 0, "training": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
     parts: list[list[int]] = [[], [], []]
     for row, name in enumerate(names):

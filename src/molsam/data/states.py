@@ -1,11 +1,12 @@
-"""Which atoms and bonds have equal states after t steps of message passing, found once for a whole dataset.
+"""Which atoms and bonds have equal states after t steps of message passing, computed once for a whole dataset.
 
-The state of an atom or bond after t steps depends on the features within t bonds of it. Colours tell those apart that
-differ there (Weisfeiler and Leman, 1968): a row's colour after a step stands for its colour before it and for those of
-the rows that it sums over, in any order. Equal colours mean equal states, for every weight of the model, so a model
-computes one row of each colour. Colours do not depend on the model's weights or on the batch; a batch looks them up.
+The state of an atom or bond after t steps depends on the features within t bonds of it. Atoms or bonds get the same
+colour if these are equal (Weisfeiler and Leman, 1968): the colour after a step stands for the colour before it and for
+the colours that the step sums over, in any order. Equal colours mean equal states for any weights, so a model computes
+one row per colour. Colours do not depend on the weights or on the batch; a batch looks them up.
 
-A colour is found by a 64-bit hash. Rows of equal hash are then compared, so a collision costs time and never a wrong state.
+Colours are found by a 64-bit hash. Rows of equal hash are then compared, so a collision costs time, but never gives a
+wrong state.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from torch import Tensor
 from molsam.data.transfer import send
 
 Rule = Literal["messages", "neighbours"]
-"""How the rows of a step are told apart; `Colours.after` says what each rule sums over."""
+"""Scheme of message passing; `Colours.after` says what each one sums over."""
 
 BLOCK = 1 << 18
-"""Rows that are hashed or compared at a time, so that a large dataset needs little memory."""
+"""Number of rows hashed or compared at a time, to bound the memory."""
 LISTED = np.uint64(0xD1B54A32D192ED03)
-"""Makes the hash of a number in a list another than that of the same number in a column."""
+"""Makes the hash of a number in a list differ from that of the same number in a column."""
 BUCKET = 1 << 20
-"""Rows, about, whose hashes are sorted at a time."""
+"""Approximate number of hashes sorted at a time."""
 
 
 class Step(NamedTuple):
-    """Colours after a step; those of each set number from 0 without a gap."""
+    """Colours after a step. Atoms and bonds are each numbered from 0 without gaps."""
 
     atoms: np.ndarray
     """int32 [A]"""
@@ -42,16 +43,16 @@ class Step(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many colours atoms and bonds have."""
+        """Number of colours of the atoms, and of the bonds."""
         return int(self.atoms.max(initial=-1)) + 1, int(self.bonds.max(initial=-1)) + 1
 
 
 Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
-"""Returns the tensors that were stored under a name, or makes and stores them."""
+"""Function that returns the tensors stored under a name, or makes and stores them."""
 
 
 class Graph(NamedTuple):
-    """A atoms and E directed bonds of all molecules, numbered through; the reverse of bond i is i ^ 1."""
+    """The A atoms and E directed bonds of all molecules of a dataset; the reverse of bond i is i ^ 1."""
 
     kind: np.ndarray
     """int [A], equal for atoms with equal features"""
@@ -62,11 +63,11 @@ class Graph(NamedTuple):
     entering: np.ndarray
     """int [E], the bonds that enter atom 0, then those that enter atom 1, ..."""
     offsets: np.ndarray
-    """int [A + 1], where those of each atom begin"""
+    """int [A + 1], where each atom's bonds begin in `entering`"""
 
 
 class Colours:
-    """The colours of a dataset's atoms and bonds, step by step; a step is computed (or read) when it is first asked for."""
+    """Colours of a dataset's atoms and bonds. A step is computed, or read from the cache, when it is first used."""
 
     def __init__(self, graph: Graph, keep: Keep | None = None) -> None:
         self.graph = graph
@@ -75,18 +76,19 @@ class Colours:
         self._room = threading.local()
 
     def after(self, rule: Rule, steps: int) -> Step:
-        """The colours after so many steps.
+        """Return the colours after `steps` steps.
 
-        Before the first step atoms have the colours of their features, bonds those of their source's and their own.
+        Before the first step an atom's colour stands for its features, and a bond's for its own and its source's
+        features. A step combines a colour with those of other rows.
 
-        rule: what a step adds to the colour of a row. "messages" (CMPNN, DMPNN): to an atom's the colours of the bonds
-        that enter, then to a bond's the new colour of its source and the old one of its reverse. "neighbours" (GROVER):
-        to an atom's the colours of its neighbours, to a bond's those of the bonds that enter its source but for its
-        own reverse.
+        rule: "messages" (CMPNN, DMPNN) combines an atom's colour with those of the bonds that enter it, then a bond's
+        with the new colour of its source and the old colour of its reverse. "neighbours" (GROVER) combines an atom's
+        colour with those of its neighbours, and a bond's with those of the bonds that enter its source, except its own
+        reverse.
         """
         found = self._found.setdefault(rule, [])
         while len(found) <= steps:
-            # Once a step tells no more rows apart, none after it does.
+            # If a step adds no colours, later steps do not either.
             settled = len(found) > 1 and found[-1].counts == found[-2].counts
             found.append(found[-1] if settled else self._step(rule, found))
         return found[steps]
@@ -100,9 +102,9 @@ class Colours:
         return Step(made["atoms"].numpy(), made["bonds"].numpy())
 
     def classes(self, colours: np.ndarray, bounds: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """One row of each colour (int64 [n], rising), and of every row (int64 [N]) the place of its colour among them.
+        """Return one row for each colour, int64 [n], ascending; and for every row the index of its colour, int64 [N].
 
-        bounds: where parts of the rows begin, and the end; rows of different parts are told apart.
+        bounds: boundaries of parts of the rows. Rows of different parts count as different colours.
         """
         first, own = self.first_of(colours, bounds), np.arange(len(colours))
         chosen = np.flatnonzero(first == own)
@@ -110,9 +112,9 @@ class Colours:
         return chosen, own.take(first)
 
     def first_of(self, colours: np.ndarray, bounds: list[int] | None = None) -> np.ndarray:
-        """Of every row the first that has its colour (int64 [N]); see `classes`."""
-        # Room for a number of each colour, which need not be cleared: what is read was written right before.
-        # Sorting the rows of a batch would take five times as long.
+        """Return for every row the first row of the same colour, int64 [N]; `bounds` as in `classes`."""
+        # The scratch array has an element for each colour. It need not be cleared, because only elements that were just
+        # written are read. Sorting the rows of a batch would take five times as long.
         room, backwards = self._scratch, np.arange(len(colours) - 1, -1, -1)
         if bounds is None or len(bounds) <= 2:
             room[colours[::-1]] = backwards
@@ -133,26 +135,27 @@ class Colours:
 
 
 class BatchColours(NamedTuple):
-    """The colours of a batch of N atoms and E directed bonds, and its graph on the CPU, wherever its tensors are."""
+    """Colours and graph of a batch of N atoms and E directed bonds; on the CPU, whatever the batch's device."""
 
     whole: Colours
+    """those of the dataset"""
     atoms: np.ndarray
-    """int64 [N], row of each atom in the dataset"""
+    """int64 [N], index of each atom in the dataset"""
     bonds: np.ndarray
-    """int64 [E]"""
+    """int64 [E], index of each directed bond in the dataset"""
     node_type: np.ndarray
-    """int64 [N]"""
+    """int64 [N], as in the batch"""
     columns: Callable[[], tuple[Tensor, ...]]
-    """gives src, dst and edge_type, int64 [E]"""
+    """returns src, dst and edge_type, int64 [E]"""
     offsets: np.ndarray
-    """int64 [N + 1], first of the bonds that enter each atom"""
+    """int64 [N + 1], where each atom's bonds begin in `entering`"""
 
     def of_atoms(self, rule: Rule, steps: int) -> np.ndarray:
-        """Colours of the atoms after so many steps (see `Colours.after`), int64 [N]."""
+        """Return the colours of the atoms after `steps` steps (see `Colours.after`), int64 [N]."""
         return self.whole.after(rule, steps).atoms.take(self.atoms).astype(np.int64)
 
     def of_bonds(self, rule: Rule, steps: int) -> np.ndarray:
-        """Colours of the bonds, int64 [E]."""
+        """Return the colours of the bonds after `steps` steps, int64 [E]."""
         return self.whole.after(rule, steps).bonds.take(self.bonds).astype(np.int64)
 
     def classes(self, colours: np.ndarray, bounds: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -160,19 +163,19 @@ class BatchColours(NamedTuple):
         return self.whole.classes(colours, bounds)
 
     def entering(self) -> np.ndarray:
-        """The bonds that enter atom 0, then those that enter atom 1, ...; int64 [E], in their order."""
+        """Return int64 [E], the bonds that enter atom 0, then those that enter atom 1, and so on."""
         places = self.bonds
         return self.whole.graph.entering.take(places) + (np.arange(len(places)) - places)
 
 
 def to_device(arrays: list[np.ndarray], device: torch.device) -> list[Tensor]:
-    """The arrays (int64 [.] each) as tensors, sent in one copy."""
+    """Return int64 arrays as tensors on a device, transferred in one copy."""
     tensors = [torch.from_numpy(array) for array in arrays]
     return tensors if device.type == "cpu" else send(tensors, device)
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """s0, s0 + 1, ..., s0 + c0 - 1, s1, ... for starts s and counts c; and where each range begins (int64 [n + 1])."""
+    """Return s0, s0 + 1, ..., s0 + c0 - 1, s1, ... for starts s and counts c; and the ranges' offsets, int64 [n + 1]."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     counts.cumsum(out=offsets[1:])
     return np.arange(offsets[-1]) + (starts - offsets[:-1]).repeat(counts), offsets
@@ -197,7 +200,7 @@ def _neighbours(graph: Graph, before: Step) -> Step:
 _RULES: dict[Rule, Callable[[Graph, Step], Step]] = {"messages": _messages, "neighbours": _neighbours}
 
 Lists = tuple[np.ndarray, np.ndarray]
-"""values, one list after the other; how many each list has"""
+"""Values of lists, one list after the other; and the length of each list."""
 
 
 def _ends(atoms: np.ndarray, src: np.ndarray) -> np.ndarray:
@@ -205,14 +208,14 @@ def _ends(atoms: np.ndarray, src: np.ndarray) -> np.ndarray:
 
 
 def _entering(graph: Graph, values: np.ndarray, atoms: np.ndarray) -> Lists:
-    """The values of the bonds that enter each of some atoms."""
+    """Return for each of some atoms the values of the bonds that enter it."""
     starts = graph.offsets[atoms]
     counts = graph.offsets[atoms + 1] - starts
     return values[graph.entering[ranges(starts, counts)[0]]], counts
 
 
 def _following(graph: Graph, values: np.ndarray, bonds: np.ndarray) -> Lists:
-    """The values of the bonds that enter the source of each of some bonds, but for its own reverse."""
+    """Return for each of some bonds the values of the bonds that enter its source, except its own reverse."""
     source = graph.src[bonds]
     starts = graph.offsets[source]
     counts = graph.offsets[source + 1] - starts
@@ -221,9 +224,13 @@ def _following(graph: Graph, values: np.ndarray, bonds: np.ndarray) -> Lists:
 
 
 def number(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None = None) -> np.ndarray:
-    """A colour (int32 [n], from 0) for every row; rows have the same if and only if columns and lists are equal.
+    """Return a colour for every row, int32 [n], numbered from 0.
 
-    columns: whole numbers, [n] each. lists: those of some rows (int64 [m]); the order within a list does not count.
+    Rows have the same colour if and only if their columns and lists are equal.
+
+    Args:
+        columns: integers, [n] each.
+        lists: returns the lists of some rows, int64 [m]; the order within a list does not count.
     """
     hashes = _hashed(columns, lists)
     colours, first = _by_hash(hashes)
@@ -237,7 +244,7 @@ def _blocks(n: int) -> list[np.ndarray]:
 
 
 def _hashed(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None) -> np.ndarray:
-    """uint64 [n]"""
+    """Return a hash of each row's columns and list, uint64 [n]."""
     hashes = np.zeros(len(columns[0]), np.uint64)
     for rows in _blocks(len(hashes)):
         part = hashes[rows[0] : rows[-1] + 1]
@@ -245,7 +252,7 @@ def _hashed(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | No
             part[:] = mix(part ^ column[rows[0] : rows[-1] + 1].astype(np.uint64))
         if lists is not None:
             values, counts = lists(rows)
-            # The sum of hashes, modulo 2^64, is that of the set whatever its order.
+            # The sum of hashes, modulo 2^64, does not depend on their order.
             sums = np.zeros(len(values) + 1, np.uint64)
             mix(values.astype(np.uint64) ^ LISTED).cumsum(out=sums[1:])
             ends = counts.cumsum()
@@ -254,7 +261,7 @@ def _hashed(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | No
 
 
 def mix(values: np.ndarray) -> np.ndarray:
-    """A hash of 64 bits for every number, uint64 [n] (the finalizer of SplitMix64)."""
+    """Return a 64-bit hash of every number, uint64 [n] (the finalizer of SplitMix64)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -262,7 +269,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of equal hashes (int32 [n]), and the first row of each."""
+    """Return a number for each row, equal for equal hashes, int32 [n]; and the first row of each number."""
     colours, firsts, count = np.empty(len(hashes), np.int32), [np.empty(0, np.int64)], 0
     bits = max(len(hashes) // BUCKET, 1).bit_length() - 1
     for bucket in range(1 << bits):
@@ -277,7 +284,7 @@ def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _equal(
     columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None, rows: np.ndarray, others: np.ndarray
 ) -> bool:
-    """Whether each row is equal to the other one."""
+    """Return whether each row equals its counterpart in `others`."""
     differing = rows != others
     rows, others = rows[differing], others[differing]
     if not all(np.array_equal(column[rows], column[others]) for column in columns):
@@ -286,14 +293,14 @@ def _equal(
 
 
 def _sorted(values: np.ndarray, counts: np.ndarray) -> Lists:
-    """The lists, each in rising order."""
+    """Return the lists, each sorted."""
     keys = (np.arange(len(counts)).repeat(counts) << 32) | values
     keys.sort()
     return keys & 0xFFFFFFFF, counts
 
 
 def _by_comparison(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None) -> np.ndarray:
-    """`number` without hashes: slower, for the rows of which two different ones met in a hash."""
+    """Return the same as `number`, without hashes: slower, used when two different rows have the same hash."""
     whole = [np.asarray(column, np.int64) for column in columns]
     if lists is not None:
         values, counts = _sorted(*lists(np.arange(len(whole[0]))))

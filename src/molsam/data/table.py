@@ -1,4 +1,4 @@
-"""Tables of molecules as text: whatever file people have, or one sentence that says what is wrong."""
+"""Tables of molecules as text, read from the file formats that people use, with one sentence for each fault."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ MISSING = {"", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "?", "#n/a", 
 
 @dataclass(frozen=True)
 class Table:
-    """A file of n rows as text."""
+    """A table of n rows as text."""
 
     path: Path
     columns: list[str]
     cells: list[list[str]]
-    """of each column, n texts"""
+    """for each column, n texts"""
     numbers: list[int]
-    """the row of the file that each row is: the first is 0, and blank lines do not count, as pandas counts"""
+    """number of each row in the file, from 0; blank lines do not count, as in pandas"""
     lines: list[int] | None
-    """line of the file where each row ends, from 1; None in a file without lines"""
+    """line of the file where each row ends, from 1; None if the format has no lines"""
     content: bytes
-    """the file as it is, unpacked"""
+    """the bytes of the file, unpacked"""
     files: list[str] | None = None
-    """name of the file of each row, if there are several"""
+    """name of each row's file, if there are several"""
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
     def rows(self) -> list[list[str]]:
-        """The table row by row."""
+        """The cells row by row."""
         return [list(row) for row in zip(*self.cells, strict=True)]
 
     def column(self, name: str, *, first: bool = False) -> list[str]:
-        """The cells of a column. Raises DataError as `place` does."""
+        """Return the cells of a column. Raises DataError like `place`."""
         return self.cells[self.place(name, first=first)]
 
     def place(self, name: str, *, first: bool = False) -> int:
-        """Index of a column, the first if there are several and `first` allows it.
+        """Return the index of a column; with `first`, that of the first one if there are several.
 
-        Raises DataError if there is none, naming the nearest, or several.
+        Raises DataError if there is none, with the nearest name, or if there are several.
         """
         count = self.columns.count(name)
         if count == 1 or (count and first):
@@ -61,13 +61,13 @@ class Table:
         raise DataError(f"{self.path} has no column {name!r}; {hint}")
 
     def where(self, row: int) -> str:
-        """A row as people find it: its number in the file, and its line."""
+        """Return where a row is in the file, for messages: file, row number and line."""
         file = "" if self.files is None else f"{self.files[row]}, "
         line = "" if self.lines is None else f" (line {self.lines[row]})"
         return f"{file}row {self.numbers[row]}{line}"
 
     def take(self, rows: Sequence[int]) -> Table:
-        """Some of the rows."""
+        """Return a table of some of the rows."""
         return replace(
             self,
             cells=[[column[row] for row in rows] for column in self.cells],
@@ -78,7 +78,7 @@ class Table:
 
 
 def joined(tables: Sequence[Table]) -> Table:
-    """Several tables as one, with the columns of the first that all have; a row keeps its number in its own file."""
+    """Return several tables as one, with the columns that all have. A row keeps its number in its own file."""
     if len(tables) == 1:
         return tables[0]
     first = tables[0]
@@ -96,17 +96,17 @@ def joined(tables: Sequence[Table]) -> Table:
 
 
 def read_table(path: Path, *, keep_empty: bool = False, smiles: str = "smiles") -> Table:
-    """Read a table of molecules: CSV and its kin, Parquet, SDF or .smi, plain, gzip or zip.
+    """Read a table of molecules: delimited text, Parquet, SDF or .smi; plain, gzip or zip.
 
-    Blank lines are left out and do not count. Rows of empty cells count, and are left out unless `keep_empty`.
-    `smiles` is the column that tells which delimiter a text file has.
-    Raises DataError naming the file (and line) if it is missing, empty, damaged, not text, or has an uneven row.
+    Blank lines are left out, and row numbers do not count them. Rows of empty cells are counted, and are left out
+    unless `keep_empty`. `smiles` is the column by which the delimiter of a text file is recognized.
+    Raises DataError naming the file (and line) if it is missing, empty, damaged or not text, or has an uneven row.
     """
     return parse_table(path, read_bytes(path), keep_empty=keep_empty, smiles=smiles)
 
 
 def parse_table(path: Path, packed: bytes, *, keep_empty: bool = False, smiles: str = "smiles") -> Table:
-    """The table in the bytes of a file; raises DataError as `read_table` does."""
+    """Return the table in the bytes of a file. Raises DataError like `read_table`."""
     from molsam.data import delimited, formats
 
     name, content = unpacked(path, packed)

@@ -1,4 +1,4 @@
-"""Tensors from the CPU's memory to a device's: many small ones in one copy, constant ones once."""
+"""Transfer of tensors from the CPU to a device: many small tensors in one copy, constant ones only once."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 ALIGNMENT = 64
-"""Bytes: where each tensor of a buffer begins, in multiples; every dtype can be read there, and wide loads are fast."""
+"""Alignment in bytes of each tensor in a buffer: sufficient for every dtype, and fast for wide loads."""
 
 _SENT = WeakTensorKeyDictionary()
-"""tensor of the CPU -> (device, dtype) -> its copy there; forgotten with the tensor"""
+"""Tensor on the CPU -> (device, dtype) -> its copy; dropped together with the tensor."""
 
 
 def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Return the tensors on a device, as views of one buffer that is sent in one copy.
+    """Return the tensors on a device, as views of one buffer that is transferred in one copy.
 
-    On CUDA the buffer is pinned, so the copy goes on while the CPU does something else. torch keeps the buffer until
-    the copy is done.
+    For CUDA the buffer is pinned, so the copy runs asynchronously. torch keeps the buffer until the copy is done.
     """
     starts, size = [], 0
     for tensor in tensors:
@@ -33,7 +32,7 @@ def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
 
 def send_once(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return a tensor that never changes on a device; sent at the first call alone."""
+    """Return a constant tensor on a device; only the first call transfers it."""
     known: dict[tuple[torch.device, torch.dtype], Tensor] = _SENT.setdefault(tensor, {})
     if (device, dtype) not in known:
         known[device, dtype] = tensor.to(device=device, dtype=dtype)
@@ -41,5 +40,5 @@ def send_once(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tenso
 
 
 def _part(buffer: Tensor, start: int, like: Tensor) -> Tensor:
-    """The part of a buffer that holds a tensor like this one."""
+    """Return a view of a buffer from `start` on, with the dtype and shape of `like`."""
     return buffer[start : start + like.nbytes].view(like.dtype).view(like.shape)

@@ -1,4 +1,4 @@
-"""The bytes of a data file, unpacked: plain, gzip or a zip archive of one file, within bounds."""
+"""Unpacking of data files: plain, gzip, or a zip archive of one file, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO
 from molsam.errors import DataError
 
 RATIO = 100
-"""Largest unpacked size as a multiple of the packed one; text packs to a tenth, and what goes far beyond is a bomb."""
+"""Largest unpacked size as a multiple of the packed one. Text packs to about a tenth, a zip bomb to far less."""
 ALWAYS = 16_000_000
-"""Bytes that a file may unpack to whatever its packed size."""
+"""Unpacked size in bytes that is always allowed, whatever the packed size."""
 LARGEST = 2_000_000_000
-"""Bytes that any file may unpack to."""
+"""Largest unpacked size in bytes."""
 GZIP, ZIP, PARQUET = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06"), b"PAR1"
-REPACK, RESAVE = "unpack it and give what is in it", "save the table as Parquet or CSV and give that file"
+REPACK, RESAVE = "unpack it and give the unpacked file", "save the table as Parquet or CSV and give that file"
 OTHERS = {
     b"BZh": f"a bzip2 file; {REPACK}",
     b"\xfd7zXZ\0": f"an xz file; {REPACK}",
@@ -34,13 +34,13 @@ OTHERS = {
     b"\x80\x04\x95": f"a pickle; {RESAVE}",
     b"\x80\x05\x95": f"a pickle; {RESAVE}",
 }
-"""What a file is that molsam does not read, by its first bytes, and the remedy."""
+"""The first bytes of kinds of file that molsam does not read -> the kind and the remedy."""
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file as it is. Raises DataError if it is no file or cannot be read."""
+    """Return the bytes of a file, still packed. Raises DataError if it is not a file or cannot be read."""
     if os.path.exists(path) and not os.path.isfile(path):
-        raise DataError(f"{path} is not a file; name the data file itself.")
+        raise DataError(f"{path} is not a file; give the path of the data file.")
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
@@ -49,7 +49,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def unpacked(path: Path, content: bytes) -> tuple[str, bytes]:
-    """The name and the bytes of what is in a file. Raises DataError if it is damaged, or unpacks to too much."""
+    """Return the name and the bytes of the unpacked file. Raises DataError if it is damaged, or too large unpacked."""
     try:
         if content.startswith(GZIP):
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
@@ -63,10 +63,10 @@ def unpacked(path: Path, content: bytes) -> tuple[str, bytes]:
         raise DataError(f"{path} cannot be unpacked ({error}); give an archive without a password.") from error
     except (EOFError, zlib.error, OSError, zipfile.BadZipFile) as error:
         kind = "gzip" if content.startswith(GZIP) else "zip"
-        raise DataError(f"{path} is a damaged {kind} file ({error}); fetch it again.") from error
-    for magic, told in OTHERS.items():
+        raise DataError(f"{path} is a damaged {kind} file ({error}); download or copy it again.") from error
+    for magic, kind_and_remedy in OTHERS.items():
         if content.startswith(magic):
-            raise DataError(f"{path} is {told}.")
+            raise DataError(f"{path} is {kind_and_remedy}.")
     return path.name, content
 
 

@@ -1,4 +1,4 @@
-"""How much each label counts in the loss: weights of molecules, and of classes."""
+"""Weights of the labels in the loss: weights of molecules, and of classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from molsam.errors import ConfigError, DataError
 
 
 def sample_weights(table: Table, settings: Mapping[str, Any]) -> np.ndarray:
-    """float64 [n]: the column that dataset.weights names. Raises DataError for a cell that is no weight."""
+    """Return the column that dataset.weights names, float64 [n]. Raises DataError for a cell that is not a weight."""
     (column,) = read_columns(table, [named(table, "dataset.weights", settings["weights"])])
     bad = np.flatnonzero(~(column.values >= 0) | (column.bounds != 0))
     if len(bad):
@@ -23,9 +23,9 @@ def sample_weights(table: Table, settings: Mapping[str, Any]) -> np.ndarray:
 
 
 def label_weights(dataset: Any, train: np.ndarray, class_weight: Any) -> np.ndarray | None:
-    """float64 [M, T]: the weight of each label, on average 1 over those of the training part; None if all are equal.
+    """Return the weight of each label, float64 [M, T]; None if all are equal. Their mean over the training part is 1.
 
-    class_weight: None; balanced (each class of a task counts alike); or one positive number for each class.
+    class_weight: None; balanced (the classes of a task have equal total weight); or one positive number for each class.
     Raises ConfigError if it does not fit the dataset.
     """
     sample = getattr(dataset, "sample_weights", None)
@@ -38,14 +38,14 @@ def label_weights(dataset: Any, train: np.ndarray, class_weight: Any) -> np.ndar
     known = ~np.isnan(targets[train])
     total = weights[train][known].sum()
     if not total > 0:
-        raise ConfigError("dataset.weights are 0 for every training molecule; give some of them a positive weight.")
+        raise ConfigError("dataset.weights is 0 for every training molecule; give some of them a positive weight.")
     return weights * (known.sum() / total)
 
 
 def _of_classes(dataset: Any, train: np.ndarray, class_weight: Any) -> np.ndarray:
     if dataset.task == "regression":
         raise ConfigError(
-            f"training.class_weight={class_weight} fits classes, and this dataset has none; leave it out."
+            f"training.class_weight={class_weight} needs classes, and this dataset is a regression; leave it out."
         )
     count = 2 if dataset.task == "classification" else dataset.spec.n_tasks // len(dataset.task_names)
     numbers = np.nan_to_num(dataset.targets).astype(int)

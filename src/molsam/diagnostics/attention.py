@@ -1,4 +1,4 @@
-"""Where a trained CoMPT looks: entropies of its attention and one molecule's map, for Figure 10 of the GraphSAM paper."""
+"""Attention of a trained CoMPT: entropies, and one molecule's map (Figure 10 of the GraphSAM paper)."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ BATCH = 64
 
 
 class AttentionMaps(Callback):
-    """Writes attention.npz at the end of training, with the best weights, over the test set.
+    """Writes attention.npz at the end of training, from the best weights and the test part.
 
-    Its arrays, entropies in nats:
+    Its arrays, with entropies in nats:
 
         entropy       float []: -sum_n p_mn ln p_mn, mean over atoms m of all test molecules, heads and layers
         entropies     float [layers, heads]: the same by layer and head
-        map           float [n, n]: the shown molecule's p, mean over layers and heads; row m is what atom m attends to
-        maps          float [layers, heads, n, n]
-        smiles, row   the shown molecule
+        map           float [n, n]: p of the molecule shown, mean over layers and heads; row m is what atom m attends to
+        maps          float [layers, heads, n, n]: the same by layer and head
+        smiles, row   the molecule shown
 
-    p is the model's attention times distance kernel, each row divided by its sum: the release combines two softmaxes,
-    so that its rows do not sum to 1.
+    p is the model's attention times distance kernel, with each row divided by its sum. The sum is not 1 beforehand,
+    because the release combines two softmaxes.
 
     Args:
-        atoms: the shown molecule is the test molecule whose number of atoms is nearest to this (the lowest row of
-            several), so that runs of equal split show the same one.
+        atoms: the molecule shown is the test molecule with the number of atoms nearest to this (of several the first
+            one), so that runs of equal split show the same molecule.
     """
 
     def __init__(self, atoms: int = 24) -> None:
         self.atoms = atoms
 
     def on_fit_start(self, trainer: Any) -> None:
-        """Refuse a model without attention maps before it is trained. Raises ConfigError."""
+        """Raise ConfigError before training if the model has no attention maps."""
         if not hasattr(trainer.model, "attention"):
             raise ConfigError(
-                f"callbacks=attention needs a model that shows its attention (model=compt); "
-                f"{type(trainer.model).__name__} does not."
+                f"callbacks=attention needs attention maps, which {type(trainer.model).__name__} does not have; use "
+                "model=compt."
             )
 
     def on_fit_end(self, trainer: Any) -> None:
@@ -91,10 +91,10 @@ class AttentionMaps(Callback):
 
 
 def normalised(weights: Tensor) -> Tensor:
-    """Rows divided by their sums; [..., n, n] -> [..., n, n]. A row of zeros stays one."""
+    """Return rows divided by their sums, [..., n, n]. A row of zeros stays zero."""
     return weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """-sum p ln p of each row in nats, 0 ln 0 = 0; [..., n, n] -> [..., n]."""
+    """Return -sum p ln p of each row in nats, with 0 ln 0 = 0; [..., n, n] -> [..., n]."""
     return torch.special.entr(weights).sum(-1)

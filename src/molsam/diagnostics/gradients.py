@@ -1,22 +1,21 @@
-"""Observer of the two gradients: what Figures 3, 8 and 9 of the GraphSAM paper show, and more.
+"""Observer of the two gradients, for Figures 3, 8 and 9 of the GraphSAM paper.
 
-Rows, one a step (`drain`):
+Columns of the rows, one row per step (`drain`):
 
     step, epoch, rho
     eps_norm, omega_norm         norm(eps_t), norm(omega_t)                              Figure 9
     eps_change, omega_change     norm(eps_t - eps_t-1), norm(omega_t - omega_t-1)        Figures 3a, 8
-    cos_next                     cos(eps_t, omega_t-1): the paper's cos(eps_t+1, omega_t), in the row of its eps
-    layers                       the same but step, epoch and rho, by layer (if per_layer)
+    cos_next                     cos(eps_t, omega_t-1): the paper's cos(eps_t+1, omega_t), in the row of eps
+    layers                       the same by layer, except step, epoch and rho (if per_layer)
 
-and on probe steps, with eps^S and omega^S of SAM at the same weights, batch and rho (Figure 3c):
+On probe steps also, with SAM's eps^S and omega^S at the same weights, batch and rho (Figure 3c):
 
     true_norm                    norm(eps^S)
-    cos_true                     cos(eps_t, eps^S): how good the approximation is
+    cos_true                     cos(eps_t, eps^S): the quality of the approximation
     cos_sam_omega                cos(eps_t, omega^S)
     cos_omega                    cos(omega_t, omega^S)
 
-The first step of a run has no changes and no cos_next (null). A pair is consistent if its cosine is >= 0
-(Definition 2).
+At the first step of a run the changes and cos_next are null. A pair is consistent if its cosine is >= 0 (Definition 2).
 """
 
 from __future__ import annotations
@@ -35,24 +34,24 @@ from molsam.optim.vector import HALF, Vector, total
 
 Row = dict[str, Any]
 Products = dict[str, Tensor]
-"""inner products by name, each a tensor [parts]"""
+"""Inner products by name, each a tensor [parts]."""
 SMALL = 8192
-"""elements of a small tensor"""
+"""Largest number of elements of a tensor that is merged with others."""
 
 
 class GradientDiagnostics:
-    """Collects the rows; append it to `optimizer.observers`.
+    """Collects a row per step; append it to `optimizer.observers`.
 
-    Each parameter is gone through once, and all numbers of a step reach the host in one transfer.
+    Each parameter is read once, and all numbers of a step are transferred to the CPU together.
 
     Args:
-        probe_every: steps between two probes, each of which costs two passes; 0 for none.
-        per_layer: also take the numbers of each layer (module that owns parameters).
+        probe_every: number of steps from one probe to the next, each of which takes two passes; 0 for none.
+        per_layer: whether to measure each layer (module that owns parameters) too.
     """
 
     def __init__(self, probe_every: int = 0, per_layer: bool = False) -> None:
         if probe_every < 0:
-            raise ConfigError(f"diagnostics.gradients.probe_every is {probe_every}; it must be 0 (never) or more.")
+            raise ConfigError(f"diagnostics.gradients.probe_every is {probe_every}; it must be 0 (no probes) or more.")
         self.probe_every = probe_every
         self.per_layer = per_layer
         self._rows: list[Row] = []
@@ -70,7 +69,7 @@ class GradientDiagnostics:
         if first:
             self._last = {"eps": [torch.zeros_like(e) for e in eps], "omega": [torch.zeros_like(w) for w in omega]}
         found: dict[str, list[Tensor]] = {name: [] for name in ("next", "eps_change", "omega_change")}
-        # All about a parameter at once, while it is in the processor's cache.
+        # All of a parameter's measures are computed together, while it is in the processor's cache.
         for e, w, last_e, last_w in zip(eps, omega, self._last["eps"], self._last["omega"], strict=True):
             found["next"].append(torch.dot(e, last_w))
             found["eps_change"].append(torch.dot(last_e.sub_(e), last_e))
@@ -105,7 +104,7 @@ class GradientDiagnostics:
         return {name: total([torch.dot(*pair) for pair in zip(a, b, strict=True)]) for name, (a, b) in pairs.items()}
 
     def _row(self, event: StepEvent, products: Products, first: bool) -> Row:
-        """The row of a step; all products come to the host at once."""
+        """Return the row of a step; all products are transferred to the CPU together."""
         table = torch.stack(list(products.values()))
         columns = (table if self.per_layer else table.sum(1, keepdim=True)).tolist()
         last = self._last_numbers
@@ -129,12 +128,12 @@ class GradientDiagnostics:
         return row
 
     def drain(self) -> list[Row]:
-        """The rows since the last call."""
+        """Return the rows since the last call."""
         rows, self._rows = self._rows, []
         return rows
 
     def summary(self) -> dict[str, float | int | None]:
-        """Means over the run so far, for result.json."""
+        """Return means over the run so far, for result.json."""
         t = self._totals
         return {
             "cos_next_mean": t["cos_next"] / t["pairs"] if t["pairs"] else None,
@@ -145,12 +144,12 @@ class GradientDiagnostics:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs to go on with the same rows: tensors and JSON-able values."""
+        """Return what a resume needs to continue with the same rows: tensors and JSON-able values."""
         last = {name: [tensor.clone() for tensor in tensors] for name, tensors in self._last.items()}
         return {"last": last, "numbers": dict(self._last_numbers), "totals": dict(self._totals)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self._last = {name: [tensor.clone() for tensor in tensors] for name, tensors in state["last"].items()}
         self._last_numbers = dict(state["numbers"])
         self._totals = dict(state["totals"])
@@ -158,9 +157,10 @@ class GradientDiagnostics:
 
 
 def parts(vector: Vector, parameters: list[Tensor], merge: bool) -> list[Tensor]:
-    """The vector by parameter, each as 1-d tensor (16-bit ones as float32), with zeros for absent ones.
+    """Return a vector's 1-d tensors, one for each parameter; 16-bit ones as float32, and zeros for absent ones.
 
-    With `merge` all small ones of a kind are one tensor: an operation on each of them costs more than their contents.
+    With `merge` all small tensors of a dtype and device are concatenated, because an operation on each of them would
+    cost more than its arithmetic.
     """
     found = [(vector[p] if p in vector else torch.zeros_like(p)).flatten() for p in parameters]
     found = [tensor.float() if tensor.dtype in HALF else tensor for tensor in found]
@@ -174,7 +174,7 @@ def parts(vector: Vector, parameters: list[Tensor], merge: bool) -> list[Tensor]
 
 
 def layers(owners: list[str], by_name: dict[str, list[float]]) -> dict[str, Row]:
-    """The measures of each layer, from the inner products by parameter and the parameters' layers."""
+    """Return the measures of each layer, from the inner products and the layers of the parameters."""
     found = {}
     for layer in dict.fromkeys(owners):
         places = [i for i, owner in enumerate(owners) if owner == layer]
@@ -183,12 +183,12 @@ def layers(owners: list[str], by_name: dict[str, list[float]]) -> dict[str, Row]
 
 
 def layer_of(name: str) -> str:
-    """The module that owns a parameter."""
+    """Return the name of the module that owns a parameter."""
     return name.rpartition(".")[0] or name
 
 
 def measures(squares: dict[str, float]) -> Row:
-    """Norms and cosines from inner products; null where they are not defined."""
+    """Return norms and cosines from inner products; None where they are undefined."""
 
     def length(name: str) -> float | None:
         value = squares.get(name)

@@ -1,9 +1,9 @@
 """Loss landscapes along random, filter-normalised directions (Li et al., Visualizing the Loss Landscape of Neural
 Nets, NeurIPS 2018): Figure 2 of the GraphSAM paper.
 
-A Gaussian direction D is scaled, filter by filter, to the norms of the weights: D_f <- D_f norm(theta_f) /
-norm(D_f), so that landscapes of different models can be compared. A filter is a row of a weight matrix (the weights
-into one unit); parameters of one dimension (biases, gains) are not moved, as in the authors' code.
+A Gaussian direction D is scaled, filter by filter, to the norms of the weights: D_f <- D_f norm(theta_f) / norm(D_f).
+Landscapes of different models are then comparable. A filter is a row of a weight matrix (the weights into one unit).
+Parameters of one dimension (biases, gains) are not moved, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from molsam.diagnostics.surface import Flat, Surface
 
 
 def filter_normalised(surface: Surface, rng: np.random.Generator) -> Flat:
-    """A random direction with the weights' filter norms."""
+    """Return a random direction with the weights' filter norms."""
     parts, start = [], 0
     for parameter in surface.parameters:
         size = parameter.numel()
@@ -33,14 +33,14 @@ def filter_normalised(surface: Surface, rng: np.random.Generator) -> Flat:
 
 
 def landscape_1d(surface: Surface, phis: Sequence[float], directions: int = 3, seed: int = 0) -> np.ndarray:
-    """L(theta + phi D), [directions, len(phis)], for several directions D."""
+    """Return L(theta + phi D) for several directions D, [directions, len(phis)]."""
     rng = np.random.default_rng(seed)
     chosen = [filter_normalised(surface, rng) for _ in range(directions)]
     return np.array([[surface.value(surface.theta + phi * d) for phi in phis] for d in chosen])
 
 
 def landscape_2d(surface: Surface, first: Sequence[float], second: Sequence[float], seed: int = 0) -> np.ndarray:
-    """L(theta + a D + b E), [len(first), len(second)], for two independent directions."""
+    """Return L(theta + a D + b E) for two independent directions, [len(first), len(second)]."""
     rng = np.random.default_rng(seed)
     d, e = filter_normalised(surface, rng), filter_normalised(surface, rng)
     return np.array([[surface.value(surface.theta + a * d + b * e) for b in second] for a in first])

@@ -1,4 +1,4 @@
-"""What SAM would have done at the same point: the true gradients, without leaving a trace."""
+"""SAM's true gradients at the point of a step, computed without a trace in the training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Truth(NamedTuple):
 
 
 def probe(event: StepEvent) -> Truth | None:
-    """SAM's eps and omega at the weights a step started from; None if one of them is not finite.
+    """Return SAM's eps and omega at the weights from which a step started; None if one of them is not finite.
 
-    Costs two passes. Random numbers, running statistics, gradients, the weights and the counter of passes are as before,
-    so that training goes on bit for bit as without it. The passes draw their own noise (dropout masks), unless the
-    optimizer has `same_noise`.
+    Takes two passes. Random numbers, running statistics, gradients, weights and the counter of passes are restored, so
+    that training continues bit for bit as without the probe. The passes draw their own noise (dropout masks), unless
+    the optimizer has `same_noise`.
     """
     optimizer, closure = event.optimizer, event.closure
     try:

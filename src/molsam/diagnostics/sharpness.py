@@ -1,4 +1,4 @@
-"""How sharp a minimum is: top Hessian eigenvalues, trace, and the rise of the loss in a ball.
+"""Sharpness of a minimum: top Hessian eigenvalues, trace, and the rise of the loss in a ball.
 
 Foret et al., ICLR 2021, measure sharpness by the top eigenvalue and by max L(theta + e) - L(theta) over
 norm(e) <= rho; the trace estimate is Hutchinson's.
@@ -18,17 +18,19 @@ class Rise(NamedTuple):
     """The rise of the loss in a ball around theta."""
 
     first_order: float
-    """L(theta + rho g / norm(g)) - L(theta): SAM's own estimate of the maximum"""
+    """L(theta + rho g / norm(g)) - L(theta): SAM's estimate of the maximum"""
     maximum: float
-    """the largest rise that the search found, at least first_order and 0"""
+    """the largest rise found by the search; at least first_order and at least 0"""
 
 
 def top_eigenvalues(surface: Surface, count: int = 1, seed: int = 0, tolerance: float = 1e-4) -> Flat:
-    """The largest eigenvalues of the Hessian at theta, in decreasing order, by Lanczos iteration (scipy's eigsh).
+    """Return the largest eigenvalues of the Hessian at theta, in decreasing order.
+
+    Computed by Lanczos iteration (scipy's eigsh).
 
     Args:
-        count: how many; fewer than parameters.
-        seed: of the starting vector.
+        count: number of eigenvalues; less than that of parameters.
+        seed: seed of the starting vector.
         tolerance: relative accuracy.
     """
 
@@ -42,7 +44,7 @@ def top_eigenvalues(surface: Surface, count: int = 1, seed: int = 0, tolerance: 
 
 
 def trace(surface: Surface, samples: int = 10, seed: int = 0) -> tuple[float, float]:
-    """Hutchinson's estimate of the Hessian's trace at theta and its standard error: mean of z' H z, z = +-1."""
+    """Return Hutchinson's estimate of the Hessian's trace at theta (mean of z' H z, z = +-1) and its standard error."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(samples):
@@ -53,10 +55,10 @@ def trace(surface: Surface, samples: int = 10, seed: int = 0) -> tuple[float, fl
 
 
 def ball_sharpness(surface: Surface, rho: float, steps: int = 10, seed: int = 0) -> Rise:
-    """max L(theta + e) - L(theta) over norm(e) <= rho.
+    """Return an estimate of max L(theta + e) - L(theta) over norm(e) <= rho.
 
-    The search repeats e <- rho g / norm(g) with g the gradient at theta + e, which never descends where the loss is
-    convex, from SAM's e and from a random one (SAM's has no direction at a minimum).
+    The search repeats e <- rho g / norm(g), with g the gradient at theta + e. For a convex loss no step descends. It
+    starts from SAM's e, and from a random e, because at a minimum SAM's has no direction.
     """
     start = surface.value(surface.theta)
     gradient = surface.gradient(surface.theta)

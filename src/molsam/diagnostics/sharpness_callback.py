@@ -1,4 +1,4 @@
-"""Measures sharpness and landscape at chosen epochs of a run: sharpness.jsonl, and the loggers."""
+"""Measurement of sharpness and loss landscape at some epochs of a run, for sharpness.jsonl and the loggers."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 class SharpnessDiagnostics(Callback):
-    """One line of sharpness.jsonl per chosen epoch, of the loss on the first training molecules.
+    """Writes a line of sharpness.jsonl every few epochs, for the loss on the first training molecules.
 
-    Keys: epoch, step, eigenvalues, trace, trace_error, first_order_rise, maximum_rise (of a ball of radius rho), phis,
-    landscape (one row per direction), landscape_2d (if asked for), seconds.
+    Keys: epoch, step, eigenvalues, trace, trace_error, rho, first_order_rise and maximum_rise (in a ball of radius
+    rho), phis, landscape (one row per direction), landscape_2d (if two_d), seconds.
 
     Args:
-        every: epochs between two measurements; the last epoch is measured too.
-        molecules: training molecules in the loss.
-        batch_size: molecules computed at once.
+        every: number of epochs from one measurement to the next; the last epoch is measured too.
+        molecules: number of training molecules in the loss.
+        batch_size: number of molecules computed at once.
         rho: radius of the ball.
-        eigenvalues: how many of the largest; 0 for none.
-        trace_samples: random vectors in the trace estimate; 0 for none.
+        eigenvalues: number of largest eigenvalues; 0 for none.
+        trace_samples: number of random vectors in the trace estimate; 0 for none.
         ascent_steps: steps of the search in the ball.
-        span: the landscape is taken for phi from -span to span.
+        span: the landscape covers phi from -span to span.
         points: number of phis; 0 for no landscape.
-        directions: random directions of the 1-D landscape.
-        two_d: also the 2-D landscape, on points x points.
-        seed: of all random vectors.
+        directions: number of random directions of the 1-D landscape.
+        two_d: whether to compute the 2-D landscape too, on points x points.
+        seed: seed of all random vectors.
     """
 
     def __init__(
@@ -60,7 +60,9 @@ class SharpnessDiagnostics(Callback):
             if value < 1:
                 raise ConfigError(f"diagnostics.sharpness.{name} is {value}; it must be 1 or more.")
         if rho <= 0 or span <= 0:
-            raise ConfigError(f"diagnostics.sharpness.rho={rho} and span={span} must be positive.")
+            raise ConfigError(
+                f"diagnostics.sharpness.rho={rho} and diagnostics.sharpness.span={span} must be positive."
+            )
         self.every, self.molecules, self.batch_size = every, molecules, batch_size
         self.rho, self.eigenvalues, self.trace_samples = rho, eigenvalues, trace_samples
         self.ascent_steps, self.seed = ascent_steps, seed
@@ -68,7 +70,7 @@ class SharpnessDiagnostics(Callback):
         self.directions, self.two_d = directions, two_d
 
     def on_train_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """Measure, if this epoch is chosen."""
+        """Measure, if it is due at this epoch."""
         epoch = int(metrics["epoch"])
         if (epoch + 1) % self.every and epoch + 1 != trainer.settings.epochs and not trainer.stop:
             return
@@ -79,7 +81,7 @@ class SharpnessDiagnostics(Callback):
             tracker.sharpness(line)
 
     def surface(self, trainer: Trainer) -> Surface:
-        """The loss of the first training molecules."""
+        """Return the loss on the first training molecules as a function of the weights."""
         rows = trainer.split.train[: self.molecules]
         parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         batches = [trainer.batch(part).to(dtype=torch.float64) for part in parts]
@@ -92,7 +94,7 @@ class SharpnessDiagnostics(Callback):
         return Surface(trainer.model, batches, loss)
 
     def measure(self, surface: Surface) -> dict[str, Any]:
-        """All that was asked for."""
+        """Return the measurements that the settings select."""
         start = time.perf_counter()
         found: dict[str, Any] = {}
         if self.eigenvalues:

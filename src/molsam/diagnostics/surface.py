@@ -1,9 +1,8 @@
-"""The training loss as a function of the weights: what sharpness and landscapes are measured on.
+"""The training loss as a function of the weights, for sharpness and landscapes.
 
-The model is copied, in float64 and evaluation mode, so that the original (weights, buffers, gradients, random
-numbers) is never touched. Products with the Hessian are central differences of gradients: some layers have
-hand-written backward passes that cannot be differentiated again, and in float64 the differences are good to
-about eight digits.
+The model is copied, in float64 and evaluation mode, so that the original (weights, buffers, gradients, random numbers)
+never changes. Products with the Hessian are central differences of gradients, because some layers have hand-written
+backward passes that cannot be differentiated again. In float64 the differences are accurate to about eight digits.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 B = TypeVar("B")
 Flat = np.ndarray
-"""float64 [parameters]: a point or direction in weight space"""
+"""float64 [number of weights]: a point or direction in weight space."""
 
 
 class Surface:
@@ -26,8 +25,8 @@ class Surface:
 
     Args:
         model: any module; it is copied.
-        batches: what the loss is taken of, in a form that fits a float64 model.
-        loss: (model, batch) -> mean loss of the batch and the number of terms in that mean.
+        batches: the data of the loss, in float64.
+        loss: (model, batch) -> mean loss of the batch, and the number of terms in that mean.
     """
 
     def __init__(
@@ -44,14 +43,14 @@ class Surface:
         self.size = len(self.theta)
 
     def value(self, theta: Flat) -> float:
-        """L(theta)."""
+        """Return L(theta)."""
         self._set(theta)
         with torch.no_grad():
             parts = [self.loss(self.model, batch) for batch in self.batches]
         return sum(float(loss) * count for loss, count in parts) / sum(count for _, count in parts)
 
     def gradient(self, theta: Flat) -> Flat:
-        """grad L(theta)."""
+        """Return grad L(theta)."""
         self._set(theta)
         with torch.enable_grad():
             total = 0.0
@@ -65,7 +64,7 @@ class Surface:
         return sums / total
 
     def hessian_product(self, theta: Flat, direction: Flat) -> Flat:
-        """H(theta) v by central differences, with a step that is small beside the weights."""
+        """Return H(theta) v by central differences, with a step that is small compared with the weights."""
         length = float(np.linalg.norm(direction))
         if length == 0:
             return np.zeros(self.size)

@@ -1,4 +1,4 @@
-"""Sharpness-aware optimizers around any `torch.optim` optimizer; they know nothing of molecules."""
+"""Sharpness-aware optimizers around any `torch.optim` optimizer. Nothing here is specific to molecules."""
 
 from molsam.optim.adam import Adam, AdamW
 from molsam.optim.aesam import AESAM

@@ -1,8 +1,9 @@
-"""Adam and AdamW as torch has them, at one call a step: of C (c/optim/vectors.c), or of torch's fused kernel without a compiler.
+"""Adam and AdamW as torch has them, at one call a step: of C (c/optim/vectors.c), or of torch's fused kernel without a
+compiler.
 
-For a small model torch's step takes four times as long as its arithmetic: it gathers the state anew and counts the
-steps tensor by tensor. Here the lists are kept from step to step. The state is torch's, so that either can go on from
-the other's; C rounds differently from torch's kernel, as that does on another processor.
+For a small model torch's step takes four times as long as its arithmetic, because it gathers the state and counts the
+steps tensor by tensor. Here the lists are kept from step to step. The state has torch's form, so either implementation
+can continue from the other's. C rounds differently from torch's kernel, as that does on another processor.
 """
 
 from __future__ import annotations
@@ -18,43 +19,43 @@ from torch import Tensor
 
 from molsam.native import kernels
 from molsam.native.kernels import Arrays
-from molsam.optim.along import Along
+from molsam.optim.companion import Companion
 from molsam.optim.hooks import Unrecorded, unhooked
 from molsam.optim.vector import GRADIENT
 
-OTHERWISE = ("amsgrad", "maximize", "capturable", "differentiable")
-"""settings under which torch does more"""
-Ride = tuple[Arrays, Arrays | None]
-"""where the vector is that goes along, and where the displaced weights go"""
+UNSUPPORTED = ("amsgrad", "maximize", "capturable", "differentiable")
+"""Settings with which the step is torch's own."""
+Places = tuple[Arrays, Arrays | None]
+"""Addresses of a companion's vector, and of the displaced weights that it writes."""
 
 
 class _State(NamedTuple):
-    """Of the parameters of a group that have a gradient: floating-point ones of the CPU, all of one dtype."""
+    """State of a group's parameters that have a gradient: floating-point tensors on the CPU, all of one dtype."""
 
     parameters: list[Tensor]
     addresses: list[int]
-    """where the parameters are in memory: elsewhere, they may be of another kind"""
+    """addresses of the parameters; if they have changed, so may have their dtype or device"""
     exp_avg: list[Tensor]
     exp_avg_sq: list[Tensor]
     step: list[Tensor]
-    """float32 []"""
+    """float32 [] each"""
     places: tuple[Arrays, Arrays, Arrays, Arrays] | None
-    """parameters, exp_avg, exp_avg_sq and step for C; None if it cannot compute with them"""
+    """addresses of parameters, exp_avg, exp_avg_sq and step; None if C cannot compute with them"""
 
 
 class OneCall(Unrecorded):
-    """The step of Adam and AdamW."""
+    """The step of Adam and AdamW in one call."""
 
     _states: dict[int, _State]
     measured: tuple[list[Tensor], Arrays | None] = ([], None)
-    """Gradients and where they are in memory, from whoever has just asked for that: the next step then does not ask again."""
-    along: Along | None = None
-    """what the next step takes along"""
-    went_along = False
+    """Gradients and their addresses, if a caller has just looked them up: the next step reuses them."""
+    companion: Companion | None = None
+    """what the next step does besides"""
+    had_companion = False
     """whether the last step did so in C"""
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Make one step; what torch's step takes and returns."""
+        """Make one step; arguments and return value are those of torch's step."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -63,29 +64,29 @@ class OneCall(Unrecorded):
         states = list(map(self._state, count(), self.param_groups, gradients))
         present = [[gradient for gradient in there if gradient is not None] for there in gradients]
         places = list(map(self._places, states, present))
-        rides = self._rides(states, places)
-        if self.along is not None and not rides:
+        companions = self._companion_places(states, places)
+        if self.companion is not None and not companions:
             every = (p for group in self.param_groups for p in group["params"])
-            self.along.plainly({p: p.grad for p in every if p.grad is not None})
+            self.companion.apply({p: p.grad for p in every if p.grad is not None})
         if None in states:
             unhooked(super().step)()
         else:
             for i, (group, state) in enumerate(zip(self.param_groups, states, strict=True)):
                 if state is not None and state.parameters:
-                    self._update(i, group, state, present[i], places[i], rides[i] if rides else None)
-        self.measured, self.along, self.went_along = ([], None), None, bool(rides)
+                    self._update(i, group, state, present[i], places[i], companions[i] if companions else None)
+        self.measured, self.companion, self.had_companion = ([], None), None, bool(companions)
         return loss
 
-    def _rides(self, states: list[_State | None], places: list[Arrays | None]) -> list[Ride | None]:
-        """Of each group what goes along; nothing if C cannot compute with it in all of them."""
-        rides: list[Ride | None] = []
-        for state, there in zip(states, places, strict=True) if self.along else ():
-            assert self.along is not None
-            ride = self.along.places(state.parameters, there) if state is not None and there is not None else None
-            if ride is None and (state is None or state.parameters):
+    def _companion_places(self, states: list[_State | None], places: list[Arrays | None]) -> list[Places | None]:
+        """Return the addresses of the companion for each group; empty if C cannot compute with one of them."""
+        found: list[Places | None] = []
+        for state, there in zip(states, places, strict=True) if self.companion else ():
+            assert self.companion is not None
+            own = self.companion.places(state.parameters, there) if state is not None and there is not None else None
+            if own is None and (state is None or state.parameters):
                 return []
-            rides.append(ride)
-        return rides
+            found.append(own)
+        return found
 
     def _update(
         self,
@@ -94,16 +95,16 @@ class OneCall(Unrecorded):
         state: _State,
         gradients: list[Tensor],
         found: Arrays | None,
-        ride: Ride | None,
+        other: Places | None,
     ) -> None:
         (beta1, beta2), decay = group["betas"], group["weight_decay"]
         decoupled = isinstance(self, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
         torch.autograd.graph.increment_version(state.parameters)
         if state.places and found:
-            along = self.along or Along({})
-            ahead = along.factors[place] if along.factors else 0.0
+            beside = self.companion or Companion({})
+            factor = beside.factors[place] if beside.factors else 0.0
             parameters, mean, square, step = state.places
-            settings = group["lr"], beta1, beta2, group["eps"], decay, along.push, along.a, along.b, ahead
+            settings = group["lr"], beta1, beta2, group["eps"], decay, beside.push, beside.a, beside.b, factor
             kernels.call(
                 "adam",
                 state.parameters[0].dtype,
@@ -116,8 +117,8 @@ class OneCall(Unrecorded):
                 mean=mean,
                 square=square,
                 step=step,
-                other=ride and ride[0],
-                out=ride and ride[1],
+                other=other and other[0],
+                out=other and other[1],
             )
             return
         with torch.no_grad():
@@ -141,7 +142,7 @@ class OneCall(Unrecorded):
             )
 
     def _places(self, state: _State | None, gradients: list[Tensor]) -> Arrays | None:
-        """Where these are in memory, if C can compute with them and the state."""
+        """Return the gradients' addresses; None if C cannot compute with them and the state."""
         if state is None or not state.places:
             return None
         known, places = self.measured
@@ -150,9 +151,12 @@ class OneCall(Unrecorded):
         return places if places and places.is_like(state.places[0]) else None
 
     def _state(self, place: int, group: dict[str, Any], gradients: list[Tensor | None]) -> _State | None:
-        """The state of a group's parameters with a gradient; what was kept, unless others have one, a parameter moved in
-        memory, or a state was loaded. None if torch would do more than call its fused kernel."""
-        if not group["fused"] or isinstance(group["lr"], Tensor) or any(map(group.__getitem__, OTHERWISE)):
+        """Return the state of a group's parameters that have a gradient.
+
+        The lists of the last step are reused, unless other parameters have a gradient, a parameter moved in memory, or
+        a state was loaded. None if torch's step would do more than call its fused kernel.
+        """
+        if not group["fused"] or isinstance(group["lr"], Tensor) or any(map(group.__getitem__, UNSUPPORTED)):
             return None
         parameters = [p for p, gradient in zip(group["params"], gradients, strict=True) if gradient is not None]
         kept = self.__dict__.setdefault("_states", {}).get(place)
@@ -172,7 +176,7 @@ class OneCall(Unrecorded):
         return not loaded and list(map(Tensor.data_ptr, parameters)) == kept.addresses
 
     def _gather(self, parameters: list[Tensor]) -> _State:
-        """The state of these parameters, made if there is none."""
+        """Return the state of these parameters, creating what is missing."""
         for parameter in parameters:
             if not self.state[parameter]:
                 zeros = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
@@ -188,7 +192,7 @@ class OneCall(Unrecorded):
 def _for_c(
     parameters: list[Tensor], exp_avg: list[Tensor], exp_avg_sq: list[Tensor], step: list[Tensor]
 ) -> tuple[Arrays, Arrays, Arrays, Arrays] | None:
-    """Where all of it is in memory; None if C cannot compute with it."""
+    """Return the addresses of all four lists; None if C cannot compute with them."""
     lists = map(Arrays.of, (parameters, exp_avg, exp_avg_sq, step))
     first, second, third, steps = lists
     if first is None or second is None or third is None or steps is None:
@@ -201,9 +205,9 @@ def _for_c(
 class Adam(OneCall, torch.optim.Adam):
     """torch.optim.Adam with `fused=True`, faster on a CPU for small models; Kingma and Ba, ICLR 2015, algorithm 1.
 
-    The arguments are torch's. With fused=False, and with settings under which torch does more, it is torch's.
+    The arguments are torch's. With fused=False, or one of the settings in UNSUPPORTED, the step is torch's own.
     """
 
 
 class AdamW(OneCall, torch.optim.AdamW):
-    """torch.optim.AdamW in the same way; Loshchilov and Hutter, ICLR 2019, algorithm 2."""
+    """torch.optim.AdamW, made faster in the same way; Loshchilov and Hutter, ICLR 2019, algorithm 2."""

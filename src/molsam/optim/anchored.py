@@ -1,4 +1,4 @@
-"""SAM with a perturbation gradient that is computed once a period and kept between."""
+"""SAM with a perturbation gradient that is computed once per period and reused in between."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from molsam.optim.sam import SAM
 
 
 class Anchored(SAM):
-    """eps is exact at the first step of each period that can be made (one more pass), and from memory at the others."""
+    """eps is exact at the first step of each period that is not skipped (one extra pass); later steps reuse it."""
 
     carried = ("anchor", "norm")
     remembered = ("eps",)
     anchor: int | None = None
     """number of the period in which eps was last exact"""
     norm = 0.0
-    """of eps"""
+    """norm of eps"""
     moves = False
-    """whether eps moves with omega"""
+    """whether eps is updated with omega after each step"""
 
     @property
     def period(self) -> int:
@@ -26,7 +26,7 @@ class Anchored(SAM):
         raise NotImplementedError
 
     def gradients(self, closure: Closure) -> Gradients:
-        """eps exact or from memory; omega at theta + rho eps / norm(eps)."""
+        """Return eps, exact or from memory, and omega at theta + rho eps / norm(eps)."""
         if self.anchor != self.period:
             return super().gradients(closure)
         eps = self.memory["eps"]
@@ -35,9 +35,9 @@ class Anchored(SAM):
         return Gradients(eps, self.norm, omega.gradient, omega.norm, omega.dot)
 
     def needed(self, own: dict[str, Any]) -> set[str]:
-        """eps, once it was computed."""
+        """Return eps, once it was computed."""
         return set() if own["anchor"] is None else {"eps"}
 
     def remember(self, gradients: Gradients) -> None:
-        """Keep eps."""
+        """Store eps."""
         self.memory["eps"], self.norm, self.anchor = gradients.eps, gradients.norm, self.period

@@ -4,9 +4,9 @@ Neural Networks, ICML 2021.
     T     = |theta| + eta for weights, 1 for the other parameters
     omega = grad L(theta + rho T^2 g / norm(T g))
 
-The authors' code takes T = |theta| + eta where a parameter's name contains "weight", which includes the gains of
-normalisation layers; here a weight is a parameter of two or more dimensions, so that biases and gains have T = 1.
-davda54/sam has T = |theta| for all parameters: weights_only=False, eta=0 (and rho 2.0).
+The authors' code uses T = |theta| + eta for parameters whose name contains "weight", which includes the gains of
+normalisation layers. Here weights are parameters of two or more dimensions, so that biases and gains have T = 1.
+davda54/sam uses T = |theta| for all parameters, which is weights_only=False, eta=0 here (and rho 2.0).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from molsam.optim.base import BaseOptimizer, Closure, Gradients, Optimizer, chec
 
 
 class ASAM(Optimizer):
-    """SAM in a neighbourhood scaled by the weights; two passes a step.
+    """SAM in a neighbourhood scaled by the weights; two passes per step.
 
     Args:
         rho: radius; 0.5 in the authors' code.
@@ -46,7 +46,7 @@ class ASAM(Optimizer):
         super().__init__(params, base, rho=rho, **settings)
 
     def gradients(self, closure: Closure) -> Gradients:
-        """eps at theta, omega at theta + rho T^2 eps / norm(T eps)."""
+        """Return eps at theta, and omega at theta + rho T^2 eps / norm(T eps)."""
         clean = self.evaluate(closure)
         eps = clean.gradient
         scaled = [p for p in eps if p.ndim >= 2 or not self.weights_only]

@@ -1,27 +1,28 @@
 """ESAM: Du et al., Efficient Sharpness-aware Minimization for Improved Training of Neural Networks, ICLR 2022.
 
-Stochastic weight perturbation (SWP): only a random subset S of the parameter tensors, each taken with probability
-beta, is displaced, and the others need no gradient in the first pass:
+Stochastic weight perturbation (SWP) displaces a random subset S of the parameter tensors, each chosen with probability
+beta. The others need no gradient in the first pass:
 
     g_S   = grad of L(theta) by S,  e = (rho / beta) g_S / norm(g_S)
 
-Sharpness-sensitive data selection (SDS): only the samples whose loss rises most make the second pass:
+Sharpness-sensitive data selection (SDS) uses only the samples whose loss rises most for the second pass:
 
     B'    = the floor(gamma |B|) samples (at least one) of largest l(theta + e) - l(theta)
     omega = grad of the (weighted) mean of l(theta + e) over B'
 
-As in the authors' code, which the paper's text differs from: the factor is 1 / beta, and the norm is that of the
-gradient that was computed. Their code drops the sample at the threshold, too; here it stays.
-SDS needs the losses of single samples. For it the closure must also have a method
+Two details follow the authors' code, not the paper's text: the factor is 1 / beta, and the norm is that of the gradient
+that was computed. Their code also drops the sample at the threshold, which is kept here.
+
+SDS needs the losses of single samples. For gamma < 1 the closure must have a method
 
     losses(select: Tensor | None = None) -> Tensor      # differentiable, [samples], or those of the indices `select`
 
-and the step then uses that instead of the closure itself. If samples do not count alike in the closure's loss (a molecule
-counts by its labels), it says how much each does, and both passes take that mean:
+which the step uses instead of the closure itself. If samples have different weights in the closure's loss (a molecule
+counts once for each of its labels), a second method returns the weights, and both passes use the weighted mean:
 
     weights(select: Tensor | None = None) -> Tensor     # [samples], or those of the indices
 
-With gamma = 1 any closure will do.
+With gamma = 1 the closure needs neither.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ Losses = Callable[..., Tensor]
 
 
 class ESAM(SAM):
-    """SAM with fewer weights displaced and fewer samples in the second pass.
+    """SAM that displaces fewer weights and uses fewer samples in the second pass.
 
     Args:
-        beta: probability of a tensor to be displaced, 0 < beta <= 1; 0.5 to 0.6 in the authors' runs.
-        gamma: share of the samples in the second pass, 0 < gamma <= 1; 0.5 in the authors' runs, 1 is no selection.
-        seed: of the choice of tensors, which has a generator of its own; its state is part of the optimizer's.
+        beta: probability that a tensor is displaced, 0 < beta <= 1; 0.5 to 0.6 in the authors' runs.
+        gamma: share of the samples in the second pass, 0 < gamma <= 1; 0.5 in the authors' runs, 1 uses all.
+        seed: seed of the generator that chooses the tensors; its state is part of the optimizer's.
     """
 
     carried = ("reached",)
@@ -69,10 +70,10 @@ class ESAM(SAM):
         super().__init__(params, base, **settings)
         self.generator = torch.Generator("cpu").manual_seed(seed)
         self.reached: list[int] | None = None
-        """places of the parameters that had a gradient in each second pass so far"""
+        """indices of the parameters that had a gradient in every second pass so far"""
 
     def gradients(self, closure: Closure) -> Gradients:
-        """g_S, and omega of the selected samples at the displaced weights."""
+        """Return g_S as eps, and omega of the selected samples at the displaced weights."""
         trained = [p for p in self.parameters() if p.requires_grad]
         draws = torch.rand(len(trained), generator=self.generator, dtype=torch.float64, device="cpu").tolist()
         chosen = {p for p, draw in zip(trained, draws, strict=True) if draw < self.beta}
@@ -89,8 +90,8 @@ class ESAM(SAM):
             if not frozen or "does not require grad" not in str(error):
                 raise
             raise ConfigError(
-                "ESAM chose only parameters that the loss of this batch does not depend on; use optimizer.beta=1, "
-                "which chooses all."
+                "ESAM chose only parameters on which the loss of this batch does not depend; use optimizer.beta=1, "
+                "which chooses all parameters."
             ) from error
         finally:
             for parameter in frozen:
@@ -113,7 +114,7 @@ class ESAM(SAM):
         return self.evaluate(lambda: mean(losses(chosen), weights(closure, chosen)))
 
     def _is_reached(self, chosen: set[Tensor]) -> bool:
-        """Whether the loss surely depends on one of them: a backward pass to none would fail."""
+        """Return whether the loss is known to depend on one of them; else the backward pass might fail."""
         parameters = self.parameters()
         return any(parameters[i] in chosen for i in self.reached or ())
 
@@ -132,23 +133,23 @@ class ESAM(SAM):
         return losses
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, with the generator's."""
+        """Return the state, including the generator's."""
         return {**super().state_dict(), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state, with the same choices of tensors."""
+        """Continue from a state; the same tensors will be chosen."""
         super().load_state_dict(state_dict)
         self.generator.set_state(state_dict["generator"].cpu())
 
 
 def weights(closure: Closure, select: Tensor | None = None) -> Tensor | None:
-    """How much each sample counts in the closure's loss; None if all count alike."""
+    """Return the weight of each sample in the closure's loss; None if all are equal."""
     own: Callable[..., Tensor] | None = getattr(closure, "weights", None)
     return None if own is None else own(select)
 
 
 def mean(losses: Tensor, counts: Tensor | None = None, kept: list[Tensor] | None = None) -> Tensor:
-    """The (weighted) mean of the losses, back-propagated; the losses are appended to `kept`."""
+    """Backpropagate the (weighted) mean of the losses and return it, detached. The losses are appended to `kept`."""
     average = losses.mean() if counts is None else (losses * counts).sum() / counts.sum().clamp(min=1)
     average.backward()
     if kept is not None:

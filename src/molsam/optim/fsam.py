@@ -4,10 +4,12 @@
     omega = grad L(theta + rho d_t / norm(d_t))
     m_t   = lam m_t-1 + (1 - lam) g_t               an estimate of the full gradient (m_0 = g_0)
 
-Why this one of the recent variants: it is GraphSAM's opposite. F-SAM finds that the full-gradient component of the
-perturbation harms generalisation and takes it out; GraphSAM's moving average keeps little else. Side by side they
-tell which of the two molecular graphs bear out. As in the authors' code m is updated after d; the paper's text has
-it before, which for sigma = 1 is the same direction. sigma 1 and lam 0.9 are the code's defaults.
+This variant is included because it is GraphSAM's opposite. F-SAM finds that the full-gradient component of the
+perturbation harms generalisation, and removes it; GraphSAM's moving average keeps little else. Comparing the two shows
+which holds for molecular graphs.
+
+As in the authors' code, m is updated after d. In the paper's text it is updated before, which for sigma = 1 gives the
+same direction. sigma = 1 and lam = 0.9 are the code's defaults.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ from molsam.optim.vector import Vector
 
 
 class FriendlySAM(SAM):
-    """SAM whose perturbation leaves out the full-gradient component; two passes a step.
+    """SAM whose perturbation leaves out the full-gradient component; two passes per step.
 
     Args:
-        sigma: share of the full-gradient estimate that is taken out.
+        sigma: share of the full-gradient estimate that is removed.
         lam: weight of the old estimate in its moving average, 0 <= lam <= 1.
     """
 
@@ -50,7 +52,7 @@ class FriendlySAM(SAM):
         self._gradient: Vector = {}
 
     def gradients(self, closure: Closure) -> Gradients:
-        """d as eps; omega at theta + rho d / norm(d)."""
+        """Return d as eps, and omega at theta + rho d / norm(d)."""
         clean = self.evaluate(closure)
         self._gradient = clean.gradient
         if "m" in self.memory:
@@ -59,7 +61,7 @@ class FriendlySAM(SAM):
         return self.ascend(closure, clean)
 
     def remember(self, gradients: Gradients) -> None:
-        """m_t = lam m_t-1 + (1 - lam) g_t."""
+        """Set m_t = lam m_t-1 + (1 - lam) g_t."""
         if "m" in self.memory:
             vector.combine_(self.memory["m"], self.lam, self._gradient, 1 - self.lam)
         else:

@@ -1,8 +1,8 @@
 """GraphSAM: Wang et al., Efficient Sharpness-Aware Minimization for Molecular Graph Transformer Models,
 ICLR 2024, Algorithm 1.
 
-At the first step of an epoch (t = 0) the perturbation gradient is exact; after each step it moves
-towards the updating gradient instead of being computed:
+At the first step of an epoch (t = 0) the perturbation gradient is exact. After each step it is not computed again, but
+moved towards the updating gradient:
 
     eps_0     = grad L(theta_0)                                           equation 3, line "t = 0"
     omega_t   = grad L(theta_t + rho eps_t / norm(eps_t))
@@ -10,10 +10,13 @@ towards the updating gradient instead of being computed:
     eps_t+1   = beta eps_t + (1 - beta) omega_t / norm(omega_t)
     rho       = rho_0 gamma^floor(epoch / lambda), at the epoch's start   equation 4, molsam.optim.schedules
 
-Where the text leaves room: eps is kept un-normalised, so that eps_0 has the norm of a gradient while what is
-added has norm 1 - beta; the exact gradient is that of the current mini-batch; line 2, which samples the batch
-outside the loop over t, is taken to be inside; sign(eps) |eps| / norm(eps) of line 12 is eps / norm(eps);
-rho_new of line 7 is the rho that is used.
+Where the paper's text is ambiguous, this is assumed:
+
+- eps is kept un-normalised: eps_0 has the norm of a gradient, and each addition has norm 1 - beta.
+- The exact gradient is that of the current mini-batch.
+- Line 2, which samples the batch outside the loop over t, belongs inside the loop.
+- sign(eps) |eps| / norm(eps) of line 12 is eps / norm(eps).
+- rho_new of line 7 is the rho that is used.
 """
 
 from __future__ import annotations
@@ -31,12 +34,12 @@ DEFAULT_SCHEDULE = Staircase(gamma=0.5, lam=1)
 
 
 class GraphSAM(Anchored):
-    """GraphSAM; 1 + 1 / (K steps_per_epoch) passes a step.
+    """GraphSAM; 1 + 1 / (K steps_per_epoch) passes per step.
 
     Args:
         beta: weight of the old eps in the moving average, 0 <= beta <= 1; 0.99 in the paper.
-        reanchor_epochs: K of GraphSAM-K (section 5.2.3): the exact gradient is taken at the first step of
-            every K-th epoch; None takes it once, at the first step of the training.
+        reanchor_epochs: K of GraphSAM-K (section 5.2.3): the exact gradient is computed at the first step of every K-th
+            epoch. None computes it only once, at the first step of the training.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class GraphSAM(Anchored):
         return self.epoch // self.reanchor_epochs if self.reanchor_epochs else 0
 
     def remember(self, gradients: Gradients) -> None:
-        """eps_t+1 = beta eps_t + (1 - beta) omega_t / norm(omega_t)."""
+        """Set eps_t+1 = beta eps_t + (1 - beta) omega_t / norm(omega_t)."""
         norm = gradients.omega_norm
         self.norm = self.move(gradients, self.beta, (1 - self.beta) / norm if norm > 0 else 0.0)
         self.memory["eps"], self.anchor = gradients.eps, self.period

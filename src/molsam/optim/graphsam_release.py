@@ -1,23 +1,23 @@
 """GraphSAM as released (YL-wang/GraphSAM, CoMPT-main/sam.py), which is not the paper's Algorithm 1.
 
-Each deviation is a switch, on by default but for one; all off is `GraphSAM`:
+Each deviation is a switch. All but cpu_aliasing are on by default; with all off this is `GraphSAM`:
 
-    cumulative_rho        each update of rho multiplies the already reduced one: exponents add up
-    adaptive              the displacement is multiplied by theta^2, its norm taken of |theta| g
-    clip_per_tensor       the displacement of each tensor is cut to the norm `radius`, which shrinks with rho
-    zeroed_norm           after an epoch's first step the norm is that of cleared gradients, 0 + 1e-12, so that with
-                          clip_per_tensor every tensor is displaced by exactly `radius`, whatever rho is
-    normalize_per_tensor  the average takes omega / norm(omega + 1e-8) of each tensor by itself
-    first_group_only      only the first parameter group is displaced (GROVER's second holds its output layers)
-    cpu_aliasing          (off) on a CPU the stored omega is the gradient buffer itself, which is cleared before it is
-                          averaged, so that eps keeps the anchor's direction all epoch; the authors ran on a GPU,
-                          where storing it is a copy. The code executed on a CPU is equalled with this on
-    loss_weighted         the update uses loss * grad, from `loss.backward(loss.detach())` in the training loops;
-                          GROVER's, which weights the unreduced losses, is a matter of its loss, not of this class
+    cumulative_rho        each update of rho multiplies the already reduced one, so the exponents add up
+    adaptive              the displacement is multiplied by theta^2, and its norm is that of |theta| g
+    clip_per_tensor       the displacement of each tensor is clipped to the norm `radius`, which shrinks with rho
+    zeroed_norm           after an epoch's first step the norm is that of cleared gradients, 0 + 1e-12; with
+                          clip_per_tensor every tensor is then displaced by exactly `radius`, whatever rho is
+    normalize_per_tensor  the moving average uses omega / norm(omega + 1e-8) for each tensor separately
+    first_group_only      only the first parameter group is displaced (GROVER's second one has its output layers)
+    cpu_aliasing          on a CPU the stored omega is the gradient buffer itself, which is cleared before it is
+                          averaged, so that eps keeps the anchor's direction for the whole epoch. On a GPU, which the
+                          authors used, omega is copied. Switch this on to reproduce the code as it runs on a CPU
+    loss_weighted         the update uses loss * grad, from `loss.backward(loss.detach())` in the training loops.
+                          GROVER's loop weights the unreduced losses, which belongs to its loss, not to this class
 
-What the code adds to norms (1e-12, 1e-8) comes with the switch it belongs to. Here eps stays on its device and a
-parameter without gradient at the anchor joins when it first has one; the released code moves eps to the CPU and
-back, and leaves such parameters out for the epoch.
+The constants that the code adds to norms (1e-12, 1e-8) belong to the same switches. Two differences remain. Here eps
+stays on its device, and a parameter without gradient at the anchor joins when it first has one. The released code moves
+eps to the CPU and back, and leaves such parameters out for the epoch.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ from molsam.optim.vector import Vector
 
 
 class GraphSAMRelease(GraphSAM):
-    """The released GraphSAM; 1 + 1 / steps_per_epoch passes a step.
+    """The released GraphSAM; 1 + 1 / steps_per_epoch passes per step.
 
     Args:
-        radius: largest norm of one tensor's displacement at the start; None is rho, as the release advises.
+        radius: largest norm of one tensor's displacement at the start of the training; None is rho, as the release
+            advises.
 
-    The switches are described above; the other settings are GraphSAM's (beta is called alpha in the release).
+    The module's docstring describes the switches. The other settings are GraphSAM's (the release calls beta alpha).
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class GraphSAMRelease(GraphSAM):
         super().__init__(params, base, rho_schedule=schedule, **settings)
         self.radius = self.param_groups[0]["initial_rho"] if radius is None else radius
         self._lengths: dict[Tensor, float] = {}
-        """of the tensors of the step's omega"""
+        """norms of the tensors of the step's omega"""
 
     def is_plain(self) -> bool:
-        """Only if rho is 0 from the start: where it has shrunk to nothing, the loss weighting is left."""
+        """Return whether rho is 0 from the start. If rho has shrunk to 0, the loss weighting remains."""
         return all(group["initial_rho"] == 0 for group in self.param_groups)
 
     def gradients(self, closure: Closure) -> Gradients:
-        """eps exact or averaged; omega at the released code's displacement."""
+        """Return eps, exact or averaged, and omega at the released code's displacement."""
         if self.anchor != self.period:
             clean = self.evaluate(closure)
             eps, norm = clean.gradient, clean.norm
@@ -103,7 +104,7 @@ class GraphSAMRelease(GraphSAM):
         return Gradients(eps, norm, omega.gradient, omega.norm)
 
     def remember(self, gradients: Gradients) -> None:
-        """The average, of omega normalised globally or tensor by tensor."""
+        """Move eps towards omega, normalised globally or tensor by tensor."""
         if self.cpu_aliasing:
             gradients = gradients._replace(omega={}, omega_norm=0.0)
         if not self.normalize_per_tensor:
@@ -115,7 +116,7 @@ class GraphSAMRelease(GraphSAM):
 
 
 def lengths(made: Pass) -> dict[Tensor, float]:
-    """norm(g + 1e-8) of each tensor of a pass's gradient, its square written out, which needs no shifted copy."""
+    """Return norm(g + 1e-8) of each tensor of a pass's gradient. The square is expanded, to avoid a shifted copy."""
     tensors = list(made.gradient.values())
     sums = vector.sums(tensors) if made.sums is None else made.sums
     known = zip(made.squares, sums, map(Tensor.numel, tensors), strict=True)
@@ -124,17 +125,17 @@ def lengths(made: Pass) -> dict[Tensor, float]:
 
 
 def cumulative(schedule: RhoSchedule | None, remedy: str = "") -> RhoSchedule | None:
-    """The schedule as the released code applies it.
+    """Return the schedule as the released code applies it.
 
     Raises:
-        ConfigError: it has no cumulative form.
+        ConfigError: the schedule has no cumulative form.
     """
     if schedule is None or isinstance(schedule, Constant | Release):
         return schedule
     gamma, lam = getattr(schedule, "gamma", None), getattr(schedule, "lam", None)
     if gamma is None or lam is None:
         raise ConfigError(
-            f"The released code multiplies rho up epoch by epoch, which the rho schedule {type(schedule).__name__} "
-            f"cannot be; use rho_schedule=staircase, continuous or constant{remedy}."
+            f"The released code multiplies rho by a factor every few epochs, and the rho schedule "
+            f"{type(schedule).__name__} has none; use rho_schedule=staircase, continuous or constant{remedy}."
         )
     return Release(gamma, lam)

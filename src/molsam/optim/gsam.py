@@ -2,11 +2,12 @@
 
     g_p    = grad L(theta + rho g / norm(g))
     g_perp = g - (g . g_p / norm(g_p)^2) g_p           the part of g orthogonal to g_p
-    omega  = g_p - alpha g_perp                        to first order g_perp changes the gap, not the perturbed loss
+    omega  = g_p - alpha g_perp                        to first order g_perp changes only the gap
     rho_t  = rho_min + (rho - rho_min) (lr_t - lr_min) / (lr_max - lr_min)
 
-In the paper rho follows the learning rate; that is `rho_min` with `lr_max`. Without it the rho schedule rules, so
-that all rows of a table share one. alpha is 0.4 in a common port (pytorch_optimizer); the authors tune it.
+The gap is the difference between perturbed and plain loss. In the paper rho follows the learning rate, as here with
+`rho_min` and `lr_max`. Without them the rho schedule applies, so that all rows of a table share one. alpha is 0.4 in a
+common port (pytorch_optimizer); the authors tune it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from molsam.optim.sam import SAM
 
 
 class GSAM(SAM):
-    """SAM that also closes the gap between perturbed and plain loss; two passes a step.
+    """SAM that also reduces the gap between perturbed and plain loss; two passes per step.
 
     Args:
         alpha: weight of the orthogonal part.
         rho_min: rho at lr_min, if rho follows the learning rate; then no rho schedule may be given.
-        lr_max: learning rate at which rho is whole (the peak of the learning-rate schedule).
-        lr_min: learning rate at which it is rho_min.
+        lr_max: learning rate at which rho has its full value (the peak of the learning-rate schedule).
+        lr_min: learning rate at which rho is rho_min.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class GSAM(SAM):
         if rho_min is not None:
             if lr_max is None or lr_max <= lr_min:
                 raise ConfigError(
-                    f"optimizer.rho_min={rho_min} needs optimizer.lr_max above optimizer.lr_min={lr_min}."
+                    f"optimizer.rho_min={rho_min} needs optimizer.lr_max; give the largest learning rate, above "
+                    f"optimizer.lr_min={lr_min}."
                 )
             if getattr(settings.get("rho_schedule"), "needs_epochs", False):
                 raise ConfigError(
-                    "optimizer.rho_min lets rho follow the learning rate, and rho_schedule would set it too; "
-                    "use rho_schedule=constant."
+                    "optimizer.rho_min makes rho follow the learning rate, but rho_schedule sets rho too; use "
+                    "rho_schedule=constant."
                 )
         self.alpha = alpha
         self.rho_min = rho_min
@@ -62,7 +64,7 @@ class GSAM(SAM):
         super().__init__(params, base, **settings)
 
     def prepare(self) -> None:
-        """Let rho follow the learning rate, if it shall."""
+        """Set rho from the learning rate, if `rho_min` is given."""
         super().prepare()
         if self.rho_min is not None and self.lr_max is not None:
             for group in self.param_groups:
@@ -70,7 +72,7 @@ class GSAM(SAM):
                 group["rho"] = max(self.rho_min + (group["initial_rho"] - self.rho_min) * share, 0.0)
 
     def gradients(self, closure: Closure) -> Gradients:
-        """g, and g_p - alpha g_perp."""
+        """Return g as eps, and g_p - alpha g_perp as omega."""
         g, norm, g_p, *_ = super().gradients(closure)
         omega = vector.combine(g_p, orthogonal(g, g_p), -self.alpha)
         return Gradients(g, norm, omega, vector.norm(omega))

@@ -1,4 +1,4 @@
-"""What torch wraps around every optimizer's step, without what costs a small model 5 % of its step."""
+"""Removal of torch's per-step overhead around optimizers, which is 5 % of a small model's training step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.optim import optimizer
 
 
 class Unrecorded(torch.optim.Optimizer):
-    """An optimizer whose step calls the hooks and is announced to torch's profiler only if there are such.
+    """An optimizer whose step runs hooks and is reported to torch's profiler only if there are any.
 
-    torch announces each step, whether a profiler runs or not, which takes 0.03 to 0.06 ms.
+    torch reports each step even if no profiler runs, which takes 0.03 to 0.06 ms.
     """
 
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
-        """What torch puts in place of the `step` of a class."""
+        """Return the wrapper that torch puts around the `step` of a class."""
         watched = torch.optim.Optimizer.profile_hook_step(func)
 
         @functools.wraps(func)
@@ -32,7 +32,7 @@ class Unrecorded(torch.optim.Optimizer):
 
 
 def unhooked(step: Callable[[], Any]) -> Callable[[], Any]:
-    """A bound `step` without what torch has put around that of its class, for who calls it within its own."""
+    """Return a bound `step` without torch's wrapper, for a call from within another step."""
     bound: Any = step
     function = bound.__func__
     return functools.partial(function.__wrapped__, bound.__self__) if getattr(function, "hooked", False) else step

@@ -5,10 +5,10 @@
                  omega = g_s
     otherwise:   omega = g + alpha (norm(g) / norm(g_v)) g_v   one pass
 
-The paper projects the whole gradient; public code (rollovd/LookSAM, and the class in the GraphSAM release) projects each
-tensor by itself. `per_tensor` does the latter, with the 1e-8 that such code adds to norm(g_v).
-The defaults are those of the GraphSAM paper's comparison (section A.4), not the authors' own, who published no code.
-Confirmed at ports: alpha 0.7 and rho 0.1 in both rollovd/LookSAM (k 10) and Leminhbinh0209/LookSAM (k 5).
+The paper projects the whole gradient. Public code (rollovd/LookSAM, and the class in the GraphSAM release) projects
+each tensor separately. `per_tensor` does the latter, with the 1e-8 that such code adds to norm(g_v). The defaults are
+those of the GraphSAM paper's comparison (section A.4). LookSAM's authors published no code; two ports, rollovd/LookSAM
+(k 10) and Leminhbinh0209/LookSAM (k 5), both use alpha 0.7 and rho 0.1.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import torch
 from torch import nn
 
 from molsam.optim import vector
-from molsam.optim.along import Along, norm_of
 from molsam.optim.base import BaseOptimizer, Closure, Gradients, Pass, check
+from molsam.optim.companion import Companion, norm_of
 from molsam.optim.sam import SAM
 from molsam.optim.vector import Vector
 
 
 class LookSAM(SAM):
-    """SAM every k steps, and its sharpness component g_v reused between; 1 + 1/k passes a step.
+    """A SAM step every k steps, whose sharpness component g_v is reused in between; 1 + 1/k passes per step.
 
     Args:
         rho: radius of the displacement; 1e-4 in the GraphSAM paper.
-        k: steps between two SAM steps; 8 in the GraphSAM paper, 5 or 10 in ports.
+        k: number of steps from one SAM step to the next; 8 in the GraphSAM paper, 5 or 10 in ports.
         alpha: weight of g_v relative to g; 0.2 in the GraphSAM paper, 0.7 in ports.
-        per_tensor: take products and norms of each parameter tensor by itself.
+        per_tensor: compute products and norms for each parameter tensor separately.
     """
 
     carried = ("anchor", "norm")
@@ -57,13 +57,13 @@ class LookSAM(SAM):
         self.per_tensor = per_tensor
         super().__init__(params, base, rho=rho, **settings)
         self.anchor: int | None = None
-        """number of the k steps in which g_v was last computed"""
+        """number of the period of k steps in which g_v was last computed"""
         self.norm = 0.0
-        """of g_v"""
+        """norm of g_v"""
         self._fresh: Vector | None = None
 
     def gradients(self, closure: Closure) -> Gradients:
-        """g, and g_s or g pushed along g_v."""
+        """Return g as eps; and as omega g_s, or g with the share of g_v added."""
         due, g_v = self.anchor != self.steps // self.k, self.memory.get("g_v")
         clean = self.evaluate(closure, by=None if due or self.per_tensor else g_v)
         g, self._fresh = clean.gradient, None
@@ -80,29 +80,32 @@ class LookSAM(SAM):
         return self.pushed(clean, g_v, self.alpha * clean.norm / self.norm if self.norm > 0 else 0.0)
 
     def pushed(self, clean: Pass, g_v: Vector, factor: float) -> Gradients:
-        """omega = g + factor g_v. Adam in C adds them on its way over the weights; then only observers get omega itself."""
+        """Return omega = g + factor g_v.
+
+        Adam in C adds the two in its own pass over the weights. omega itself is then computed only for observers.
+        """
         g = clean.gradient
         norm = norm_of(1.0, clean.norm, factor, self.norm, clean.dot)
-        base = None if norm is None else self.takes_along(norm)
+        base = None if norm is None else self.base_for_companion(norm)
         if norm is not None and base is not None:
-            base.along = Along(g_v, push=factor)
+            base.companion = Companion(g_v, push=factor)
             return Gradients(g, clean.norm, vector.combine(g, g_v, factor) if self.observers else g, norm)
         omega = vector.combine(g, g_v, factor)
         return Gradients(g, clean.norm, omega, vector.norm(omega))
 
     def remember(self, gradients: Gradients) -> None:
-        """Keep the g_v of a SAM step."""
+        """Store g_v after a SAM step."""
         if self._fresh is not None:
             self.memory["g_v"], self.norm = self._fresh, vector.norm(self._fresh)
             self._fresh, self.anchor = None, self.steps // self.k
 
     def needed(self, own: dict[str, Any]) -> set[str]:
-        """g_v, once it was computed."""
+        """Return g_v, once it was computed."""
         return set() if own["anchor"] is None else {"g_v"}
 
 
 def orthogonal(left: Vector, right: Vector, per_tensor: bool = False) -> Vector:
-    """left - (left . right / norm(right)^2) right, over the whole vectors or each tensor by itself."""
+    """Return left - (left . right / norm(right)^2) right, for the whole vectors or for each tensor separately."""
     if not per_tensor:
         square = vector.dot(right, right)
         return vector.combine(left, right, -vector.dot(left, right) / square) if square > 0 else left

@@ -1,4 +1,4 @@
-"""Passes: calls of the closure, at the weights theta or displaced from them, and what surrounds them."""
+"""Passes: calls of the closure at the weights theta or at displaced weights."""
 
 from __future__ import annotations
 
@@ -20,77 +20,78 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class Pass(NamedTuple):
-    """One call of the closure."""
+    """Result of one call of the closure."""
 
     loss: Tensor
     """on the CPU"""
     gradient: Vector
     norm: float
-    """of the gradient, over all parameters"""
+    """norm of the gradient, over all parameters"""
     squares: Sequence[float]
-    """of the gradient's tensors, summed"""
+    """sum of squares of each tensor of the gradient"""
     sums: Sequence[float] | None
-    """of the gradient's tensors, if they are known"""
+    """sum of each tensor of the gradient, if known"""
     places: Arrays | None
-    """of the gradient's tensors in memory, if C computed (`vector.Measure`)"""
+    """addresses of the gradient's tensors, if C can compute with them (`vector.Measure`)"""
     dot: float | None
-    """of the gradient with another vector, if that was asked for and C computed"""
+    """inner product of the gradient with another vector, if one was given and C computed it"""
 
 
-class Ahead(NamedTuple):
-    """Displaced weights that a step has left behind for the next one, on its own way over memory (along.py)."""
+class Precomputed(NamedTuple):
+    """Displaced weights that the last step's update computed for this step (companion.py)."""
 
     direction: Vector
     factors: list[float]
     """rho / norm of each group"""
     weights: list[tuple[int, int]]
-    """version and address of each parameter then: it has changed since if they have"""
+    """version and address of each parameter, which show whether it has changed since"""
 
     @staticmethod
-    def of(direction: Vector, factors: list[float], parameters: list[Tensor]) -> Ahead:
-        """As of now."""
-        return Ahead(direction, factors, Ahead.state(parameters))
+    def of(direction: Vector, factors: list[float], parameters: list[Tensor]) -> Precomputed:
+        """Return a record for the parameters as they are now."""
+        return Precomputed(direction, factors, Precomputed.state(parameters))
 
     @staticmethod
     def state(parameters: list[Tensor]) -> list[tuple[int, int]]:
-        """Version and address of each."""
+        """Return version and address of each parameter."""
         return [(parameter._version, parameter.data_ptr()) for parameter in parameters]
 
 
 class NonFinite(Exception):  # noqa: N818 - `Optimizer.step` turns it into a skipped step or a NumericalError
-    """A pass gave a loss or a gradient that is not finite."""
+    """The loss or the gradient of a pass is not finite."""
 
 
 class Passes:
-    """What the passes of a step need: the parameters, the noise, running statistics, the counter."""
+    """State that the passes of a step share: parameters, random numbers, running statistics and counters."""
 
     param_groups: list[dict[str, Any]]
 
     def __init__(self, module: nn.Module | None, same_noise: bool) -> None:
         self.same_noise = same_noise
         self.passes = 0
-        """passes made since the start of the training: the one counter of them"""
+        """number of passes since the start of the training"""
         modules = module.modules() if module is not None else ()
         self._keepers = [one for one in modules if any(buffer is not None for buffer in one._buffers.values())]
         """modules with running statistics"""
         self._noise: list[Tensor] = []
         self._room: Vector = {}
-        """memory of the displaced weights, used again in every step"""
-        self._ahead: Ahead | None = None
+        """memory of the displaced weights, reused in every step"""
+        self._precomputed: Precomputed | None = None
         self._known: tuple[Vector, int, list[list[Tensor]]] = {}, 0, []
         self._begin()
 
     def _begin(self) -> None:
-        """Forget the previous step."""
+        """Reset the records of the previous step."""
         self._displaced = False
         self._made: list[Pass] = []
         self._loss_clean: Tensor | None = None
         self._loss_perturbed: Tensor | None = None
 
     def evaluate(self, closure: Closure, by: Vector | None = None) -> Pass:
-        """One pass at the present weights. The caller owns its gradient tensors: the next pass makes new ones.
+        """Make one pass at the current weights. The caller owns its gradient tensors: the next pass creates new ones.
 
-        With `by`, the gradient's inner product with that vector is taken where it costs no pass over memory of its own.
+        With `by`, the pass includes the gradient's inner product with that vector, if it takes no extra pass over
+        memory.
         """
         self._clear()
         with self._repetition() if self._made else nullcontext():
@@ -114,17 +115,16 @@ class Passes:
         return made
 
     def perturbed(self, direction: Vector, norm: float) -> AbstractContextManager[None]:
-        """Weights at theta + rho * direction / norm while inside, and exactly theta again after it.
+        """Return a context in which the weights are theta + rho * direction / norm; afterwards they are theta again.
 
-        rho is that of each parameter's group. A norm of zero (or below the normal numbers of float32, by
-        which nothing can be divided) displaces nothing.
+        Each group has its own rho. A norm of zero, or below the normal numbers of float32, displaces nothing.
         """
         parameters: list[Tensor] = []
         copies: list[Tensor] = []
-        # Inside another displacement the memory of the copies is in use.
+        # Within another displacement the memory of the copies is in use.
         room = {} if self._displaced else self._room
         factors = self.factors(norm)
-        there = self._are_ahead(direction, factors)
+        there = self._is_precomputed(direction, factors)
         for group, factor in zip(self._groups_of(direction), factors, strict=True):
             moving = group if factor > 0 else []
             parameters += moving
@@ -135,32 +135,35 @@ class Passes:
         return self.displaced_to(parameters, copies)
 
     def factors(self, norm: float) -> list[float]:
-        """rho / norm of each group; 0 where nothing is displaced."""
+        """Return rho / norm of each group; 0 for groups that are not displaced."""
         return [group["rho"] / norm if norm > TINY and group["rho"] > 0 else 0.0 for group in self.param_groups]
 
     def _groups_of(self, direction: Vector) -> list[list[Tensor]]:
-        """The parameters of each group that it has; asked once for a vector that is carried from step to step."""
+        """Return the parameters of each group that the vector has. The last answer is reused for the same vector."""
         known, count, groups = self._known
         if known is not direction or count != len(direction) or len(groups) != len(self.param_groups):
             groups = [vector.shared(direction, group["params"]) for group in self.param_groups]
             self._known = direction, len(direction), groups
         return groups
 
-    def _are_ahead(self, direction: Vector, factors: list[float]) -> bool:
-        """Whether the last step has left these displaced weights, and nothing has changed since. They serve once."""
-        ahead = self._ahead
-        if self._displaced or ahead is None:
+    def _is_precomputed(self, direction: Vector, factors: list[float]) -> bool:
+        """Return whether the last step computed these displaced weights, and nothing has changed since.
+
+        They can be used only once.
+        """
+        known = self._precomputed
+        if self._displaced or known is None:
             return False
-        self._ahead = None
-        alike = ahead.direction is direction and ahead.factors == factors
-        return alike and ahead.weights == Ahead.state(self.parameters())
+        self._precomputed = None
+        alike = known.direction is direction and known.factors == factors
+        return alike and known.weights == Precomputed.state(self.parameters())
 
     @contextmanager
     def displaced_to(self, parameters: list[Tensor], copies: list[Tensor]) -> Iterator[None]:
-        """These parameters at these copies while inside; then at theta.
+        """Within the context the parameters have the values of `copies`; afterwards they are theta again.
 
-        The memory of theta is never written: inside, the parameters point to the copies. That moves half the
-        bytes of saving, adding and restoring, and whatever happens inside, theta comes back bit for bit.
+        The memory of theta is never written: within the context the parameters point to the copies. This moves half as
+        many bytes as saving, adding and restoring, and theta is restored bit for bit even after an error.
         """
         originals = [parameter.data for parameter in parameters]
         within, self._displaced = self._displaced, True
@@ -175,7 +178,7 @@ class Passes:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Passes inside leave no trace: counters, losses, random numbers and running statistics stay."""
+        """Passes within the context leave no trace in counters, losses and random numbers."""
         kept = self.passes, list(self._made), self._loss_clean, self._loss_perturbed
         noise = noise_state(self._devices())
         try:
@@ -186,8 +189,10 @@ class Passes:
 
     @contextmanager
     def frozen_statistics(self) -> Iterator[None]:
-        """What modules in training do to their buffers inside is undone: BatchNorm normalises by the batch, but its running
-        statistics stay."""
+        """Afterwards undo all changes of modules in training mode to their buffers.
+
+        BatchNorm then normalises by the batch, but its running statistics do not change.
+        """
         kept = [
             (module._buffers, name, buffer, buffer.detach().clone())
             for module in self._keepers
@@ -204,14 +209,14 @@ class Passes:
 
     @contextmanager
     def _repetition(self) -> Iterator[None]:
-        """Conditions of every pass of a step after the first."""
+        """Context of all passes of a step except the first."""
         if self.same_noise:
             set_noise_state(self._noise, self._devices())
         with self.frozen_statistics():
             yield
 
     def parameters(self) -> list[Tensor]:
-        """All parameters, group by group."""
+        """Return all parameters, group by group."""
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def _devices(self) -> list[torch.device]:
@@ -222,16 +227,16 @@ class Passes:
             parameter.grad = None
 
     def _gradients(self) -> Vector:
-        """What a pass left in `.grad`."""
+        """Return the parameters' `.grad`."""
         parameters = self.parameters()
         return {p: grad for p, grad in zip(parameters, map(GRADIENT, parameters), strict=True) if grad is not None}
 
 
 def call(closure: Closure) -> Tensor:
-    """The detached scalar loss of one call of the closure.
+    """Call the closure and return its detached scalar loss.
 
     Raises:
-        TypeError: it returned none.
+        TypeError: it returned no loss.
     """
     with torch.set_grad_enabled(True):
         loss = closure()

@@ -1,4 +1,4 @@
-"""The base optimizer alone, behind the same closure, counters, clipping and observers as all others."""
+"""The base optimizer alone, with the same closure, counters, clipping and observers as all others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from molsam.optim.base import BaseOptimizer, Closure, Gradients, Optimizer
 
 
 class Plain(Optimizer):
-    """omega_t = grad L(theta_t); the base optimizer steps with it. One pass a step.
+    """omega_t = grad L(theta_t); the base optimizer steps with it. One pass per step.
 
     There is no rho; its observers see the gradient as both eps and omega.
     """
@@ -20,5 +20,5 @@ class Plain(Optimizer):
         super().__init__(params, base, **{**settings, "rho": 0.0, "rho_schedule": None})
 
     def gradients(self, closure: Closure) -> Gradients:
-        """The gradient at theta."""
+        """Return the gradient at theta as both eps and omega."""
         return self._plain(closure)

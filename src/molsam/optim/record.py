@@ -1,4 +1,4 @@
-"""What a step finds: its gradients, what observers see of it, what it did."""
+"""Records of a step: its gradients, the event that observers receive, and its outcome."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ if TYPE_CHECKING:
     from molsam.optim.base import Optimizer
 
 Exchange = Callable[[Vector | None, list[Tensor | None]], tuple[Vector, list[Tensor | None]] | None]
-"""(omega, losses) of this process -> their means over all processes; None if one of them has no omega"""
+"""Function from (omega, losses) of this process to their means over all processes; None if one has no omega."""
 
 
 class Gradients(NamedTuple):
-    """The paper's two gradients of one step, both un-normalised."""
+    """The two gradients of a step as the GraphSAM paper names them, both un-normalised."""
 
     eps: Vector
-    """the perturbation gradient, exact or approximated; where nothing is perturbed, the gradient at theta"""
+    """the perturbation gradient, exact or approximate; without a perturbation, the gradient at theta"""
     norm: float
-    """of `eps`"""
+    """norm of `eps`"""
     omega: Vector
-    """the updating gradient, which the base optimizer gets"""
+    """the updating gradient, with which the base optimizer steps"""
     omega_norm: float
     dot: float | None = None
-    """inner product of the two, where it was to be had for nothing"""
+    """inner product of the two, if it was computed without extra cost"""
 
 
 def unperturbed(clean: Pass) -> Gradients:
-    """The gradient at theta as both eps and omega."""
+    """Return the gradient at theta as both eps and omega."""
     return Gradients(clean.gradient, clean.norm, clean.gradient, clean.norm)
 
 
 class StepEvent(NamedTuple):
-    """What an observer is called with, once a step, before the base optimizer moves. Read only."""
+    """What observers receive once per step, before the base optimizer's update. Read only."""
 
     optimizer: Optimizer
     closure: Closure
     step: int
-    """steps made before this one"""
+    """number of steps before this one"""
     epoch: int
     rho: float
-    """of the first parameter group"""
+    """rho of the first parameter group"""
     eps: Vector
     """the perturbation gradient, un-normalised"""
     norm: float
-    """of `eps`"""
+    """norm of `eps`"""
     omega: Vector
     omega_norm: float
 
 
 class StepRecord(NamedTuple):
-    """What the last step did."""
+    """Outcome of the last step."""
 
     loss_clean: Tensor | None
     """loss at theta, if a pass was made there"""
@@ -64,4 +64,4 @@ class StepRecord(NamedTuple):
     passes: int
     rho: float
     skipped: bool
-    """the loss or a gradient was not finite and `nonfinite` is "skip": nothing was changed"""
+    """whether the step was skipped, because a loss or gradient was not finite; nothing was changed"""

@@ -11,7 +11,7 @@ from molsam.optim.vector import Vector
 
 
 def release_norm(gradient: Vector, adaptive: bool) -> float:
-    """`_grad_norm`: norm of g, or of |theta| g if adaptive."""
+    """Return the norm of g, or of |theta| g if adaptive: the release's `_grad_norm`."""
     if adaptive and gradient:
         scaled = torch._foreach_mul(list(gradient.values()), list(gradient))
         gradient = dict(zip(gradient, scaled, strict=True))
@@ -21,8 +21,10 @@ def release_norm(gradient: Vector, adaptive: bool) -> float:
 def release_displacement(
     direction: Vector, parameters: list[Tensor], scale: float, radius: float | None, adaptive: bool, room: Vector
 ) -> Vector:
-    """The displaced weights theta + scale * (theta^2 if adaptive) * direction, each tensor's displacement cut to the
-    norm `radius` (None: not cut), in the memory `room`."""
+    """Return the displaced weights theta + scale * (theta^2 if adaptive) * direction, in the memory `room`.
+
+    Each tensor's displacement is clipped to the norm `radius`; None: not clipped.
+    """
     moving = [parameter for parameter in parameters if parameter in direction]
     if not moving:
         return {}
@@ -35,8 +37,11 @@ def release_displacement(
 
 
 def weighted_pass(passes: Passes, closure: Closure, weighted: bool) -> Pass:
-    """A pass with, if `weighted`, loss * grad as its gradient. A closure may have a method `weighted`, which gives that
-    by `loss.backward(loss.detach())`, as the released code has it; the gradient of others is multiplied."""
+    """Make a pass; its gradient is loss * grad if `weighted`.
+
+    A closure may have a method `weighted` that calls `loss.backward(loss.detach())`, as the released code does. Without
+    it the gradient is multiplied by the loss.
+    """
     own: Closure | None = getattr(closure, "weighted", None)
     if weighted and own is not None:
         return passes.evaluate(own)

@@ -5,10 +5,12 @@ Learning (first called SS-SAM), 2022.
     G-RST: on SAM steps omega = (1 - gamma) g + gamma grad L(theta + rho g / norm(g))
 
 The mean of p over the training sets the cost; the authors keep it near 0.5. gamma sets the weight of the sharpness
-free of p: gamma = 1 is RST, gamma = 1 / p is SAM in expectation. Confirmed at the paper's abstract and introduction: the
-trial, a predefined p(t), half of SAM's extra cost, and that G-RST sets the weight of the sharpness for any p(t). Recalled:
-the form of G-RST's mixture, which could not be confirmed: of the authors' code only its README was found, whose example
-runs p = 0.6, constant. The default here, 0.5, is the half of SAM's extra cost that the abstract speaks of.
+independently of p: gamma = 1 is RST, and gamma = 1 / p is SAM in expectation.
+
+Sources: the paper's abstract and introduction have the random trial, a predefined p(t), half of SAM's extra cost, and
+that G-RST sets the weight of the sharpness for any p(t). The form of G-RST's mixture is from memory and could not be
+confirmed. Of the authors' code only the README was found, whose example uses a constant p = 0.6. The default here, 0.5,
+gives the half of SAM's extra cost that the abstract mentions.
 """
 
 from __future__ import annotations
@@ -29,15 +31,15 @@ Shape = Literal["constant", "linear", "piecewise", "trigonometric"]
 
 
 class RST(SAM):
-    """A SAM step by chance, the base optimizer otherwise; 1 + mean p passes a step.
+    """SAM steps with probability p(t), base steps otherwise; on average 1 + p passes per step.
 
     Args:
-        p: probability of a SAM step: always (constant), or at the start of the training.
-        p_end: the same at its end; None is p.
-        p_schedule: way from p to p_end: constant (p only), linear, piecewise (p, then p_end in the second half) or
+        p: probability of a SAM step (constant), or its value at the start of the training.
+        p_end: its value at the end of the training; None is p.
+        p_schedule: course from p to p_end: constant (p only), linear, piecewise (p, then p_end in the second half) or
             trigonometric (half a cosine). All but constant need total_steps.
         gamma: weight of the SAM gradient on SAM steps (G-RST); 1 is RST.
-        seed: of the trials, which have a generator of their own; its state is part of the optimizer's.
+        seed: seed of the trials' own generator, whose state is part of the optimizer's.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class RST(SAM):
         check(p_schedule in get_args(Shape), "p_schedule", p_schedule, f"one of {', '.join(get_args(Shape))}")
         if p_schedule != "constant" and settings.get("total_steps") is None:
             raise ConfigError(
-                f"optimizer.p_schedule={p_schedule} needs total_steps, the number of steps of the training."
+                f"optimizer.p_schedule={p_schedule} depends on the length of the training; give total_steps, its "
+                "number of steps."
             )
         self.p, self.p_end = p, p if p_end is None else p_end
         self.p_schedule = p_schedule
@@ -66,7 +69,7 @@ class RST(SAM):
         self.generator = torch.Generator("cpu").manual_seed(seed)
 
     def gradients(self, closure: Closure) -> Gradients:
-        """g, and omega by the trial."""
+        """Return g as eps; and as omega, by chance, the SAM gradient or g."""
         sharp = float(torch.rand((), generator=self.generator, dtype=torch.float64, device="cpu")) < self.probability()
         clean = self.evaluate(closure)
         if not sharp:
@@ -80,7 +83,7 @@ class RST(SAM):
         return Gradients(clean.gradient, clean.norm, omega, vector.norm(omega))
 
     def probability(self) -> float:
-        """p(t) of this step."""
+        """Return p(t) of this step."""
         if self.p_schedule == "constant":
             return self.p
         assert self.total_steps is not None
@@ -91,10 +94,10 @@ class RST(SAM):
         return self.p + (self.p_end - self.p) * share
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, with the generator's."""
+        """Return the state, including the generator's."""
         return {**super().state_dict(), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state, with the same trials."""
+        """Continue from a state; the trials will be the same."""
         super().load_state_dict(state_dict)
         self.generator.set_state(state_dict["generator"].cpu())

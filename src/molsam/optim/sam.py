@@ -1,5 +1,5 @@
 """SAM: Foret, Kleiner, Mobahi and Neyshabur, Sharpness-Aware Minimization for Efficiently Improving
-Generalization, ICLR 2021; GraphSAM paper, equation 2. Pseudocode of a step:
+Generalization, ICLR 2021; GraphSAM paper, equation 2. One step:
 
     eps   = grad L(theta)
     omega = grad L(theta + rho eps / norm(eps))
@@ -14,14 +14,14 @@ from molsam.optim.base import Closure, Gradients, Optimizer, Pass
 
 
 class SAM(Optimizer):
-    """Sharpness-aware minimization; two passes a step. rho is 0.05 in both papers."""
+    """Sharpness-aware minimization; two passes per step. rho is 0.05 in both papers."""
 
     def gradients(self, closure: Closure) -> Gradients:
-        """eps at theta, omega at the displaced weights."""
+        """Return eps at theta, and omega at the displaced weights."""
         return self.ascend(closure, self.evaluate(closure))
 
     def ascend(self, closure: Closure, clean: Pass) -> Gradients:
-        """The second pass, given the first: omega = grad L(theta + rho eps / norm(eps))."""
+        """Make the second pass, given the first one: omega = grad L(theta + rho eps / norm(eps))."""
         with self.perturbed(clean.gradient, clean.norm):
             omega = self.evaluate(closure)
         return Gradients(clean.gradient, clean.norm, omega.gradient, omega.norm)

@@ -1,6 +1,6 @@
-"""SAM-k: GraphSAM paper, sections 4.1 and A.4: eps is recomputed every k steps and reused between.
+"""SAM-k (GraphSAM paper, sections 4.1 and A.4): eps is recomputed every k steps and reused in between.
 
-Every step perturbs. (The "interval" of some libraries is another thing: there the other steps are plain.)
+Every step perturbs. (With the "interval" of some libraries, in contrast, the steps in between are base steps.)
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from molsam.optim.base import BaseOptimizer, check
 
 
 class SAMk(Anchored):
-    """SAM with eps of the first step that could be made of every k; 1 + 1/k passes a step.
+    """SAM that computes eps once every k steps; 1 + 1/k passes per step.
 
     Args:
-        k: steps (not epochs) between two computations of eps; 8 in the paper.
+        k: number of steps (not epochs) from one computation of eps to the next; 8 in the paper.
     """
 
     def __init__(self, params: nn.Module | Iterable[Any], base: BaseOptimizer, *, k: int = 8, **settings: Any) -> None:
@@ -28,5 +28,5 @@ class SAMk(Anchored):
 
     @property
     def period(self) -> int:
-        """Number of the k steps that this step is in."""
+        """Number of the period of k steps that this step is in."""
         return self.steps // self.k

@@ -1,6 +1,6 @@
-"""SAM-One: GraphSAM paper, section 4.1: eps_t = eps_0 for all t, the perturbation gradient of the first step.
+"""SAM-One (GraphSAM paper, section 4.1): eps_t = eps_0 for all t, the perturbation gradient of the first step.
 
-A control: how much of SAM's gain does a perturbation keep that is never renewed?
+It is a control: how much of SAM's gain remains if the perturbation is never updated?
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from molsam.optim.anchored import Anchored
 
 
 class SAMOne(Anchored):
-    """SAM with the first step's eps for ever; one pass a step, and one more in the first."""
+    """SAM that keeps the first step's eps; one pass per step, and an extra one at the first."""
 
     @property
     def period(self) -> int:
-        """The whole training is one."""
+        """0: the whole training is one period."""
         return 0

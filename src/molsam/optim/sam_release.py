@@ -1,8 +1,8 @@
-"""SAM as released with GraphSAM (YL-wang/GraphSAM, CoMPT-main/sam.py), the paper's SAM rows if they came from it.
+"""SAM as released with GraphSAM (YL-wang/GraphSAM, CoMPT-main/sam.py), which may have produced the paper's SAM rows.
 
-It differs from SAM as published: the displacement is multiplied by theta^2 (`adaptive`) and cut, tensor by tensor,
-to a norm `radius`. Of rho and radius only the radius shrinks (a rho schedule is applied to the radius; the code
-reads rho where the schedule never writes it), cumulatively, and the update uses loss * grad (`loss_weighted`).
+It differs from SAM as published in three ways. The displacement is multiplied by theta^2 (`adaptive`), and clipped
+tensor by tensor to the norm `radius`. The rho schedule shrinks the radius, cumulatively, and not rho, because the code
+reads rho from where the schedule never writes it. The update uses loss * grad (`loss_weighted`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from molsam.optim.vector import Vector
 
 
 class SAMRelease(Optimizer):
-    """The released SAM; two passes a step.
+    """The released SAM; two passes per step.
 
     Args:
-        radius: largest norm of one tensor's displacement at the start; None is rho.
+        radius: largest norm of one tensor's displacement at the start of the training; None is rho.
         adaptive: multiply the displacement by theta^2.
         loss_weighted: update with loss * grad.
     """
@@ -47,11 +47,11 @@ class SAMRelease(Optimizer):
         self.radius = self.param_groups[0]["initial_rho"] if radius is None else radius
 
     def is_plain(self) -> bool:
-        """Only if rho is 0 from the start."""
+        """Return whether rho is 0 from the start."""
         return all(group["initial_rho"] == 0 for group in self.param_groups)
 
     def gradients(self, closure: Closure) -> Gradients:
-        """eps at theta, omega at the released code's displacement."""
+        """Return eps at theta, and omega at the released code's displacement."""
         clean = self.evaluate(closure)
         size = release_norm(clean.gradient, self.adaptive) + 1e-12
         displaced: Vector = {}

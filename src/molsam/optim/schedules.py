@@ -1,7 +1,7 @@
-"""Schedules of rho: pure functions of (initial rho, epoch, number of epochs), set when an epoch starts.
+"""Schedules of rho: pure functions of (initial rho, epoch, number of epochs), applied at the start of each epoch.
 
-`gamma` is the scale of one update and `lam` (the paper's lambda) the epochs per update; GraphSAM, ICLR 2024,
-section 4.2, equation 4: rho_e = rho_0 gamma^(epoch / lambda). Epochs count from 0.
+`gamma` is the factor of one update, and `lam` (the paper's lambda) the number of epochs per update. GraphSAM, ICLR
+2024, section 4.2, equation 4: rho_e = rho_0 gamma^(epoch / lambda). Epochs count from 0.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from molsam.errors import ConfigError
 
 
 class RhoSchedule(Protocol):
-    """rho of an epoch."""
+    """Function that returns the rho of an epoch."""
 
     needs_epochs: bool
     """whether rho depends on the epoch at all"""
 
     def __call__(self, initial: float, epoch: int, epochs: int | None = None) -> float:
-        """rho of `epoch`, given the initial rho and, if known, the number of epochs."""
+        """Return the rho of `epoch`, given the initial rho and, if known, the number of epochs."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Staircase(_Decay):
 
 @dataclass(frozen=True)
 class Cutoff(Staircase):
-    """Staircase, and 0 once that is below `least` (not in the paper): from then on a step is one of the base optimizer."""
+    """Staircase that drops to 0 once it is below `least`; from then on steps are base steps (not in the paper)."""
 
     least: float = 1e-4
 
@@ -83,7 +83,7 @@ class Continuous(_Decay):
 
 @dataclass(frozen=True)
 class Release(_Decay):
-    """What the released code does: each update multiplies the already reduced rho, so the exponents add up.
+    """Schedule of the released code: each update multiplies the already reduced rho, so the exponents add up.
 
     rho_e = rho_0 gamma^(0 + 1 + ... + floor(epoch / lam)): 0.05, 0.025, 0.00625, 7.8e-4, ... at the defaults.
     """
@@ -98,7 +98,7 @@ class Cosine:
     """Half a cosine from rho_0 at the first epoch towards final * rho_0 after the last (not in the paper)."""
 
     final: float = 0.0
-    """share of rho_0 that is left at the end"""
+    """share of rho_0 that remains at the end"""
     needs_epochs = True
 
     def __post_init__(self) -> None:
@@ -107,6 +107,8 @@ class Cosine:
 
     def __call__(self, initial: float, epoch: int, epochs: int | None = None) -> float:
         if not epochs:
-            raise ConfigError("The cosine rho schedule needs the length of the training: give total_steps.")
+            raise ConfigError(
+                "The cosine rho schedule depends on the length of the training; give total_steps, its number of steps."
+            )
         done = min(epoch / epochs, 1.0)
         return initial * (self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2)

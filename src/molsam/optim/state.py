@@ -1,4 +1,4 @@
-"""Optimizer state as nested dicts and lists of tensors and JSON-able values, and back."""
+"""Conversion of optimizer state to nested dicts and lists of tensors and JSON-able values, and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from molsam.errors import ConfigError
 
 
 def snapshot(tree: Any) -> Any:
-    """A copy of a state: tensors cloned, tuples as lists, keys as strings (as JSON has them)."""
+    """Return a copy of a state, with cloned tensors, lists for tuples, and keys as strings, as in JSON."""
     if isinstance(tree, Tensor):
         return tree.detach().clone()
     if isinstance(tree, dict):
@@ -25,7 +25,7 @@ def load_base(base: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load a snapshot of a torch optimizer's state into `base`.
 
     Raises:
-        ConfigError: it was made for other parameters.
+        ConfigError: the state is of other parameters.
     """
     tuples = [{key for key, value in group.items() if isinstance(value, tuple)} for group in base.param_groups]
     try:

@@ -1,9 +1,9 @@
-"""Vectors over the parameters of a model, and the few operations the optimizers need on them.
+"""Vectors over the parameters of a model, and the operations on them that the optimizers need.
 
-A vector maps each parameter to a tensor of its shape; a parameter that is absent (frozen, or without
-gradient in this pass) counts as zero. Nothing is flattened or copied: the operations run over the list of
-tensors at once, in C (c/optim/vectors.c) or by `torch._foreach_*`. A norm or a product becomes one Python float, which
-costs one synchronisation however many parameters there are.
+A vector maps each parameter to a tensor of its shape. A parameter that is absent (frozen, or without gradient in this
+pass) counts as zero. Nothing is flattened or copied: an operation runs over the whole list of tensors, in C
+(c/optim/vectors.c) or by `torch._foreach_*`. A norm or an inner product is returned as a Python float, which takes one
+synchronisation with the device, whatever the number of parameters.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def values(vector: Vector, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors of these parameters, all of which the vector has. A look-up of each takes Python a while."""
+    """Return the tensors of these parameters, all of which the vector has; without look-ups if they are all it has."""
     if len(vector) == len(parameters) and all(map(is_, vector, parameters)):
         return list(vector.values())
     return [vector[parameter] for parameter in parameters]
 
 
 def shared(vector: Vector, parameters: list[Tensor]) -> list[Tensor]:
-    """Those of the parameters that the vector has."""
+    """Return the parameters that the vector has."""
     if len(vector) == len(parameters) and all(map(is_, vector, parameters)):
         return parameters
     return [parameter for parameter in parameters if parameter in vector]
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:
-    """The parts (0-d tensors, perhaps of several devices and precisions) as one 1-d tensor."""
+    """Return 0-d tensors, possibly of several devices and dtypes, as one 1-d tensor."""
     if not parts:
         return torch.zeros(0)
     if len({(part.device, part.dtype) for part in parts}) > 1:
@@ -53,31 +53,32 @@ def total(parts: Sequence[Tensor]) -> Tensor:
 
 
 class Measure(NamedTuple):
-    """What one pass over a list of tensors tells."""
+    """Norms and sums of a list of tensors, from one pass over memory."""
 
     norm: float
-    """over all of them"""
+    """norm of all of them together"""
     squares: Sequence[float]
-    """of each the sum of squares"""
+    """sum of squares of each tensor"""
     sums: Sequence[float] | None
-    """of the numbers of each; None if that would take another pass"""
+    """sum of each tensor; None if that would take another pass"""
     places: Arrays | None
-    """where they are in memory, if C computed"""
+    """addresses of the tensors, if C computed the norms"""
     dot: float | None
-    """their inner product with others, if it was asked for and C computed"""
+    """their inner product with other tensors, if some were given and C computed it"""
 
     @property
     def norms(self) -> list[float]:
-        """Of each tensor."""
+        """Norm of each tensor."""
         return list(map(math.sqrt, self.squares))
 
 
 def measure(tensors: Iterable[Tensor], by: Sequence[Tensor] = ()) -> Measure:
-    """Euclidean norms, in the tensors' own precision or a higher one (16 bits would ruin them); no epsilon is added.
-    C computes the inner product with `by`, tensors like these, in the same pass over memory.
+    """Return Euclidean norms, computed in the tensors' precision, or in float32 for 16 bits; no epsilon is added.
+
+    C also computes the inner product with `by`, a list of tensors of the same sizes, in the same pass over memory.
 
     Raises:
-        ConfigError: one is sparse.
+        ConfigError: a tensor is sparse.
     """
     tensors = list(tensors)
     if places := Arrays.of(tensors):
@@ -89,7 +90,7 @@ def measure(tensors: Iterable[Tensor], by: Sequence[Tensor] = ()) -> Measure:
 
 
 def measure_with(loss: Tensor, tensors: Iterable[Tensor], by: Sequence[Tensor] = ()) -> tuple[Tensor, Measure]:
-    """The loss (one number) on the CPU, and what `measure` tells: a device is waited for once, for both."""
+    """Return the scalar loss on the CPU, and the result of `measure`, with one synchronisation with the device."""
     if loss.is_cpu:
         return loss, measure(tensors, by)
     value, *each = total([loss.view(()), *_norms(list(tensors))]).tolist()
@@ -101,11 +102,11 @@ def _measured(norms: list[float]) -> Measure:
 
 
 def _norms(tensors: list[Tensor]) -> Sequence[Tensor]:
-    """Of each the norm, float []."""
+    """Return the norm of each tensor, float []."""
     if sparse := [tuple(tensor.shape) for tensor in tensors if tensor.is_sparse]:
         raise ConfigError(
-            f"A parameter of shape {sparse[0]} has a sparse gradient, which these optimizers do not take; build its "
-            "layer with sparse=False."
+            f"A parameter of shape {sparse[0]} has a sparse gradient, which molsam's optimizers do not support; build "
+            "its layer with sparse=False."
         )
     if any(tensor.dtype in HALF for tensor in tensors):
         return [torch.linalg.vector_norm(t, dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]
@@ -113,18 +114,18 @@ def _norms(tensors: list[Tensor]) -> Sequence[Tensor]:
 
 
 def norm(vector: Vector) -> float:
-    """Euclidean norm over all parameters."""
+    """Return the Euclidean norm over all parameters."""
     return measure(vector.values()).norm
 
 
 def sums(tensors: list[Tensor]) -> list[float]:
-    """The sum of the numbers of each tensor."""
+    """Return the sum of each tensor."""
     each: list[float] = total([t.sum(dtype=torch.float32 if t.dtype in HALF else None) for t in tensors]).tolist()
     return each
 
 
 def adaptive_norms(tensors: list[Tensor], direction: list[Tensor]) -> list[float]:
-    """Euclidean norm of each tensor's square times direction."""
+    """Return the norm of tensor^2 * direction for each tensor."""
     if places := in_memory(tensors, direction):
         found = _squares(tensors[0].dtype, places[1], by=places[0])
         return list(map(math.sqrt, found[: len(tensors)]))
@@ -132,7 +133,7 @@ def adaptive_norms(tensors: list[Tensor], direction: list[Tensor]) -> list[float
 
 
 def dot(left: Vector, right: Vector) -> float:
-    """Inner product over all parameters."""
+    """Return the inner product over all parameters."""
     pairs = [(tensor, right[parameter]) for parameter, tensor in left.items() if parameter in right]
     if not pairs:
         return 0.0
@@ -141,7 +142,7 @@ def dot(left: Vector, right: Vector) -> float:
 
 
 def combine(left: Vector, right: Vector, factor: float) -> Vector:
-    """left + factor * right, as new tensors; a parameter needs to be in only one of them."""
+    """Return left + factor * right, as new tensors; a parameter may be in only one of them."""
     shared = [parameter for parameter in left if parameter in right]
     sums = torch._foreach_add([left[p] for p in shared], [right[p] for p in shared], alpha=factor) if shared else []
     result = {**left, **dict(zip(shared, sums, strict=True))}
@@ -150,7 +151,7 @@ def combine(left: Vector, right: Vector, factor: float) -> Vector:
 
 
 def combine_(x: Vector, a: float, y: Vector, b: float | Mapping[Tensor, float]) -> float:
-    """a x + b y, in place where `x` has the parameter; b may differ by parameter. Returns the norm of the result."""
+    """Set x = a x + b y in place, and return its norm. b may differ by parameter, and `x` gains y's parameters."""
     factor = b.__getitem__ if isinstance(b, Mapping) else lambda parameter: b
     shared = [parameter for parameter in x if parameter in y]
     if x:
@@ -165,15 +166,17 @@ def combine_(x: Vector, a: float, y: Vector, b: float | Mapping[Tensor, float]) 
 def moved(
     tensors: list[Tensor], direction: list[Tensor], factors: Sequence[float], room: Vector, adaptive: bool = False
 ) -> Sequence[Tensor]:
-    """tensors + factor * (tensors^2 if adaptive) * direction, each with its own factor, as new ones, or written over
-    what this function has put into `room`."""
+    """Return tensors + factor * (tensors^2 if adaptive) * direction, with one factor for each tensor.
+
+    The result is new, or overwrites the tensors that an earlier call has put into `room`.
+    """
     if not tensors:
         return ()
     if kernels.fits(tensors[0]):
         out = [room[x] if x in room else room.setdefault(x, torch.empty_like(x)) for x in tensors]
         if _move(tensors, direction, factors, out, adaptive):
             return out
-        room.clear()  # perhaps it is of other shapes or precision
+        room.clear()  # its tensors may be of other shapes or dtypes
     if not adaptive and len(set(factors)) == 1:
         return torch._foreach_add(tensors, direction, alpha=factors[0])
     ways = torch._foreach_mul(_adaptive(tensors, direction) if adaptive else direction, list(factors))
@@ -184,7 +187,7 @@ def moved(
 def _move(
     tensors: list[Tensor], direction: list[Tensor], factors: Sequence[float], out: list[Tensor], adaptive: bool = False
 ) -> bool:
-    """Whether C did what `moved` says."""
+    """Compute `moved` in C, and return whether C could."""
     places = in_memory(tensors, direction, out)
     if places is not None:
         given = places[0].sizes, *places, array("d", factors)
@@ -193,21 +196,24 @@ def _move(
 
 
 def _adaptive(tensors: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
-    """tensors^2 * direction"""
+    """Return tensors^2 * direction."""
     squares = torch._foreach_mul(tensors, tensors)
     torch._foreach_mul_(squares, direction)
     return list(squares)
 
 
 def _squares(dtype: torch.dtype, x: Arrays, by: Arrays | None = None, y: Arrays | None = None) -> array[float]:
-    """Of each array the sum of the squares of x, or of by^2 x. Then of each the sum, then that of x y."""
+    """Return for each array the sum of squares of x (or of by^2 x); then for each its sum; then for each the dot x . y."""
     sums = array("d", bytes(24 * len(x.sizes)))
     kernels.call("squares", dtype, len(x.sizes), x.sizes, x, by, y, sums)
     return sums
 
 
 def in_memory(*lists: Sequence[Tensor]) -> list[Arrays] | None:
-    """Where the tensors of each list are, if C computes with them: contiguous ones of the CPU, alike in size and precision."""
+    """Return the addresses of the tensors of each list; None if C cannot compute with them.
+
+    They must be contiguous, on the CPU, and of equal sizes and dtype in all lists.
+    """
     found = list[Arrays]()
     for tensors in lists:
         places = Arrays.of(tensors)

@@ -13,7 +13,7 @@ MODEL = "forest"
 
 
 def remarks(runs: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
-    """One sentence with the baselines on splits of the table's cells; none if there are none.
+    """Return one sentence with the baselines on splits of the table's cells; none if there are none.
 
     Args:
         runs: the cells of the table.

@@ -121,7 +121,7 @@ def summary(found: Iterable[Finding]) -> str:
 
 
 def commands(spec: Spec) -> list[str]:
-    """What trains a sweep and prints its verdicts."""
+    """Return what trains a sweep and prints its verdicts."""
     return [spec.command, f"{program()} report --table {spec.file}"]
 
 
@@ -138,7 +138,7 @@ def _order(one: Finding) -> tuple[bool, bool, int]:
 
 
 def terminal(found: list[Finding]) -> list[RenderableType]:
-    """The page for a person: the verdicts, without those that have no pair."""
+    """Return the page for a person: the verdicts, without those that have no pair."""
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(summary(found))]
@@ -154,7 +154,7 @@ def terminal(found: list[Finding]) -> list[RenderableType]:
 
 
 def markdown(found: list[Finding]) -> str:
-    """The page."""
+    """Return the page."""
     lines = ["# The paper's claims and our verdicts", "", summary(found), "", INTRODUCTION]
     for title, spec, members in _sections(found):
         lines += ["", f"## {escape.markdown(title)}", "", "```bash", *commands(spec), "```", ""]
@@ -175,7 +175,7 @@ def markdown(found: list[Finding]) -> str:
 
 
 def comma_separated(found: list[Finding]) -> str:
-    """A line a claim and dataset, in full precision."""
+    """Return a line a claim and dataset, in full precision."""
     records = [_record(one) for one in found]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
@@ -196,13 +196,13 @@ def _record(one: Finding) -> dict[str, object]:
 
 
 def as_json(found: list[Finding]) -> str:
-    """The same for other programs."""
+    """Return the same for other programs."""
     body = {"claims": [_record(one) for one in found], "statements": [vars(one) for one in statements()]}
     return json.dumps(body, indent=1, allow_nan=False) + "\n"
 
 
 def latex(found: list[Finding]) -> str:
-    """A longtable with a line a claim and dataset."""
+    """Return a longtable with a line a claim and dataset."""
     heads = ("section", *LINE_HEADS[:-1])
     lines = [
         f"% {escape.latex(summary(found))}",
@@ -216,7 +216,7 @@ def latex(found: list[Finding]) -> str:
 
 
 def as_html(found: list[Finding]) -> str:
-    """The page for a browser, in one file without scripts."""
+    """Return the page for a browser, in one file without scripts."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>The paper's claims and our verdicts</title>",
         STYLE,

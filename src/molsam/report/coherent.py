@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def coherent(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The runs that may stand in one table, and a sentence for those that were left out or deserve a word.
+    """Return the runs that may stand in one table, and a sentence for those that were left out or deserve a word.
 
     Of a dataset whose cells read different files those of the newest cell's file stay. Cells that another numerics
     version made stay only where there are no others.

@@ -12,7 +12,7 @@ _LATEX = {
 
 
 def markdown(text: str) -> str:
-    """One line of plain text for Markdown, also inside a table."""
+    """Return one line of plain text for Markdown, also inside a table."""
     flat = " ".join(text.split())
     escaped = re.sub(r"([\\`*_{}\[\]<>#|~!&])", r"\\\1", flat)
     # These begin a list or a heading only at the start of a line.
@@ -20,5 +20,5 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """One line of plain text for LaTeX."""
+    """Return one line of plain text for LaTeX."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))

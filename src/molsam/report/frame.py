@@ -32,7 +32,7 @@ CELL = ["sweep", "row", "dataset", "fold", "seed", "split_seed", "smoke"]
 
 
 def load(roots: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The runs, and a sentence for every result.json that is damaged and was left out."""
+    """Return the runs, and a sentence for every result.json that is damaged and was left out."""
     import pandas as pd
 
     runs, damaged = scan(roots)
@@ -48,7 +48,7 @@ def load(roots: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
 
 
 def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
-    """One line of the table."""
+    """Return one line of the table."""
     config, metric, made = outcome["config"], outcome["metric"], stored(outcome)
     sweeps, split = config.get("sweeps") or {}, outcome["split"]
     moved = (config.get("split") or {}).get("seed")
@@ -81,7 +81,7 @@ def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def shared_settings(config: dict[str, Any]) -> str:
-    """What must be equal in all cells of a table, as JSON: schedule, base optimizer, split, training."""
+    """Return what must be equal in all cells of a table, as JSON: schedule, base optimizer, split, training."""
     from molsam.config.identity import NEUTRAL_TRAINING
 
     kept = {key: copy.deepcopy(config.get(key)) for key in ("training", "split", "lr_schedule", "base_optimizer")}
@@ -93,6 +93,6 @@ def shared_settings(config: dict[str, Any]) -> str:
 
 
 def of_sweep(frame: pd.DataFrame, name: str, *, smoke: bool = False) -> pd.DataFrame:
-    """The runs of a sweep, one a cell, the newest; runs of smoke=true only if asked for."""
+    """Return the runs of a sweep, one a cell, the newest; runs of smoke=true only if asked for."""
     own = frame[(frame["sweep"] == name) & (frame["smoke"].astype(bool) == smoke)]
     return own.drop_duplicates(CELL, keep="last").reset_index(drop=True)

@@ -56,7 +56,7 @@ class State:
 
 
 def states(frame: pd.DataFrame, roots: Iterable[Path], figures: Path, *, smoke: bool = False) -> list[State]:
-    """Every sweep file, and the figures that have none of their own."""
+    """Return every sweep file, and the figures that have none of their own."""
     found = [_of_sweep(specs.load(name, smoke=smoke), frame, list(roots)) for name in specs.names()]
     return sorted(found + _other_figures(figures), key=_order)
 
@@ -114,7 +114,7 @@ def _other_figures(folder: Path) -> list[State]:
 
 
 def markdown(found: list[State], *, smoke: bool) -> str:
-    """The page."""
+    """Return the page."""
     lines = ["# Tables and figures of the paper, and where ours stand", ""]
     lines += [SMOKE_NOTE, ""] if smoke else []
     lines += ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
@@ -125,7 +125,7 @@ def markdown(found: list[State], *, smoke: bool) -> str:
 
 
 def terminal(found: list[State], *, smoke: bool) -> tuple[RichTable, str]:
-    """The page for a person."""
+    """Return the page for a person."""
     from rich.table import Table as RichTable
     from rich.text import Text
 

@@ -60,7 +60,7 @@ def gaps(table: Table) -> list[Gap]:
 
 
 def draw(table: Table, found: list[Gap]) -> Figure:
-    """The figure: a row of two panels for each dataset that has pairs."""
+    """Return the figure: a row of two panels for each dataset that has pairs."""
     datasets = [name for name in table.spec.datasets
                 if any(g.dataset == name and g.estimate.mean is not None for g in found)]  # fmt: skip
     rows = list(table.spec.rows)

@@ -21,7 +21,7 @@ def save(table: Table, stem: Path) -> list[Path]:
 
 
 def draw(table: Table) -> Figure:
-    """The figure; only the first column (the test metric) is drawn."""
+    """Return the figure; only the first column (the test metric) is drawn."""
     rows, column = list(table.spec.rows), table.spec.columns[0]
     datasets = table.spec.datasets
     wide = min(len(datasets), 3)

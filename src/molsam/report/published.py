@@ -29,7 +29,9 @@ class Published(NamedTuple):
 
 
 def find(keys: dict[str, str], dataset: str, column: str) -> Published | None:
-    """The paper's number of a row (table, model, optimizer, variant), dataset and column; None if there is none."""
+    """Return the paper's number of a row (table, model, optimizer, variant), dataset and column; None if there is
+    none.
+    """
     for metric in METRICS.get(column, ()):
         key = (keys.get("table", ""), keys.get("model", ""), keys.get("optimizer", ""), keys.get("variant", ""))
         found = _numbers().get((*key, _dataset(dataset), metric))
@@ -39,7 +41,7 @@ def find(keys: dict[str, str], dataset: str, column: str) -> Published | None:
 
 
 def is_error(dataset: str) -> bool:
-    """Whether the paper measures a dataset by an error, where less is better."""
+    """Return whether the paper measures a dataset by an error, where less is better."""
     return any(key[4] == _dataset(dataset) and key[5] in ("rmse", "mae") for key in _numbers())
 
 
@@ -55,7 +57,7 @@ def _dataset(name: str) -> str:
 
 @cache
 def rows() -> list[dict[str, str]]:
-    """The lines of paper.csv."""
+    """Return the lines of paper.csv."""
     text = resources.files("molsam.report").joinpath("paper.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 

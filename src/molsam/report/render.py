@@ -21,7 +21,7 @@ CLAIM_HEADS = ("claim", "dataset", "verdict", "lead [95 % interval]", "n", "p (H
 
 
 def terminal(table: Table, checks: Sequence[Check]) -> list[RenderableType]:
-    """What a person sees, at most 80 columns wide."""
+    """Return what a person sees, at most 80 columns wide."""
     from rich.text import Text
 
     found: list[RenderableType] = [Text(f"{table.spec.label}: {table.spec.title}", style="bold")]
@@ -57,7 +57,7 @@ def _grid(table: Table, entries: list[Entry]) -> RenderableType:
 
 
 def markdown(table: Table, checks: Sequence[Check]) -> str:
-    """A page section: the table, remarks, claims and missing cells."""
+    """Return a page section: the table, remarks, claims and missing cells."""
     lines = [f"## {escape.markdown(table.spec.label)}: {escape.markdown(table.spec.title)}", "", *entry_lines(table)]
     lines += ["", words.cell_note(table), "", words.state(table)]
     lines += [escape.markdown(remark) for remark in table.remarks]
@@ -71,7 +71,7 @@ def markdown(table: Table, checks: Sequence[Check]) -> str:
 
 
 def entry_lines(table: Table) -> list[str]:
-    """The numbers as a table of Markdown, a line for each dataset and row."""
+    """Return the numbers as a table of Markdown, a line for each dataset and row."""
     lines = ["| | " + " | ".join(words.LABELS) + " |", "|---|---|" + "---:|" * (len(words.LABELS) - 1)]
     for title, entries in _quantities(table):
         for place, entry in enumerate(entries):
@@ -82,7 +82,7 @@ def entry_lines(table: Table) -> list[str]:
 
 
 def claim_lines(checks: Sequence[Check]) -> list[str]:
-    """The verdicts as a table of Markdown."""
+    """Return the verdicts as a table of Markdown."""
     lines = ["| " + " | ".join(CLAIM_HEADS) + " |", "|---|---|---|---:|---:|---:|---:|---|"]
     for check in checks:
         lines.append("| " + " | ".join(escape.markdown(text) for text in claim_fields(check)) + " |")
@@ -90,7 +90,7 @@ def claim_lines(checks: Sequence[Check]) -> list[str]:
 
 
 def claim_fields(check: Check) -> list[str]:
-    """A verdict as text, in the order of CLAIM_HEADS."""
+    """Return a verdict as text, in the order of CLAIM_HEADS."""
     return [
         check.claim.text,
         words.name(check.dataset),
@@ -104,7 +104,7 @@ def claim_fields(check: Check) -> list[str]:
 
 
 def comma_separated(table: Table) -> str:
-    """A line for each row, dataset and column: ours, the paper's, the difference, and what it cost."""
+    """Return a line for each row, dataset and column: ours, the paper's, the difference, and what it cost."""
     lines: list[list[Any]] = [
         ["table", "row", "dataset", "metric", "mean", "std", "standard_error", "n", "expected", "paper_mean",
          "paper_std", "difference", "within_one_std", "seconds_mean", "gradient_passes_mean"]
@@ -129,7 +129,7 @@ def _numbers(table: Table, e: Entry) -> dict[str, Any]:
 
 
 def as_json(table: Table, checks: Sequence[Check]) -> str:
-    """The numbers, verdicts, repeat noise and missing cells for other programs."""
+    """Return the numbers, verdicts, repeat noise and missing cells for other programs."""
     found = {
         "table": table.spec.folder,
         "title": table.spec.title,
@@ -144,7 +144,7 @@ def as_json(table: Table, checks: Sequence[Check]) -> str:
 
 
 def claim_numbers(check: Check) -> dict[str, Any]:
-    """A verdict in full precision."""
+    """Return a verdict in full precision."""
     found = check.estimate
     return {
         "claim": check.claim.text, "section": check.claim.section, "better": check.claim.better,
@@ -156,7 +156,7 @@ def claim_numbers(check: Check) -> dict[str, Any]:
 
 
 def latex(table: Table) -> str:
-    """A tabular with a line for each dataset and row."""
+    """Return a tabular with a line for each dataset and row."""
     lines = [
         f"% {escape.latex(table.spec.label)}: {escape.latex(table.spec.title)}. {escape.latex(words.state(table))}",
         r"\begin{tabular}{ll" + "r" * (len(words.LABELS) - 1) + "}",
@@ -173,7 +173,7 @@ def latex(table: Table) -> str:
 
 
 def _fields(entry: Entry) -> list[str]:
-    """An entry as text, in the order of words.LABELS."""
+    """Return an entry as text, in the order of words.LABELS."""
     return [
         entry.row,
         words.ours(entry),
@@ -185,7 +185,7 @@ def _fields(entry: Entry) -> list[str]:
 
 
 def _quantities(table: Table) -> list[tuple[str, list[Entry]]]:
-    """What is measured (`BBBP ROC-AUC`) with its entries, row by row."""
+    """Return what is measured (`BBBP ROC-AUC`) with its entries, row by row."""
     found = []
     for dataset in table.spec.datasets:
         for column in table.spec.columns:

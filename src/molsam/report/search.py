@@ -19,12 +19,12 @@ NOTE = "Value: the validation metric that is searched for. Importance: the share
 
 
 def heads(trials: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns: number, state, value, then each setting."""
+    """Return the columns: number, state, value, then each setting."""
     return list(dict.fromkeys(key for trial in trials for key in trial))
 
 
 def terminal(title: str, trials: Sequence[Mapping[str, Any]], importances: Mapping[str, float]) -> list[RenderableType]:
-    """What a person sees."""
+    """Return what a person sees."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -41,7 +41,7 @@ def terminal(title: str, trials: Sequence[Mapping[str, Any]], importances: Mappi
 
 
 def markdown(title: str, trials: Sequence[Mapping[str, Any]], importances: Mapping[str, float]) -> str:
-    """A page."""
+    """Return a page."""
     names = heads(trials)
     lines = [f"## {escape.markdown(title)}", "", "| " + " | ".join(map(escape.markdown, names)) + " |"]
     lines.append("|" + "---:|" * len(names))
@@ -50,7 +50,7 @@ def markdown(title: str, trials: Sequence[Mapping[str, Any]], importances: Mappi
 
 
 def comma_separated(trials: Sequence[Mapping[str, Any]]) -> str:
-    """A line a trial."""
+    """Return a line a trial."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, heads(trials), lineterminator="\n")
     writer.writeheader()
@@ -59,7 +59,7 @@ def comma_separated(trials: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_json(title: str, trials: Sequence[Mapping[str, Any]], importances: Mapping[str, float]) -> str:
-    """The same for other programs."""
+    """Return the same for other programs."""
     return json.dumps({"title": title, "trials": list(trials), "importances": dict(importances)}, indent=1) + "\n"
 
 

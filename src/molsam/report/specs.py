@@ -136,18 +136,18 @@ class Spec:
 
 
 def sweeps_dir() -> Path:
-    """The folder of the sweep files."""
+    """Return the folder of the sweep files."""
     return Path(os.environ.get("PROJECT_ROOT") or conf_dir().parent) / "sweeps"
 
 
 def names() -> list[str]:
-    """All sweep files: tables by number, then figures, then the rest."""
+    """Return all sweep files: tables by number, then figures, then the rest."""
     found = [path.stem for path in sweeps_dir().glob("*.yaml")]
     return sorted(found, key=lambda name: (not name.startswith("table"), not name.startswith("fig"), len(name), name))
 
 
 def load(name: str, changes: tuple[str, ...] = (), *, smoke: bool = False) -> Spec:
-    """A sweep file by its name, or by a table's number. Raises ConfigError if there is none or it is wrong."""
+    """Return a sweep file by its name, or by a table's number. Raises ConfigError if there is none or it is wrong."""
     file = f"table{name}" if name.isdigit() else name
     path = sweeps_dir() / f"{file}.yaml"
     if not path.is_file():

@@ -78,7 +78,7 @@ class StoredRun:
         return self.late_of(None)
 
     def late_of(self, epochs: list[Row] | None) -> float | None:
-        """The same; `epochs` are its epoch lines if they were read already."""
+        """Return the same; `epochs` are its epoch lines if they were read already."""
         stated = self.result.get("test_late")
         if isinstance(stated, dict):
             stated = stated.get(self.result["metric"])
@@ -97,30 +97,30 @@ class StoredRun:
         return result.origin(self.folder, self.result)
 
     def setting(self, key: str) -> Any:
-        """The setting at a dotted key, None if there is none."""
+        """Return the setting at a dotted key, None if there is none."""
         node: Any = self.result["config"]
         for part in key.split("."):
             node = node.get(part) if isinstance(node, dict) else None
         return node
 
     def epochs(self) -> list[Row]:
-        """The epoch lines of metrics.jsonl."""
+        """Return the epoch lines of metrics.jsonl."""
         if self.curve is not None:
             return pack.epochs(self.curve)
         return [row for row in read_lines(self.files / "metrics.jsonl") if row.get("kind") == "epoch"]
 
     def gradients(self) -> list[Row]:
-        """The lines of gradients.jsonl, one a step; empty without diagnostics=gradients."""
+        """Return the lines of gradients.jsonl, one a step; empty without diagnostics=gradients."""
         return [] if self.curve is not None else read_lines(self.files / "gradients.jsonl")
 
     def sharpness(self) -> Row:
-        """The last line of sharpness.jsonl; empty without diagnostics=sharpness."""
+        """Return the last line of sharpness.jsonl; empty without diagnostics=sharpness."""
         rows = [] if self.curve is not None else read_lines(self.files / "sharpness.jsonl")
         return rows[-1] if rows else {}
 
 
 def scan(roots: Iterable[Path]) -> tuple[list[StoredRun], list[str]]:
-    """All finished runs under some folders or in packed files, by path, and a sentence for all that is damaged."""
+    """Return all finished runs under some folders or in packed files, by path, and a sentence for all that is damaged."""
     found, damaged = [], []
     for path in sorted({path for root in roots for path in _places(root)}):
         if path.name != result.NAME:
@@ -149,7 +149,7 @@ def _places(root: Path) -> Iterator[Path]:
 
 
 def find_runs(roots: Iterable[Path]) -> list[StoredRun]:
-    """All finished runs under some folders, by path, each once; a damaged one is passed over with a warning."""
+    """Return all finished runs under some folders, by path, each once; a damaged one is passed over with a warning."""
     found, damaged = scan(roots)
     for sentence in damaged:
         log.warning(sentence)
@@ -170,7 +170,8 @@ def _made(run: StoredRun) -> tuple[Any, ...]:
 
 
 def read_lines(path: Path) -> list[Row]:
-    """The objects of a JSON lines file; none if it is absent. A last line that is still being written is left out.
+    """Return the objects of a JSON lines file; none if it is absent. A last line that is still being written is left
+    out.
 
     Raises StorageError if another line is damaged.
     """

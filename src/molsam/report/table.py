@@ -93,12 +93,12 @@ class Table:
         return not self.missing
 
     def entry(self, row: str, dataset: str, column: str) -> Entry:
-        """One entry."""
+        """Return one entry."""
         return next(e for e in self.entries if (e.row, e.dataset, e.column) == (row, dataset, column))
 
 
 def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
-    """The table of a sweep from all runs; `score` is "score" (the epoch best on validation) or "late"."""
+    """Return the table of a sweep from all runs; `score` is "score" (the epoch best on validation) or "late"."""
     if score != "score":
         frame = frame.assign(score=frame[score])
     runs = of_sweep(frame, spec.name, smoke=spec.smoke)
@@ -122,7 +122,7 @@ def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
 
 
 def stat(values: Iterable[float | None]) -> Stat | None:
-    """Mean and standard deviation of the values that are numbers; None if there is none."""
+    """Return mean and standard deviation of the values that are numbers; None if there is none."""
     numbers = [float(value) for value in values if value is not None and np.isfinite(value)]
     if not numbers:
         return None
@@ -156,7 +156,7 @@ def _entry(spec: Spec, own: pd.DataFrame, row: str, dataset: str, column: str, e
 
 
 def _error(own: pd.DataFrame, column: str) -> float | None:
-    """The standard error of a score, over splits: training seeds of one split are averaged first."""
+    """Return the standard error of a score, over splits: training seeds of one split are averaged first."""
     if column != "score" or own["score"].notna().sum() < 2:
         return None
     fixed = own["split_kind"].iloc[0] in FIXED_TEST or own["split"].nunique() == 1
@@ -183,7 +183,7 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def _unlike(runs: pd.DataFrame) -> list[str]:
-    """What makes cells of one dataset and model not comparable."""
+    """Return what makes cells of one dataset and model not comparable."""
     changed: set[str] = set()
     for _, own in runs.groupby(["dataset", "model"]):
         changed |= _differences([json.loads(text) for text in own["settings"].unique()])

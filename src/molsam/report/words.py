@@ -21,12 +21,12 @@ LABELS = ("row", "ours", "s.e.", "n", "paper", "ours − paper")
 
 
 def name(text: str) -> str:
-    """How a dataset, metric or column is written."""
+    """Return how a dataset, metric or column is written."""
     return COLUMNS.get(text) or label(text)
 
 
 def column(table: Table, dataset: str, kind: str) -> str:
-    """The head of a column: `BBBP ROC-AUC`."""
+    """Return the head of a column: `BBBP ROC-AUC`."""
     metric = next((e.metric for e in table.entries if e.dataset == dataset and e.column == kind and e.ours), kind)
     return name(dataset) if metric == "score" else f"{name(dataset)} {name(metric)}"
 
@@ -66,7 +66,7 @@ def signed(value: float, decimals: int) -> str:
 
 
 def claim(check: Check) -> list[str]:
-    """The verdict and what it rests on, in two lines; one where there is no pair."""
+    """Return the verdict and what it rests on, in two lines; one where there is no pair."""
     after = outlook(check)
     head = f"{name(check.dataset)}: {check.verdict}" + (f"; {after}" if after else "")
     if check.verdict == verdicts.NO_PAIR:
@@ -89,7 +89,7 @@ def lead(check: Check) -> str:
 
 
 def stated(check: Check) -> str:
-    """The paper's difference."""
+    """Return the paper's difference."""
     return "–" if check.paper is None else signed(check.paper, 3)
 
 
@@ -99,7 +99,7 @@ def p_value(value: float | None) -> str:
 
 
 def outlook(check: Check) -> str:
-    """What is to be known besides the verdict: how many splits would decide it, or which cells are missing."""
+    """Return what is to be known besides the verdict: how many splits would decide it, or which cells are missing."""
     if check.verdict == verdicts.NO_PAIR:
         shown = ", ".join(check.missing[:2]) + (", ..." if len(check.missing) > 2 else "")
         return f"missing: {shown}" if check.missing else "no run of both rows on one split"
@@ -115,7 +115,7 @@ def outlook(check: Check) -> str:
 
 
 def more(check: Check) -> str:
-    """How many splits would decide a claim."""
+    """Return how many splits would decide a claim."""
     if check.estimate.spread is None:
         return "needs 2 splits for an interval"
     return (
@@ -152,7 +152,7 @@ COUNT_NOTE = "Ours: what the cells counted in the file; n: cells."
 
 
 def cell_note(table: Table) -> str:
-    """How to read a cell."""
+    """Return how to read a cell."""
     return SCORE_NOTE.format(where=WHERE[table.score]) if "score" in table.spec.columns else COUNT_NOTE
 
 

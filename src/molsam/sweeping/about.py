@@ -1,4 +1,4 @@
-"""What a study is about: all that is fixed, the space, the direction. A search goes on only in its own study."""
+"""The identity of a study: fixed settings, search space and direction. A search continues only its own study."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from molsam.errors import ConfigError
 from molsam.sweeping.study import SharedStudy
 
 ATTRIBUTE = "molsam"
-"""User attribute of a study that holds its `about`."""
+"""User attribute of a study that stores its identity."""
 
 
 def about(
@@ -23,14 +23,14 @@ def about(
     folds: Any = 1,
     choices: Mapping[str, Mapping[str, Identity]] | None = None,
 ) -> dict[str, Any]:
-    """What a search is about, as plain values.
+    """Return the identity of a search's study, as plain values.
 
     Args:
-        fixed: identity of the settings that all trials share; what is searched is left out of it.
-        space: the distribution of each setting that is searched.
-        directions: of the objectives.
-        folds: how many folds the objective is the mean of.
-        choices: of the settings that are searched by names or files: what each choice stands for.
+        fixed: identity of the settings that all trials share; the searched settings are left out.
+        space: the distribution of each searched setting.
+        directions: directions of the objectives.
+        folds: number of folds over which the objective is averaged.
+        choices: for settings whose choices are names or files, the identity of each choice.
     """
     searched = {name.lstrip("+") for name in space}
     meant = {name: {text: _meaning(one, searched) for text, one in of.items()} for name, of in (choices or {}).items()}
@@ -55,38 +55,40 @@ def settle(
     named: bool = True,
     overwrite: bool = False,
 ) -> bool:
-    """Make a new study be about `wanted`, or see that an older one is; return whether it was begun anew, so that what its
-    trials left is of no use. Raises ConfigError that says what differs.
+    """Store the identity in a new study, or check that of an existing one.
+
+    Returns whether the study was restarted, so that the folders of its trials are obsolete.
+    Raises ConfigError, saying what differs, if the study is of another search.
 
     Args:
         study: the study.
-        name: of the sweep.
-        wanted: what the search is about.
-        paths: where its data lie, for the sentence.
-        named: whether a sweep file names it.
-        overwrite: begin the study anew if it is about something else.
+        name: name of the sweep.
+        wanted: identity of the search.
+        paths: paths of its data, for the message.
+        named: whether the sweep has a sweep file.
+        overwrite: restart the study if it is of another search.
     """
     found = study.study.user_attrs.get(ATTRIBUTE)
-    if found == wanted and not study.turned:
+    if found == wanted and not study.direction_differs:
         return False
     if found is None and not study.trials():
-        if study.turned:
-            study.anew()
+        if study.direction_differs:
+            study.restart()
         study.study.set_user_attr(ATTRIBUTE, dict(wanted))
         return False
-    what = "nothing is recorded of what its trials were made with" if found is None else unlike(found, wanted, paths)
+    what = "its settings were not recorded" if found is None else unlike(found, wanted, paths)
     if not overwrite:
         raise ConfigError(
-            f"The study {name} is about other settings, data or choices ({what}); keep both by giving this one another "
-            f"name ({'sweeps.name=NAME' if named else '++sweeps.name=NAME'}), or begin it anew with overwrite=true."
+            f"The study {name} has other settings, data or choices ({what}); keep both by giving this one another name "
+            f"({'sweeps.name=NAME' if named else '++sweeps.name=NAME'}), or start it again with overwrite=true."
         )
-    study.anew()
+    study.restart()
     study.study.set_user_attr(ATTRIBUTE, dict(wanted))
     return True
 
 
 def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any], paths: Mapping[str, str]) -> str:
-    """Up to three things in which two studies differ, with both values."""
+    """Return up to three differences between two studies' identities, with both values."""
     said = []
     if found["directions"] != wanted["directions"]:
         said.append(f"the direction was {', '.join(found['directions'])}, is {', '.join(wanted['directions'])}")
@@ -99,20 +101,20 @@ def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any], paths: Mapping[s
     before = found.get("choices", {})
     for name, of in wanted["choices"].items():
         for text in (text for text, meaning in of.items() if before.get(name, {}).get(text, meaning) != meaning):
-            said.append(f"what {name}={text} stands for has changed")
+            said.append(f"the settings or files of {name}={text} have changed")
     said += differences(_identity(found, {}), _identity(wanted, paths))
     if not said:
-        said.append("what its choices stand for was not recorded")
+        said.append("the settings and files of its choices were not recorded")
     return "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")
 
 
 def _meaning(one: Identity, searched: set[str]) -> list[Any]:
-    """What a choice stands for: settings (as a hash) and files."""
+    """Return the settings (as a hash) and files of a choice."""
     return [digest_of({key: value for key, value in one.settings.items() if key not in searched}), dict(one.data)]
 
 
 def words(distribution: str | None) -> str:
-    """A distribution in words."""
+    """Return a distribution in words."""
     if distribution is None:
         return "not searched"
     node = json.loads(distribution)

@@ -1,7 +1,7 @@
-"""A campaign: many sweeps one after another, on what the machine has to spare.
+"""A campaign: many sweeps one after the other, on the machine's spare time.
 
-Each sweep is run by the product's own command in a process group of its own, at the lowest priority. What is finished
-is not run again, so a campaign that was killed, paused or run twice goes on where it was.
+Each sweep is run by `molsam train` in a process group of its own, at the lowest priority. Finished cells are not run
+again, so a campaign that was killed, paused or run twice continues where it stopped.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from molsam.runs import result
 from molsam.runs.folder import locked
 
 FREE = "CAMPAIGN_WORKERS"
-"""Environment variable: cores that the campaign leaves to others."""
+"""Environment variable: number of cores that the campaign leaves to other programs."""
 LOWEST = 19
+"""The nice value of the lowest priority."""
 LOOK_EVERY = 2.0
-"""Seconds between two looks at what is done."""
+"""Seconds between two checks of the progress."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A sweep of the campaign: its file, the name its runs are filed under, and its changes."""
+    """A sweep of the campaign: its sweep file, the name of its folder, and overrides."""
 
     sweep: str
     name: str
@@ -44,12 +45,12 @@ class Job:
 
     @property
     def overrides(self) -> list[str]:
-        """What is given to `molsam train --multirun`."""
+        """The arguments of `molsam train --multirun`."""
         named = [] if self.name == self.sweep else [f"sweeps.name={self.name}"]
         return [f"sweeps={self.sweep}", *named, *self.changes, "training.test_each_epoch=true"]
 
     def cells(self) -> list[Cell]:
-        """The cells of the sweep."""
+        """Return the cells of the sweep."""
         section, _ = sweep_section(self.sweep)
         for change in self.changes:
             key, _, value = change.partition("=")
@@ -60,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its number, what it is about, its sweeps."""
+    """A step of the campaign: its number, title and sweeps."""
 
     number: int
     title: str
@@ -69,7 +70,7 @@ class Step:
 
 @dataclass
 class Campaign:
-    """The steps, the folder of the runs, the folder of the packed results, and further settings of every run."""
+    """A campaign: its steps, the folder of the runs, the folder of the packed results, and settings of all runs."""
 
     steps: list[Step]
     outputs: Path
@@ -78,39 +79,39 @@ class Campaign:
 
     @property
     def folder(self) -> Path:
-        """Where the campaign keeps its logs, its lock and the sign that it is paused."""
+        """Folder of the campaign's logs, its lock, and the file that marks it as paused."""
         return self.outputs / "campaign"
 
     @property
     def paused(self) -> bool:
-        """Whether `pause` was asked for."""
+        """Whether the campaign is to pause."""
         return (self.folder / "paused").exists()
 
     def pause(self, wanted: bool) -> None:
-        """Ask for a pause, or for its end."""
+        """Pause the campaign, or continue it."""
         sign = self.folder / "paused"
         self.folder.mkdir(parents=True, exist_ok=True)
         sign.touch() if wanted else sign.unlink(missing_ok=True)
 
     def progress(self, job: Job) -> tuple[int, int]:
-        """Cells of a sweep that are done, and all."""
+        """Return the number of a sweep's cells that are done, and of all its cells."""
         cells = job.cells()
         return sum((self.outputs / job.name / cell.name / result.NAME).exists() for cell in cells), len(cells)
 
     def running(self) -> bool:
-        """Whether a process works on it."""
+        """Return whether a process runs the campaign."""
         return locked(self.folder)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the campaign. Raises StorageError if another process does."""
+        """Lock the campaign within the context. Raises StorageError if another process runs it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StorageError(
-                    f"Another process runs the campaign in {self.folder}; see `molsam campaign status`."
+                    f"Another process already runs the campaign in {self.folder}; see `molsam campaign status`."
                 ) from None
             yield
 
@@ -125,7 +126,7 @@ def steps(path: Path | None = None) -> list[Step]:
         ]
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"{path} is not a campaign ({' '.join(str(error).split())}); see docs/campaign.md."
+            f"{path} is not a campaign file ({' '.join(str(error).split())}); see docs/campaign.md for the format."
         ) from error
 
 
@@ -135,16 +136,16 @@ def _job(entry: dict[str, Any]) -> Job:
 
 
 def workers() -> int:
-    """Return how many runs go on at a time: the cores less those that CAMPAIGN_WORKERS leaves to others."""
+    """Return the number of runs at a time: the cores less those that CAMPAIGN_WORKERS leaves to other programs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     left = os.environ.get(FREE, "0")
     if not left.isdigit():
-        raise ConfigError(f"{FREE}={left} must be a whole number, the cores that the campaign leaves to others.")
+        raise ConfigError(f"{FREE}={left} must be a whole number of cores that the campaign leaves to other programs.")
     return max(1, cores - int(left))
 
 
 def launch(campaign: Campaign, job: Job) -> subprocess.Popen[bytes]:
-    """Start a sweep in a process group of its own, at the lowest priority; what it prints goes to its log."""
+    """Start a sweep in a process group of its own, at the lowest priority. Its output goes to its log."""
     campaign.folder.mkdir(parents=True, exist_ok=True)
     command = [*train_arguments(), "--multirun", *job.overrides, f"paths.outputs={campaign.outputs}",
                f"hydra.launcher.n_jobs={workers()}", *campaign.settings]  # fmt: skip
@@ -157,10 +158,10 @@ def launch(campaign: Campaign, job: Job) -> subprocess.Popen[bytes]:
 
 
 def lower(pid: int) -> None:
-    """Give a process and what it will start the lowest priority.
+    """Give a process and its future children the lowest priority.
 
-    Linux shares the processor between sessions first, where autogroups are on; within its own session a nice value
-    then changes nothing, so the session's group gets it too.
+    With autogroups, Linux first divides the processor among sessions, and a nice value counts only within a session.
+    Therefore the session's group gets the nice value too.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, LOWEST)
@@ -169,7 +170,7 @@ def lower(pid: int) -> None:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a sweep: its runs write a checkpoint and go on from there another time."""
+    """Stop a sweep. Its runs write a checkpoint, from which they can be resumed."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
@@ -181,9 +182,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def run_job(
     campaign: Campaign, job: Job, tell: Callable[[str], None], wait: Callable[[float], None] = time.sleep
 ) -> int:
-    """Run one sweep to its end, and stop it while the campaign is paused; return its exit code.
+    """Run one sweep to its end, stopping it while the campaign is paused; return its exit code.
 
-    `tell` is given a line about where it stands at every look.
+    `tell` receives a line about the progress at every check.
     """
     process: subprocess.Popen[bytes] | None = None
     try:

@@ -1,8 +1,8 @@
-"""The settings of many jobs, composed by Hydra once for all that choose the same groups.
+"""Fast composition of the settings of many jobs: Hydra composes once for all jobs that choose the same groups.
 
-Hydra composes in two steps: the files that the groups choose, then the values of the overrides, in their order.
-Jobs that differ only in values therefore share the first step. Their resolved settings are those of the shared
-step with the values put in, wherever no interpolation names what is changed; everything else is resolved anew.
+Hydra composes in two steps: the files that the groups choose, then the values of the overrides, in their order. Jobs
+that differ only in values share the first step. A value is then set in the resolved settings directly, if no
+interpolation refers to its key. Otherwise the settings are resolved again.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from molsam.sweeping.overrides import parse
 
 INNERMOST = re.compile(r"\$\{([^{}]*)\}")
 VARYING = "*"
-"""Stands for the value of an interpolation within another one."""
+"""Placeholder for the value of an interpolation within another one."""
 
 NAME = r"[\w*][\w.*]*"
 KNOWN = re.compile(rf"oc\.select:\s*({NAME})\s*(?:,[^{{}}]*)?|(hydra|oc\.env|oc\.decode|molsam\.\w+):[^{{}}]*|({NAME})")
-"""Interpolations that name a key by itself (groups 1 and 3), or none of the run's settings (group 2)."""
+"""Interpolations that name one key (groups 1 and 3), or none of the run's settings (group 2)."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One value of a job: `key=value`, or `++key=value` where the key may be new."""
+    """A value that a job sets: `key=value`, or `++key=value` (`add`) if the key may be new."""
 
     key: str
     value: Any
@@ -46,8 +46,8 @@ class Settings:
     """The settings of a job.
 
     Attributes:
-        base: what is composed of it, Hydra's own section among it; shared, never changed.
-        changes: what is to be put into the base.
+        base: the composed settings that several jobs share, including Hydra's own section; never changed.
+        changes: the values to set in the base.
         overrides: all of the job's overrides, as Hydra records them.
         values: the settings without Hydra's section, interpolations resolved.
     """
@@ -63,19 +63,19 @@ class _Base:
     config: DictConfig
     values: dict[str, Any]
     named: frozenset[str] | None
-    """keys that interpolations name; None if one of them cannot be read"""
+    """keys to which interpolations refer; None if one of them cannot be parsed"""
     scratch: DictConfig
-    """the settings without Hydra's, to set and read single values in"""
+    """a copy of the settings without Hydra's, for setting and reading single values"""
     read: dict[tuple[str, str], Any] = field(default_factory=dict)
 
 
 class Composer:
-    """Composes jobs of one sweep.
+    """Composes the jobs of one sweep.
 
     Args:
-        loader: Hydra's own, of files.
+        loader: Hydra's loader of configuration files.
         master: the settings of the sweep.
-        common: overrides of all jobs, which come before a job's own.
+        common: overrides of all jobs, applied before a job's own.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig, common: Sequence[str]) -> None:
@@ -86,14 +86,14 @@ class Composer:
         self._parsed: dict[str, Override] = {}
 
     def settings(self, own: Sequence[str]) -> Settings:
-        """The settings of a job with the common overrides and its own. Raises Hydra's errors."""
+        """Return the settings of a job from the common overrides and its own. Raises Hydra's errors."""
         overrides = self._parse(own)
         changes = [self._change(override) for override in overrides]
         values = [o for o, change in zip(overrides, changes, strict=True) if change is not None]
         groups = tuple(_text(o) for o, change in zip(overrides, changes, strict=True) if change is None)
         whole = (*self.common, *own)
         keys = [override.key_or_group for override in overrides if not self._is_group(override.key_or_group)]
-        if not _apart(keys) or any(map(_odd, overrides)):
+        if not _disjoint(keys) or any(map(_depends_on_order, overrides)):
             base = self._base(tuple(own))
             return Settings(base.config, (), whole, base.values)
         base = self._base(groups)
@@ -113,7 +113,7 @@ class Composer:
         return [self._parsed[text] for text in texts]
 
     def _change(self, override: Override) -> Change | None:
-        """An override as a value to put in; None if it is more than that, such as the choice of a group."""
+        """Return an override as a value to set; None if it is more than that, such as the choice of a group."""
         key = override.key_or_group
         plain_key = re.fullmatch(r"[\w.]+", key) and override.package is None and not key.startswith("hydra.")
         if not plain_key or not (_is_change(override) or override.is_force_add()) or self._is_group(key):
@@ -136,10 +136,10 @@ class Composer:
         return self._bases[groups]
 
     def _with(self, groups: tuple[str, ...], bound: tuple[str, ...], base: _Base) -> _Base:
-        """A base with some values in it, resolved."""
+        """Return a base in which some values were set before it was resolved."""
         key = groups, bound
         if key not in self._resolved:
-            # Not of the scratch, in which other jobs' values stand.
+            # A new copy, because `scratch` contains other jobs' values.
             task = _task(base.config)
             for override in self._parse(bound):
                 put(task, Change(override.key_or_group, override.value(), override.is_force_add()))
@@ -147,7 +147,7 @@ class Composer:
         return self._resolved[key]
 
     def _value(self, base: _Base, override: Override) -> Any:
-        """Return the value of a key after it was set: the schema may convert it, such as 1 to 1.0."""
+        """Return the value of a key after it was set, because the schema may convert it (1 to 1.0, say)."""
         key = override.key_or_group, _text(override)
         if key not in base.read:
             put(base.scratch, Change(override.key_or_group, override.value(), override.is_force_add()))
@@ -158,7 +158,7 @@ class Composer:
 
 
 def put(config: DictConfig, change: Change) -> None:
-    """Set a value, as Hydra does for an override of the command line. Raises OmegaConf's errors."""
+    """Set a value, as Hydra does for an override on the command line. Raises Hydra's ConfigCompositionException."""
     from hydra.errors import ConfigCompositionException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -169,14 +169,14 @@ def put(config: DictConfig, change: Change) -> None:
 
 
 def resolve(task: DictConfig, hydra: DictConfig) -> dict[str, Any]:
-    """Settings as plain values; ${hydra:...} means the section of `hydra`."""
+    """Return settings as plain values; ${hydra:...} refers to the section of `hydra`."""
     with as_job(hydra):
         return plain(task)
 
 
 @contextmanager
 def as_job(config: DictConfig) -> Iterator[None]:
-    """Let ${hydra:...} mean the job's own Hydra settings."""
+    """Make ${hydra:...} refer to the job's own Hydra settings within the context."""
     hydra = HydraConfig.instance()
     before = hydra.cfg
     hydra.set_config(config)
@@ -198,19 +198,19 @@ def _is_change(override: Override) -> bool:
     return not (override.is_add() or override.is_delete() or override.is_force_add() or override.is_sweep_override())
 
 
-def _odd(override: Override) -> bool:
-    """Whether an override depends on what other overrides did before: an addition or a removal."""
+def _depends_on_order(override: Override) -> bool:
+    """Return whether the effect of an override depends on earlier ones: an addition or a removal."""
     return (override.is_add() and not override.is_force_add()) or override.is_delete()
 
 
-def _apart(keys: Sequence[str]) -> bool:
-    """Whether no key is another one, or lies within it."""
+def _disjoint(keys: Sequence[str]) -> bool:
+    """Return whether no key equals another one or is nested in it."""
     ordered = sorted(f"{key}." for key in keys)
     return not any(later.startswith(earlier) for earlier, later in itertools.pairwise(ordered))
 
 
 def _named(task: DictConfig) -> frozenset[str] | None:
-    """Keys that the interpolations of some settings name; None if one of them cannot be read."""
+    """Return the keys to which interpolations refer; None if one of them cannot be parsed."""
     found: set[str] = set()
     held: list[Any] = [OmegaConf.to_container(task, resolve=False)]
     while held:
@@ -221,14 +221,14 @@ def _named(task: DictConfig) -> frozenset[str] | None:
             if match is None:
                 return None
             if name := match.group(1) or match.group(3):
-                # Where a name is put together, what stands before the first of its varying parts counts.
+                # Of a name with varying parts, what comes before the first one counts.
                 found.add(name.partition(VARYING)[0].rstrip("."))
             value = value[: inner.start()] + VARYING + value[inner.end() :]
     return None if "" in found else frozenset(found)
 
 
 def _is_free(key: str, base: _Base) -> bool:
-    """Whether a key can be set without anything else changing, and lies in no interpolation."""
+    """Return whether setting a key changes nothing else, because no interpolation refers to it or contains it."""
     assert base.named is not None
     if any(f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in base.named):
         return False
@@ -241,6 +241,6 @@ def _is_free(key: str, base: _Base) -> bool:
 
 
 def _put(values: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """A copy of nested values with one of them replaced; what is not on its way is shared."""
+    """Return a copy of nested values with one of them replaced; unaffected parts are shared."""
     first, *rest = path
     return {**values, first: _put(values[first], rest, value) if rest else copy.copy(value)}

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: one line for each cell that ends, each warning once, one live line for the whole."""
+"""Terminal output of a sweep: a line for each cell that ends, each warning once, and a live line of the progress."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from types import TracebackType
 from typing import Any, NamedTuple, TextIO
 
 LOG = "console.log"
-"""In a run's folder: what the run itself would have printed."""
+"""File in a run folder with the output of the run itself."""
 
 
 class Count(NamedTuple):
-    """Where a sweep stands; `total` cells, some of them `before` this process started; `left` is the time of those to
-    come over that of those that have ended since, if their times are known."""
+    """Progress of a sweep, as numbers of cells."""
 
     done: int
     failed: int
     running: int
     total: int
     before: int
+    """done before this process started"""
     left: float | None = None
+    """estimated time of the remaining cells divided by that of the cells that have ended since; None if unknown"""
 
 
 class Ended(NamedTuple):
-    """A cell that has ended: its name, how, after how many seconds, and the warnings it gave."""
+    """A cell that has ended: its name, its outcome, its duration in seconds, and its warnings."""
 
     name: str
     how: str
@@ -39,7 +40,7 @@ class Ended(NamedTuple):
 
 
 def line(name: str, count: Count, elapsed: float, noun: str = "cells") -> str:
-    """One line: `table3: 12 of 60 cells, 1 failed, 2 running, 0:10:03 so far, about 0:40:12 left`."""
+    """Return a line such as `table3: 12 of 60 cells, 1 failed, 2 running, 0:10:03 so far, about 0:40:12 left`."""
     parts = [f"{name}: {count.done} of {count.total} {noun}"]
     parts += [f"{count.failed} failed"] if count.failed else []
     parts += [f"{count.running} running"] if count.running else []
@@ -52,20 +53,21 @@ def line(name: str, count: Count, elapsed: float, noun: str = "cells") -> str:
 
 
 def duration(seconds: float) -> str:
-    """h:mm:ss."""
+    """Return seconds as h:mm:ss."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 class Console:
-    """Context manager: a thread that prints cells as they end, and the line of the whole below them.
+    """Context manager with a thread that prints cells as they end, and a live line of the progress below them.
 
     Args:
-        name: of the sweep.
-        look: asks the study where it stands, and which cells have ended since; called from the thread alone, and once
-            more at the end.
-        stream: where to; the live line is for terminals, elsewhere each line of a cell says where the sweep stands.
-        every: seconds between two looks.
+        name: name of the sweep.
+        look: returns the progress, and the cells that have ended since the last call. It is called from the thread
+            only, and once more at the end.
+        noun: the word for cells.
+        stream: where to print. The live line is only for terminals; elsewhere each cell's line has its number.
+        every: seconds between two calls of `look`.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Console:
             self._write("\r\x1b[K")
 
     def show(self) -> None:
-        """Print what is new; a busy storage is asked again later."""
+        """Print what is new. If the storage is busy, the next call prints it."""
         from optuna.exceptions import StorageInternalError
 
         try:
@@ -114,13 +116,13 @@ class Console:
             for text in cell.warnings:
                 self._warn(text, cell.name)
         if self.live:
-            # A line that wraps could not be taken back.
+            # Cut to the terminal's width, because a wrapped line could not be erased.
             self._write(f"\r\x1b[K{whole[: shutil.get_terminal_size().columns - 1]}")
 
     def _warn(self, text: str, name: str) -> None:
         if text not in self.warned:
             self.warned.add(text)
-            self._write(f"WARNING: {text} ({name}; said once)\n")
+            self._write(f"WARNING: {text} ({name}; shown once)\n")
 
     def _write(self, text: str) -> None:
         self.stream.write(text)
@@ -131,12 +133,12 @@ class Console:
             self.show()
 
 
-class Hushed:
-    """Context manager: what a run prints goes to a file of its folder, its warnings to the sweep.
+class CapturedOutput:
+    """Context manager that sends a run's output to a file in its folder, and its warnings to the sweep.
 
     Args:
-        folder: the run's.
-        warned: takes the warnings of the run at its end, if there were any.
+        folder: the run folder.
+        warned: receives the warnings of the run at its end, if there were any.
     """
 
     def __init__(self, folder: Path, warned: Callable[[list[str]], Any]) -> None:
@@ -144,11 +146,11 @@ class Hushed:
         self.warnings: dict[str, None] = {}
         self.stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Hushed:
+    def __enter__(self) -> CapturedOutput:
         try:
             file = self.stack.enter_context(open(self.folder / LOG, "a", encoding="utf-8", errors="replace"))
         except OSError:
-            return self  # the run itself says what is wrong with its folder
+            return self  # the run itself reports what is wrong with its folder
         self.stack.enter_context(contextlib.redirect_stdout(file))
         self.stack.enter_context(contextlib.redirect_stderr(file))
         handler = _Collector(self.warnings)
@@ -166,7 +168,7 @@ class Hushed:
 
 
 class _Collector(logging.Handler):
-    """Keeps the text of every warning once."""
+    """Collects the text of every warning once."""
 
     def __init__(self, found: dict[str, None]) -> None:
         super().__init__(logging.WARNING)

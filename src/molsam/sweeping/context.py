@@ -1,4 +1,4 @@
-"""What a sweep is: everything its parts ask for, read once from the composed settings and then frozen."""
+"""The properties of a sweep: read once from the composed settings, and then frozen."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Sweep:
     """A sweep.
 
     Attributes:
-        config: the settings that all jobs share, Hydra's own among them.
+        config: the settings that all jobs share, including Hydra's own.
         section: the `sweeps:` section as a plain dict; empty without a sweep file.
-        name: of the sweep and its folder; that of a smoke sweep ends with -smoke.
-        folder: of its runs.
-        outputs: the folder of all runs, whatever sweep made them.
+        name: name of the sweep and its folder; that of a smoke sweep ends with -smoke.
+        folder: folder of its runs.
+        outputs: the folder of all runs, of all sweeps.
         smoke, dry_run, overwrite: as on the command line.
         is_grid: whether every cell runs, rather than the points that a sampler suggests.
-        study_name, storage, directions: of the study.
-        sampler, pruner: their nodes.
-        params: overrides that vary besides those of the command line.
-        n_trials, max_failure_rate: of a search.
-        heartbeat: seconds between two signs of life.
+        study_name, storage, directions: those of the study.
+        sampler, pruner: their configuration nodes.
+        params: swept overrides besides those on the command line.
+        n_trials, max_failure_rate: those of a search.
+        heartbeat: seconds between two heartbeats of a worker.
         wait: whether to wait at the end for cells that other processes run.
-        reuse: whether cells are taken over from other sweeps and runs.
-        workers: how many jobs run at a time.
+        reuse: whether to use finished runs of other sweeps with equal settings.
+        workers: number of jobs at a time.
     """
 
     config: DictConfig
@@ -63,13 +63,13 @@ class Sweep:
 
 
 def read(config: DictConfig) -> Sweep:
-    """Read the composed settings of a sweep. Raises ConfigError for what makes no sense or is missing."""
+    """Read the composed settings of a sweep. Raises ConfigError if one is wrong or missing."""
     settings, smoke = config.hydra.sweeper, bool(config.get("smoke"))
-    # Cells of a few molecules must never be taken for cells of the table.
+    # Smoke runs with few molecules must never be taken for cells of the table.
     suffix = "-smoke" if smoke else ""
     name = str(OmegaConf.select(config, "sweeps.name") or "multirun")
     if Path(name).name != name:
-        raise ConfigError(f"sweeps.name={name} is not a folder's name; use letters, digits, - and _.")
+        raise ConfigError(f"sweeps.name={name} is not a folder name; use letters, digits, - and _.")
     folder = usable("paths.outputs", os.path.abspath(str(config.hydra.sweep.dir)) + suffix)
     with read_write(config.hydra.sweep):
         config.hydra.sweep.dir = folder
@@ -103,19 +103,18 @@ def read(config: DictConfig) -> Sweep:
 
 
 def usable(setting: str, folder: str) -> str:
-    """A folder's path that settings can carry. Raises ConfigError that names the setting and what it cannot carry."""
+    """Return a folder's path if it can be used in settings, else raise ConfigError naming the setting and the reason."""
     if not folder.isprintable():
-        raise ConfigError(f"{setting}: the folder {folder!r} has a control character in its path; choose another one.")
+        raise ConfigError(f"{setting}={folder!r} has a control character in its path; choose another folder.")
     if "${" in folder:
         raise ConfigError(
-            f"{setting}: the folder {folder} has ${{ in its path, which settings take for an interpolation; choose "
-            "another one."
+            f"{setting}={folder} has ${{ in its path, which Hydra reads as an interpolation; choose another folder."
         )
     return folder
 
 
 def _directions(config: DictConfig, is_grid: bool) -> tuple[str, ...]:
-    """The study's directions; `auto` follows the metric that selects, which the task chooses if none is given."""
+    """Return the study's directions. `auto` follows dataset.metric, or the default metric of the task."""
     given = config.hydra.sweeper.direction
     if given != "auto":
         return (str(given),) if isinstance(given, str) else tuple(str(one) for one in given)
@@ -125,7 +124,7 @@ def _directions(config: DictConfig, is_grid: bool) -> tuple[str, ...]:
         return ("maximize" if direction(metric) == "max" else "minimize",)
     if task is None and not is_grid:
         raise ConfigError(
-            "hydra.sweeper.direction=auto cannot tell whether more is better, because dataset.task is left open; "
+            "hydra.sweeper.direction=auto cannot be decided, because neither dataset.task nor dataset.metric is set; "
             "give dataset.task=regression or classification, or dataset.metric."
         )
     return ("minimize" if task == "regression" else "maximize",)
@@ -143,7 +142,7 @@ def _plain(node: Any) -> Any:
 
 
 def _check_needs(config: DictConfig) -> None:
-    """Say in one sentence what a sweep needs that the settings do not give."""
+    """Raise ConfigError, with the sweep file's own sentence, if a setting that the sweep needs is missing."""
     for key, sentence in (OmegaConf.select(config, "sweeps.needs") or {}).items():
         if OmegaConf.select(config, str(key)) is None:
             raise ConfigError(str(sentence))

@@ -1,4 +1,4 @@
-"""How a sweep and its trials end: what is said of each, and the exit code."""
+"""The end of a sweep and of its trials: what is printed, and the exit code."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-class SweepIncomplete(MolsamError):  # noqa: N818 - the sentence it raises is no defect of molsam
+class SweepIncomplete(MolsamError):  # noqa: N818 - not an error of the sweep itself
     """Some cells failed."""
 
     exit_code = 1
 
 
 def ended(trial: FrozenTrial, name: str) -> Ended | None:
-    """What is said of a trial that has ended; None of one that another trial stands for."""
+    """Return the outcome of a trial that has ended; None if another trial replaced it."""
     from optuna.trial import TrialState
 
     if trial.state == TrialState.COMPLETE:
@@ -42,7 +42,7 @@ def ended(trial: FrozenTrial, name: str) -> Ended | None:
 
 
 def next_line(sweep: Sweep, best: str | None = None) -> str:
-    """One line with what can be done with a sweep that is done; `best` is the folder of a search's best trial."""
+    """Return a line with the commands to use next; `best` is the run folder of a search's best trial."""
     start, choices = program(), OmegaConf.select(sweep.config, "hydra.runtime.choices") or {}
     words = [] if best is None else [f"{start} predict {shell([best])} molecules.csv"]
     outputs = shown(sweep.outputs)
@@ -56,6 +56,6 @@ def next_line(sweep: Sweep, best: str | None = None) -> str:
 
 
 def shown(folder: Path) -> str:
-    """A folder as seen from where the command runs."""
+    """Return a folder relative to the current one, if it is within it."""
     here = Path.cwd()
     return os.path.relpath(folder, here) if folder.is_relative_to(here) else str(folder)

@@ -1,4 +1,4 @@
-"""How long a sweep will take, from the seconds that finished runs have recorded; and what a dry run prints."""
+"""Estimates of a sweep's duration from the speeds of finished runs, and the output of a dry run."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Run = dict[str, Any]
 CHOICES = ("model", "optimizer", "dataset")
 
 EVALUATION = 1.15
-"""An epoch's time over its training steps' time: the validation set, checkpoints."""
+"""Ratio of an epoch's time to that of its training steps; the rest is validation and checkpoints."""
 
 UNKNOWN_PASSES = 2.0
-"""Gradient passes a step of an optimizer that no finished run has used; few take more."""
+"""Passes per step that are assumed for an optimizer that no finished run has used; few take more."""
 
 
 class Guess(NamedTuple):
-    """Seconds of a cell, and whether runs of just its model, optimizer and dataset say so."""
+    """Estimated seconds of a cell, and whether they are measured on runs of its model, optimizer and dataset."""
 
     seconds: float
     measured: bool
 
 
 def dry_run(sweep: Sweep, plan: Collection[Planned], done: Collection[str], same: Mapping[str, Path]) -> str:
-    """The cells, how many are done (or trained by other sweeps), and the time the others will take."""
+    """Return the list of cells, the numbers of those done and reused, and the estimated time of the others."""
     lines = []
     for name in (p.cell.name for p in plan):
         state = "done   " if name in done else "same   " if name in same else "missing"
@@ -49,7 +49,7 @@ def dry_run(sweep: Sweep, plan: Collection[Planned], done: Collection[str], same
 
 
 class Speeds:
-    """What finished runs say about speed; each is read once, however often one asks."""
+    """Speeds of finished runs. Each run is read only once."""
 
     def __init__(self, outputs: Path) -> None:
         self.outputs = outputs
@@ -57,14 +57,14 @@ class Speeds:
         self._kinds: dict[str, str] = {}
 
     def runs(self) -> list[Run]:
-        """All that are readable by now; runs that were taken over say it only once."""
+        """Return the speeds of all runs that are readable by now. Reused runs count only once."""
         for path in below(self.outputs, "result.json"):
             if path not in self._read:
                 self._read[path] = _speed(path)
         return [run for run in self._read.values() if run is not None]
 
     def guesses(self, plan: Sequence[Planned]) -> list[Guess | None]:
-        """The time of some cells; cells that differ only in fold and seed take the same."""
+        """Return an estimate for each of some cells; cells that differ only in fold and seed share one."""
         runs = self.runs() if plan else []
         known: dict[str, Guess | None] = {}
         found = []
@@ -79,7 +79,10 @@ class Speeds:
         return found
 
     def left_beside(self, plan: Sequence[Planned], ended: Collection[str]) -> float | None:
-        """The time of cells still to come over that of those that have `ended`; None if that of any is not known."""
+        """Return the time of the remaining cells divided by that of the cells that have `ended`.
+
+        None if the time of any cell is unknown.
+        """
         seconds = {}
         for planned, found in zip(plan, self.guesses(plan), strict=True):
             if found is None:
@@ -90,7 +93,7 @@ class Speeds:
 
 
 def describe(guesses: Sequence[Guess | None], workers: int) -> list[str]:
-    """The time of some cells in a sentence or two, and how far it can be trusted."""
+    """Return the total time of some cells, and the basis of the estimate, in one or two sentences."""
     known = [g for g in guesses if g is not None]
     lines = []
     if known:
@@ -98,7 +101,10 @@ def describe(guesses: Sequence[Guess | None], workers: int) -> list[str]:
         rough = sum(not g.measured for g in known)
         source = "finished runs of the same model, optimizer and dataset."
         if rough:
-            source = f"finished runs of the same model. {rough} of {len(known)} cells are scaled from another dataset or optimizer."
+            source = (
+                f"finished runs of the same model. {rough} of {len(known)} cells are scaled from another dataset or "
+                "optimizer."
+            )
         lines.append(f"{'Roughly' if rough else 'About'} {time} with {workers} at a time, judging by {source}")
     if len(known) < len(guesses):
         lines.append(
@@ -121,9 +127,10 @@ def _speed(path: Path) -> Run | None:
 
 
 def guess(planned: Planned, runs: Sequence[Run]) -> Guess | None:
-    """Seconds of a cell; None if no run has trained its model, or the size of its data is not known.
+    """Return the estimated seconds of a cell; None if no run of its model has finished, or its data's size is unknown.
 
-    Runs of its model, optimizer and dataset say it best; else those of its model, whose passes count.
+    Runs of its model, optimizer and dataset are used if there are any; else runs of its model, scaled by the number of
+    passes per step.
     """
     values = planned.values
     chosen = {key: (values.get("choices") or {}).get(key) for key in CHOICES}
@@ -139,7 +146,7 @@ def guess(planned: Planned, runs: Sequence[Run]) -> Guess | None:
     exact = [run for run in alike if run["limit"] == limit and all(run[key] == chosen[key] for key in CHOICES)]
     if exact:
         return Guess(work / median(run["speed"] for run in exact), True)
-    # A run of a few molecules is mostly start-up: it counts only if there is nothing else.
+    # Runs with dataset.limit spend most of their time starting up, so they count only if there are no others.
     alike = [run for run in alike if run["limit"] is None] or alike
     here = [run for run in alike if run["dataset"] == chosen["dataset"]] or alike
     passes = [run["passes"] for run in runs if run["optimizer"] == chosen["optimizer"]] or [UNKNOWN_PASSES]
@@ -147,7 +154,8 @@ def guess(planned: Planned, runs: Sequence[Run]) -> Guess | None:
 
 
 def _size(here: Sequence[Run], limit: int | None, dataset: str) -> float | None:
-    """Training molecules: as a run had them, or four fifths of the paper's Tables 4 and 5."""
+    """Return the number of training molecules: that of a run, or four fifths of the count in the paper's Tables 4 and
+    5."""
     measured = [run["size"] for run in here if run["limit"] == limit]
     if measured:
         return float(measured[0])
@@ -161,7 +169,7 @@ def _size(here: Sequence[Run], limit: int | None, dataset: str) -> float | None:
 
 
 def _model_settings(planned: Planned) -> dict[str, str]:
-    """The settings of a cell's model, as far as they are not taken from the dataset."""
+    """Return the settings of a cell's model, except those that depend on the dataset."""
     written = _flat(OmegaConf.to_container(planned.settings.base.get("model") or OmegaConf.create(), resolve=False))
     own = _flat(planned.values.get("model") or {})
     return {key: str(own[key]) for key, value in written.items() if "${" not in str(value) and key in own}

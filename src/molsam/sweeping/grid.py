@@ -1,4 +1,4 @@
-"""Exhaustive sweeps: every cell once, whatever kills whom."""
+"""Exhaustive sweeps: every cell runs once, even if workers or sweeps are killed."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL = 1.0
-"""Seconds between two looks at cells that other processes run."""
+"""Seconds between two checks of cells that other processes run."""
 
 MAX_DEATHS = 3
-"""A cell whose worker died so often in one sweep is given up."""
+"""Number of deaths of its workers after which a sweep gives a cell up."""
 
 Key = tuple[str, str]
 Trials = Mapping[Key, Sequence["FrozenTrial"]]
 
 
 def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: list[str]) -> None:
-    """Run the missing cells of a grid. Raises SweepIncomplete naming how many failed."""
+    """Run the missing cells of a grid. Raises SweepIncomplete, with the number of failures, if cells failed."""
     cells = plan(sweep, context, arguments)
     missing = any(not os.path.isdir(sweep.folder / cell.name) for cell in cells.cells)
     with launch.warm(sweep) if missing and not sweep.dry_run else contextlib.nullcontext():
@@ -64,12 +64,12 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
 
 
 def _begin(sweep: Sweep, cells: Plan) -> frozenset[str] | None:
-    """Check the plan and settle what there is; the names of the cells that are done, None if that was all."""
-    # What is wrong with any of them is said before the first runs; the others are composed while it does.
+    """Check the plan and use existing runs; return the names of the finished cells, or None for a dry run or an empty plan."""
+    # Some cells are composed now, to find errors before the first one runs; the others while it runs.
     begun = [cells.job(cell) for cell in cells.cells if os.path.isdir(sweep.folder / cell.name)]
     cells.sample()
     done = {planned.cell.name for planned in begun if is_done(planned)}
-    elsewhere = reuse.Elsewhere(sweep.outputs) if sweep.reuse else None
+    elsewhere = reuse.FinishedRuns(sweep.outputs) if sweep.reuse else None
     same = {}
     if elsewhere is not None and elsewhere.runs:
         found = {planned.cell.name: elsewhere.find(planned) for planned in cells}
@@ -84,15 +84,15 @@ def _begin(sweep: Sweep, cells: Plan) -> frozenset[str] | None:
         reuse.take_over(next(planned for planned in cells.known() if planned.cell.name == name), folder)
     if same:
         print(
-            f"{sweep.name}: {len(same)} cells were trained elsewhere with equal settings, so their results are used "
-            "(hydra.sweeper.reuse=false trains them again)",
+            f"{sweep.name}: the results of {len(same)} cells that were trained elsewhere with equal settings are "
+            "reused (hydra.sweeper.reuse=false trains them again)",
             file=sys.stderr,
         )
     return frozenset(done | set(same))
 
 
 def is_done(planned: Planned) -> bool:
-    """Whether a cell's folder holds a complete result of just its identity."""
+    """Return whether a cell's run folder has a complete result of its identity."""
     try:
         found = result.read(planned.folder)
     except StorageError as error:
@@ -102,7 +102,7 @@ def is_done(planned: Planned) -> bool:
 
 
 def _folds_are_done(planned: Planned) -> bool:
-    """Whether a cell of several folds has their summary, made by just its identity."""
+    """Return whether a cell of several folds has a summary of all of them, of its identity."""
     try:
         found = json.loads((planned.folder / "folds.json").read_text(encoding="utf-8"))
         made = is_record_of(found["identity"], planned.identity)
@@ -112,7 +112,7 @@ def _folds_are_done(planned: Planned) -> bool:
 
 
 def settle(begun: Sequence[Planned], plan: Plan, *, overwrite: bool) -> None:
-    """Refuse to mix runs of something else into a sweep's folder, or overwrite just those. Raises ConfigError."""
+    """Raise ConfigError if a cell's folder has a run of another identity; with `overwrite` mark it for overwriting."""
     for planned in begun:
         refusal = mismatch_of(planned, plan.files)
         if refusal is not None and not overwrite:
@@ -125,7 +125,7 @@ def settle(begun: Sequence[Planned], plan: Plan, *, overwrite: bool) -> None:
 
 
 def mismatch_of(planned: Planned, files: identify.Files) -> str | None:
-    """The sentence that refuses a cell whose folder holds a run of something else; None if it does not."""
+    """Return the error message if a cell's folder has a run of another identity, else None."""
     try:
         found = result.read(planned.folder)
     except StorageError:
@@ -138,21 +138,21 @@ def mismatch_of(planned: Planned, files: identify.Files) -> str | None:
 
 
 class Grid:
-    """Launches the missing cells until none is left that could run here."""
+    """Launches the missing cells until none is left to run here."""
 
     def __init__(
         self, sweep: Sweep, study: SharedStudy, launcher: launch.Launcher, plan: Plan, before: frozenset[str]
     ) -> None:
         self.sweep, self.study, self.launcher, self.plan, self.before = sweep, study, launcher, plan, before
         self.known = {trial.number for trial in study.trials() if trial.state.is_finished()}
-        self.told = set(self.known)
+        self.reported = set(self.known)
         self.deaths: Counter[str] = Counter()
         self.speeds = estimate.Speeds(sweep.outputs)
         self.left: tuple[set[str], float | None] = set(), None
         self.shared = not storages.is_file(study.node)
 
     def run(self) -> None:
-        """Until every cell is done or failed. Raises SweepIncomplete."""
+        """Run until every cell is done or failed. Raises SweepIncomplete if cells failed."""
         name, total = self.sweep.name, len(self.plan)
         print(
             f"{name}: {total} cells in {shown(self.sweep.folder)}, {len(self.before)} of them done, "
@@ -165,7 +165,7 @@ class Grid:
                 self.study.revive()
                 trials = self.by_cell()
                 states = {planned.cell.name: self.state(planned, trials) for planned in self.plan.known()}
-                # A cell that is not composed yet is not begun.
+                # A cell that was not composed yet has not begun.
                 todo = [cell for cell in self.plan.cells if states.get(cell.name, "missing") == "missing"]
                 if todo:
                     self.launch(todo)
@@ -176,7 +176,7 @@ class Grid:
         self.conclude(states)
 
     def by_cell(self) -> dict[Key, list[FrozenTrial]]:
-        """The study's trials by cell and identity, each list by number."""
+        """Return the study's trials by cell and identity, each list by number."""
         found: dict[Key, list[FrozenTrial]] = {}
         for trial in self.study.trials():
             key = (trial.user_attrs.get("cell", ""), trial.user_attrs.get("identity", ""))
@@ -184,7 +184,7 @@ class Grid:
         return found
 
     def state(self, planned: Planned, trials: Trials, files: bool = True) -> str:
-        """Where a cell stands: done, running (elsewhere), missing, or "failed: why"."""
+        """Return the state of a cell: "done", "running" (elsewhere), "missing", or "failed: REASON"."""
         from optuna.trial import TrialState
 
         if planned.cell.name in self.before or (files and is_done(planned)):
@@ -201,12 +201,12 @@ class Grid:
             if trial.state == TrialState.COMPLETE:
                 return f"failed: it ended without a complete {result.NAME} of its settings"
             if "error" in trial.user_attrs:
-                # A study takes no value such as the ROC-AUC of a single class, but its cell has a result.
+                # A study refuses NaN (the ROC-AUC of a single class, say), but the cell may have a result.
                 return "done" if is_done(planned) else f"failed: {trial.user_attrs['error']}"
         return "missing"
 
     def launch(self, todo: Sequence[Cell]) -> None:
-        """Run a trial for each cell, as many at a time as there are workers."""
+        """Run a trial for each cell, one per worker at a time."""
         numbers: dict[int, Planned] = {}
         try:
             launches = self.launches(todo, numbers)
@@ -221,7 +221,10 @@ class Grid:
             self.study.revive(own=set(numbers))
 
     def launches(self, todo: Sequence[Cell], numbers: dict[int, Planned]) -> Iterator[Launch]:
-        """A job for each cell that nobody else has begun, queued when its turn has come; fills in `numbers`."""
+        """Yield a job for each cell that no other process has begun, and record its trial in `numbers`.
+
+        The trial is queued only when its turn has come.
+        """
         for planned in map(self.plan.job, todo):
             number = self.queue(planned)
             if number is not None:
@@ -229,7 +232,7 @@ class Grid:
                 yield Launch(number, replace(planned.settings, values={}), planned.folder)
 
     def queue(self, planned: Planned) -> int | None:
-        """The number of the trial that waits for a cell, the first should there be several; None if it has begun."""
+        """Return the number of the waiting trial of a cell (of several the first); None if the cell has begun."""
         from optuna.trial import TrialState
 
         trials = self.by_cell()
@@ -241,33 +244,33 @@ class Grid:
             self.study.add(user_attrs={**planned.cell.values, **attrs})
             mine = self.by_cell()[key_of(planned)]
         waiting = [trial.number for trial in mine if trial.state == TrialState.WAITING]
-        # Another sweep may have taken the trial between these lines: leave its cell to that one.
+        # If another sweep took the trial in the meantime, there is none, and the cell is left to that sweep.
         return min(waiting, default=None)
 
     def fresh(self, trial: FrozenTrial) -> bool:
-        """Whether a trial has come to its end, good or bad, since this sweep began."""
+        """Return whether a trial has completed or failed since this sweep began."""
         from optuna.trial import TrialState
 
         over = trial.state == TrialState.COMPLETE or "error" in trial.user_attrs
         return trial.number not in self.known and over
 
     def progressed(self, numbers: set[int]) -> bool:
-        """Whether any job of a batch was started."""
+        """Return whether any of these jobs has started."""
         from optuna.trial import TrialState
 
         return any(t.state != TrialState.WAITING for t in self.study.trials() if t.number in numbers)
 
     def count_deaths(self, lost: Sequence[Planned]) -> None:
-        """Give up a cell that takes its worker down again and again."""
+        """Give up cells whose workers died MAX_DEATHS times."""
         for planned in lost:
             self.deaths[planned.cell.name] += 1
             if self.deaths[planned.cell.name] >= MAX_DEATHS:
-                reason = f"its worker died {MAX_DEATHS} times, perhaps for want of memory"
+                reason = f"its worker died {MAX_DEATHS} times, perhaps because memory ran out"
                 number = self.queue(planned)
                 self.study.give_up(set() if number is None else {number}, reason)
 
     def look(self) -> tuple[Count, list[Ended]]:
-        """Where the sweep stands, by the study alone, and which cells have ended since the last look."""
+        """Return the progress, judged by the study alone, and the cells that have ended since the last call."""
         trials, known = self.by_cell(), self.plan.known()
         states = {planned.cell.name: self.state(planned, trials, files=False).split(":")[0] for planned in known}
         number = Counter(states.values())
@@ -282,15 +285,15 @@ class Grid:
         return count, self.news(trials)
 
     def news(self, trials: Trials) -> list[Ended]:
-        """The cells of this sweep that have ended and were not told of yet, in the order of their ends."""
+        """Return the cells of this sweep that have ended and were not reported yet, in the order of their ends."""
         mine = [trial for planned in self.plan.known() for trial in trials.get(key_of(planned), ())]
-        new = [trial for trial in mine if trial.state.is_finished() and trial.number not in self.told]
-        self.told |= {trial.number for trial in new}
+        new = [trial for trial in mine if trial.state.is_finished() and trial.number not in self.reported]
+        self.reported |= {trial.number for trial in new}
         said = [ended(trial, trial.user_attrs["cell"]) for trial in sorted(new, key=by_end)]
         return [one for one in said if one is not None]
 
     def conclude(self, states: Mapping[str, str]) -> None:
-        """Say how it ended. Raises SweepIncomplete."""
+        """Print the outcome. Raises SweepIncomplete if cells failed."""
         name, folder, total = self.sweep.name, shown(self.sweep.folder), len(self.plan)
         if len(self.before) < total:
             logger = OmegaConf.select(self.sweep.config, "logger")
@@ -302,7 +305,7 @@ class Grid:
                 print(f"failed: {cell}: {reason}", file=sys.stderr)
             raise SweepIncomplete(
                 f"{len(failed)} of {total} cells of {name} failed (listed above, details in error.log in their "
-                f"folders under {folder}); the same command tries them again."
+                f"folders under {folder}); run the same command to try them again."
             )
         left = f" ({running} are still run by other processes)" if running else ""
         print(f"{name}: {total - running} of {total} cells{left}: {folder}", file=sys.stderr)
@@ -310,10 +313,10 @@ class Grid:
 
 
 def by_end(trial: FrozenTrial) -> tuple[str, int]:
-    """Sorts trials by the time of their end."""
+    """Return a sort key: the time of a trial's end."""
     return str(trial.datetime_complete), trial.number
 
 
 def key_of(planned: Planned) -> Key:
-    """What tells the trials of a cell: its name and its identity."""
+    """Return what a cell's trials have in common: its name and its identity."""
     return planned.cell.name, planned.identity

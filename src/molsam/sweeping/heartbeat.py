@@ -1,8 +1,8 @@
-"""Who works on a trial, and whether that process still lives.
+"""Which process works on a trial, and whether it is still alive.
 
-On the same machine the kernel answers at once: does a process of that id and start time exist? For
-another machine the only witness is a counter that the process raises every few seconds; it is watched
-by the observer's own monotonic clock, so clocks that differ between machines do no harm.
+On the same machine the kernel knows whether a process of that id and start time exists. For another machine there is
+only a counter that the process raises every few seconds. It is watched by the observer's own monotonic clock, so that
+clocks may differ between machines.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ WORKER, SWEEPER = "molsam:worker", "molsam:sweeper"
 """System attributes of a trial: the process that runs it, and the one that launched it."""
 
 MISSED_BEATS = 6
-"""A process of another machine counts as dead after so many intervals without a beat."""
+"""Number of intervals without a beat after which a process of another machine counts as dead."""
 
 
 @cache
 def host() -> str:
-    """This machine until it restarts, and this container: process ids mean the same for all who share it."""
+    """Return a name for this machine, until it restarts, and this container. Process ids are unique within it."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
@@ -39,7 +39,7 @@ def host() -> str:
 
 
 def process_start(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None if there is none, or only its corpse."""
+    """Return the start time of a process in the kernel's ticks; None if it does not exist or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -48,7 +48,7 @@ def process_start(pid: int) -> str | None:
 
 
 def beat(count: int, interval: float) -> dict[str, Any]:
-    """The record of this process."""
+    """Return a heartbeat of this process."""
     pid = os.getpid()
     return {
         "host": host(),
@@ -61,7 +61,7 @@ def beat(count: int, interval: float) -> dict[str, Any]:
 
 
 class Heartbeat:
-    """Context manager: a thread keeps the record of this process fresh on some trials."""
+    """Context manager with a thread that renews this process's heartbeat on some trials."""
 
     def __init__(self, storage: BaseStorage, trial_ids: list[int], role: str, interval: float) -> None:
         self.storage, self.trial_ids, self.role, self.interval = storage, list(trial_ids), role, interval
@@ -79,7 +79,7 @@ class Heartbeat:
         self.thread.join(timeout=self.interval + 5)
 
     def write(self) -> None:
-        """Beat once; a trial that is finished needs no more beats, a busy storage gets the next one."""
+        """Write one beat. Finished trials need no more beats. If the storage is busy, the next beat will do."""
         from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
         self.count += 1
@@ -98,15 +98,15 @@ class Heartbeat:
 
 
 class Watch:
-    """Tells live trials from dead ones; keep one for as long as you look."""
+    """Tells live trials from dead ones. Use the same object for all checks, because it remembers the beats it saw."""
 
     def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.interval, self.clock = interval, clock
         self.seen: dict[tuple[int, str], tuple[Any, float]] = {}
 
     def dead(self, trial: FrozenTrial, roles: tuple[str, ...] = (WORKER, SWEEPER)) -> bool:
-        """Whether nobody works on a running trial any more; False as long as it cannot be told."""
-        # Between claiming a trial and its first beat there is a moment without a record: watch that too.
+        """Return whether no process works on a running trial any more; False as long as this is not certain."""
+        # Between claiming a trial and its first beat there is no record. An empty one is watched instead.
         records = {role: trial.system_attrs[role] for role in roles if role in trial.system_attrs} or {"": {}}
         return all(self._dead(trial.number, role, record) for role, record in records.items())
 

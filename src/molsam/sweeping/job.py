@@ -1,4 +1,4 @@
-"""One job of a sweep, wherever a launcher runs it: take the trial, keep it alive, run, record how it ended."""
+"""One job of a sweep, on any launcher: claim the trial, keep its heartbeat, run, and record the outcome."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from molsam.errors import ConfigError, MolsamError
 from molsam.sweeping import orphan
 from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Settings
-from molsam.sweeping.console import Hushed
+from molsam.sweeping.console import CapturedOutput
 from molsam.sweeping.heartbeat import WORKER, Heartbeat, host
 from molsam.sweeping.trial import Trial
 
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 128
-"""Exit codes from here up mean that a signal asked the run to stop."""
+"""Exit codes from this one on mean that a signal stopped the run."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A job to be run: the trial's number, the job's settings (without their resolved values) and its folder."""
+    """A job to run: the trial's number, the job's settings (without their resolved values) and its run folder."""
 
     number: int
     settings: Settings
@@ -39,18 +39,17 @@ class Launch:
 
 @dataclass(frozen=True)
 class Job:
-    """The task function that launchers call: plain settings, so that it travels to any worker.
+    """The task function that launchers call. It has plain attributes, so that it can be sent to any worker.
 
     Attributes:
         task: the application's own task function; takes the settings, and the Trial as observer.
-        storage: the study's storage, an address or a node.
-        study_name: the study.
-        pruner: the pruner's node.
-        heartbeat: seconds between two signs of life.
-        claim: trials wait and are taken here, when a job starts (tables), or run already (searches).
-        owner: the sweep's process, whose children the workers are and with which they end; None for workers that
-            a cluster keeps.
-        numbers: of the trials, by the place of their job in its batch; None where a job has its trial's number.
+        storage: the study's storage, an address or a configuration node.
+        study_name: name of the study.
+        pruner: the pruner's configuration node.
+        heartbeat: seconds between two heartbeats.
+        claim: whether the job must claim a waiting trial first (grids); in searches the trial is running already.
+        owner: process id of the sweep, if the workers are its children and end with it; None for a cluster's workers.
+        numbers: numbers of the trials, by their jobs' positions in the batch; None if jobs have their trials' numbers.
     """
 
     task: Callable[..., Any]
@@ -63,9 +62,9 @@ class Job:
     numbers: tuple[int, ...] | None = field(default=None, repr=False)
 
     def __call__(self, cfg: DictConfig) -> Any:
-        """Run a trial; its value, or None if there is none.
+        """Run a trial and return its value, or None if there is none.
 
-        Raises KeyboardInterrupt or SystemExit if a signal stopped the run: the sweep stops with it.
+        Raises KeyboardInterrupt or SystemExit if a signal stopped the run, so that the sweep stops too.
         """
         import optuna
 
@@ -88,7 +87,7 @@ class Job:
         study, storage, trial_id, number = trial.study, trial.storage, trial.trial_id, trial.number
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            with Hushed(folder, trial.note_warnings):
+            with CapturedOutput(folder, trial.note_warnings):
                 value = self.task(cfg, trial)
         except optuna.TrialPruned:
             conclude(study, storage, trial_id, number, optuna.trial.TrialState.PRUNED)
@@ -96,7 +95,7 @@ class Job:
         except Exception as error:
             code = getattr(error, "exit_code", 1)
             if isinstance(error, MolsamError) and code >= INTERRUPTED:
-                # The trial stays as it is: its process is about to end, and the next sweep takes it up.
+                # The trial stays "running": its process is about to end, and the next sweep continues it.
                 log.warning(str(error))
                 orphan.leave_without(self.owner)
                 raise (KeyboardInterrupt() if code == 130 else SystemExit(code)) from error
@@ -113,16 +112,16 @@ class Job:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         except OSError as trouble:
-            log.warning(f"{folder} cannot be written ({trouble.strerror})")
+            log.warning(f"{folder} cannot be written ({trouble.strerror}), so it has no error.log.")
         failed = optuna.trial.TrialState.FAIL
         conclude(trial.study, trial.storage, trial.trial_id, trial.number, failed, error=sentence[:1000])
 
 
 def take(study: Any, storage: Any, number: int, trial_id: int) -> bool:
-    """Take a waiting trial for this process, unless it is taken, done, or another one of its cell comes first.
+    """Claim a waiting trial for this process, and return whether that succeeded.
 
-    Two sweeps that start together may both queue a cell. Of the trials of a cell that are not over, only
-    the one with the lowest number ever runs, whoever takes it.
+    It fails if the trial was claimed, is done, or another trial of the same cell comes first. Two sweeps that start
+    together may both queue a cell. Of a cell's unfinished trials only the one with the lowest number runs.
     """
     import optuna
     from optuna.trial import TrialState
@@ -145,19 +144,19 @@ def take(study: Any, storage: Any, number: int, trial_id: int) -> bool:
 
 
 def is_running(storage: Any, trial_id: int) -> bool:
-    """Whether a trial still waits for its worker: a late worker finds that it was given to another one."""
+    """Return whether a trial still waits for its worker; a late worker may find that it was given to another one."""
     from optuna.trial import TrialState
 
     return bool(storage.get_trial(trial_id).state == TrialState.RUNNING)
 
 
 def same_cell(a: Any, b: Any) -> bool:
-    """Whether two trials are the same cell with the same settings."""
+    """Return whether two trials are of the same cell with the same settings."""
     return all(a.user_attrs.get(key) == b.user_attrs.get(key) for key in ("cell", "identity"))
 
 
 def finish(study: Any, storage: Any, trial_id: int, number: int, value: Any) -> None:
-    """Record a trial's value (or values), or what was wrong with it."""
+    """Record a trial's value or values, or that they are not numbers."""
     from optuna.trial import TrialState
 
     try:
@@ -173,7 +172,7 @@ def finish(study: Any, storage: Any, trial_id: int, number: int, value: Any) -> 
 def conclude(
     study: Any, storage: Any, trial_id: int, number: int, state: Any, values: list[float] | None = None, **attrs: Any
 ) -> None:
-    """End a running trial with a state and notes; one that was given up for dead meanwhile stays as it is."""
+    """End a running trial with a state and attributes. A trial that was declared dead meanwhile does not change."""
     import optuna
 
     try:
@@ -181,11 +180,11 @@ def conclude(
             storage.set_trial_user_attr(trial_id, key, value)
         study.tell(number, values, state=state, skip_if_finished=True)
     except optuna.exceptions.UpdateFinishedTrialError:
-        log.warning(f"job {number} was taken for dead, but has ended; its result stays in its folder")
+        log.warning(f"Job {number} was declared dead, but has ended now; its result is in its run folder.")
 
 
 def make_pruner(node: Mapping[str, Any]) -> Any:
-    """The pruner of a node of conf/hydra/sweeper/pruner. Raises ConfigError if it cannot be built."""
+    """Return the pruner of a configuration node. Raises ConfigError if it cannot be built."""
     from hydra.utils import instantiate
     from optuna.exceptions import ExperimentalWarning
 

@@ -1,4 +1,4 @@
-"""A journal of a study that survives a process killed while it wrote, and says what it waits for."""
+"""A study's journal that survives processes killed while they write, and reports when it waits for a lock."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 log = logging.getLogger(__name__)
 
 PATIENCE = 3.0
-"""Seconds of waiting for another process's lock before it is said."""
+"""Seconds of waiting for another process's lock before a warning."""
 
 STALE = 30
-"""Seconds after which a lock whose file has not changed is taken over: its process was killed."""
+"""Seconds without a change after which a lock is taken over, because its process was killed."""
 
 
 class Journal(JournalFileBackend):
-    """An append-only file of JSON lines, one an operation, for processes that share its folder.
+    """An append-only file of JSON lines, one per operation, for processes that share its folder.
 
     Args:
-        file_path: the journal.
+        file_path: path of the journal.
     """
 
     def __init__(self, file_path: str) -> None:
@@ -35,7 +35,7 @@ class Journal(JournalFileBackend):
         self._drop_torn_tail()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append operations; what a killed process left of a line before them is dropped."""
+        """Append operations, after removing an incomplete line that a killed process left."""
         text = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in logs)
         self.lock.acquire()
         try:
@@ -56,12 +56,12 @@ class Journal(JournalFileBackend):
                 self.lock.release()
 
     def _cut(self) -> None:
-        """Cut a last line that is not whole; the lock is held, so nobody writes it now."""
+        """Remove an incomplete last line. The lock is held, so no process is writing it."""
         tail = _torn(self.path)
         if tail:
             log.warning(
-                "%s ends in the middle of a line, because a process was killed while it wrote; its last %d bytes are "
-                "dropped.",
+                "%s ends in the middle of a line, because a process was killed while writing it; the last %d bytes are "
+                "removed.",
                 self.path,
                 tail,
             )
@@ -69,13 +69,13 @@ class Journal(JournalFileBackend):
 
 
 class Lock(JournalFileSymlinkLock):
-    """A lock that works on network file systems; it says when it has to wait."""
+    """A lock that works on network file systems, and warns when it has to wait."""
 
     def __init__(self, file_path: str) -> None:
         super().__init__(file_path, grace_period=STALE)
 
     def acquire(self) -> bool:
-        """Take the lock, waiting for it if need be."""
+        """Take the lock, waiting for it if necessary."""
         if not os.path.lexists(self._lock_file):
             return super().acquire()
         note = threading.Timer(PATIENCE, self.say)
@@ -87,9 +87,9 @@ class Lock(JournalFileSymlinkLock):
             note.cancel()
 
     def say(self) -> None:
-        """Say what is waited for."""
+        """Warn that the lock is held by another process."""
         log.warning(
-            "Waiting for %s: another process writes to the study, or was killed while it wrote; if nothing changes, the "
+            "Waiting for %s: another process writes to the study, or was killed while writing; if nothing changes, the "
             "lock is taken over after %d s.",
             self._lock_file,
             STALE,
@@ -97,7 +97,7 @@ class Lock(JournalFileSymlinkLock):
 
 
 def _torn(path: Path, block: int = 1 << 16) -> int:
-    """Bytes after the last line break of a file."""
+    """Return the number of bytes after the last line break of a file."""
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         seen = b""

@@ -1,4 +1,4 @@
-"""Jobs handed to whatever runs them: workers on this machine, or one of Hydra's launchers for a cluster."""
+"""Launchers of jobs: workers on this machine, or one of Hydra's launchers for a cluster."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from molsam.sweeping.storage import Node
 
 @dataclass(frozen=True)
 class Launcher:
-    """How the jobs of a sweep are run.
+    """Runs the jobs of a sweep.
 
     Attributes:
-        run: runs jobs and returns when all have ended; raises what kept one from taking its trial.
-        at_once: whether the launcher wants all jobs before it starts the first.
+        run: runs jobs and returns when all have ended; raises the error of a job that could not claim its trial.
+        at_once: whether the launcher needs all jobs before it starts the first one.
     """
 
     run: Callable[[Iterable[Launch]], None]
@@ -33,7 +33,7 @@ class Launcher:
 
 
 def make(sweep: Sweep, context: HydraContext, task: TaskFunction, storage: Node, study_name: str) -> Launcher:
-    """The launcher that the settings choose, for jobs of one study."""
+    """Return the launcher that the settings choose, for the jobs of one study."""
     node = sweep.config.hydra.launcher
     local = is_local(sweep)
     job = Job(
@@ -43,7 +43,7 @@ def make(sweep: Sweep, context: HydraContext, task: TaskFunction, storage: Node,
         pruner=sweep.pruner,
         heartbeat=sweep.heartbeat,
         claim=sweep.is_grid,
-        # Workers on this machine are children of this very process; those of other launchers need not be.
+        # Workers on this machine are children of this process; those of other launchers may not be.
         owner=os.getpid() if local else None,
     )
     if local:
@@ -67,7 +67,7 @@ def warm(sweep: Sweep) -> AbstractContextManager[None]:
 
 
 def _by_hydra(config: DictConfig, context: HydraContext, job: Job, launches: list[Launch]) -> None:
-    """Run a batch by one of Hydra's own launchers, which number its jobs from 0."""
+    """Run jobs by one of Hydra's own launchers, which number them from 0."""
     if not launches:
         return
     numbered = replace(job, numbers=tuple(launch.number for launch in launches))

@@ -1,6 +1,7 @@
-"""Jobs on this machine: worker processes that are kept from one job to the next, and hand back no more than a value.
+"""Jobs on this machine: worker processes that are reused for the next job, and return only a value.
 
-joblib's launcher returns each job's whole settings, and its workers learn of their sweep's end with the first job.
+Hydra's joblib launcher is not used, because it returns each job's whole settings, and its workers follow the sweep's
+end only from their first job on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from molsam.sweeping.compose import Change, put
 from molsam.sweeping.job import Job, Launch
 
 IDLE = 300
-"""Seconds after which a worker without a job ends."""
+"""Seconds after which an idle worker ends."""
 
 THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -37,13 +38,13 @@ THREADS = (
 
 @dataclass(frozen=True)
 class Workers:
-    """Where jobs run.
+    """Worker processes of a sweep.
 
     Attributes:
-        context: Hydra's own.
-        job: what each job does.
-        count: how many run at a time; 0: in this very process.
-        threads: of each worker; None leaves it to the libraries.
+        context: Hydra's context.
+        job: the task function.
+        count: number of jobs at a time; 0 runs them in this process.
+        threads: number of threads of each worker; None leaves it to the libraries.
     """
 
     context: HydraContext
@@ -52,7 +53,10 @@ class Workers:
     threads: int | None
 
     def run(self, launches: Iterable[Launch]) -> None:
-        """Run jobs in their order, each as soon as a worker is free. Raises what kept a job from taking its trial."""
+        """Run jobs in their order, each as soon as a worker is free.
+
+        Raises the error of a job that could not claim its trial.
+        """
         if not self.count:
             for launch in launches:
                 execute(self.context, self.job, launch, None)
@@ -62,7 +66,7 @@ class Workers:
         try:
             for launch in launches:
                 pending.add(executor.submit(execute, self.context, self.job, launch, Singleton.get_state()))
-                # One waits, so that no worker does.
+                # One job waits in the queue, so that no worker is idle.
                 while len(pending) > self.count:
                     pending = _settle(pending)
             while pending:
@@ -104,12 +108,12 @@ def _settle(pending: set[Future[None]]) -> set[Future[None]]:
 
 
 def execute(context: HydraContext, job: Job, launch: Launch, state: Any) -> None:
-    """One job, in whatever process. Raises what kept it from taking its trial."""
+    """Run one job, in this process or a worker. Raises the error if it could not claim its trial."""
     if state is not None:
         setup_globals()
         Singleton.set_state(state)
     settings = launch.settings
-    # A worker's base came by itself; this process's is shared by all jobs.
+    # A worker received its own copy of the base; in this process all jobs share it.
     base = copy.deepcopy(settings.base) if state is None else settings.base
     config = completed(base, settings.changes, settings.overrides)
     with read_write(config.hydra), open_dict(config):
@@ -125,7 +129,7 @@ def execute(context: HydraContext, job: Job, launch: Launch, state: Any) -> None
 
 
 def _run(context: HydraContext, job: Job, config: DictConfig, folder: Path) -> None:
-    """What Hydra does for a job, but for the copies of its own section, unless the settings ask for more."""
+    """Run a job as Hydra does, but without copying Hydra's own section, unless the settings need more of Hydra."""
     own = config.hydra
     if own.callbacks or own.job.chdir or own.job.env_set or own.output_subdir is not None:
         outcome = run_job(
@@ -143,7 +147,7 @@ def _run(context: HydraContext, job: Job, config: DictConfig, folder: Path) -> N
 
 
 def completed(config: DictConfig, changes: Iterable[Change], overrides: Iterable[str]) -> DictConfig:
-    """A job's settings: its base, with what differs put in."""
+    """Return a job's settings: its base with its changes."""
     for change in changes:
         put(config, change)
     with read_write(config.hydra), open_dict(config):

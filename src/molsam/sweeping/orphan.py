@@ -1,6 +1,6 @@
-"""Workers that a launcher keeps on this machine end with their sweep, however that ended.
+"""Workers on this machine end with their sweep, even if it is killed.
 
-loky's workers would go on with the job they have, take the next from the queue, and then wait for minutes.
+loky's workers alone would finish their job, take the next one from the queue, and then wait for minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from molsam.training.interrupt import Interrupts
 
 EVERY = 0.5
-"""Seconds between two looks at the parent."""
+"""Seconds between two checks of the parent process."""
 
 GRACE = 30.0
 """Seconds that a run has for its last step and checkpoint."""
@@ -24,7 +24,7 @@ _follower: threading.Thread | None = None
 
 
 def remove_semaphores() -> None:
-    """Remove the semaphores of this user's loky processes that are gone: one killed as it makes one cannot itself."""
+    """Remove semaphores of this user's loky processes that no longer exist; a killed process leaves them behind."""
     for path in Path("/dev/shm").glob("sem.loky-*"):
         pid = path.name.split("-")[1]
         with contextlib.suppress(OSError):
@@ -33,7 +33,7 @@ def remove_semaphores() -> None:
 
 
 def follow(owner: int | None) -> None:
-    """End this process soon after its parent `owner` has ended; None, or this very process, is not followed."""
+    """End this process soon after its parent `owner` has ended. None, or this process itself, is not followed."""
     global _follower
     if owner is None or owner == os.getpid():
         return
@@ -52,8 +52,8 @@ def leave_without(owner: int | None) -> None:
 def _follow(owner: int) -> None:
     while os.getppid() == owner:
         time.sleep(EVERY)
-    # A run saves itself at the first signal and breaks off at the second, and whoever ended the sweep may have
-    # sent it one. Outside a run the signal ends the process at once.
+    # A run writes a checkpoint at the first signal and stops at once at the second. The run may have received the first
+    # one together with the sweep. Outside a run the signal ends the process at once.
     if not Interrupts.asked():
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)

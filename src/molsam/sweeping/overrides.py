@@ -1,4 +1,4 @@
-"""Overrides of a command line: what they vary, and values as text that Hydra reads back."""
+"""Overrides of a command line: which values they sweep, and values as text that Hydra parses."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from molsam.config.cells import key_of, quote
 from molsam.errors import ConfigError
 
 SMOKE = {"dataset.limit": 64, "training.epochs": 1}
-"""What smoke=true adds to every job, unless the command line says otherwise."""
+"""Settings that smoke=true adds to every job, unless the command line sets them."""
 
 NOT_FOR_JOBS = ("overwrite", "dry_run", "smoke")
-"""Settings of the sweep itself."""
+"""Settings of the sweep itself, which jobs do not get."""
 
 
 def parse(arguments: Iterable[str]) -> list[Override]:
-    """The overrides of a command line."""
+    """Return the parsed overrides of a command line."""
     return OverridesParser.create().parse_overrides(list(arguments))
 
 
 def values_of(override: Override) -> list[str]:
-    """The values an override gives its key, as text for another override."""
+    """Return the values an override gives its key, as text for another override."""
     if override.is_sweep_override():
         if not override.is_discrete_sweep():
             raise ConfigError(
-                f"{override.input_line} has no list of values; a grid needs choices such as "
-                f"{override.key_or_group}=1,2,3, or choose a sampler with hydra/sweeper/sampler=tpe."
+                f"{override.input_line} is not a list of values; a grid needs choices such as "
+                f"{override.key_or_group}=1,2,3; or choose a sampler with hydra/sweeper/sampler=tpe."
             )
         texts = [str(text) for text in override.sweep_string_iterator()]
         return [as_text(value, text) for value, text in zip(override.sweep_iterator(), texts, strict=True)]
@@ -38,7 +38,7 @@ def values_of(override: Override) -> list[str]:
 
 
 def as_text(value: Any, text: str) -> str:
-    """A value as text for an override: quoted where it is a string that would not be read as itself; else `text`."""
+    """Return a value as text for an override: a string in quotes if it needs them, other values as `text`."""
     if not isinstance(value, str):
         return text
     try:
@@ -50,7 +50,7 @@ def as_text(value: Any, text: str) -> str:
 
 
 def fixed(overrides: Iterable[Override]) -> list[str]:
-    """The overrides that are the same for all jobs."""
+    """Return the overrides that are the same for all jobs."""
     return [
         o.input_line or ""
         for o in overrides
@@ -59,18 +59,18 @@ def fixed(overrides: Iterable[Override]) -> list[str]:
 
 
 def shrink(base: Sequence[str]) -> list[str]:
-    """The overrides of smoke=true that the command line does not make itself."""
+    """Return the overrides of smoke=true for settings that the command line does not set."""
     given = {key_of(text) for text in base}
     return [f"{key}={value}" for key, value in SMOKE.items() if key not in given]
 
 
 def as_value(value: Any) -> str:
-    """A number, truth value or null as an override's value; other text is taken for such a value already."""
+    """Return a number, boolean or None as text for an override; a string must be such text already."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def destination(folder: str, name: str) -> tuple[str, str]:
-    """The overrides that send a job to the folder `name` of a sweep."""
+    """Return the overrides that set a job's run folder to `name` in a sweep's folder."""
     return f"hydra.sweep.dir={quote(folder)}", f"hydra.sweep.subdir={quote(name)}"

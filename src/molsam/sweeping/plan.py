@@ -1,4 +1,4 @@
-"""From the command line to the jobs of a grid: what varies, where each goes, and the identity of its run."""
+"""The jobs of a grid from its command line: their settings, run folders and identities."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from molsam.sweeping.overrides import fixed, parse, shrink, values_of
 from molsam.wiring import identify, inputs
 
 AXES = {"dataset": "datasets", "model": "models", "seed": "seeds", "split.fold": "folds"}
-"""Overrides of a table that mean one of its axes."""
+"""Overrides that select along an axis of a table -> the axis."""
 
 HEAVY = ("variants", "report", "needs")
-"""The rows and claims of a whole table, which are no setting of one cell."""
+"""Keys with the rows and claims of the whole table, which are not settings of a cell."""
 
 NAME_LENGTH = 150
+"""Largest length of a folder name made from overrides."""
 SAMPLED = 50
-"""Values of an axis that are tried before the first cell runs: a thousand seeds are alike."""
+"""Number of values of an axis that are checked before the first cell runs; a thousand seeds need not be."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell with its job: the run folder, the settings, and the digest of the identity that they have."""
+    """A cell with its run folder, its settings, and the digest of its identity."""
 
     cell: Cell
     folder: Path
@@ -47,10 +48,10 @@ class Planned:
 
 
 class Plan:
-    """The jobs of a grid, each composed when it is asked for.
+    """The jobs of a grid. Each is composed when it is first needed.
 
     Attributes:
-        cells: all of them, in their order.
+        cells: all cells, in order.
     """
 
     def __init__(self, cells: Sequence[Cell], folder: Path, composer: Composer, files: identify.Files) -> None:
@@ -65,7 +66,7 @@ class Plan:
         return len(self.cells)
 
     def job(self, cell: Cell) -> Planned:
-        """The job of a cell. Raises ConfigError, DataError or Hydra's errors."""
+        """Return the job of a cell. Raises ConfigError, DataError or Hydra's errors."""
         if cell.name not in self._planned:
             settings = self.composer.settings(cell.overrides)
             self._check_inputs(settings)
@@ -74,16 +75,18 @@ class Plan:
         return self._planned[cell.name]
 
     def known(self) -> list[Planned]:
-        """The jobs that are composed so far."""
+        """Return the jobs composed so far."""
         return list(self._planned.values())
 
     def replace(self, planned: Planned) -> None:
-        """Put another job in a cell's place."""
+        """Replace a cell's job."""
         self._planned[planned.cell.name] = planned
 
     def sample(self) -> list[Planned]:
-        """Jobs that show what is wrong with any row, dataset or choice: the first of each value along each axis, of
-        an axis of more than SAMPLED values of the first of these."""
+        """Return jobs that together contain every value of each axis, to find errors early.
+
+        Of an axis with more than SAMPLED values only the first ones are included.
+        """
         first: dict[tuple[str, Any], Cell] = {}
         values: Counter[str] = Counter()
         for cell in self.cells:
@@ -101,7 +104,7 @@ class Plan:
 
 
 def plan(sweep: Sweep, context: HydraContext, arguments: Sequence[str]) -> Plan:
-    """The cells of a grid. Raises ConfigError or Hydra's errors if the command line makes no grid."""
+    """Return the plan of a grid. Raises ConfigError or Hydra's errors if the command line does not define one."""
     overrides = parse([*sweep.params, *arguments])
     base = fixed(overrides)
     if sweep.section.get("variants"):
@@ -115,7 +118,7 @@ def plan(sweep: Sweep, context: HydraContext, arguments: Sequence[str]) -> Plan:
 
 
 def _table(sweep: Sweep, overrides: Sequence[Override], base: list[str]) -> tuple[list[Cell], list[str]]:
-    """Cells of a table; dataset=, seed= and split.fold= on the command line choose along its axes."""
+    """Return the cells of a table, and the overrides of all cells. AXES on the command line select along its axes."""
     section = dict(sweep.section)
     for override in overrides:
         key = key_of(override.input_line or "")
@@ -125,33 +128,33 @@ def _table(sweep: Sweep, overrides: Sequence[Override], base: list[str]) -> tupl
             base = [text for text in base if key_of(text) != key]
         elif override.is_sweep_override():
             raise ConfigError(
-                f"{override.input_line} would give every cell of {sweep.name} several results; run it once for each "
-                f"value, under a name of its own: sweeps.name={sweep.name}-{slug(key)}."
+                f"{override.input_line} would give every cell of {sweep.name} several results; run the sweep once for "
+                f"each value, each time with another name, such as sweeps.name={sweep.name}-{slug(key)}."
             )
     cells = table_cells(shrunk(section) if sweep.smoke else section)
     rows = {key_of(text) for cell in cells for text in cell.overrides}
     for text in base:
         if key_of(text) in rows:
             raise ConfigError(
-                f"{text} cannot be given: the rows of {sweep.name} set {key_of(text)} themselves; choose rows with "
-                "sweeps.rows=[...]."
+                f"{text} cannot be given, because the rows of {sweep.name} set {key_of(text)} themselves; choose rows "
+                "with sweeps.rows=[...]."
             )
     return cells, base + [f"~sweeps.{key}" for key in HEAVY if key in section]
 
 
 def _products(overrides: Sequence[Override], base: Sequence[str]) -> list[Cell]:
-    """Cells of a command line with choices: every combination."""
+    """Return a cell for every combination of the choices on a command line."""
     swept = [(o.get_key_element(), values_of(o)) for o in overrides if o.is_sweep_override()]
     same = [text for text in base if key_of(text).split(".")[0] not in (*NEUTRAL, "hydra")]
     cells = []
     for combination in itertools.product(*(values for _, values in swept)):
         chosen = [f"{key}={value}" for (key, _), value in zip(swept, combination, strict=True)]
-        # What differs between the folders comes first: a name may be cut.
+        # The swept values come first, because a long name is cut.
         name = ",".join(slug(text) for text in [*chosen, *same])[:NAME_LENGTH] or "default"
         attrs = tuple((key, value) for (key, _), value in zip(swept, combination, strict=True))
         cells.append(Cell(name, attrs, tuple(chosen)))
     names = [cell.name for cell in cells]
     if len(set(names)) < len(names):
-        # Long or odd values may leave equal folder names: number them, which is as stable as the command.
+        # Long or unusual values may give equal folder names. Numbers are as stable as the command.
         cells = [Cell(f"{cell.name}-{place}", cell.attrs, cell.overrides) for place, cell in enumerate(cells)]
     return cells

@@ -1,4 +1,4 @@
-"""The pages that show a study: history, importances, parallel coordinates, contours."""
+"""Optuna's plots of a study as HTML pages: history, importances, parallel coordinates, contours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("optimization_history", "param_importances", "parallel_coordinate", "co
 
 
 def save(study: Study, folder: str | Path) -> list[Path]:
-    """Write folder/plots/<name>.html, readable without a network; plots that need more trials are left out."""
+    """Write folder/plots/<name>.html, which work offline, and return them. Plots that need more trials are left out."""
     import optuna
 
     target = Path(folder) / "plots"
@@ -25,7 +25,7 @@ def save(study: Study, folder: str | Path) -> list[Path]:
     for name in NAMES:
         try:
             with warnings.catch_warnings():
-                # Optuna warns that few trials say little; a plot of them is still what was asked for.
+                # Optuna warns if there are few trials; their plot is still wanted.
                 warnings.simplefilter("ignore")
                 figure: Any = getattr(optuna.visualization, f"plot_{name}")(study, **_single_objective(study))
         except (ValueError, RuntimeError) as error:

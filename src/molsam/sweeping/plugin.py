@@ -1,4 +1,4 @@
-"""The plugin that Hydra finds: hydra/sweeper=molsam."""
+"""Hydra's sweeper plugin: hydra/sweeper=molsam."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 
 class MolsamSweeper(Sweeper):
-    """Runs what is missing of a sweep; Optuna is only imported when one runs.
+    """Runs the missing cells or trials of a sweep. Optuna is imported only when a sweep runs.
 
-    With the grid sampler every cell of the `sweeps:` section (or of the command line's choices) runs once; with any
+    With the grid sampler every cell of the `sweeps:` section (or of the command line's choices) runs once. With any
     other sampler the study runs until `n_trials` trials are complete or pruned.
 
     Args:
@@ -21,11 +21,11 @@ class MolsamSweeper(Sweeper):
     """
 
     def __init__(self, **settings: Any) -> None:
-        # `setup` gets them in the composed configuration, where their interpolations resolve.
+        # `setup` reads them from the composed configuration, where their interpolations are resolved.
         pass
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's call before `sweep`."""
+        """Store what Hydra passes before it calls `sweep`."""
         self.context, self.task, self.settings = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""Cells of a table that were trained before, as a cell of another table or alone: the run is taken over.
+"""Reuse of finished runs: a cell that was trained before, by another sweep or alone, is not trained again.
 
-The rows of two tables may be one and the same run (beta 0.99 of Table 3 is gamma 0.5 of Table 9). A run is
-known by its identity, which leaves out what cannot change a result, the sweep's name among it.
+Rows of two tables may be the same run (beta 0.99 of Table 3 is gamma 0.5 of Table 9). A run is recognized by its
+identity, which leaves out everything that cannot change a result, such as the sweep's name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from molsam.runs.folder import STATUS
 from molsam.sweeping.plan import Planned
 
 
-class Elsewhere:
-    """The finished runs of a folder by what they are the runs of; no copies.
+class FinishedRuns:
+    """The finished runs in a folder by their identities, without copies.
 
-    A result of before identities were recorded does not say what it read, so it is taken over nowhere.
+    Results from before identities were recorded do not say what data they read, so they are never reused.
     """
 
     def __init__(self, outputs: Path) -> None:
@@ -35,7 +35,7 @@ class Elsewhere:
                 self.runs.setdefault(stored(run).digest, []).append((path.parent, run["config"]))
 
     def find(self, planned: Planned) -> Path | None:
-        """The folder of a finished run that a cell of a table, which nobody has begun, is the same as."""
+        """Return the folder of a finished run of the same identity as a table's cell that has not begun, else None."""
         if "row" not in planned.cell.values or _begun(planned.folder):
             return None
         runs = self.runs.get(planned.identity, [])
@@ -43,7 +43,7 @@ class Elsewhere:
 
 
 def take_over(planned: Planned, folder: Path) -> None:
-    """Write a cell's result.json: the run in `folder` under the cell's own sweep and row."""
+    """Write the result of the run in `folder` as a cell's result.json, with the cell's own sweep and row."""
     outcome = result.read(folder)
     assert outcome is not None
     outcome["config"]["sweeps"] = dict(planned.values["sweeps"])

@@ -1,4 +1,4 @@
-"""Searches: a sampler suggests, a pruner gives up, and the study remembers, until enough trials are done."""
+"""Searches: a sampler suggests trials and a pruner stops some, until the study has enough of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from molsam.sweeping.ending import SweepIncomplete, ended, next_line, shown
 from molsam.sweeping.heartbeat import SWEEPER, WORKER, Heartbeat
 from molsam.sweeping.job import Launch, conclude, make_pruner
 from molsam.sweeping.overrides import shrink
-from molsam.sweeping.space import make_sampler, search_space, suggested, told
+from molsam.sweeping.space import in_words, make_sampler, search_space, suggested
 from molsam.sweeping.study import SharedStudy
 from molsam.sweeping.trials import TOTAL
 from molsam.wiring import identify, inputs, objective
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL = 1.0
-"""Seconds between two looks at trials that other processes run."""
+"""Seconds between two checks of trials that other processes run."""
 
 RESULTS = "optimization_results.yaml"
 TRIAL = "trial-"
-"""How the name of a trial's folder begins."""
+"""First part of the name of a trial's run folder."""
 
 
 def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: list[str]) -> None:
-    """Run a study to its number of trials. Raises SweepIncomplete if trials failed."""
+    """Run a study until it has its number of trials. Raises SweepIncomplete if trials failed."""
     space, base = search_space([*sweep.params, *arguments])
     base += shrink(base) if sweep.smoke else []
     composer = Composer(context.config_loader, sweep.config, base)
@@ -64,7 +64,7 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     overwrite = sweep.overwrite and not sweep.dry_run
     if settle(study, sweep.name, wanted, paths=fixed.paths, named=bool(sweep.section), overwrite=overwrite):
         for folder in sweep.folder.glob(f"{TRIAL}*"):
-            shutil.rmtree(folder)  # results of the study that was given up
+            shutil.rmtree(folder)  # results of the study that was restarted
     total = min(sweep.n_trials, SMOKE_TRIALS) if sweep.smoke else sweep.n_trials
     launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
     run = Search(sweep, study, launcher, composer, space, total)
@@ -77,9 +77,9 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
 def _choices(
     composer: Composer, space: Mapping[str, Any], files: identify.Files
 ) -> tuple[list[str], dict[str, dict[str, identify.Identity]]]:
-    """The first choice of every setting that is searched by names or files, as overrides, and what each choice stands for.
+    """Return the first choice of every setting whose choices are names or files, as overrides; and all identities.
 
-    A file may be edited under its name, and so may the settings that a group's choice has.
+    The identities of the choices show whether a file, or the settings of a group's choice, was edited under its name.
     """
     named = {
         name: found
@@ -97,13 +97,13 @@ def _choices(
 
 
 def folder_of(number: int) -> str:
-    """The name of a trial's folder, which has the trial's number."""
+    """Return the name of a trial's run folder, which has the trial's number."""
     return f"{TRIAL}{number:05d}"
 
 
 @dataclass
 class Search:
-    """Asks, launches and counts until `total` trials are complete or pruned."""
+    """Launches trials until `total` of them are complete or pruned."""
 
     sweep: Sweep
     study: SharedStudy
@@ -114,11 +114,11 @@ class Search:
 
     def __post_init__(self) -> None:
         self.known = {trial.number for trial in self.study.trials() if trial.state.is_finished()}
-        self.told = set(self.known)
+        self.reported = set(self.known)
         self.before = self.over()
 
     def run(self) -> None:
-        """Until the study has its trials. Raises SweepIncomplete."""
+        """Run until the study has its trials. Raises SweepIncomplete if trials failed."""
         print(
             f"{self.sweep.name}: {self.total} trials in {shown(self.sweep.folder)}, {self.before} of them done, "
             f"{self.sweep.workers} at a time",
@@ -139,19 +139,19 @@ class Search:
         self.conclude()
 
     def over(self) -> int:
-        """Trials that are complete or pruned."""
+        """Return the number of trials that are complete or pruned."""
         from optuna.trial import TrialState
 
         return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.study.trials())
 
     def running(self) -> int:
-        """Trials that some process works on."""
+        """Return the number of running trials."""
         from optuna.trial import TrialState
 
         return sum(trial.state == TrialState.RUNNING for trial in self.study.trials())
 
     def failures(self) -> dict[int, str]:
-        """Trials that failed since this sweep began, and why."""
+        """Return the trials that failed since this sweep began: number -> reason."""
         return {
             trial.number: trial.user_attrs["error"]
             for trial in self.study.trials()
@@ -159,7 +159,7 @@ class Search:
         }
 
     def batch(self, size: int) -> None:
-        """Ask for some trials and launch them together."""
+        """Create some trials and launch them together."""
         trials = [trial for trial in (self.ask() for _ in range(size)) if trial is not None]
         if not trials:
             return
@@ -177,7 +177,7 @@ class Search:
         self._limit_failures(numbers)
 
     def ask(self) -> Trial | None:
-        """The next trial, parameters suggested; None if other sweeps have begun enough of them meanwhile."""
+        """Return the next trial with suggested parameters; None if other sweeps have begun enough trials meanwhile."""
         from optuna.trial import TrialState
 
         trial = self.study.study.ask()
@@ -195,7 +195,7 @@ class Search:
         return None
 
     def _move_here(self, trial: Trial) -> None:
-        """Give a trial that goes on with an interrupted one the folder of that, under its own number."""
+        """Rename the run folder of an interrupted trial to the number of the trial that continues it."""
         if "continues" in trial.user_attrs:
             old = self.sweep.folder / folder_of(trial.user_attrs["continues"])
             new = self.sweep.folder / folder_of(trial.number)
@@ -203,30 +203,30 @@ class Search:
                 os.rename(old, new)
 
     def job(self, trial: Trial) -> Launch:
-        """The job of a trial. Raises Hydra's errors if its parameters make no settings."""
+        """Return the job of a trial. Raises Hydra's errors if its parameters do not fit the settings."""
         settings = self.composer.settings(suggested(trial.params))
         return Launch(trial.number, replace(settings, values={}), self.sweep.folder / folder_of(trial.number))
 
     def started(self, numbers: Sequence[int]) -> bool:
-        """Whether a worker took any of these trials up."""
+        """Return whether a worker started any of these trials."""
         return any(WORKER in trial.system_attrs for trial in self.study.trials() if trial.number in numbers)
 
     def look(self) -> tuple[Count, list[Ended]]:
-        """Where the study stands, and which trials have ended since the last look."""
-        new = [t for t in self.study.trials() if t.state.is_finished() and t.number not in self.told]
-        self.told |= {trial.number for trial in new}
+        """Return the progress, and the trials that have ended since the last call."""
+        new = [t for t in self.study.trials() if t.state.is_finished() and t.number not in self.reported]
+        self.reported |= {trial.number for trial in new}
         said = [ended(trial, folder_of(trial.number)) for trial in new]
         count = Count(self.over(), len(self.failures()), self.running(), self.total, self.before)
         return count, [one for one in said if one is not None]
 
     def describe(self) -> str:
-        """What a dry run prints."""
-        lines = [f"{name}: {told(distribution)}" for name, distribution in self.space.items()]
+        """Return the output of a dry run."""
+        lines = [f"{name}: {in_words(distribution)}" for name, distribution in self.space.items()]
         lines.append(f"{self.sweep.name}: {self.before} of {self.total} trials are done.")
         return "\n".join(lines)
 
     def conclude(self) -> None:
-        """Save what was found and say how it ended. Raises SweepIncomplete."""
+        """Save the results and print the outcome. Raises SweepIncomplete if trials failed."""
         best = self.best()
         self._save(best)
         plots.save(self.study.study, self.sweep.folder)
@@ -239,8 +239,8 @@ class Search:
         print(self.last_line(best), file=sys.stderr)
         if failed:
             raise SweepIncomplete(
-                f"{len(failed)} of {self.total} trials of {self.sweep.name} failed (listed above); the same command "
-                "tries others in their place."
+                f"{len(failed)} of {self.total} trials of {self.sweep.name} failed (listed above); run the same "
+                "command to try others in their place."
             )
         print(
             next_line(self.sweep, shown(self.sweep.folder / folder_of(best[0].number)) if best else None),
@@ -248,7 +248,7 @@ class Search:
         )
 
     def last_line(self, best: Sequence[FrozenTrial]) -> str:
-        """`tune: 10 of 10 trials (8 pruned, best 0.568 in trial 7: outputs/tune/trial-00007)`."""
+        """Return a line such as `tune: 10 of 10 trials (8 pruned, best 0.568 in trial 7: outputs/tune/trial-00007)`."""
         from optuna.trial import TrialState
 
         pruned = sum(trial.state == TrialState.PRUNED for trial in self.study.trials())
@@ -260,7 +260,7 @@ class Search:
         return f"{self.sweep.name}: {self.over()} of {self.total} trials" + (f" ({', '.join(notes)})" if notes else "")
 
     def best(self) -> list[FrozenTrial]:
-        """The best trials: one, or those that no other is better than in all objectives."""
+        """Return the best trial, or with several objectives the Pareto-optimal trials."""
         try:
             return list(self.study.study.best_trials)
         except ValueError:

@@ -1,4 +1,4 @@
-"""What a search varies: distributions from the command line, and suggestions as text that Hydra reads back."""
+"""The search space: distributions from the command line, and suggestions as text that Hydra parses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from molsam.sweeping.sampling import NumberSeededSampler
 
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 OWN_SEQUENCE = ("QMCSampler",)
-"""Samplers whose points follow a sequence that the study itself counts: a seed of their own would break it."""
+"""Samplers whose points follow a sequence over all trials, which a new seed for each trial would break."""
 
 
 def search_space(arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
-    """Distributions of what is searched, and the overrides that are fixed; what comes later wins."""
+    """Return the distributions of the searched settings, and the fixed overrides. Later arguments take precedence."""
     space: dict[str, Any] = {}
     base: dict[str, str] = {}
     for override in parse(arguments):
@@ -40,9 +40,9 @@ def search_space(arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def distribution(override: Override) -> Any:
-    """The distribution of an override with choices, a range or an interval. Raises ConfigError if it has none.
+    """Return the distribution of an override with choices, a range or an interval. Raises ConfigError if it has none.
 
-    A choice that is no number, truth value or null is kept as the text that an override takes, with quotes if it needs them.
+    A choice other than a number, boolean or null is kept as text for an override, in quotes if it needs them.
     """
     from optuna.distributions import CategoricalDistribution
 
@@ -63,8 +63,8 @@ def distribution(override: Override) -> Any:
     )
 
 
-def told(distribution: Any) -> str:
-    """`0.0005 to 0.1, log`, or the choices: a distribution for a person."""
+def in_words(distribution: Any) -> str:
+    """Return a distribution in words: `0.0005 to 0.1, log`, or its choices."""
     if hasattr(distribution, "choices"):
         return ", ".join(map(str, distribution.choices))
     notes = ["log"] if distribution.log else []
@@ -73,12 +73,12 @@ def told(distribution: Any) -> str:
 
 
 def suggested(params: Mapping[str, Any]) -> list[str]:
-    """The parameters of a trial as overrides."""
+    """Return the parameters of a trial as overrides."""
     return [f"{name}={as_value(value)}" for name, value in params.items()]
 
 
 def make_sampler(node: DictConfig) -> Any:
-    """The sampler of a node; a seeded one depends on the trial's number."""
+    """Return the sampler of a configuration node. A seeded one is seeded anew by each trial's number."""
     from hydra.utils import instantiate
     from optuna.exceptions import ExperimentalWarning
 

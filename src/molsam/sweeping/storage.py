@@ -1,4 +1,4 @@
-"""The study's storage: a database address or a node of conf/hydra/sweeper/storage, opened safely for many processes."""
+"""Storages of studies: a database URL or a node of conf/hydra/sweeper/storage, opened safely by many processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 SQLITE_TIMEOUT = 60.0
-"""Seconds that a process waits for another one's write."""
+"""Seconds that a process waits for another one to finish writing."""
 
 ALLOWED = ["optuna.storages.*", "molsam.sweeping.journal.*"]
 
@@ -28,17 +28,16 @@ _engines: list[Any] = []
 
 
 def connect(node: Node) -> BaseStorage:
-    """Open a storage, once in a process. Raises StorageError with the address (without its password) and the remedy.
+    """Open a storage, once per process. Raises StorageError with the address (without the password) and the remedy.
 
-    Two processes that create one database at the same moment can trip over each other's tables, so a
-    first failure is tried again.
+    Processes that create a database at the same moment can fail on each other's tables, so it is tried again.
     """
     import optuna
 
     key = (os.getpid(), json.dumps(node, sort_keys=True))
     if key in _open_storages:
         return _open_storages[key]
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it warns of is said here, once
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # molsam itself warns about what matters, once
     _make_folder(node)
     for patience in (0.2, 0.5, 1.0, None):
         try:
@@ -60,33 +59,33 @@ def connect(node: Node) -> BaseStorage:
 
 
 def close() -> None:
-    """Close what this process opened."""
+    """Close all storages that this process opened."""
     _open_storages.clear()
     while _engines:
         _engines.pop().dispose()
 
 
 def is_file(node: Node) -> bool:
-    """Whether the storage is a file, so that only processes which see its folder can share it."""
+    """Return whether the storage is a file, which only processes with access to its folder can share."""
     url = address(node)
     return url is None or url.startswith("sqlite")
 
 
 def address(node: Node) -> str | None:
-    """The database URL, None for a journal."""
+    """Return the database URL; None for a journal."""
     url = node if isinstance(node, str) else node.get("url")
     if url is None and isinstance(node, dict) and "path" in node:
         return "sqlite://"
     if url is None:
         return None
-    # SQLAlchemy means psycopg2 by a bare postgresql://; the extra installs its successor.
+    # For SQLAlchemy postgresql:// means psycopg2; molsam's extra installs its successor psycopg.
     if url.startswith("postgresql://") and importlib.util.find_spec("psycopg2") is None:
         return "postgresql+psycopg" + url.removeprefix("postgresql")
     return url
 
 
 def describe(node: Node) -> str:
-    """The storage in words, without a password."""
+    """Return the storage in words, without a password."""
     if isinstance(node, dict) and (path := _path(node)) is not None:
         return path
     url = address(node)
@@ -111,7 +110,7 @@ def _open(node: Node) -> BaseStorage:
 
 
 def _file(path: str) -> BaseStorage:
-    """SQLite's storage in a file, by its path: a URL could not hold every character, nor Optuna's template of one."""
+    """Return an SQLite storage by its path, because neither a URL nor Optuna's template for it allows all characters."""
     import optuna
     from sqlalchemy.pool import QueuePool
 
@@ -124,8 +123,8 @@ def _file(path: str) -> BaseStorage:
 def _serialise_sqlite(storage: BaseStorage) -> None:
     """Make every SQLite transaction take the write lock at its start.
 
-    By default SQLite reads first and locks when it writes, so two processes can both read that a trial
-    waits and both take it.
+    By default SQLite locks only when it writes. Two processes could both read that a trial is waiting, and both claim
+    it.
     """
     import optuna
     from sqlalchemy import event
@@ -160,7 +159,7 @@ def _make_folder(node: Node) -> None:
 
 
 def _path(node: dict[str, Any]) -> str | None:
-    """The file of a node that names one by its path: SQLite's, or a journal's."""
+    """Return the path in a node: that of an SQLite file or a journal, else None."""
     if "path" in node:
         return str(node["path"])
     backend = node.get("log_storage")

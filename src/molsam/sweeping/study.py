@@ -1,4 +1,4 @@
-"""The study of a sweep: opened or continued, dead trials told from live ones and taken up again."""
+"""The study of a sweep: it is opened or continued, and trials of dead workers are queued again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class SharedStudy:
         node: the storage.
         name: the study's name.
         directions: "minimize" or "maximize" for each objective.
-        sampler: what suggests parameters, None for tables.
-        pruner: what ends hopeless trials.
-        heartbeat: seconds between two signs of life.
+        sampler: suggests parameters; None for grids.
+        pruner: stops trials that are unlikely to improve.
+        heartbeat: seconds between two heartbeats.
     """
 
     def __init__(
@@ -46,21 +46,21 @@ class SharedStudy:
         self.watch = Watch(heartbeat)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials by number."""
+        """Return all trials by number."""
         return sorted(self.study.get_trials(deepcopy=False), key=lambda trial: trial.number)
 
     def trial_id(self, number: int) -> int:
-        """The storage's key of a trial."""
+        """Return the storage's id of a trial."""
         return self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
     def add(self, **settings: Any) -> None:
-        """Queue a trial that waits for a job."""
+        """Add a waiting trial."""
         import optuna
 
         self.study.add_trial(optuna.create_trial(state=optuna.trial.TrialState.WAITING, **settings))
 
-    def anew(self) -> None:
-        """Forget all trials, and begin the study again under its name, in the direction that is wanted now."""
+    def restart(self) -> None:
+        """Delete all trials, and create the study again under its name, with this sweep's direction."""
         import optuna
 
         name, sampler, pruner = self.study.study_name, self.study.sampler, self.study.pruner
@@ -74,19 +74,19 @@ class SharedStudy:
         )
 
     @property
-    def turned(self) -> bool:
-        """Whether the stored study has another direction than is wanted."""
+    def direction_differs(self) -> bool:
+        """Whether the stored study has another direction than this sweep."""
         return [one.name.lower() for one in self.study.directions] != self.directions
 
     def revive(self, own: set[int] | None = None) -> list[int]:
-        """Fail the running trials that nobody works on and queue each again with the same parameters.
+        """Mark running trials of dead workers as failed, and queue each again with the same parameters.
 
         Args:
-            own: look only at these, which this sweeper launched and whose launcher has returned; that the
-                sweeper itself lives does then not count.
+            own: numbers of the trials to check, if this sweep launched them and the launcher has returned. Whether this
+                sweep itself is alive then does not count.
 
         Returns:
-            The numbers of the trials that were dead.
+            The numbers of the dead trials.
         """
         from optuna.trial import TrialState
 
@@ -103,7 +103,7 @@ class SharedStudy:
         return found
 
     def give_up(self, numbers: set[int], reason: str) -> None:
-        """Fail running or waiting trials for good."""
+        """Mark running or waiting trials as failed; they are not queued again."""
         from optuna.trial import TrialState
 
         for trial in self.trials():
@@ -115,11 +115,11 @@ class SharedStudy:
                 conclude(self.study, self.storage, trial._trial_id, trial.number, TrialState.FAIL, error=reason)
 
     def _bury(self, trial: FrozenTrial) -> bool:
-        """Fail a dead trial and queue its successor; False if another sweep was faster."""
+        """Mark a dead trial as failed and queue its successor; return False if another sweep did so already."""
         import optuna
         from optuna.trial import TrialState
 
-        # The storage lets only one process end a trial, and that one queues the successor.
+        # The storage lets only one process end a trial. That process queues the successor.
         try:
             if not self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL):
                 return False
@@ -128,7 +128,7 @@ class SharedStudy:
         kept = {key: value for key, value in trial.user_attrs.items() if key not in ("host", "error", "warnings")}
         kept |= {"continues": trial.number}
         system = {key: value for key, value in trial.system_attrs.items() if not key.startswith("molsam:")}
-        log.info(f"job {trial.number} was interrupted; it is queued again")
+        log.info(f"Job {trial.number} was interrupted; it is queued again.")
         self.add(
             params=trial.params,
             distributions=trial.distributions,

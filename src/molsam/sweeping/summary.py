@@ -1,4 +1,4 @@
-"""A sweep as one table, given to W&B as the parent of its runs (logger=wandb)."""
+"""A sweep as one table, logged to W&B as the parent of its runs (logger=wandb)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COLUMNS = ("metric", "valid", "test", "best_epoch", "graphs_per_s", "passes_per_
 
 
 def of_cells(plan: Iterable[Planned]) -> tuple[list[str], list[list[Any]]]:
-    """Heads and lines: what each cell is, and what it reached; None where it is missing."""
+    """Return the columns and lines of a table: each cell's settings and results, None where a result is missing."""
     lines = [{"cell": p.cell.name, **p.cell.values, **_reached(p.folder)} for p in plan]
     heads = list(dict.fromkeys(key for line in lines for key in line))
     return heads, [[line.get(head) for head in heads] for line in lines]
 
 
 def of_trials(trials: Iterable[FrozenTrial]) -> tuple[list[str], list[list[Any]]]:
-    """Heads and lines: each trial, its end, its value (that of the first objective) and its parameters."""
+    """Return the columns and lines of a table: each trial's number, state, (first) value and parameters."""
     lines: list[dict[str, Any]] = [
         {"trial": t.number, "state": t.state.name, "value": t.values[0] if t.values else None, **t.params}
         for t in trials
@@ -37,7 +37,7 @@ def of_trials(trials: Iterable[FrozenTrial]) -> tuple[list[str], list[list[Any]]
 
 
 def publish(logger: DictConfig | None, folder: Path, name: str, heads: list[str], lines: list[list[Any]]) -> None:
-    """Give the table to W&B if that is the logger."""
+    """Log the table to W&B, if that is the logger."""
     if logger is None or logger.get("kind") != "wandb":
         return
     from molsam.tracking.wandb import log_table
@@ -46,7 +46,7 @@ def publish(logger: DictConfig | None, folder: Path, name: str, heads: list[str]
 
 
 def complete(logger: DictConfig | None, folders: Iterable[Path]) -> None:
-    """Give W&B the ends of finished runs that a kill kept from it; not of one that another process is ending."""
+    """Log to W&B the results of finished runs that were killed before they could; not of runs still in progress."""
     if logger is None or logger.get("kind") != "wandb":
         return
     from molsam.tracking import wandb

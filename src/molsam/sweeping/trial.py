@@ -1,4 +1,4 @@
-"""The trial of a study that a run belongs to: hears of its epochs and folds, and ends it when the pruner says so."""
+"""The trial that a run belongs to: it reports the run's epochs and folds, and stops the run if the pruner decides so."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Trial(RunObserver):
-    """A trial, reached through the study's storage.
+    """A trial, accessed through the study's storage.
 
     Attributes:
-        number: of the trial in its study.
-        fold: place of the fold that is trained among the `folds` of the run, the first being 0.
+        number: number of the trial in its study.
+        fold: number (from 0) of the fold being trained, among the `folds` of the run.
     """
 
     def __init__(self, study: Study, storage: BaseStorage, trial_id: int, number: int, pruner: BasePruner) -> None:
@@ -28,17 +28,17 @@ class Trial(RunObserver):
 
     @property
     def per_fold(self) -> bool:
-        """Whether the pruner compares whole folds (Wilcoxon's signed ranks) and not epochs."""
+        """Whether the pruner compares whole folds (Wilcoxon's signed ranks) instead of epochs."""
         from optuna.pruners import WilcoxonPruner
 
         return isinstance(self.pruner, WilcoxonPruner)
 
     def on_fold_start(self, place: int, folds: int) -> None:
-        """Note which fold is trained."""
+        """Record which fold is trained."""
         self.fold, self.folds = place, folds
 
     def on_train_epoch_end(self, trainer: Any, metrics: dict[str, Any]) -> None:
-        """Report the validation metric. Raises as `end_of_epoch`."""
+        """Report the validation metric. Raises like `end_of_epoch`."""
         epochs = trainer.settings.epochs
         last = trainer.stop or trainer.epoch + 1 == epochs
         self.end_of_epoch(metrics[f"valid/{trainer.metric}"], trainer.epoch, epochs, last=last)
@@ -48,32 +48,32 @@ class Trial(RunObserver):
 
         Args:
             value: the validation metric.
-            epoch: from 0.
-            epochs: of one fold.
+            epoch: number of the epoch, from 0.
+            epochs: number of epochs of one fold.
             last: whether the fold ends with this epoch.
 
         Raises:
-            optuna.TrialPruned: the pruner gives the trial up. At its very end it never does: nothing would be saved.
+            optuna.TrialPruned: the pruner stops the trial; never at its last epoch, where that would save no time.
         """
         if not self.per_fold:
             self._check(value, self.fold * epochs + epoch, last=last and self.fold + 1 == self.folds)
 
     def on_fold_end(self, value: float | None) -> None:
-        """Report a fold's metric at step fold to a pruner that compares folds. Raises as `end_of_epoch`."""
+        """Report a fold's metric, if the pruner compares folds. Raises like `end_of_epoch`."""
         if self.per_fold:
             self._check(value, self.fold, last=self.fold + 1 == self.folds)
 
     def report(self, value: float | None, step: int) -> None:
-        """Record a value that is a number; a step reported again after a resume replaces the old one."""
+        """Record a finite value. A step that is reported again after a resume replaces the old value."""
         if value is not None and math.isfinite(value):
             self.storage.set_trial_intermediate_value(self.trial_id, step, float(value))
 
     def should_prune(self) -> bool:
-        """Ask the pruner about the values reported so far."""
+        """Return the pruner's decision on the values reported so far."""
         return bool(self.pruner.prune(self.study, self.storage.get_trial(self.trial_id)))
 
     def note_warnings(self, warnings: list[str]) -> None:
-        """Record what the run warned of, unless the trial was given up for dead meanwhile."""
+        """Record the run's warnings, unless the trial was declared dead meanwhile."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         with contextlib.suppress(UpdateFinishedTrialError):

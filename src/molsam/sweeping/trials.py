@@ -1,4 +1,4 @@
-"""Read what a search has found so far, from its study on disk; nothing is written."""
+"""Results of a search so far, read from its study on disk without writing to it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from molsam.sweeping.heartbeat import Watch
 
 FILE, JOURNAL = "study.db", "study.journal"
 TOTAL = "molsam:total"
-"""User attribute of a study that says how many cells or trials its sweep is to have."""
+"""User attribute of a study: the number of cells or trials that its sweep will have."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Trials of a search, best first, and how much of the spread of their values each setting explains.
+    """Trials of a search, best first, and the importance of each setting.
 
-    `importances` sum to 1 (fANOVA of Hutter and others 2014) and are empty where too few trials are complete.
+    `importances` are the shares of the variance of the values that the settings explain (fANOVA, Hutter et al., ICML
+    2014). They sum to 1, and are empty if too few trials are complete.
     """
 
     name: str
@@ -32,7 +33,8 @@ def read(folder: Path) -> Found:
     """Return the trials of the study in a sweep's folder. Raises ConfigError if there is none."""
     if not any((folder / name).is_file() for name in (FILE, JOURNAL)):
         raise ConfigError(
-            f"{folder} holds no {FILE}; run the search first, or name the folder that holds {folder.name} with --outputs."
+            f"{folder} has no {FILE}; run the search first, or give the folder that contains {folder.name} with "
+            "--outputs."
         )
     study = _opened(folder)
     direction = study.directions[0].name.lower()
@@ -46,14 +48,14 @@ def read(folder: Path) -> Found:
 
 
 class Progress:
-    """A study that may still go on, as plain values.
+    """A study that may still be running, as plain values.
 
     Attributes:
-        name, direction: of the study; the first objective's.
-        total: cells or trials that the sweep is to have; None where it did not say so.
-        space: each setting that is searched -> {"log": bool} or {"choices": [...]}.
+        name, direction: name of the study, and direction of its first objective.
+        total: number of cells or trials that the sweep will have; None if it was not recorded.
+        space: each searched setting -> {"log": bool} or {"choices": [...]}.
         trials: number, state (done, pruned, failed, running, waiting, interrupted, superseded), value, params, cell,
-            error, seconds and steps of each.
+            error, seconds and steps of each trial.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,7 +70,7 @@ class Progress:
         self.trials = [_plain(t, _state(t, watch, t.number in replaced)) for t in listed]
 
     def importances(self) -> dict[str, float]:
-        """How much of the spread of the values each setting explains; kept until another trial is complete."""
+        """Return the importance of each setting; recomputed only when another trial is complete."""
         done = sum(trial["state"] == "done" for trial in self.trials)
         key = (self.name, str(self._study.user_attrs), done)
         if key not in _KEPT:
@@ -80,7 +82,7 @@ _KEPT: dict[tuple[str, str, int], dict[str, float]] = {}
 
 
 def _opened(folder: Path) -> Any:
-    """The largest study in a sweep's folder, opened to read alone. Raises StorageError."""
+    """Return the largest study in a sweep's folder, opened read-only. Raises StorageError if it cannot be read."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -88,8 +90,8 @@ def _opened(folder: Path) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that journals are experimental
-            # Read-only: a report never waits for, or disturbs, the search that goes on.
+            warnings.simplefilter("ignore")  # journals are experimental
+            # Read-only, so that a report neither waits for a running search nor disturbs it.
             storage = (
                 optuna.storages.RDBStorage(f"sqlite:///file:{path.resolve()}?mode=ro&uri=true")
                 if path.name == FILE
@@ -99,7 +101,9 @@ def _opened(folder: Path) -> Any:
         studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
         return max(studies, key=lambda one: len(one.trials))
     except Exception as error:
-        raise StorageError(f"{path} cannot be read as a study ({' '.join(str(error).split())[:120]}).") from error
+        raise StorageError(
+            f"{path} cannot be read as a study ({' '.join(str(error).split())[:120]}); remove it if it is damaged."
+        ) from error
 
 
 def _state(trial: Any, watch: Watch, replaced: bool) -> str:

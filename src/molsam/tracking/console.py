@@ -29,7 +29,7 @@ def say(message: str) -> None:
 
 
 def counted(parts: Iterable[T], size: Callable[[T], int], total: int) -> Iterator[T]:
-    """The parts, with a bar on a terminal: how many of `total` are done, and the time left."""
+    """Yield the parts, with a bar on a terminal: how many of `total` are done, and the time left."""
     if not sys.stderr.isatty():
         yield from parts
         return

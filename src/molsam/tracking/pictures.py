@@ -94,7 +94,7 @@ def _column(curve: list[dict[str, Any]], name: str) -> list[float]:
 
 
 def _tasks(folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
-    """A picture of each task, named by its place and its name."""
+    """Return a picture of each task, named by its place and its name."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with open(folder / PREDICTIONS, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -121,7 +121,7 @@ def _tasks(folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """A name that matplotlib does not take for mathematics."""
+    """Return a name that matplotlib does not take for mathematics."""
     return text.replace("$", r"\$")
 
 
@@ -140,7 +140,7 @@ def _parity(task: str, target: np.ndarray, prediction: np.ndarray, values: dict[
 
 
 def _roc_and_pr(task: str, target: np.ndarray, prediction: np.ndarray, values: dict[str, Any]) -> Any:
-    """Both curves side by side; a test part with one class has none."""
+    """Return both curves side by side; a test part with one class has none."""
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     figure, (left, right) = _figure(height=2.2, columns=2)

@@ -30,7 +30,7 @@ def result_plots(folder: Path, result: dict[str, Any], curve: list[dict[str, Any
 
 
 def pixels(figure: Any) -> np.ndarray:
-    """A figure as uint8 [height, width, 4], without touching matplotlib's global state."""
+    """Return a figure as uint8 [height, width, 4], without touching matplotlib's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -39,7 +39,7 @@ def pixels(figure: Any) -> np.ndarray:
 
 
 def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All labelled (target, prediction) pairs of the test set, tasks one after another."""
+    """Return all labelled (target, prediction) pairs of the test set, tasks one after another."""
     with open(folder / PREDICTIONS, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     pairs = [(row["target"], row["prediction"]) for row in rows if row["target"] != ""]

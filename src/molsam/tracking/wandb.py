@@ -71,7 +71,7 @@ class WandbTracker:
         self._safely(lambda: self.run.log(values, step=record["step"]))
 
     def state(self) -> dict[str, Any]:
-        """The run id, so that a resume continues it."""
+        """Return the run id, so that a resume continues it."""
         return {"id": self.id}
 
     def finish(self, result: dict[str, Any] | None) -> None:
@@ -164,7 +164,7 @@ def _is_number(value: object) -> bool:
 
 
 def _records(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, gradients.jsonl or sharpness.jsonl; none if there is no such file."""
+    """Return the lines of metrics.jsonl, gradients.jsonl or sharpness.jsonl; none if there is no such file."""
     try:
         return [json.loads(line) for line in (folder / RECORDS[kind]).read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
@@ -174,7 +174,7 @@ def _records(folder: Path, kind: str) -> list[dict[str, Any]]:
 def log_table(
     folder: Path, settings: Any, *, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> str | None:
-    """A sweep's parent run, whose only content is the table of its cells; returns its id.
+    """Return a sweep's parent run, whose only content is the table of its cells; returns its id.
 
     Like everything here it ends in one warning and None if W&B cannot be used.
     """
@@ -217,7 +217,7 @@ def _open(folder: Path) -> Path:
 
 
 def _tags(tags: Sequence[Any]) -> list[str]:
-    """The tags as W&B takes them, each once; a longer one is cut, with a warning."""
+    """Return the tags as W&B takes them, each once; a longer one is cut, with a warning."""
     words = [str(tag) for tag in tags if str(tag)]
     for word in dict.fromkeys(words):
         if len(word) > LONGEST_TAG:
@@ -226,7 +226,7 @@ def _tags(tags: Sequence[Any]) -> list[str]:
 
 
 def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -> Any:  # noqa: A002 - W&B's word
-    """A W&B run in `folder`; an offline one, after a warning, where an online one cannot be had."""
+    """Return a W&B run in `folder`; an offline one, after a warning, where an online one cannot be had."""
     import wandb
 
     # On a full disk W&B's own log file would fill the terminal with tracebacks.

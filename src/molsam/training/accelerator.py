@@ -1,4 +1,4 @@
-"""What depends on the kind of device: random numbers, determinism, memory."""
+"""Functions that depend on the kind of device: random numbers, determinism, memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def random_state(device: str) -> Tensor | None:
-    """Return the state of a device's random numbers, uint8 [.]; None for the CPU, whose generator is torch's own."""
+    """Return the state of a device's random generator, uint8 [.]; None for the CPU, which uses torch's default one."""
     if torch.device(device).type == "cpu":
         return None
     state: Tensor = torch.get_device_module(device).get_rng_state(torch.device(device))
@@ -18,17 +18,17 @@ def random_state(device: str) -> Tensor | None:
 
 
 def set_random_state(device: str, state: Tensor) -> None:
-    """Go on from `random_state` of a device of the same kind."""
+    """Restore the `random_state` of a device of the same kind."""
     torch.get_device_module(device).set_rng_state(state, torch.device(device))
 
 
 def be_deterministic(wanted: bool) -> None:
-    """Let torch choose only operations that give the same bits each time, which are slower on a GPU; or let it choose freely.
+    """Switch torch's deterministic algorithms on or off. They give the same bits each time, but are slower on a GPU.
 
-    An operation that has no such form raises a RuntimeError when it is called.
+    An operation without a deterministic form then raises a RuntimeError when it is called.
     """
     if wanted:
-        # cuBLAS reads this when it starts.
+        # cuBLAS reads this when it is initialised.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if wanted != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(wanted)
@@ -36,6 +36,6 @@ def be_deterministic(wanted: bool) -> None:
 
 
 def device_memory_mb(device: str) -> float | None:
-    """Return the most memory, in MB, that tensors have held on a device; None where torch does not count it."""
+    """Return the peak memory of tensors on a device in MB; None if torch does not track it."""
     module: Any = torch.cuda if torch.device(device).type == "cuda" else None
     return None if module is None else module.max_memory_allocated(device) / 1024**2

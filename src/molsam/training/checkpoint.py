@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file of tensors plus JSON, with a checksum; nothing in them can run code."""
+"""Checkpoints: one safetensors file of tensors and JSON, with a checksum. Loading one cannot run code."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _TENSOR = "__tensor__"
 
 
 def encode(tree: Any) -> bytes:
-    """A tree of dicts, lists, plain values and tensors as bytes."""
+    """Return a tree of dicts, lists, plain values and tensors as bytes."""
     tensors: dict[str, Tensor] = {}
-    # Not sorted: the order of dicts (parameter groups, states) comes back as it was.
+    # Not sorted, so that the order of dicts (parameter groups, states) is kept.
     text = json.dumps({"format": FORMAT, "tree": _strip(tree, tensors)})
     names = sorted(tensors)
     state = {name: tensors[name].detach().contiguous() for name in names}
-    body = save_tensors(state, metadata={"state": text})  # one key: several come in any order
+    body = save_tensors(state, metadata={"state": text})  # one key, because the order of several is not defined
     return hashlib.sha256(body).digest() + body
 
 
 def decode(data: bytes, source: str) -> Any:
-    """The tree back. Raises StorageError naming `source` if the bytes are not whole."""
+    """Return the tree of `encode`. Raises StorageError naming `source` if the bytes are damaged."""
     digest, body = data[:32], data[32:]
     if hashlib.sha256(body).digest() != digest:
-        raise StorageError(f"{source} is damaged (its checksum does not fit); remove it and run the command again.")
+        raise StorageError(f"{source} is damaged (its checksum does not match); remove it and run the command again.")
     try:
         tensors = load_tensors(body)
         length = int.from_bytes(body[:8], "little")
@@ -48,12 +48,12 @@ def decode(data: bytes, source: str) -> Any:
         return _join(state["tree"], tensors)
     except (SafetensorError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise StorageError(
-            f"{source} is not a checkpoint of this version of molsam; remove it to start anew."
+            f"{source} is not a checkpoint of this version of molsam; remove it to start again."
         ) from error
 
 
 def save(path: Path, tree: Any) -> None:
-    """Write a checkpoint; the previous one stays whole until this one is, and is kept beside it."""
+    """Write a checkpoint. The previous one is replaced only once this one is complete, and is kept beside it."""
     data = encode(tree)
     fresh = path.with_suffix(".new")
     write_atomic(fresh, data)
@@ -66,19 +66,22 @@ def save(path: Path, tree: Any) -> None:
 
 
 def load(path: Path) -> Any | None:
-    """The newest whole checkpoint (path, a new one not yet renamed, or the previous one); None if there is none."""
+    """Return the newest undamaged checkpoint: `path`, a new one that was not renamed yet, or the previous one.
+
+    None if there is none.
+    """
     for candidate in (path, path.with_suffix(".new"), previous(path)):
         if not candidate.exists():
             continue
         try:
             return read(candidate)
         except StorageError as error:
-            log.warning("%s Using the one before it.", error)
+            log.warning("%s The previous checkpoint is used.", error)
     return None
 
 
 def read(path: Path) -> Any:
-    """The tree in one file. Raises StorageError if it cannot be read or is damaged."""
+    """Return the tree in one file. Raises StorageError if it cannot be read or is damaged."""
     try:
         return decode(path.read_bytes(), str(path))
     except OSError as error:
@@ -86,7 +89,7 @@ def read(path: Path) -> Any:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the newest is kept."""
+    """Return the path of the checkpoint before the newest."""
     return path.with_suffix(".previous")
 
 
@@ -102,7 +105,7 @@ def _strip(value: Any, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = value.clone() if value.numel() else torch.zeros(1, dtype=value.dtype)
         return {_TENSOR: name, "shape": list(value.shape)}
     if isinstance(value, dict):
-        # JSON turns integer keys into strings: pairs keep them.
+        # A list of pairs, because JSON would turn integer keys into strings.
         return {"__dict__": [[key, _strip(item, tensors)] for key, item in value.items()]}
     if isinstance(value, tuple):
         return {"__tuple__": [_strip(item, tensors) for item in value]}
@@ -110,7 +113,7 @@ def _strip(value: Any, tensors: dict[str, Tensor]) -> Any:
         return [_strip(item, tensors) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"a checkpoint holds tensors and plain values, not {type(value).__name__}")
+    raise TypeError(f"a checkpoint can only store tensors and plain values, not {type(value).__name__}")
 
 
 def _join(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -1,22 +1,22 @@
-"""How fast a run trains."""
+"""Throughput of a run."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Training time of each epoch; the first one, which pays for warming up, is kept apart."""
+    """Training time of each epoch. The first one, which includes the warm-up, is reported separately."""
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, float]] = []
         self.graphs, self.seconds = 0, 0.0
 
     def add(self, graphs: int, seconds: float) -> None:
-        """Count a step."""
+        """Add a step."""
         self.graphs += graphs
         self.seconds += seconds
 
     def end_epoch(self) -> tuple[float, float]:
-        """(graphs/s, seconds) of the epoch that ends."""
+        """End an epoch; return its graphs/s and seconds."""
         graphs, seconds = self.graphs, self.seconds
         self.epochs.append((graphs, seconds))
         self.graphs, self.seconds = 0, 0.0
@@ -24,11 +24,11 @@ class Clock:
 
     @property
     def rate(self) -> float:
-        """graphs/s of the present epoch."""
+        """graphs/s of the current epoch."""
         return self.graphs / max(self.seconds, 1e-9)
 
     def summary(self) -> dict[str, float]:
-        """Steady-state throughput over all epochs but the first."""
+        """Return the steady-state throughput over all epochs but the first, and the first one's seconds."""
         steady = self.epochs[1:] or self.epochs
         rates = sorted(graphs / max(seconds, 1e-9) for graphs, seconds in steady)
         return {

@@ -1,4 +1,4 @@
-"""What an optimizer calls to get a gradient: forward, loss, backward."""
+"""The closure that an optimizer calls to get a gradient: forward, loss, backward."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from molsam.training.objective import Objective, within_bounds
 
 
 class Closure:
-    """The loss and gradient of one step's batches at the model's present weights.
+    """Computes the loss and gradient of one step's batches at the model's current weights.
 
-    Several batches are micro-batches of one step: their gradients are added, each weighted by its share of
-    the step's labels, so that the result equals that of one large batch. `.grad` is the optimizer's to clear.
+    Several batches are micro-batches of one step. Their gradients are added, each weighted by its share of the step's
+    labels, so that the result equals that of one large batch. The optimizer clears `.grad`.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Closure:
         self.one: Tensor | None = None
 
     def __call__(self) -> Tensor:
-        """Detached scalar loss; the gradient is in `.grad`."""
+        """Return the detached scalar loss; the gradient is in `.grad`."""
         return self._pass(weighted=False)
 
     def weighted(self) -> Tensor:
-        """The same with loss * gradient in `.grad`: what the released GraphSAM updates with."""
+        """Return the same, with loss * gradient in `.grad`, as the released GraphSAM uses it."""
         return self._pass(weighted=True)
 
     def _pass(self, weighted: bool) -> Tensor:
@@ -63,7 +63,7 @@ class Closure:
         return whole
 
     def _one(self, like: Tensor) -> Tensor | None:
-        """The number 1, made once; None on a CPU, where torch makes it without importing its symbolic shapes."""
+        """Return a tensor of 1, created only once; None on a CPU, where torch makes it without a slow import."""
         if like.is_cpu:
             return None
         if self.one is None or self.one.dtype != like.dtype:
@@ -71,33 +71,36 @@ class Closure:
         return self.one
 
     def losses(self, select: Tensor | None = None) -> Tensor:
-        """[B] loss of each molecule of the step, or of those at the places `select`, with its graph.
+        """Return the loss of each molecule of the step, or of those with the indices `select`; [B], with its graph.
 
-        What ESAM's data selection asks for; a molecule's loss is the mean over its labels, which count as `weights`.
-        Raises ConfigError if the step has several micro-batches, or the loss is no mean over labels.
+        ESAM's data selection needs it. A molecule's loss is the mean over its labels, whose number is in `weights`.
+        Raises ConfigError if the step has several micro-batches, or the loss is not a mean over labels.
         """
         if len(self.batches) != 1:
-            raise ConfigError("optimizer.gamma below 1 selects within one batch; use training.accumulate=1.")
+            raise ConfigError("optimizer.gamma below 1 selects molecules of a single batch; use training.accumulate=1.")
         batch = self.batches[0]
         if select is not None:
             if self.fetch is None:
-                raise ConfigError("optimizer.gamma below 1 selects molecules; use it without dataset.augment.")
+                raise ConfigError(
+                    "optimizer.gamma below 1 selects molecules by their losses, which augmentation changes; leave "
+                    "dataset.augment out."
+                )
             batch = self.fetch(batch.index.cpu()[select.cpu()].numpy())
         output, target, mask = self.forward(batch)
         return self.objective.per_molecule(output, target, mask)
 
     def weights(self, select: Tensor | None = None) -> Tensor:
-        """[B] number of labels of each molecule of the step, or of those at the places `select`."""
+        """Return the number of labels of each molecule of the step, or of those with the indices `select`; [B]."""
         mask = self.batches[0].mask
         assert mask is not None
         return mask.sum(1) if select is None else mask[select].sum(1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Scalar loss of one batch, with its graph."""
+        """Return the scalar loss of one batch, with its graph."""
         return self.objective(*self.forward(batch), labels=getattr(batch, "labels", None))
 
     def forward(self, batch: Batch) -> tuple[ModelOutput, Tensor, Tensor]:
-        """Output, targets and mask of one batch."""
+        """Return output, targets and mask of one batch."""
         assert batch.targets is not None
         assert batch.mask is not None
         context: AbstractContextManager[object] = nullcontext()

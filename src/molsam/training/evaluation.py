@@ -1,4 +1,4 @@
-"""Predictions of a trainer's model on rows of its dataset, by one process or several."""
+"""Predictions of a trainer's model on molecules of its dataset, by one process or several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def predictions(trainer: Trainer, index: np.ndarray, together: Alone) -> tuple[np.ndarray, float]:
-    """See `Trainer.predict`; each process computes some of the batches, and all get the whole."""
+    """Return what `Trainer.predict` does. Each process computes some of the batches, and all get the whole result."""
     model, size = trainer.evaluated.eval(), trainer.settings.eval_batch_size
     starts = range(0, len(index), size)
     mine = together.share(starts)
@@ -30,7 +30,7 @@ def predictions(trainer: Trainer, index: np.ndarray, together: Alone) -> tuple[n
         labels.append(batch.mask.count_nonzero())
         losses.append(trainer.objective(within_bounds(output, batch), batch.targets, batch.mask))
         made.append(trainer.objective.predict(output))
-    # A device is waited for at the end only.
+    # Only here, at the end, the device is waited for.
     values, counts = torch.cat(made).cpu().double(), torch.stack(labels).cpu()
     each = torch.stack(losses).cpu()
     if len(mine) < len(starts):
@@ -44,7 +44,10 @@ def predictions(trainer: Trainer, index: np.ndarray, together: Alone) -> tuple[n
 def _whole(
     together: Alone, rows: int, size: int, values: Tensor, counts: Tensor, losses: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Predictions [rows, ...], labels and losses [batches] of all processes; a sum with zeros changes no bit."""
+    """Return predictions [rows, ...], labels and losses [batches] of all processes.
+
+    Each process contributes zeros for the others' batches, so that the sum is exact.
+    """
     batches = range(-(-rows // size))
     mine = torch.tensor(together.share(batches))
     places = torch.cat([torch.arange(batch * size, min((batch + 1) * size, rows)) for batch in mine.tolist()])

@@ -1,4 +1,4 @@
-"""The loop's events, by Lightning's names.
+"""Events of the training loop, with Lightning's names.
 
 on_fit_start
 for epoch:
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """An observer of the loop; it may read the trainer, stop it, and keep state across a resume."""
+    """An observer of the training loop. It may read the trainer, stop it, and keep state across a resume."""
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        """Before the first step, after a checkpoint has been loaded."""
+        """Run before the first step, after a checkpoint was loaded."""
 
     def on_train_epoch_start(self, trainer: Trainer) -> None:
-        """Before the first batch of an epoch (not again when a run resumes inside it)."""
+        """Run before the first batch of an epoch, but not again if a run resumes within it."""
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
-        """After every step; `trainer.optimizer.last` tells what it did."""
+        """Run after every step; `trainer.optimizer.last` is its record."""
 
     def on_train_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """After an epoch's validation; `metrics` is the epoch's line of metrics.jsonl."""
+        """Run after an epoch's validation; `metrics` is the epoch's line of metrics.jsonl."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """After the last epoch, with the best weights in the model."""
+        """Run after the last epoch, with the best weights in the model."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs: tensors and plain values."""
+        """Return what a resume needs: tensors and plain values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
+        """Restore a `state_dict`."""
 
 
 class RunObserver(Callback):
-    """An observer of a whole run, which may train several folds one after another."""
+    """An observer of a whole run, which may train several folds one after the other."""
 
     def on_fold_start(self, place: int, folds: int) -> None:
-        """Before the fold at `place` (from 0) of so many."""
+        """Run before fold number `place` (from 0) of `folds`."""
 
     def on_fold_end(self, value: float | None) -> None:
-        """After a fold; `value` is its validation metric."""
+        """Run after a fold; `value` is its validation metric."""

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run at the next step, after a checkpoint; where there is none to make, at once."""
+"""SIGTERM and Ctrl-C end a run after the next step and a checkpoint; before training begins they end it at once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Interrupted(MolsamError):  # noqa: N818 - it is not the user's error
 
 
 class Interrupts:
-    """Context manager: remembers the first signal once `deferred` is set, gives way to the second."""
+    """Context manager: once `deferred` is set, the first signal is remembered, and the second one ends the process."""
 
     current: ClassVar[Interrupts | None] = None
-    """that of the run of this process"""
+    """the one of this process's run"""
 
     def __init__(self) -> None:
         self.pending: int | None = None
         self.deferred = False
-        """whether somebody looks at `pending`; a signal before that stops at once"""
+        """whether the training loop checks `pending`; before that a signal stops the run at once"""
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -47,25 +47,25 @@ class Interrupts:
 
     @classmethod
     def asked(cls) -> bool:
-        """Whether a signal has asked the run of this process to stop."""
+        """Return whether a signal has asked the run of this process to stop."""
         return cls.current is not None and cls.current.pending is not None
 
     def error(self, step: int) -> Interrupted:
-        """The exception that ends the run after a checkpoint."""
+        """Return the exception that ends the run after a checkpoint."""
         assert self.pending is not None
         return Interrupted(
-            self.pending, f"after step {step}; a checkpoint is saved, the same command continues from it"
+            self.pending, f"after step {step}; a checkpoint was saved, and the same command continues from it"
         )
 
     def begin_fold(self) -> None:
-        """Raise Interrupted if a signal came while the last fold was written; from here on one stops at once."""
+        """Raise Interrupted if a signal came while the last fold was written. From now on a signal stops at once."""
         self.deferred = False
         if self.pending is not None:
             raise Interrupted(self.pending, "between two folds; the same command continues with the next")
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         self.pending = signum
-        # A second signal means now.
+        # A second signal ends the process at once.
         signal.signal(signum, self.old[signum])
         if not self.deferred:
             raise Interrupted(signum, "before the first step; the same command starts again")

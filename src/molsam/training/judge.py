@@ -1,4 +1,4 @@
-"""What a run is judged by: which labels count, and whether the metric or the loss chooses the epoch."""
+"""Which labels are scored, and whether the metric or the loss selects the best epoch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ log = logging.getLogger(__name__)
 
 
 class Judge:
-    """Scores predictions on the labels that can be judged.
+    """Scores predictions.
 
-    Bounds are no values, and a task without a label in the training part was not learnt: neither is scored.
+    Two kinds of labels are not scored: bounds, because they are not values, and labels of tasks that have none in the
+    training part, because such tasks were not trained.
     """
 
     def __init__(self, dataset: Any, split: Split) -> None:
         self.task, self.metric = dataset.task, dataset.metric
         self.targets = dataset.targets.copy()
-        """float64 [M, T], NaN where there is nothing to judge by"""
+        """float64 [M, T], NaN where nothing is scored"""
         bounds = getattr(dataset, "bounds", None)
         if bounds is not None:
             self.targets[bounds != 0] = np.nan
@@ -32,30 +33,30 @@ class Judge:
         classes = dataset.spec.n_tasks // len(dataset.task_names)
         defined = definable(self.metric, self.targets[split.valid], classes)
         self.chooses = self.metric if defined else "loss"
-        """what chooses the epoch and counts for patience: the metric, or the validation loss where it is undefined"""
+        """what selects the epoch and counts for patience: the metric, or "loss" if the metric is undefined"""
 
     def warn(self) -> None:
-        """Tell what is not as people expect it."""
+        """Warn about tasks that cannot be trained and a metric that cannot select the epoch."""
         self.warn_of_tasks()
         if self.chooses == "loss":
             log.warning(
-                "%s is undefined on the validation part (one class only, or too few labels): the validation loss chooses "
-                "the epoch; split=stratified, or a larger validation part, would let the metric choose.",
+                "%s is undefined on the validation part (only one class, or too few labels), so the validation loss "
+                "selects the epoch; use split=stratified or a larger validation part to select by the metric.",
                 self.metric,
             )
 
     def warn_of_tasks(self) -> None:
-        """Tell which tasks cannot be learnt."""
+        """Warn about tasks that cannot be trained."""
         if self.unlearnt:
             log.warning(
-                "no training label in %s: left out of the metrics and of the choice of the epoch.",
+                "%s: no labels in the training part; left out of the metrics and of the selection of the epoch.",
                 ", ".join(self.unlearnt[:12]),
             )
 
     def score(self, prediction: np.ndarray, index: np.ndarray, skip: bool = False) -> Scores:
-        """The metric on some rows; raises as `metrics.score` does."""
+        """Return the metric on some molecules. Raises like `metrics.score`."""
         return score(self.metric, prediction, self.targets[index], skip)
 
     def score_all(self, prediction: np.ndarray, index: np.ndarray, skip: bool = False) -> dict[str, Scores]:
-        """Every metric of the task on some rows, by name; raises as `metrics.score` does."""
+        """Return every metric of the task on some molecules, by name. Raises like `metrics.score`."""
         return score_all(self.task, prediction, self.targets[index], skip)

@@ -1,20 +1,20 @@
-"""The late score of a run: the mean test metric over its last epochs, which no choice of an epoch has touched."""
+"""The late score of a run: the mean test metric over its last epochs, without any selection of an epoch."""
 
 from __future__ import annotations
 
 SHARE, LEAST = 5, 3
-"""The last fifth of the epochs, and three at least."""
+"""The last fifth of the epochs, but at least three."""
 
 
 def last_epochs(epochs: int) -> range:
-    """The epochs (from 0) of a run of so many that its late score is about."""
+    """Return the epochs (from 0) that the late score of a run of `epochs` epochs averages."""
     return range(max(epochs - max(LEAST, -(-epochs // SHARE)), 0), epochs)
 
 
 def late_score(tests: dict[int, float], epochs: int) -> float | None:
-    """The mean of the test metric over the last epochs of a run that ended after `epochs`.
+    """Return the mean test metric over the last epochs of a run of `epochs` epochs.
 
-    None if one of them was not evaluated (the run stopped early), or there are too few.
+    None if one of them was not evaluated (because the run stopped early), or if there are too few.
     """
     last = last_epochs(epochs)
     if len(last) < LEAST or any(epoch not in tests for epoch in last):

@@ -37,16 +37,16 @@ from molsam.training.tracker import Tracker
 
 log = logging.getLogger(__name__)
 AHEAD = 32
-"""Steps whose batches are cut in one go, because that starts with nothing in the processor's caches."""
+"""Number of steps whose batches are assembled together, to amortise the cost of cold processor caches."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
 class Trainer:
-    """Trains a model on a split, keeps the best epoch by the validation metric, resumes to the bit.
+    """Trains a model on a split, keeps the best epoch by the validation metric, and resumes exactly.
 
-    The order of the molecules is a pure function of (seed, fold, epoch); every other random draw comes from
-    torch's CPU generator, whose state a checkpoint holds. `augment` changes each training batch, once a step. `together`:
-    the processes that train this run; a batch is that of all of them.
+    The order of the molecules is a pure function of (seed, fold, epoch). All other random numbers come from torch's
+    generators, whose states are in the checkpoint. `augment` changes each training batch, once per step.
+    `together` are the processes that train this run; the batch size counts the molecules of all of them.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class Trainer:
         self.best: dict[str, Any] = {"epoch": None, "value": None, "weights": None}
         self.average = Average(model, settings) if settings.average else None
         self.tests: dict[int, float] = {}
-        """test metric of the epochs that were evaluated on the test set; never used for selection"""
+        """epoch -> test metric, for the epochs that were evaluated on the test part; never used for selection"""
         self.stop = False
         self.begun = self.saved_at = time.monotonic()
         self.earlier = 0.0
-        """seconds that an interrupted process spent on the run, up to its last checkpoint"""
+        """seconds that interrupted processes spent on the run, up to its last checkpoint"""
 
     @property
     def checkpoint_path(self) -> Path:
@@ -101,7 +101,7 @@ class Trainer:
         return self.folder / "last" / "checkpoint.safetensors"
 
     def fit(self, interrupts: Interrupts | None = None) -> None:
-        """Train to the end; afterwards the model holds the best epoch's weights."""
+        """Train to the end. Afterwards the model has the best epoch's weights."""
         trackers = self._resume()
         if interrupts is not None:
             interrupts.deferred = True
@@ -111,55 +111,60 @@ class Trainer:
         self.judge.warn()
         self._each("on_fit_start")
         self.saved_at = time.monotonic()
-        gc.freeze()  # else, every thousand steps, 0.1 s of search for garbage among all that was imported
+        gc.freeze()  # otherwise garbage collection scans all imported modules, 0.1 s every thousand steps
         try:
             self._train(interrupts)
         finally:
             gc.unfreeze()
         if self.steps_skipped:
-            log.warning("%d of %d steps were skipped: loss or gradient was not finite.", self.steps_skipped, self.step)
+            log.warning(
+                "%d of %d steps were skipped, because a loss or gradient was not finite; lower base_optimizer.lr or "
+                "optimizer.rho.",
+                self.steps_skipped,
+                self.step,
+            )
         if self.best["weights"] is not None:
             self.model.load_state_dict(self.best["weights"])
-        self.average = None  # the best epoch's weights are averages
+        self.average = None  # the best epoch's weights are averages already
         self._each("on_fit_end")
 
     def _train(self, interrupts: Interrupts | None) -> None:
-        """Epoch after epoch."""
+        """Train the remaining epochs."""
         while self.epoch < self.settings.epochs and not self.stop:
             self._train_epoch(interrupts)
             self._end_epoch()
             self.epoch += 1
-            stop, due = self.together.most(self.stop, self._is_due())
+            stop, due = self.together.largest(self.stop, self._is_due())
             self.stop = bool(stop)
             if due and not self.stop and self.epoch < self.settings.epochs:
                 self._save_and_go_on()
 
     def _resume(self) -> list[dict[str, Any]]:
-        """Go on from the newest checkpoint, if there is one; the states of its trackers."""
+        """Load the newest checkpoint, if there is one; return the states of its trackers."""
         saved = checkpoint.load(self.checkpoint_path) if self.together.rank == 0 else None
         if saved is not None:
             provenance.check(self, saved["made_from"])
-        saved = self.together.told(saved)
+        saved = self.together.broadcast(saved)
         if saved is None:
             return []
         try:
             self.load_state_dict(saved)
             trackers = list(saved["trackers"])
         except ConfigError as error:
-            raise StorageError(f"{self.checkpoint_path}: {error} Or start anew with overwrite=true.") from error
+            raise StorageError(f"{self.checkpoint_path}: {error} Or start again with overwrite=true.") from error
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise StorageError(
                 f"{self.checkpoint_path} does not fit this run ({type(error).__name__}: {str(error).splitlines()[0]}); "
-                "start anew with overwrite=true, or with the version of molsam that wrote it."
+                "start again with overwrite=true, or continue with the version of molsam that wrote it."
             ) from error
         return trackers
 
     def batch(self, index: np.ndarray) -> Batch:
-        """Molecules of the dataset by row, targets scaled, on the device and in the precision of the run."""
+        """Return molecules of the dataset as a batch, targets scaled, on the device and in the precision of the run."""
         return self._placed(self.dataset.batch(index, self.scaler))
 
     def steps(self, order: np.ndarray, first: int = 0) -> Iterator[list[Batch]]:
-        """The batches of each step of an epoch over the rows `order`, from step `first` on."""
+        """Yield the batches of each step of an epoch over the molecules `order`, from step `first` on."""
         size, stride = self.settings.batch_size, self.settings.batch_size * self.settings.accumulate
         for start in range(first * stride, len(order), AHEAD * stride):
             made = self.together.batches(self.dataset, order[start : start + AHEAD * stride], size, self.scaler)
@@ -170,30 +175,31 @@ class Trainer:
         dtype = DTYPES[self.settings.precision]
         if self.settings.device == "cpu" and dtype == torch.float32:
             return batch
-        if dtype == torch.float64:  # the data set's labels are float32
+        if dtype == torch.float64:  # the batch's own targets are float32
             labels = self.scaler.transform(self.dataset.targets[batch.index.numpy()])
             batch.targets = torch.from_numpy(np.nan_to_num(labels))
         return batch.to(self.settings.device, dtype)
 
     def predict(self, index: np.ndarray, together: Alone | None = None) -> tuple[np.ndarray, float]:
-        """Predictions [M, T] in the target's own unit (or probabilities; of several classes [M, T, K]), and the mean loss.
+        """Return predictions and the mean loss on some molecules.
 
-        Only where all processes ask for it may several compute it `together`.
+        Predictions are values in the targets' own units, or probabilities; [M, T], or [M, T, K] for K classes.
+        With `together` several processes share the work; all of them must then call this.
         """
         return predictions(self, index, together or Alone())
 
     def evaluate(self, index: np.ndarray, together: Alone | None = None) -> tuple[Scores, float]:
-        """The dataset's metric and the mean loss on some rows; `together` as in `predict`."""
+        """Return the dataset's metric and the mean loss on some molecules; `together` as in `predict`."""
         found, loss = self.predict(index, together)
         return self.judge.score(found, index, self.settings.nonfinite == "skip"), loss
 
     @property
     def evaluated(self) -> nn.Module:
-        """What is evaluated and kept: the model, or the average of its weights."""
+        """The module that is evaluated and kept: the model, or the average of its weights."""
         return self.model if self.average is None else self.average.current
 
     def order(self, epoch: int) -> np.ndarray:
-        """The training rows in the order of an epoch."""
+        """Return the training molecules in the order of an epoch."""
         return np.random.default_rng([*self.seed, epoch]).permutation(self.split.train)
 
     def _train_epoch(self, interrupts: Interrupts | None) -> None:
@@ -215,7 +221,7 @@ class Trainer:
         for position in range(first, self.steps_per_epoch):
             started = time.perf_counter()
             batches = next(steps)
-            # Once a step: all its passes see the same.
+            # Augmented once per step, so that all its passes see the same.
             self.closure.batches = batches if self.augment is None else list(map(self.augment, batches))
             self._take_step()
             if self.average is not None:
@@ -225,7 +231,7 @@ class Trainer:
             self.step += 1
             self._each("on_train_batch_end")
             self.log_step()
-            asked, due = self.together.most((interrupts and interrupts.pending) or 0, self._is_due())
+            asked, due = self.together.largest((interrupts and interrupts.pending) or 0, self._is_due())
             if asked and interrupts is not None:
                 interrupts.pending = asked
                 self.save()
@@ -261,13 +267,13 @@ class Trainer:
         smiles = [self.dataset.smiles[row] for row in rows]
         saved = str(self.checkpoint_path) if self.checkpoint_path.exists() else "none yet"
         return (
-            f"Step {self.step} (epoch {self.epoch + 1}) went wrong: {str(error).rstrip('.')}. {self.dataset.noun.capitalize()}s of the batch: "
-            f"{' '.join(smiles)}. Last good checkpoint: {saved}. Lower base_optimizer.lr or optimizer.rho, set "
-            "training.max_grad_norm, or let such steps be skipped with training.nonfinite=skip."
+            f"Step {self.step} (epoch {self.epoch + 1}) failed: {str(error).rstrip('.')}. Lower base_optimizer.lr or "
+            "optimizer.rho, set training.max_grad_norm, or skip such steps with training.nonfinite=skip. Last good "
+            f"checkpoint: {saved}. {self.dataset.noun.capitalize()}s of the batch: {' '.join(smiles)}."
         )
 
     def log_step(self) -> None:
-        """Hand the trackers what the last step left, if a line is due."""
+        """Log the last step's gradients and, every `log_every` steps, a line of metrics."""
         if self.diagnostics is not None:
             for record in self.diagnostics.drain():
                 for tracker in self.trackers:
@@ -286,7 +292,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         rate, seconds = self.clock.end_epoch()
         if self.average is not None and self.average.end_epoch(self.epoch):
-            self.best = {"epoch": None, "value": None, "weights": None}  # weights that are no average do not compete
+            self.best = {"epoch": None, "value": None, "weights": None}  # only averaged weights may be the best
         scores, loss = self.evaluate(self.split.valid, self.together)
         totals = self.totals
         record: dict[str, Any] = {"kind": "epoch", "epoch": self.epoch, "step": self.step}
@@ -306,7 +312,7 @@ class Trainer:
             "seconds": seconds,
             "passes": self.optimizer.passes - int(totals["passes"]),
         }
-        group = self.optimizer.param_groups[-1]  # and not the last step, which a resume may not have made
+        group = self.optimizer.param_groups[-1]  # not the last step's record, which is missing right after a resume
         record |= {"rho": group["rho"], "lr": group["lr"]}
         self._keep_best(loss if self.judge.chooses == "loss" else scores.mean)
         for tracker in self.trackers:
@@ -327,7 +333,7 @@ class Trainer:
             getattr(callback, event)(self)
 
     def _is_due(self) -> bool:
-        """Whether a checkpoint is."""
+        """Return whether a checkpoint is due."""
         every = self.settings.checkpoint_steps
         if every is not None and self.step % every == 0:
             return True
@@ -336,7 +342,7 @@ class Trainer:
         return (time.monotonic() - self.saved_at) / 60 >= self.settings.checkpoint_minutes
 
     def _save_and_go_on(self) -> None:
-        """The run is worth more than its checkpoint: if one cannot be written, try again when the next is due."""
+        """Write a checkpoint; if that fails, warn and try again when the next one is due, rather than end the run."""
         try:
             self.save()
         except StorageError as error:
@@ -344,21 +350,21 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def save(self) -> None:
-        """Write the checkpoint, the first process for all."""
+        """Write the checkpoint; the first process does so for all."""
         others = self.together.gathered(lambda: state.own(self))
         if self.together.rank == 0:
             checkpoint.save(self.checkpoint_path, self.state_dict() | {"others": others})
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
+        """Return everything that the rest of the run depends on."""
         return state.of(self)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`; the trackers are told theirs when they start."""
+        """Restore a `state_dict`. The trackers receive theirs when they start."""
         state.load(self, saved)
 
 
 def steps_per_epoch(rows: int, settings: TrainingConfig) -> int:
-    """Optimizer steps in an epoch of `rows` molecules."""
+    """Return the number of optimizer steps in an epoch of `rows` molecules."""
     stride = settings.batch_size * settings.accumulate
     return max(rows // stride, 1) if settings.drop_last else math.ceil(rows / stride)

@@ -6,7 +6,7 @@ import math
 
 
 class Constant:
-    """Factor 1 throughout."""
+    """Constant factor 1."""
 
     def __call__(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """Factor of step (0-based) of a run of epochs x steps_per_epoch steps."""
@@ -16,7 +16,7 @@ class Constant:
 class Noam:
     """Linear warm-up from `initial` to 1, then exponential decay to `final`.
 
-    The schedule of chemprop and GROVER (paper/protocol.md C.9: 1e-4 -> 1e-3 -> 1e-4, 2 warm-up epochs).
+    chemprop and GROVER use it (1e-4 -> 1e-3 -> 1e-4, 2 warm-up epochs).
     """
 
     def __init__(self, warmup_epochs: float = 2, initial: float = 0.1, final: float = 0.1) -> None:
@@ -37,7 +37,8 @@ class InverseSqrt:
     """Linear warm-up from 0 to 1, then the inverse square root: min(t / w, sqrt(w / t)) for step t = 1, 2, ...
 
     The Transformer's schedule (Vaswani et al., NeurIPS 2017, equation 3) relative to its peak. The released code of
-    CoMPT gives it to Adam alone, with 30 warm-up epochs (w in steps), so that a training of 30 only warms up.
+    CoMPT uses it for Adam only, with 30 warm-up epochs (w is their number of steps), so that a training of 30 epochs
+    consists of warm-up only.
     """
 
     def __init__(self, warmup_epochs: float = 30) -> None:
@@ -70,10 +71,10 @@ class Cosine:
 def _check_non_negative(**values: float) -> None:
     for name, value in values.items():
         if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+            raise ValueError(f"{name} is {value}; it must be 0 or more")
 
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
         if value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+            raise ValueError(f"{name} is {value}; it must be positive")

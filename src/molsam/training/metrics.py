@@ -1,4 +1,4 @@
-"""Metrics by name: the files of conf/metric, computed on the labels that are there."""
+"""Metrics by name (the files of conf/metric), computed on the known labels."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from molsam.errors import ConfigError, NumericalError
 
 
 class Metric(NamedTuple):
-    """A file of conf/metric."""
+    """A metric, as in a file of conf/metric."""
 
     name: str
     function: Callable[[np.ndarray, np.ndarray], float]
-    """of the labels and predictions of one task (molsam.training.scores)"""
+    """function of the labels and predictions of one task (molsam.training.scores)"""
     tasks: tuple[str, ...]
     direction: str
-    """max or min: what is better"""
+    """max or min: whether larger or smaller values are better"""
     display: str
     main: bool
-    """whether it stands in the table at the end of a run"""
+    """whether the table at the end of a run shows it"""
 
 
 class Scores(NamedTuple):
     """A metric over the tasks of a dataset."""
 
     mean: float
-    """unweighted mean over the tasks where it is defined; NaN if none is"""
+    """unweighted mean over the tasks for which it is defined; NaN if there is none"""
     per_task: list[float | None]
-    """None where the metric is undefined: no label, or for ROC-AUC one class only"""
+    """None where the metric is undefined: no labels, or for ROC-AUC only one class"""
 
     @property
     def skipped(self) -> int:
-        """Tasks where the metric is undefined."""
+        """Number of tasks for which the metric is undefined."""
         return sum(value is None for value in self.per_task)
 
 
 def known() -> dict[str, Metric]:
-    """All metrics by name. Raises ConfigError for a file of conf/metric that is none."""
+    """Return all metrics by name. Raises ConfigError if a file of conf/metric does not name a function."""
     return {
         name: Metric(
             name,
@@ -61,11 +61,11 @@ def known() -> dict[str, Metric]:
 
 @cache
 def _function(address: str, path: Path) -> Callable[[np.ndarray, np.ndarray], float]:
-    """The function of a metric's file. Raises ConfigError if there is none."""
+    """Return the function that a metric's file names. Raises ConfigError if it does not exist."""
     module, _, name = address.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever the person's own module raises
+    except Exception as error:  # a user's module may raise anything
         raise ConfigError(f"{path}: _target_={address} cannot be imported ({error}); give a function.") from error
     if not callable(found):
         raise ConfigError(f"{path}: _target_={address} is not a function; give one.")
@@ -73,7 +73,7 @@ def _function(address: str, path: Path) -> Callable[[np.ndarray, np.ndarray], fl
 
 
 def fitting(task: str) -> list[Metric]:
-    """The metrics of a task, those that the table at the end of a run shows first."""
+    """Return the metrics of a task; those of the table at the end of a run come first."""
     return sorted((one for one in known().values() if task in one.tasks), key=lambda one: not one.main)
 
 
@@ -89,13 +89,19 @@ def check_metric(metric: str, task: str) -> None:
 
 
 def score(metric: str, prediction: np.ndarray, target: np.ndarray, skip: bool = False) -> Scores:
-    """Score predictions [M, T] (of several classes [M, T, K]) against targets [M, T] (NaN where missing).
+    """Score predictions against targets.
 
-    A prediction that is not finite where there is a label leaves nothing to be scored: a mean over the other tasks would
-    hide it. With `skip` no task has a value then.
+    If the prediction for a known label is not finite, no task is scored, because a mean over the other tasks would hide
+    it.
+
+    Args:
+        metric: name of a metric.
+        prediction: [M, T], or [M, T, K] for K classes.
+        target: [M, T], NaN where missing.
+        skip: return no values in that case, instead of raising.
 
     Raises:
-        NumericalError: there is such a prediction, and no `skip`.
+        NumericalError: a prediction is not finite, and `skip` is off.
     """
     finite = np.isfinite(prediction) if prediction.ndim == 2 else np.isfinite(prediction).all(2)
     if bad := np.flatnonzero((~finite & ~np.isnan(target)).any(0)).tolist():
@@ -112,18 +118,18 @@ def score(metric: str, prediction: np.ndarray, target: np.ndarray, skip: bool = 
 
 
 def score_all(task: str, prediction: np.ndarray, target: np.ndarray, skip: bool = False) -> dict[str, Scores]:
-    """Every metric of a task, by name."""
+    """Return every metric of a task, by name."""
     return {one.name: score(one.name, prediction, target, skip) for one in fitting(task)}
 
 
 def definable(metric: str, target: np.ndarray, classes: int = 1) -> bool:
-    """Whether a metric can be computed on these targets [M, T]: whether predicting them exactly has a score."""
+    """Return whether a metric is defined on targets [M, T], that is, whether exact predictions have a score."""
     exact = target if classes == 1 else np.eye(classes)[np.nan_to_num(target).astype(int)]
     return not np.isnan(score(metric, exact, target).mean)
 
 
 def better(metric: str, new: float, old: float | None) -> bool:
-    """Whether `new` improves on `old`; a NaN never does, anything improves on None. The metric may be `loss`."""
+    """Return whether `new` is better than `old`. NaN never is; all else is better than None. `metric` may be "loss"."""
     if np.isnan(new):
         return False
     if old is None or np.isnan(old):
@@ -139,6 +145,6 @@ def _one(
         return None
     prediction, target = prediction[there].astype(np.float64), target[there]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is undefined, which is told by None
+        warnings.simplefilter("ignore")  # undefined metrics are reported as None
         value = function(target, prediction)
     return None if np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""The masked multi-task loss, and predictions from logits."""
+"""The masked multi-task loss, and the predictions from logits."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ RELEASE = {"regression": "rmse"}
 
 
 class Objective:
-    """Mean over the labels that are there of: sum over heads of loss(logits, target) + the model's auxiliary term.
+    """Mean over the known labels of the loss, summed over the model's heads, plus the model's auxiliary term.
 
-    `loss`: mse, mae, huber (on scaled targets, quadratic up to 1), rmse (the square root of the batch's mean, as
-    CoMPT's release has it), bce (binary cross-entropy on logits) or cross_entropy (one of `classes` classes: the last
-    axis of the logits holds those of the first task, of the second, ...; `names` are those that a task has, if some have
-    fewer). By the task, auto picks mse, bce or
-    cross_entropy, and release what CoMPT's release has: rmse in regression.
+    Args:
+        task: regression, classification or multiclass.
+        loss: mse, mae, huber (on scaled targets, quadratic up to 1), rmse (the square root of the batch's mean, as in
+            CoMPT's release), bce (binary cross-entropy on logits) or cross_entropy. auto is mse, bce or cross_entropy,
+            depending on the task. release is the same, but rmse for regression, as in CoMPT's release.
+        classes: number of classes, K. The last axis of the logits has those of the first task, of the second, and so
+        on. names: the classes of each task, if some tasks have fewer than K.
+
+    Raises:
+        ConfigError: the loss does not fit the task.
     """
 
     def __init__(self, task: str, loss: str = "auto", classes: int = 1, names: list[list[str]] | None = None) -> None:
@@ -35,13 +40,17 @@ class Objective:
         counts = torch.tensor([len(one) for one in names or []] if task == "multiclass" else [])
         surplus = torch.arange(classes) >= counts.unsqueeze(1)
         self.surplus = surplus if surplus.any() else None
-        """bool [T, K]: classes that a task does not have"""
+        """bool [T, K], which of the K classes a task does not have; None if all have K"""
 
     def __call__(self, output: ModelOutput, target: Tensor, mask: Tensor, labels: int | None = None) -> Tensor:
-        """Scalar loss of logits [H, B, T] against target [B, T] where mask [B, T]; 0 if no label is there.
+        """Return the scalar loss; 0 if there are no labels.
 
-        The mask may hold the labels' weights, 0 where there is none: the mean is over the labels, not their weights.
-        labels: how many there are, if the caller knows.
+        Args:
+            output: with logits [H, B, T].
+            target: [B, T].
+            mask: [B, T], whether the label is known; or the label's weight, 0 where it is missing. The weighted sum is
+                divided by the number of labels, not by the sum of weights.
+            labels: number of known labels, if the caller knows it.
         """
         total = self.elements(output, target)
         there = mask.to(total.dtype).flatten()
@@ -49,17 +58,20 @@ class Objective:
         if labels is None:
             count = (there.sum() if mask.dtype is torch.bool else mask.count_nonzero()).clamp(min=1)
         mean = torch.dot(total.flatten(), there) / count
-        # The slope of sqrt at 0 is infinite; a batch fitted exactly has gradient 0.
+        # Clamped, because the slope of sqrt at 0 is infinite; a batch that is fitted exactly has gradient 0.
         return mean.clamp(min=torch.finfo(mean.dtype).tiny).sqrt() if self.name == "rmse" else mean
 
     def per_molecule(self, output: ModelOutput, target: Tensor, mask: Tensor) -> Tensor:
-        """[B]: each molecule's mean over its labels. Raises ConfigError for rmse, which is no mean."""
+        """Return each molecule's mean loss over its labels, [B]. Raises ConfigError for rmse, which is not a mean."""
         if self.name == "rmse":
-            raise ConfigError("training.loss=rmse has no loss of a single molecule; use training.loss=mse.")
+            raise ConfigError(
+                "training.loss=rmse is not defined for single molecules, which optimizer.gamma below 1 needs; use "
+                "training.loss=mse."
+            )
         return (self.elements(output, target) * mask).sum(1) / mask.count_nonzero(dim=1).clamp(min=1)
 
     def elements(self, output: ModelOutput, target: Tensor) -> Tensor:
-        """[B, T]: sum over heads of the loss of each label, plus the auxiliary term."""
+        """Return the loss of each label, summed over heads, plus the auxiliary term; [B, T]."""
         logits = output.logits
         if self.name == "cross_entropy":
             places = target.long().expand(len(logits), *target.shape).unsqueeze(3)
@@ -78,24 +90,24 @@ class Objective:
         return total if output.auxiliary is None else total + output.auxiliary
 
     def predict(self, output: ModelOutput) -> Tensor:
-        """[B, T]: mean over heads of probabilities, or of scaled values (regression); of several classes [B, T, K]."""
+        """Return the mean over heads of probabilities or scaled values (regression), [B, T]; [B, T, K] for K classes."""
         if self.task == "multiclass":
             return self._logits(output).softmax(3).mean(0)
         values = output.logits.sigmoid() if self.task == "classification" else output.logits
         return values.mean(0)
 
     def _by_class(self, values: Tensor) -> Tensor:
-        """[..., T * K] as [..., T, K]."""
+        """Return [..., T * K] as [..., T, K]."""
         return values.unflatten(-1, (-1, self.classes))
 
     def _logits(self, output: ModelOutput) -> Tensor:
-        """[H, B, T, K], minus infinity for classes that a task does not have."""
+        """Return logits [H, B, T, K], minus infinity for classes that a task does not have."""
         logits = self._by_class(output.logits)
         return logits if self.surplus is None else logits.masked_fill(self.surplus.to(logits.device), -math.inf)
 
 
 def within_bounds(output: ModelOutput, batch: Any) -> ModelOutput:
-    """An output that has no loss beyond the bounds of a batch, if it has bounds."""
+    """Return the output such that predictions beyond the bounds of a batch have no loss."""
     bounds = getattr(batch, "bounds", None)
     if bounds is None:
         return output
@@ -103,9 +115,10 @@ def within_bounds(output: ModelOutput, batch: Any) -> ModelOutput:
 
 
 def one_sided(logits: Tensor, target: Tensor, bounds: Tensor) -> Tensor:
-    """Logits [H, B, T] that have no loss beyond a bound: where it is 1 the value is at least the target, where -1 at most.
+    """Return logits [H, B, T] in which predictions beyond a bound are replaced by the target, so that they have no
+    loss.
 
-    Any loss of a difference becomes one-sided by it.
+    bounds: [B, T], 1 where the value is at least the target, -1 where it is at most the target, else 0.
     """
     beyond = ((bounds > 0) & (logits > target)) | ((bounds < 0) & (logits < target))
     return torch.where(beyond, target.expand_as(logits), logits)

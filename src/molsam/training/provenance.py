@@ -1,4 +1,4 @@
-"""What a checkpoint was made from: it goes on with that alone."""
+"""Check that a checkpoint is continued only with the settings, data and split that it was made from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def of(trainer: Trainer) -> dict[str, Any]:
-    """Hashes of the data and the split as they were read, and the identity that the settings have with them."""
+    """Return the hashes of the data and the split as they were read, and the run's identity."""
     whole = None if trainer.identity is None else trainer.identity.whole()
     return {"data file": trainer.dataset.report.hash, "split": trainer.split.hash, "identity": whole}
 
 
 def check(trainer: Trainer, made_from: dict[str, Any]) -> None:
-    """Raise ConfigError if a checkpoint was made from something else; older ones have no identity."""
+    """Raise ConfigError if a checkpoint was made from something else. Older checkpoints have no identity."""
     before, wanted = restored(made_from.get("identity")), trainer.identity
     if before is not None and wanted is not None and before != wanted:
         raise ConfigError(mismatch(trainer.checkpoint_path, before, wanted, other="hydra.run.dir=FOLDER"))
@@ -26,6 +26,6 @@ def check(trainer: Trainer, made_from: dict[str, Any]) -> None:
     for name in ("data file", "split"):
         if made_from.get(name) != now[name]:
             raise ConfigError(
-                f"{trainer.checkpoint_path} was made with another {name} (hash {made_from.get(name)}, now {now[name]}), so "
-                "going on would mix the two; put back what was there, or start anew with overwrite=true."
+                f"{trainer.checkpoint_path} was made with another {name} (hash {made_from.get(name)}, now {now[name]}); "
+                f"restore the former {name}, or start again with overwrite=true."
             )

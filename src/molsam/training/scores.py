@@ -1,8 +1,8 @@
-"""The metrics of conf/metric: functions of the labels and predictions of one task, by scikit-learn and SciPy.
+"""The metrics of conf/metric: functions of the labels and predictions of one task, computed by scikit-learn and SciPy.
 
-Each takes target [n] and prediction [n]: values in the target's own unit, or the probability of the positive class.
-Of several classes the target is the number of the class, and prediction [n, K] holds their probabilities. A metric
-that is undefined there (one class only, say) returns NaN.
+Each takes target [n] and prediction [n]: values in the target's own unit, or probabilities of the positive class. With
+K classes the target is the number of the class, and prediction [n, K] has the probabilities. A metric that is undefined
+(because there is only one class, say) returns NaN.
 """
 
 from __future__ import annotations
@@ -11,53 +11,56 @@ import numpy as np
 
 Array = np.ndarray
 BINS = 10
-"""Bins of equal width of the expected calibration error."""
+"""Number of bins of the expected calibration error."""
 
 
 def rmse(target: Array, prediction: Array) -> float:
-    """Root mean squared error."""
+    """Return the root mean squared error."""
     from sklearn.metrics import root_mean_squared_error
 
     return float(root_mean_squared_error(target, prediction))
 
 
 def mae(target: Array, prediction: Array) -> float:
-    """Mean absolute error."""
+    """Return the mean absolute error."""
     from sklearn.metrics import mean_absolute_error
 
     return float(mean_absolute_error(target, prediction))
 
 
 def r2(target: Array, prediction: Array) -> float:
-    """Coefficient of determination; undefined for fewer than two labels."""
+    """Return the coefficient of determination; undefined for fewer than two labels."""
     from sklearn.metrics import r2_score
 
     return float(r2_score(target, prediction)) if len(target) > 1 else np.nan
 
 
 def pearson(target: Array, prediction: Array) -> float:
-    """Pearson's correlation; undefined if either is constant."""
+    """Return Pearson's correlation; undefined if either is constant."""
     from scipy.stats import pearsonr
 
     return float(pearsonr(target, prediction)[0]) if _varies(target, prediction) else np.nan
 
 
 def spearman(target: Array, prediction: Array) -> float:
-    """Spearman's rank correlation; undefined if either is constant."""
+    """Return Spearman's rank correlation; undefined if either is constant."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(target, prediction)[0]) if _varies(target, prediction) else np.nan
 
 
 def kendall(target: Array, prediction: Array) -> float:
-    """Kendall's tau-b; undefined if either is constant."""
+    """Return Kendall's tau-b; undefined if either is constant."""
     from scipy.stats import kendalltau
 
     return float(kendalltau(target, prediction)[0]) if _varies(target, prediction) else np.nan
 
 
 def roc_auc(target: Array, prediction: Array) -> float:
-    """Area under the ROC curve; of several classes the mean of one against the rest. Needs every class."""
+    """Return the area under the ROC curve; with several classes the mean of each against the rest.
+
+    Needs all classes.
+    """
     from sklearn.metrics import roc_auc_score
 
     if prediction.ndim == 1:
@@ -71,33 +74,33 @@ def roc_auc(target: Array, prediction: Array) -> float:
 
 
 def pr_auc(target: Array, prediction: Array) -> float:
-    """Average precision, the area under the precision-recall curve; undefined for one class only."""
+    """Return the average precision (area under the precision-recall curve); undefined if there is only one class."""
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(target, prediction)) if len(np.unique(target)) == 2 else np.nan
 
 
 def accuracy(target: Array, prediction: Array) -> float:
-    """Share of right classes."""
+    """Return the share of correct classes."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(target, chosen(prediction)))
 
 
 def accuracy_percent(target: Array, prediction: Array) -> float:
-    """Right classes in per cent, as image papers have it."""
+    """Return the percentage of correct classes, as papers on images report it."""
     return 100 * accuracy(target, prediction)
 
 
 def balanced_accuracy(target: Array, prediction: Array) -> float:
-    """Mean of the shares of each class that are right."""
+    """Return the mean over classes of the share of their items that are classified correctly."""
     from sklearn.metrics import balanced_accuracy_score
 
     return float(balanced_accuracy_score(target, chosen(prediction)))
 
 
 def f1(target: Array, prediction: Array) -> float:
-    """F1 of the positive class, 0 where nothing is positive; of several classes their mean."""
+    """Return F1 of the positive class, 0 if nothing is positive; with several classes the mean over them."""
     from sklearn.metrics import f1_score
 
     average = "binary" if prediction.ndim == 1 else "macro"
@@ -105,14 +108,14 @@ def f1(target: Array, prediction: Array) -> float:
 
 
 def mcc(target: Array, prediction: Array) -> float:
-    """Matthews' correlation coefficient."""
+    """Return Matthews' correlation coefficient."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(target, chosen(prediction)))
 
 
 def brier(target: Array, prediction: Array) -> float:
-    """Brier score: mean squared error of the probabilities (of several classes: summed over them)."""
+    """Return the Brier score: the mean squared error of the probabilities, with several classes summed over them."""
     if prediction.ndim == 1:
         from sklearn.metrics import brier_score_loss
 
@@ -122,10 +125,10 @@ def brier(target: Array, prediction: Array) -> float:
 
 
 def ece(target: Array, prediction: Array) -> float:
-    """Expected calibration error over ten bins of equal width (Guo et al., ICML 2017).
+    """Return the expected calibration error over BINS bins of equal width (Guo et al., ICML 2017).
 
-    Of two classes it compares the probability of the positive one with its frequency, of several the probability of
-    the likeliest with how often it is right.
+    With two classes it compares the probability of the positive class with its frequency; with several classes the
+    probability of the most probable class with how often it is correct.
     """
     right, sure = target, prediction
     if prediction.ndim == 2:
@@ -136,7 +139,7 @@ def ece(target: Array, prediction: Array) -> float:
 
 
 def chosen(prediction: Array) -> Array:
-    """The class that probabilities speak for: positive from 0.5 up, or the likeliest of several."""
+    """Return the predicted classes: positive from a probability of 0.5, or the most probable of several."""
     return (prediction >= 0.5).astype(float) if prediction.ndim == 1 else prediction.argmax(1).astype(float)
 
 

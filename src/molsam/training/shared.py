@@ -1,4 +1,4 @@
-"""The closure and the exchange of gradients of a process that has a part of every batch."""
+"""The closure, and the exchange of gradients, of a process that has a part of every batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from molsam.training.together import Together
 
 
 class SharedClosure(Closure):
-    """The loss and gradient of the whole step, of which this process computes its part.
+    """Computes the loss and gradient of the whole step, of which this process has a part.
 
-    Labels count alike wherever they are: each process's loss is weighted by its share of the step's labels, so that the mean
-    that DistributedDataParallel takes is the gradient of one large batch. If perturbations are local (`Together.local`), a
-    pass gives the loss and gradient of the process's own part instead, on that scale, and nothing is sent.
+    Each process's loss is weighted by its share of the step's labels, so that the mean of DistributedDataParallel is
+    the gradient of one large batch. If perturbations are local (`Together.local`), a pass returns the loss and gradient
+    of the process's own part on the same scale, without communication.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class SharedClosure(Closure):
         rank, size = self.together.rank, self.together.size
         self.labels = [0 if one.spare else int(one.mask.count_nonzero()) for one in batches if one.mask is not None]
         rows = [0 if batch.spare else len(batch) for batch in batches]
-        told = torch.zeros(size + 1, dtype=torch.int64)
-        told[rank], told[size] = sum(rows), sum(self.labels)
-        *counts, labels = self.together.summed(told).tolist()
+        sent = torch.zeros(size + 1, dtype=torch.int64)
+        sent[rank], sent[size] = sum(rows), sum(self.labels)
+        *counts, labels = self.together.summed(sent).tolist()
         self.step_labels = max(labels, 1)
         self.rows = sum(counts[:rank]), sum(counts[: rank + 1]), sum(counts)
-        """this process's first molecule of the step's, the first beyond them, and how many there are in all"""
+        """this process's molecules of the step, from and to, and the number of all of them"""
 
     def _pass(self, weighted: bool) -> Tensor:
         losses = []
@@ -74,12 +74,12 @@ class SharedClosure(Closure):
         return whole
 
     def _summing(self, last: bool) -> AbstractContextManager[None]:
-        """Gradients are exchanged by the last backward pass of a step's pass, which brings those before it along."""
+        """Return a context in which only the last backward pass of a pass exchanges the accumulated gradients."""
         return nullcontext() if last else self.together.without_sums(self.joined)
 
     @contextmanager
     def _counting(self, counts: bool) -> Iterator[None]:
-        """Whether BatchNorm counts the rows of the passes inside."""
+        """Set whether BatchNorm counts the rows of the passes within the context."""
         self.together.peers.counts = counts
         try:
             yield
@@ -87,10 +87,10 @@ class SharedClosure(Closure):
             self.together.peers.counts = True
 
     def losses(self, select: Tensor | None = None) -> Tensor:
-        """[B] loss of each molecule of the whole step, or of those at the places `select`, with this process's graph.
+        """Return the loss of each molecule of the whole step, or of those with the indices `select`; [B].
 
-        See `Closure.losses`. The gradient of this process's own ones is multiplied by the number of processes, of which
-        DistributedDataParallel takes the mean.
+        See `Closure.losses`. Only the losses of this process's molecules have a graph. Their gradient is multiplied by
+        the number of processes, because DistributedDataParallel averages over them.
         """
         if self.together.local:
             return super().losses(select)
@@ -102,7 +102,7 @@ class SharedClosure(Closure):
         return total + self.together.size * (value - value.detach())
 
     def weights(self, select: Tensor | None = None) -> Tensor:
-        """[B] number of labels of each molecule of the whole step, or of those at the places `select`."""
+        """Return the number of labels of each molecule of the whole step, or of those with the indices `select`; [B]."""
         if self.together.local:
             return super().weights(select)
         places, own, count = self._mine(select)
@@ -110,7 +110,9 @@ class SharedClosure(Closure):
         return self.together.summed(found.new_zeros(count).index_put((places,), found[: len(places)]))
 
     def _mine(self, select: Tensor | None) -> tuple[Tensor, Tensor, int]:
-        """Of some molecules of the step: which are this process's, their places in its own batch, how many there are."""
+        """Return which of the selected molecules of the step are this process's, their indices in its own batch, and
+        the number of all selected ones.
+        """
         first, beyond, count = self.rows
         chosen = torch.arange(count) if select is None else select.cpu()
         places = torch.nonzero((chosen >= first) & (chosen < beyond)).flatten()
@@ -118,7 +120,7 @@ class SharedClosure(Closure):
         return places.to(device), (chosen[places] - first).to(device), len(chosen)
 
     def forward(self, batch: Batch) -> tuple[ModelOutput, Tensor, Tensor]:
-        """Output, targets and mask of one batch, by the model that DistributedDataParallel holds."""
+        """Return output, targets and mask of one batch, computed through DistributedDataParallel."""
         model, self.model = self.model, self.joined
         try:
             with self._summing(not self.together.local):
@@ -128,14 +130,14 @@ class SharedClosure(Closure):
 
 
 def _some(places: Tensor) -> Tensor:
-    """The places, or the first one if there are none: every process takes part in a pass."""
+    """Return the indices, or index 0 if there are none, because every process must take part in a pass."""
     return places if len(places) else places.new_zeros(1)
 
 
 class Exchange:
-    """What an optimizer calls once a step where each process perturbs by itself: the mean of all processes' updates.
+    """Averages the updating gradients of all processes, once per step, if each computes its own perturbation.
 
-    It averages the model's running statistics too, which each process takes from its own part.
+    It also averages the model's running statistics, which each process computes from its own part of the batch.
     """
 
     def __init__(self, model: nn.Module, together: Together) -> None:
@@ -146,9 +148,9 @@ class Exchange:
     def __call__(
         self, omega: dict[Tensor, Tensor] | None, losses: list[Tensor | None]
     ) -> tuple[dict[Tensor, Tensor], list[Tensor | None]] | None:
-        """Means over the processes of omega and of each loss that some of them have.
+        """Return the means over the processes of omega, and of each loss over the processes that have it.
 
-        Returns None if omega is None at one of them, which then has none.
+        Returns None if omega is None in one of the processes.
         """
         there = [omega is None, *(omega is not None and p in omega for p in self.parameters)]
         failed, *known = self.together.summed(torch.tensor(there, dtype=torch.int64)).tolist()
@@ -165,7 +167,7 @@ class Exchange:
         return dict(zip(parameters, means, strict=True)), found
 
     def _means(self, own: list[Tensor]) -> list[Tensor]:
-        """Of each tensor the mean over the processes; all of a kind are sent as one."""
+        """Return the mean of each tensor over the processes; all tensors of a dtype are sent in one message."""
         means: dict[int, Tensor] = {}
         for dtype in dict.fromkeys(one.dtype for one in own):
             places = [place for place, one in enumerate(own) if one.dtype == dtype]

@@ -1,4 +1,4 @@
-"""All that the rest of a run depends on, for its checkpoint."""
+"""The contents of a checkpoint: everything that the rest of a run depends on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def own(trainer: Trainer) -> dict[str, Any]:
-    """What differs between the processes of a run."""
+    """Return what differs between the processes of a run."""
     own = {"torch_rng": torch.get_rng_state(), "device_rng": accelerator.random_state(trainer.settings.device)}
     return own | ({"optimizer": trainer.optimizer.state_dict()} if trainer.together.local else {})
 
 
 def of(trainer: Trainer) -> dict[str, Any]:
-    """Everything that the rest of the run depends on."""
+    """Return everything that the rest of the run depends on."""
     state = {
         "model": dict(trainer.model.state_dict()),
         "optimizer": trainer.optimizer.state_dict(),
@@ -50,7 +50,7 @@ def of(trainer: Trainer) -> dict[str, Any]:
 
 
 def load(trainer: Trainer, saved: dict[str, Any]) -> None:
-    """Go on from `state_dict`; the trackers are told theirs when they start."""
+    """Restore the state of `of`. The trackers receive theirs when they start."""
     if trainer.together.rank:
         saved = {**saved, **saved["others"][trainer.together.rank - 1]}
     trainer.model.load_state_dict(saved["model"])

@@ -1,7 +1,7 @@
-"""Processes that train one run together, by torch.distributed: each takes its part of every batch.
+"""Processes that train one run together, by torch.distributed: each has a part of every batch.
 
-`Alone` is what a run of one process has in its place. All processes do the same steps in the same order; whatever
-one of them would decide by itself (a signal, the clock, a callback) they agree on.
+`Alone` stands in its place for a run of one process. All processes make the same steps in the same order. They agree on
+everything that one of them alone could decide (after a signal, by the clock, in a callback).
 """
 
 from __future__ import annotations
@@ -22,47 +22,48 @@ from molsam.training import checkpoint
 
 
 class Alone:
-    """One process: there is nobody to agree with."""
+    """A run of a single process."""
 
     rank = 0
     size = 1
     local = False
-    """whether each process perturbs the weights by its own gradient"""
+    """whether each process perturbs the weights by its own part's gradient"""
 
     def prepared(self, model: nn.Module) -> nn.Module:
-        """The model, before there is an optimizer of it."""
+        """Return the model, changed where several processes need it. Called before the optimizer is built."""
         return model
 
     def batches(self, dataset: Dataset, rows: np.ndarray, size: int, scaler: Any) -> Sequence[Batch]:
-        """This process's part of each batch of `size` rows."""
+        """Return this process's part of each batch of `size` rows."""
         return dataset.batches(rows, size, scaler)
 
-    def most(self, *values: int) -> tuple[int, ...]:
-        """The largest of each value over all processes."""
+    def largest(self, *values: int) -> tuple[int, ...]:
+        """Return the largest of each value over all processes."""
         return values
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
-        """The items that this process computes where the results of all are `summed`."""
+        """Return the items for which this process computes the results, which are then `summed`."""
         return items
 
     def summed(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Sum a tensor over all processes in place, and return it."""
         return tensor
 
     def gathered(self, own: Callable[[], Any]) -> list[Any]:
-        """What the other processes have of their own, for the checkpoint."""
+        """Return the other processes' own states, for the checkpoint."""
         return []
 
-    def told(self, tree: Any) -> Any:
-        """What the first process has, at all of them."""
+    def broadcast(self, tree: Any) -> Any:
+        """Return the first process's tree in all processes."""
         return tree
 
 
 class Together(Alone):
     """One of several processes of the default process group.
 
-    `local`, which the settings of a run say: perturb by each process's own gradient (m-sharpness, Foret et al., ICLR 2021,
-    section 3) instead of by that of the whole batch. Updates are by the gradient of the whole batch in either case.
+    If `local`, which a run's settings choose, each process perturbs by the gradient of its own part (m-sharpness, Foret
+    et al., ICLR 2021, section 3) instead of that of the whole batch. Updates use the gradient of the whole batch in
+    either case.
     """
 
     def __init__(self) -> None:
@@ -70,31 +71,31 @@ class Together(Alone):
         self.peers = Peers(dist.new_group(), self.size)
 
     def prepared(self, model: nn.Module) -> nn.Module:
-        """The model, its BatchNorm over the whole batch unless each process perturbs by its own part."""
+        """Return the model; its BatchNorm uses the whole batch, unless each process perturbs by its own part."""
         if not self.local:
             synced(model, self.peers)
         return model
 
     def joined(self, model: nn.Module) -> nn.Module:
-        """DistributedDataParallel around the model, which takes the weights of the first process."""
+        """Return DistributedDataParallel around the model. All processes get the first one's weights."""
         # A part of a batch may not reach every parameter (ESAM freezes some, a molecule may have no bonds).
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the new name of broadcast_buffers is not in all versions
+            warnings.simplefilter("ignore", FutureWarning)  # not all versions have the new name of broadcast_buffers
             return nn.parallel.DistributedDataParallel(
                 _Joined(model), broadcast_buffers=False, find_unused_parameters=True
             )
 
     def without_sums(self, joined: nn.Module) -> AbstractContextManager[None]:
-        """Backward passes inside leave each process its own gradient."""
+        """Return a context in which backward passes do not exchange gradients."""
         assert isinstance(joined, nn.parallel.DistributedDataParallel)
         return joined.no_sync()
 
     def part(self, count: int) -> tuple[int, int]:
-        """Which of `count` rows in a row are this process's: from, to."""
+        """Return which of `count` consecutive rows are this process's: from, to."""
         return self.rank * count // self.size, (self.rank + 1) * count // self.size
 
     def batches(self, dataset: Dataset, rows: np.ndarray, size: int, scaler: Any) -> Sequence[Batch]:
-        """This process's part of each batch of `size` rows; where there are too few rows, a spare one."""
+        """Return this process's part of each batch of `size` rows; a filler batch if there are too few rows."""
         full = len(rows) // size
         start, stop = self.part(size)
         made = list[Batch]()
@@ -109,23 +110,23 @@ class Together(Alone):
             made.append(batch)
         return made
 
-    def most(self, *values: int) -> tuple[int, ...]:
-        """The largest of each value over all processes."""
+    def largest(self, *values: int) -> tuple[int, ...]:
+        """Return the largest of each value over all processes."""
         shared = torch.tensor(values, dtype=torch.int64)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return tuple(shared.tolist())
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Every so manyth item; all of them if there are too few for all processes."""
+        """Return every n-th item, n the number of processes; all of them if there are fewer items than processes."""
         return items[self.rank :: self.size] if len(items) >= self.size else items
 
     def summed(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Sum a tensor over all processes in place, and return it."""
         dist.all_reduce(tensor)
         return tensor
 
     def gathered(self, own: Callable[[], Any]) -> list[Any]:
-        """What the other processes have of their own, at the first; an empty list at the others."""
+        """Return the other processes' own states in the first process; an empty list in the others."""
         data = torch.frombuffer(bytearray(checkpoint.encode(own())), dtype=torch.uint8)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(lengths, torch.tensor([len(data)]))
@@ -139,8 +140,8 @@ class Together(Alone):
         whole = zip(found[1:], lengths[1:], strict=True)
         return [checkpoint.decode(bytes(one[: int(n)].numpy()), "a process's state") for one, n in whole]
 
-    def told(self, tree: Any) -> Any:
-        """What the first process has, at all of them: tensors and plain values."""
+    def broadcast(self, tree: Any) -> Any:
+        """Return the first process's tree of tensors and plain values in all processes."""
         data = checkpoint.encode(tree) if self.rank == 0 else b""
         length = torch.tensor([len(data)])
         dist.broadcast(length, 0)
@@ -154,7 +155,7 @@ class Together(Alone):
 
 
 class _Joined(nn.Module):
-    """A model and a parameter that no pass reaches: without one DistributedDataParallel warns that it looks in vain."""
+    """A model and an unused parameter, without which DistributedDataParallel warns that it searches for one in vain."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The protocol of everything that records a run."""
+"""Protocol of the trackers, which record a run."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import Any, Protocol
 
 
 class Tracker(Protocol):
-    """Receives the lines of metrics.jsonl, gradients.jsonl and sharpness.jsonl as they are made."""
+    """Receives the lines of metrics.jsonl, gradients.jsonl and sharpness.jsonl as they are produced."""
 
     def start(self, config: dict[str, Any], state: dict[str, Any]) -> None:
-        """Begin, or go on from `state` after a resume."""
+        """Start, or continue from `state` after a resume."""
         ...
 
     def log(self, record: dict[str, Any]) -> None:
-        """One line of metrics.jsonl: `kind` is step or epoch."""
+        """Record a line of metrics.jsonl; its `kind` is step or epoch."""
         ...
 
     def gradients(self, record: dict[str, Any]) -> None:
-        """One line of gradients.jsonl."""
+        """Record a line of gradients.jsonl."""
         ...
 
     def sharpness(self, record: dict[str, Any]) -> None:
-        """One line of sharpness.jsonl."""
+        """Record a line of sharpness.jsonl."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a resume needs; plain values."""
+        """Return what a resume needs, as plain values."""
         ...
 
     def finish(self, result: dict[str, Any] | None) -> None:
-        """End; `result` is result.json, None if the run did not finish."""
+        """Finish; `result` is the content of result.json, None if the run did not finish."""
         ...

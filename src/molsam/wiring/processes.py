@@ -41,11 +41,11 @@ class Team:
     def begin(self, cfg: DictConfig, made_from: Mapping[str, Any]) -> None:
         """Let the others train with these settings too; `made_from`: hashes of what they must read."""
         if self.together.size > 1:
-            self.together.told(json.dumps({"cfg": plain(cfg), "made_from": dict(made_from)}))
+            self.together.broadcast(json.dumps({"cfg": plain(cfg), "made_from": dict(made_from)}))
 
     def end(self) -> None:
         """Let the others end."""
-        self.together.told(None)
+        self.together.broadcast(None)
         for child in self.children:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(10)
@@ -195,7 +195,7 @@ def join(seat: Mapping[str, Any]) -> Together:
 
 def orders(together: Together) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
     """What the first process wants to be trained, until it ends the run."""
-    while isinstance(text := together.told(None), str):
+    while isinstance(text := together.broadcast(None), str):
         told = json.loads(text)
         yield OmegaConf.create(told["cfg"]), told["made_from"]
 

@@ -67,7 +67,8 @@ class Collector:
     _before: tuple[Any, dict[str, Any]] | None = None
 
     def collect(self) -> dict[str, Any]:
-        """What the page shows: made, version, program, base, benchmarks, groups, labels, leads, runs and sweeps.
+        """Return what the page shows: made, version, program, base, benchmarks, groups, labels, leads, runs and
+        sweeps.
 
         `version` changes when the files do.
         """
@@ -190,7 +191,7 @@ def leads(
 
 
 def _columns(group: compare.Group | None, found: Sequence[Found]) -> dict[str, Any]:
-    """What a group's line shows besides its name."""
+    """Return what a group's line shows besides its name."""
     columns: dict[str, Any] = {}
     for column, key in MEANS.items():
         values = [one.facts[key] for one in found if one.facts[key] is not None]
@@ -201,7 +202,7 @@ def _columns(group: compare.Group | None, found: Sequence[Found]) -> dict[str, A
 
 
 def _stated(run: StoredRun) -> float | None:
-    """The paper's score, if the run is on all of its dataset and tells the same metric."""
+    """Return the paper's score, if the run is on all of its dataset and tells the same metric."""
     chosen = ("dataset.limit", "dataset.max_atoms", "dataset.path")
     if any(run.setting(key) is not None for key in chosen):
         return None
@@ -217,7 +218,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def common(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The most frequent value of every key."""
+    """Return the most frequent value of every key."""
     counts: dict[str, Counter[str]] = {}
     for own in settings:
         for key, value in own.items():
@@ -226,7 +227,7 @@ def common(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def difference(own: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str | None]:
-    """What `own` has otherwise than `base`; None for a key it does not have."""
+    """Return what `own` has otherwise than `base`; None for a key it does not have."""
     return {key: own.get(key) for key in base if own.get(key) != base[key]}
 
 
@@ -236,6 +237,6 @@ def relative_link(start: Path) -> Link:
 
 
 def typed(folder: Path) -> str:
-    """A folder as one types it where this program runs."""
+    """Return a folder as one types it where this program runs."""
     here, whole = Path.cwd(), folder.absolute()
     return os.path.relpath(whole, here) if whole.is_relative_to(here) else str(whole)

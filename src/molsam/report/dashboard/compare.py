@@ -37,7 +37,7 @@ class Scored:
 
     @classmethod
     def of(cls, run: StoredRun, epochs: list[Row]) -> Scored:
-        """A run with its epoch lines."""
+        """Return a run with its epoch lines."""
         metric = run.result["metric"]
         columns = [tuple(row.get(f"{part}/{metric}") for row in epochs) for part in ("valid", "test")]
         return cls(run, run.late_of(epochs), *columns)
@@ -54,7 +54,7 @@ class Scored:
         return float(self.run.result.get("seconds_per_epoch") or 0.0)
 
     def within(self, seconds: float) -> float | None:
-        """The test metric at the epoch that is best on validation among those that `seconds` allow.
+        """Return the test metric at the epoch that is best on validation among those that `seconds` allow.
 
         None where that epoch was not tested (training.test_each_epoch=false).
         """
@@ -109,7 +109,7 @@ class Group:
         return _units((one.unit, one.late) for one in self.runs)
 
     def within(self, seconds: float) -> Units:
-        """The same within a time."""
+        """Return the same within a time."""
         return _units((one.unit, one.within(seconds)) for one in self.runs)
 
     def level(self, values: Units) -> Paired:
@@ -120,7 +120,7 @@ class Group:
         return averaged(by_split, self.ratio, fixed=self.fixed)
 
     def score(self, values: Units) -> dict[str, Any] | None:
-        """Mean, standard deviation, number of splits and 95 % interval; None without a value."""
+        """Return mean, standard deviation, number of splits and 95 % interval; None without a value."""
         found = self.level(values)
         return None if not found.differences else _plain(found.estimate)
 
@@ -212,13 +212,13 @@ def judge(found: Estimate, p: float | None, margin: float) -> str:
 
 
 def on_paper(found: Estimate, p: float | None, paper: float) -> str:
-    """The verdict on the paper's difference: confirmed, contradicted or undecided."""
+    """Return the verdict on the paper's difference: confirmed, contradicted or undecided."""
     turned = found if paper > 0 else _other_way(found)
     return Check(Claim("", "", ""), "", turned, abs(paper), None, holm=p).verdict
 
 
 def _other_way(found: Estimate) -> Estimate:
-    """The difference taken the other way."""
+    """Return the difference taken the other way."""
     return replace(found, mean=_minus(found.mean), low=_minus(found.high), high=_minus(found.low))
 
 
@@ -227,7 +227,7 @@ def _minus(value: float | None) -> float | None:
 
 
 def margin_of(group: Group) -> float:
-    """What a difference to a group must exceed to matter: 0.01 of a ROC-AUC, 2 % of an error."""
+    """Return what a difference to a group must exceed to matter: 0.01 of a ROC-AUC, 2 % of an error."""
     metric = group.runs[0].run.result["metric"]
     return MARGINS.get(metric) or RELATIVE * abs(fmean(group.best.values()))
 
@@ -239,7 +239,7 @@ def _paper(one: Group, two: Group) -> float | None:
 
 
 def _needed(effect: float, found: Estimate, ratio: float, open_ones: int) -> int | None:
-    """How many splits would decide, 0 if no number can; None if it cannot be said."""
+    """Return how many splits would decide, 0 if no number can; None if it cannot be said."""
     if found.spread is None or not effect:
         return None
     return _splits(float(f"{effect / max(found.spread, 1e-12):.2g}"), round(ratio, 3), open_ones) or 0

@@ -36,7 +36,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def facts(run: StoredRun, epochs: list[Row]) -> dict[str, Any]:
-    """A run as the page holds it; `epochs` are its epoch lines."""
+    """Return a run as the page holds it; `epochs` are its epoch lines."""
     outcome, metric = run.result, run.result["metric"]
     kept = thinned(len(epochs))
     curves = {key: [digits(epochs[i].get(key)) for i in kept] for key in (*CURVES, f"valid/{metric}", f"test/{metric}")}
@@ -59,7 +59,7 @@ def facts(run: StoredRun, epochs: list[Row]) -> dict[str, Any]:
 
 
 def load(folder: Path) -> StoredRun | None:
-    """A finished run, or one that is under way, told by its settings; None if it cannot be told yet."""
+    """Return a finished run, or one that is under way, told by its settings; None if it cannot be told yet."""
     outcome = result.read(folder)
     if outcome is not None:
         return StoredRun(folder, outcome)
@@ -95,7 +95,7 @@ def load(folder: Path) -> StoredRun | None:
 
 
 def place(folder: Path) -> Path:
-    """The run folder itself: of a fold, its parent."""
+    """Return the run folder itself: of a fold, its parent."""
     return folder if (folder / STATUS).exists() else folder.parent
 
 
@@ -108,7 +108,7 @@ def state(folder: Path) -> str:
 
 
 def stamp(folder: Path) -> tuple[Any, ...]:
-    """What changes when a run folder does."""
+    """Return what changes when a run folder does."""
     stamps: list[Any] = [None if (folder / result.NAME).exists() else state(folder)]
     for name in (result.NAME, *LOGS):
         try:
@@ -162,7 +162,7 @@ def thinned(n: int) -> list[int]:
 
 
 def digits(value: Any, count: int = 4) -> float | None:
-    """A number of so many digits; None for what is none."""
+    """Return a number of so many digits; None for what is none."""
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     short = float(f"{value:.{count}g}")

@@ -61,7 +61,7 @@ def group_key(run: StoredRun) -> str:
 
 
 def benchmarks(members: Mapping[str, StoredRun]) -> dict[str, Benchmark]:
-    """What each group is scored on. `members`: one run of each group, by key.
+    """Return what each group is scored on. `members`: one run of each group, by key.
 
     A file of the user's is called as it is. Of several kinds of one name and metric the most frequent has it plain;
     the others say in brackets what differs: rows, epochs, split, bytes.
@@ -109,7 +109,7 @@ def _text(value: object) -> str | None:
 
 
 def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark]) -> dict[str, Name]:
-    """The name of each group, empty if it is alone with its model and optimizer on its benchmark.
+    """Return the name of each group, empty if it is alone with its model and optimizer on its benchmark.
 
     A setting is told where it is not that of most neighbours; of all of them if there is no such majority.
     """
@@ -127,13 +127,15 @@ def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark
 
 
 def _majority(values: list[str | None]) -> tuple[str | None, ...]:
-    """The value of more than half, in a tuple; nothing if there is none."""
+    """Return the value of more than half, in a tuple; nothing if there is none."""
     value, count = Counter(values).most_common(1)[0]
     return (value,) if 2 * count > len(values) else ()
 
 
 def _unlike(own: Mapping[str, str], told: list[str], majority: Mapping[str, tuple[str | None, ...]]) -> list[str]:
-    """The settings to tell; of an object that others do not have, or have of another class, its class is enough."""
+    """Return the settings to tell; of an object that others do not have, or have of another class, its class is
+    enough.
+    """
     unlike = [name for name in told if own.get(name) not in majority[name]]
     classes = [name.removesuffix("_target_") for name in unlike if name.endswith("_target_")]
     return [
@@ -188,14 +190,14 @@ def _rounded(value: str) -> str:
 
 
 def _settings(run: StoredRun) -> dict[str, str]:
-    """What its identity holds of model, optimizer and training, as text."""
+    """Return what its identity holds of model, optimizer and training, as text."""
     apart = ("seed", "split", "dataset", "diagnostics", "callbacks")
     kept = {key: value for key, value in run.identity.settings.items() if key.split(".")[0] not in apart}
     return {**{key: str(value) for key, value in kept.items()}, "numerics": str(run.identity.numerics)}
 
 
 def _short(name: str, names: list[str]) -> str:
-    """The last part of a dotted key, or two where that is not enough to tell it; the section for a class."""
+    """Return the last part of a dotted key, or two where that is not enough to tell it; the section for a class."""
     parts = name.split(".")
     if parts[-1] == "_target_":
         return " ".join(parts[1:-1] or parts[:1])

@@ -24,7 +24,7 @@ UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "
 
 
 def build(data: dict[str, Any], *, live: bool = False) -> str:
-    """The whole page as HTML. `live`: it asks its server for news."""
+    """Return the whole page as HTML. `live`: it asks its server for news."""
     scripts = "\n".join(_asset(name) for name in SCRIPTS)
     return (
         _asset("page.html")

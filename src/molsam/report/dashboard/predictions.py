@@ -54,7 +54,7 @@ def parity(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict
 
 
 def roc(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-    """The curve of true against false positives at CORNERS of its corners, and its area."""
+    """Return the curve of true against false positives at CORNERS of its corners, and its area."""
     # Not by scikit-learn: the checks of its arguments take fifty times as long, for each task of each run.
     true = target == 1
     positive, negative = int(true.sum()), int((~true).sum())
@@ -73,7 +73,7 @@ def roc(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict[st
 
 
 def classes(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-    """How often each class was taken for which."""
+    """Return how often each class was taken for which."""
     size = int(max(target.max(), prediction.max())) + 1
     counts = np.zeros((size, size), dtype=int)
     np.add.at(counts, (target.astype(int), prediction.round().astype(int)), 1)

@@ -66,12 +66,12 @@ class Server(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/"
 
     def data(self) -> dict[str, Any]:
-        """The present data, with a version that changes when they do."""
+        """Return the present data, with a version that changes when they do."""
         with self.lock:
             return self.collector.collect()
 
     def file(self, path: str) -> Path | None:
-        """The file or folder that a path below files/ names; None outside the run folders."""
+        """Return the file or folder that a path below files/ names; None outside the run folders."""
         place, _, rest = unquote(path).partition("/")
         if not place.isdigit() or int(place) >= len(self.roots) or "\0" in rest:
             return None
@@ -145,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def listing(folder: Path) -> str:
-    """A page of links to what is in a folder; hidden locks are left out."""
+    """Return a page of links to what is in a folder; hidden locks are left out."""
     entries = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name))
     names = [path.name + ("/" if path.is_dir() else "") for path in entries if path.name != ".lock"]
     items = "".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in names)

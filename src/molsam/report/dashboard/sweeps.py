@@ -41,7 +41,7 @@ class Study(Protocol):
         """number, state, value, params, cell, error, seconds, steps of each."""
 
     def importances(self) -> Mapping[str, float]:
-        """How much each setting explains."""
+        """Return how much each setting explains."""
 
 
 Reader = Callable[[Path], Study]
@@ -66,7 +66,7 @@ def progress(study: Study, folder: Path) -> dict[str, Any]:
 
 
 def _cells(study: Study, folder: Path) -> list[dict[str, Any]]:
-    """The cells of a grid: the last word of the study on each, and the results that are there."""
+    """Return the cells of a grid: the last word of the study on each, and the results that are there."""
     found: dict[str, dict[str, Any]] = {}
     for trial in study.trials:
         if trial["cell"] and trial["state"] != "superseded":
@@ -102,5 +102,5 @@ def _search(study: Study, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def trial_folder(folder: Path, number: int) -> Path:
-    """Where a trial of a search lies."""
+    """Return where a trial of a search lies."""
     return folder / f"trial-{number:05d}"

@@ -28,7 +28,7 @@ class Panel(NamedTuple):
 
 
 def panels(metrics: Iterable[str]) -> dict[str, list[Panel]]:
-    """The panels of each section, for the metrics that a project has."""
+    """Return the panels of each section, for the metrics that a project has."""
     found = list(metrics)
     score = [f"result/test_{metric}" for metric in found]
     return {
@@ -54,7 +54,7 @@ def panels(metrics: Iterable[str]) -> dict[str, list[Panel]]:
 
 
 def outline(target: str, metrics: Iterable[str] = tuple(METRICS)) -> str:
-    """What the report would hold, in words."""
+    """Return what the report would hold, in words."""
     lines = [f"A W&B report for {target}: {TITLE}", "runs: job type train, grouped by dataset, model, optimizer"]
     for section, content in panels(metrics).items():
         lines += [section, *(f"  {p.kind}: {p.title}  [{', '.join(p.y)}]" for p in content)]
@@ -62,7 +62,7 @@ def outline(target: str, metrics: Iterable[str] = tuple(METRICS)) -> str:
 
 
 def comparison(runs: Iterable[Any]) -> tuple[list[str], str]:
-    """The metrics of finished runs, and a Markdown table of them beside the paper.
+    """Return the metrics of finished runs, and a Markdown table of them beside the paper.
 
     `runs`: objects with `config` and `summary`, as wandb.Api().runs gives them.
     """
@@ -85,7 +85,7 @@ def comparison(runs: Iterable[Any]) -> tuple[list[str], str]:
 
 
 def build(entity: str, project: str, metrics: list[str], table: str) -> Any:
-    """The report as wandb-workspaces has it; nothing is sent."""
+    """Return the report as wandb-workspaces has it; nothing is sent."""
     import wandb_workspaces.reports.v2 as wr
 
     def runset() -> Any:

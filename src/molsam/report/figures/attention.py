@@ -19,7 +19,9 @@ FILE = "attention.npz"
 
 
 def maps(request: Request) -> Drawing:
-    """Mean attention over layers and heads, rows renormalised, of one test molecule; mean entropies of the test set."""
+    """Return mean attention over layers and heads, rows renormalised, of one test molecule; mean entropies of the test
+    set.
+    """
     pairs = [(model, dataset) for dataset in request.datasets for model in request.models]
     figure, axes = style.panels(2 * len(pairs), 2, height=1.62)
     numbers: dict[str, Any] = {}
@@ -53,7 +55,7 @@ def _groups(request: Request, model: str, dataset: str) -> dict[str, list[Stored
 
 
 def load(run: StoredRun) -> dict[str, np.ndarray]:
-    """The arrays of attention.npz (molsam.diagnostics.attention says which)."""
+    """Return the arrays of attention.npz (molsam.diagnostics.attention says which)."""
     with np.load(run.folder / FILE, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

@@ -16,7 +16,7 @@ OPTIMIZERS = ("adam", "sam", "graphsam")
 
 
 def losses(request: Request) -> Drawing:
-    """One panel a model and dataset; full lines: test, dashed: training; bands: standard deviation over runs."""
+    """Return one panel a model and dataset; full lines: test, dashed: training; bands: standard deviation over runs."""
     pairs = [(model, dataset) for dataset in request.datasets for model in request.models]
     figure, axes = style.panels(len(pairs), height=1.7)
     numbers: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def _curves(ax: Axes, name: str, group: list[StoredRun]) -> dict[str, Any]:
 
 
 def mean_curve(group: list[StoredRun], keys: tuple[str, ...]) -> dict[str, list[float]]:
-    """Mean and standard deviation (ddof 1; 0 for one run) by epoch over the epochs that every run has.
+    """Return mean and standard deviation (ddof 1; 0 for one run) by epoch over the epochs that every run has.
 
     `keys`: the value of a line is that of the first key it has.
     """

@@ -17,7 +17,7 @@ def plain_name(name: str) -> str:
 
 
 def stated(**wanted: str) -> float | None:
-    """The mean printed in the paper for a table, model, optimizer, variant, dataset and metric (those given).
+    """Return the mean printed in the paper for a table, model, optimizer, variant, dataset and metric (those given).
 
     None unless the paper prints exactly one value for them.
     """
@@ -29,7 +29,7 @@ def stated(**wanted: str) -> float | None:
 
 @cache
 def stated_score(model: str, optimizer: str, dataset: str, metric: str | None = None) -> float | None:
-    """The test metric of a model and optimizer with the paper's default settings (Tables 1, 2, 6 and 7).
+    """Return the test metric of a model and optimizer with the paper's default settings (Tables 1, 2, 6 and 7).
 
     `metric`: that one alone; null: whichever the paper has.
     """

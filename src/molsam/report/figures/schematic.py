@@ -51,7 +51,7 @@ def steps() -> dict[str, Any]:
 
 
 def draw(request: Request) -> Drawing:
-    """The two steps from one point: up the loss by eps hat, and back down by the gradient found there."""
+    """Return the two steps from one point: up the loss by eps hat, and back down by the gradient found there."""
     found = steps()
     figure, axes = style.panels(1, height=2.5)
     ax = axes[0, 0]

@@ -35,7 +35,7 @@ def cohort(run: StoredRun) -> str:
 
 
 def panel(runs: Iterable[StoredRun], model: str, dataset: str) -> list[StoredRun]:
-    """The runs of a model on a dataset in the cohort with most optimizers, then most runs, then the newest.
+    """Return the runs of a model on a dataset in the cohort with most optimizers, then most runs, then the newest.
 
     Runs on a whole dataset come before those on some of its rows (dataset.limit, smoke=true).
     """
@@ -77,7 +77,7 @@ def series(runs: Iterable[StoredRun], optimizer: str, **settings: Any) -> list[S
 
 
 def agrees(run: StoredRun, key: str, value: Any) -> bool:
-    """Whether a setting has a value; numbers to rounding."""
+    """Return whether a setting has a value; numbers to rounding."""
     found = run.setting(key)
     if isinstance(value, (int, float)) and isinstance(found, (int, float)):
         return bool(np.isclose(found, value, rtol=1e-9, atol=0))

@@ -54,14 +54,14 @@ _RC: dict[Any, Any] = {
 
 
 def a(name: str) -> str:
-    """The label with its article, as it is spoken: a SAM, an Adam, an RST."""
+    """Return the label with its article, as it is spoken: a SAM, an Adam, an RST."""
     text = label(name)
     spelt = text.upper() == text and text[:2].upper() in ("RS", "FS", "F-", "SG")
     return f"an {text}" if text[:1].upper() in "AEIO" or spelt else f"a {text}"
 
 
 def colour(optimizer: str) -> str:
-    """The colour of an optimizer; grey for one the paper does not have."""
+    """Return the colour of an optimizer; grey for one the paper does not have."""
     return COLOURS.get(optimizer, "#666666")
 
 
@@ -71,7 +71,7 @@ def styled() -> Any:
 
 
 def panels(rows: int, columns: int = 1, *, height: float = 1.7, **options: Any) -> tuple[Figure, Any]:
-    """A figure of column width and its axes [rows, columns]; `height` inches a row."""
+    """Return a figure of column width and its axes [rows, columns]; `height` inches a row."""
     figure = Figure(figsize=(WIDTH, height * rows + 0.2), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 

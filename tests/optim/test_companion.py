@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from molsam import optim
 from molsam.native import kernels
 from molsam.optim import vector
-from molsam.optim.along import norm_of
 from molsam.optim.base import Gradients
+from molsam.optim.companion import norm_of
 from molsam.optim.passes import Passes
 
 OURS = {"adam": optim.Adam, "adamw": optim.AdamW}
@@ -86,7 +86,7 @@ def test_equals_the_same_over_torchs_adam(method: str, base: str, groups: int, c
 def test_weights_displaced_on_the_way_are_those_displaced_by_themselves(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used, ask = [], Passes._are_ahead
+    used, ask = [], Passes._is_precomputed
     found = []
     for alone in (False, True):
 
@@ -95,7 +95,7 @@ def test_weights_displaced_on_the_way_are_those_displaced_by_themselves(
             used.append(there)
             return there and not alone
 
-        monkeypatch.setattr(Passes, "_are_ahead", asked)
+        monkeypatch.setattr(Passes, "_is_precomputed", asked)
         net = model(dtype)
         found.append(train(net, build(net, "graphsam", optim.Adam, 2), range(3 * EPOCH)))
     assert torch.equal(*found)

@@ -1,4 +1,4 @@
-"""What a step of Adam in C takes along on its way over the weights, so that memory is read once (c/optim/vectors.c)."""
+"""A second vector that Adam's step in C updates in the same pass over memory (c/optim/vectors.c)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from molsam.optim import vector
 from molsam.optim.vector import Vector
 
 CANCELLED = 0.1
-"""A sum of squares that is so much smaller than its terms is not computed from them."""
+"""Smallest ratio of a squared norm to the sum of its terms' sizes at which rounding leaves it accurate."""
 
 
-class Along(NamedTuple):
-    """Another vector, which the step adds to the gradient, or moves towards the gradient."""
+class Companion(NamedTuple):
+    """A vector that the step adds to the gradient, or moves towards the gradient."""
 
     other: Vector
     push: float = 0.0
-    """The step is made with gradient + push other."""
+    """the step uses gradient + push * other"""
     a: float = 1.0
     b: float = 0.0
-    """Then other = a other + b gradient."""
+    """afterwards other = a * other + b * gradient"""
     factors: Sequence[float] = ()
-    """Of each group: then out = weights + factor other, for the next step. Empty: `other` only pushes."""
+    """one for each group: then out = weights + factor * other, for the next step; empty: `other` does not change"""
     out: Vector = {}
-    """where to; new tensors are put into it"""
+    """receives the displaced weights; missing tensors are created in it"""
 
-    def plainly(self, gradient: Vector) -> None:
-        """Do so before the step, in plain torch; without `out`."""
+    def apply(self, gradient: Vector) -> None:
+        """Do the same before the step, in plain torch; `out` is not computed."""
         if self.factors:
             vector.combine_(self.other, self.a, gradient, self.b)
         else:
@@ -40,7 +40,7 @@ class Along(NamedTuple):
             torch._foreach_add_([gradient[p] for p in shared], [self.other[p] for p in shared], alpha=self.push)
 
     def places(self, parameters: list[Tensor], like: Arrays) -> tuple[Arrays, Arrays | None] | None:
-        """Where `other` and `out` of these parameters are in memory; None if C cannot compute with them."""
+        """Return the addresses of `other` and `out` for these parameters; None if C cannot compute with them."""
         if len(vector.shared(self.other, parameters)) < len(parameters):
             return None
         other, out = Arrays.of(vector.values(self.other, parameters)), None
@@ -56,7 +56,10 @@ class Along(NamedTuple):
 
 
 def norm_of(a: float, x_norm: float, b: float, y_norm: float, dot: float | None) -> float | None:
-    """norm(a x + b y) from what is known of x and y; None if too little is, or they cancel."""
+    """Return norm(a x + b y) from the norms and the inner product of x and y.
+
+    None if the inner product is not known, or the terms cancel, so that rounding would spoil the result.
+    """
     if dot is None:
         return None
     terms = (a * x_norm) ** 2, (b * y_norm) ** 2, 2 * a * b * dot
