@@ -32,5 +32,5 @@ def test_a_pack_is_made_then_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "100,x", "-5"])
 def test_rows_are_numbers(text: str) -> None:
-    with pytest.raises(ConfigError, match="are no numbers of rows"):
+    with pytest.raises(ConfigError, match="is not a list of numbers of rows"):
         command._counts(text)

@@ -103,7 +103,10 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "cell too few": (b"smiles,y\nC\n", "line 2: 1 cell where the header has 2"),
     "open quote": (b'smiles,y\n"C,1\nC,2\n', "correct the quotes"),
     "text after a quote": (b'smiles,y\n"C"C,1\n', "line 2: .*correct the quotes"),
-    "truncated gzip": (gzip.compress(b"smiles,y\nC,1\n" * 99)[:-12], "is a damaged gzip file .*; download or copy it again"),
+    "truncated gzip": (
+        gzip.compress(b"smiles,y\nC,1\n" * 99)[:-12],
+        "is a damaged gzip file .*; download or copy it again",
+    ),
     "flipped gzip": (gzip.compress(b"smiles,y\nC,1\n")[:-8] + b"\0" * 8, "is a damaged gzip file"),
     "only gzip's magic": (b"\x1f\x8b", "is a damaged gzip file"),
     "a huge cell": (b'smiles,y\n"' + b"C" * 1_000_001 + b'",1\n', "line 2: field larger"),

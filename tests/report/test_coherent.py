@@ -27,11 +27,11 @@ def test_the_second_half_after_an_upgrade() -> None:
 def test_a_file_that_was_replaced_half_way() -> None:
     kept, said = coherent(frame(("esol", "a", False, True), ("bbbp", "x", False, True), ("esol", "b", False, True)))
     assert sorted(kept["data_hash"]) == ["b", "x"]
-    assert said == ["1 cells of esol were made of another file than the newest and are left out."]
+    assert said == ["1 cells of esol read another file than the newest cell and are left out."]
 
 
 def test_older_results_are_marked() -> None:
     kept, said = coherent(frame(("esol", "a", False, False), ("esol", "a", False, True)))
     assert len(kept) == 2
-    assert "1 cells are older" in said[0]
+    assert "1 cells do not record all that they read" in said[0]
     assert coherent(frame())[1] == []

@@ -232,7 +232,7 @@ def test_damage_to_the_other_files_of_an_interrupted_run(tmp_path: Path, whole: 
     if path.stat().st_size:
         harm(path, 3)
     if (name, harm) == ("metrics.jsonl", cut):
-        with pytest.raises(StorageError, match=r"metrics\.jsonl is shorter than its checkpoint says.*overwrite=true"):
+        with pytest.raises(StorageError, match=r"metrics\.jsonl is shorter than at the checkpoint.*overwrite=true"):
             train(cfg, tmp_path / "run")
         cfg.overwrite = True
     train(cfg, tmp_path / "run")

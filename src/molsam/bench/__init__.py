@@ -1,1 +1,1 @@
-"""Benchmarks: how fast, and how far from what the machine allows."""
+"""Benchmarks: throughput, and its distance to the machine's limit."""

@@ -1,4 +1,4 @@
-"""Featurisation in molecules/s on one core, and the time from the command to the first step."""
+"""Featurization in molecules/s on one core, and the time from the command to the first step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from molsam.errors import StorageError
 
 
 def bench_features(models: Sequence[str], dataset: str, rounds: int, overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """Featurising the whole dataset on one core, per model's featurizer: molecules/s of parsing and featurising, of that
-    with the canonical SMILES and the packing that a cache entry needs too, and of parsing alone, which is the floor."""
+    """Return molecules/s of each model's featurizer over the whole dataset, on one core.
+
+    molecules_per_s: parsing and featurizing. packed_per_s: also the canonical SMILES and the packing, as for the cache.
+    parsed_per_s: parsing alone, which is the upper limit.
+    """
     from molsam.chem.molecule import parse
     from molsam.config.compose import compose
     from molsam.data.featurize import Work, arrays_of, featurize
@@ -45,11 +48,11 @@ def bench_features(models: Sequence[str], dataset: str, rounds: int, overrides: 
 
 
 def bench_start(rounds: int) -> list[dict[str, Any]]:
-    """Seconds of `molsam train --help`, and to the first step on ESOL with a cold and a warm cache."""
+    """Return the seconds of `molsam train --help`, and to the first step on ESOL with a cold and a warm cache."""
     program = train_arguments()
     rows = [{"what": "--help", **_seconds([*program, "--help"], rounds)}]
     with tempfile.TemporaryDirectory() as folder:
-        # The file is made with the first step's line; what it holds is written when the epoch has been validated.
+        # The file is created at the first step; its contents are written after the epoch's validation.
         run = [*program, "dataset.limit=64", "training.epochs=1", "training.log_every=1", "overwrite=true"]
         run += [f"paths.cache={folder}/cache", f"hydra.run.dir={folder}/run"]
         written = Path(folder, "run", "metrics.jsonl")
@@ -59,7 +62,7 @@ def bench_start(rounds: int) -> list[dict[str, Any]]:
 
 
 def _seconds(command: list[str], rounds: int, written: Path | None = None) -> dict[str, float]:
-    """Until the command ends, or has made a file, after which it is ended."""
+    """Return the seconds until the command ends, or has created the file `written`, after which it is killed."""
     times = []
     for _ in range(rounds):
         if written is not None:

@@ -1,4 +1,4 @@
-"""What each optimizer costs beside Adam and SAM, and beside what its passes allow."""
+"""Cost of each optimizer compared with Adam, with SAM, and with what its number of passes allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from molsam.bench.peak import median
 from molsam.bench.training import Bench
 
 LEARNING_RATE = 1e-5
-"""of all, so small that none diverges"""
+"""Learning rate of all optimizers, so small that none diverges."""
 
 
 class Step(NamedTuple):
@@ -29,11 +29,13 @@ def bench_optimizers(
     seconds: float,
     overrides: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Return the optimizers take turns, step by step, on the same batches; a round is an epoch, or shorter if Adam's
-    share of it would exceed `seconds`. The order of the turns rotates.
+    """Time the optimizers step by step in turns, on the same batches, and return a row for each.
 
-    `passes_per_step` is counted (GraphSAM's anchors fall once an epoch), `allowed_by_passes` is its inverse and
-    `distance` how far the ratio to Adam stays below that. ESAM's passes count whole, though parts of them are spared.
+    A round is an epoch, or shorter if Adam's share of it would exceed `seconds`. The order of the turns rotates.
+
+    `passes_per_step` is counted (GraphSAM has one extra pass per epoch). `allowed_by_passes` is its inverse. `distance`
+    is the relative shortfall of the ratio to Adam from that. ESAM's passes count fully, although it saves parts of
+    them.
     """
     rows = []
     names = list(dict.fromkeys(["adam", "sam", *optimizers]))
@@ -73,7 +75,7 @@ def bench_optimizers(
 
 
 def _take_turns(benches: dict[str, Bench], steps: int) -> dict[str, list[Step]]:
-    """So many steps of each, one after the other on the same batch, each time beginning with another one."""
+    """Make `steps` steps with each optimizer, in turns on the same batch; the one that begins rotates."""
     runs: dict[str, list[Step]] = {name: [] for name in benches}
     names = list(benches)
     for turn in range(steps):
@@ -84,15 +86,18 @@ def _take_turns(benches: dict[str, Bench], steps: int) -> dict[str, list[Step]]:
 
 
 def _timed(bench: Bench) -> Step:
-    """Return one step, data included."""
+    """Make one step, data included, and return its time and passes."""
     before, started = bench.trainer.optimizer.passes, time.perf_counter()
     bench.step()
     return Step(time.perf_counter() - started, bench.trainer.optimizer.passes - before)
 
 
 def cost(run: Sequence[Step], adam: Sequence[Step]) -> float:
-    """Time of a step in Adam's on the same batch: the median of the steps with as many passes, weighted by how many
-    those are. So a hiccup of the machine counts for nothing, and a rare step of two passes for what it is."""
+    """Return the mean time of a step relative to Adam's on the same batch.
+
+    Steps of equal number of passes are represented by their median. Outliers of the machine then do not count, while
+    rare steps of two passes do.
+    """
     kinds: dict[int, list[float]] = defaultdict(list)
     for one, other in zip(run, adam, strict=True):
         kinds[one.passes].append(one.seconds / other.seconds)
@@ -100,6 +105,6 @@ def cost(run: Sequence[Step], adam: Sequence[Step]) -> float:
 
 
 def _spread(run: Sequence[Step], adam: Sequence[Step]) -> float:
-    """Half of all steps are within so much of each other, as ratios to Adam's per pass."""
+    """Return the interquartile range of the steps' times per pass, as ratios to Adam's, relative to the median."""
     ratios = sorted(one.seconds / one.passes / other.seconds for one, other in zip(run, adam, strict=True))
     return (ratios[3 * len(ratios) // 4] - ratios[len(ratios) // 4]) / median(ratios)

@@ -1,4 +1,4 @@
-"""What this machine can do: the rate of its matrix products, measured in the same minute as everything else."""
+"""The machine's limit: the rate of its matrix products, measured within the same minute as everything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def matrix_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.3, size: int = 1024) -> float:
-    """Best rate of a square matrix product over `seconds`, in GFLOP/s."""
+    """Return the best rate of a square matrix product within `seconds`, in GFLOP/s."""
     a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     out = torch.empty(size, size, dtype=dtype)
     torch.mm(a, b, out=out)
@@ -24,11 +24,11 @@ def matrix_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.3, size: 
 
 
 def count_flops(action: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products that torch makes in an action, backward passes included.
+    """Return the number of floating-point operations of torch's matrix products in an action, with backward passes.
 
-    Those of C are not seen: to count all, run with MOLSAM_KERNELS=torch.
+    Products in C are not counted; run with MOLSAM_KERNELS=torch to count all.
     """
-    unknown = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), _flops)  # to torch's counter
+    unknown = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), _flops)  # unknown to torch's counter
     with FlopCounterMode(display=False, custom_mapping=unknown) as counter:
         action()
     return int(counter.get_total_flops())
@@ -39,10 +39,10 @@ def _flops(total: torch.Size, left: torch.Size, right: torch.Size, **_: object) 
 
 
 def median(values: list[float]) -> float:
-    """Return the middle value; the lower one of two."""
+    """Return the median; for an even number of values the lower middle one."""
     return sorted(values)[(len(values) - 1) // 2]
 
 
 def spread(values: list[float]) -> float:
-    """(largest - smallest) / median."""
+    """Return (largest - smallest) / median."""
     return (max(values) - min(values)) / median(values)

@@ -1,8 +1,8 @@
-"""Trains another package's model, round by round, as fast as that package can; runs in the peers' environment.
+"""Worker that trains another package's model as fast as that package can; it runs in the peers' environment.
 
-Started with one argument, a JSON object: peer, batch, threads, and the training molecules (smiles, targets, task)
-in the file `data`. Says "ready", then answers every line of its input, a number of seconds, with graphs/s.
-Molecules are featurized before the first round, as ours are.
+Its argument is a JSON object: peer, model, batch, threads, and `data`, a file with the training molecules (smiles,
+targets, task). It prints "ready", then answers every line of its input, a number of seconds, with graphs/s.
+Molecules are featurized before the first round, as in molsam.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Step = Callable[[Any], int]
 
 
 def chemprop(smiles: list[str], targets: list[list[float]], task: str, batch: int) -> tuple[Any, Step]:
-    """D-MPNN of chemprop: hidden 300, depth 3, mean over atoms, one hidden layer of 300 in the head."""
+    """Return batches and step of chemprop's D-MPNN: width 300, depth 3, mean over atoms, head with one hidden layer of
+    300."""
     import numpy as np
     from chemprop import data, models, nn
 
@@ -49,7 +50,7 @@ def chemprop(smiles: list[str], targets: list[list[float]], task: str, batch: in
 
 
 def dgllife(name: str, smiles: list[str], targets: list[list[float]], task: str, batch: int) -> tuple[Any, Step]:
-    """GCNPredictor or MPNNPredictor of dgllife with its defaults, canonical features, self loops."""
+    """Return batches and step of dgllife's GCNPredictor or MPNNPredictor: defaults, canonical features, self loops."""
     import dgl
     from dgllife.model import GCNPredictor, MPNNPredictor
     from dgllife.utils import CanonicalAtomFeaturizer, CanonicalBondFeaturizer, smiles_to_bigraph
@@ -89,17 +90,17 @@ def dgllife(name: str, smiles: list[str], targets: list[list[float]], task: str,
 
 
 def batches(loader: Any) -> Iterator[Any]:
-    """Epoch after epoch."""
+    """Yield the batches of all epochs."""
     while True:
         yield from loader
 
 
 def main() -> None:
-    """The rounds."""
+    """Train and answer until the input ends."""
     warnings.simplefilter("ignore")
     given = json.loads(sys.argv[1])
     torch.set_num_threads(given["threads"])
-    answers, sys.stdout = sys.stdout, sys.stderr  # what a package prints must not mix with the answers
+    answers, sys.stdout = sys.stdout, sys.stderr  # output of the package must not mix with the answers
     found = json.loads(Path(given["data"]).read_text(encoding="utf-8"))
     if given["peer"] == "chemprop":
         loader, step = chemprop(found["smiles"], found["targets"], found["task"], given["batch"])

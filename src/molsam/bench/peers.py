@@ -1,7 +1,8 @@
-"""Other packages' training of the same models, beside ours: same molecules, sizes, batches and threads.
+"""Comparison with other packages' training of the same models: same molecules, sizes, batches and threads.
 
-The peers live in an environment of their own, so that their requirements cannot touch ours; it borrows the torch and
-DGL of this one (a path file), so that both sides compute with the same libraries and nothing large is downloaded.
+The peers are installed in an environment of their own, so that their requirements cannot affect ours. It uses the torch
+and DGL of this environment (by a path file), so that both compute with the same libraries and nothing large is
+downloaded.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from molsam.bench.training import Bench
 from molsam.errors import ConfigError, StorageError
 
 PEERS = {"dmpnn": "chemprop", "gcn": "dgllife", "mpnn": "dgllife"}
-"""model -> the package that trains it too"""
+"""Model -> the other package that has it."""
 VERSIONS = ("chemprop==2.3.1", "dgllife==0.3.2")
 BORROWED = ("torch", "dgl")
 
@@ -40,10 +41,12 @@ def bench_against(
     overrides: Sequence[str],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Interleaved rounds, ours and then the peer's; `ratio` is the median of the rounds' ratios."""
+    """Measure interleaved rounds, ours and then the peer's; `ratio` is the median of the rounds' ratios."""
     ours = [model for model in models if model in PEERS]
     if not ours:
-        raise ConfigError(f"--models names no model that another package has; choose from {', '.join(PEERS)}.")
+        raise ConfigError(
+            f"--models={','.join(models)} has no model that another package has; choose from {', '.join(PEERS)}."
+        )
     python = environment(folder)
     return [_row(model, dataset, rounds, seconds, overrides, python) for dataset in datasets for model in ours]
 
@@ -84,7 +87,7 @@ def _row(
 
 
 def _molecules(bench: Bench) -> dict[str, Any]:
-    """Return the training part as the peer reads it, targets scaled as ours are."""
+    """Return the training part as the peer reads it, with targets scaled as ours."""
     trainer = bench.trainer
     rows = trainer.split.train
     return {
@@ -95,7 +98,7 @@ def _molecules(bench: Bench) -> dict[str, Any]:
 
 
 def environment(folder: Path) -> Path:
-    """Return the python of the peers' environment, made if it is not there. Raises StorageError if it cannot be."""
+    """Return the Python of the peers' environment, creating it if necessary. Raises StorageError if that fails."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     done = folder / "installed"
     if done.exists() and done.read_text(encoding="utf-8").split() == list(VERSIONS):
@@ -105,7 +108,9 @@ def environment(folder: Path) -> Path:
         venv.create(folder, with_pip=True, clear=True)
         _borrow(folder)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise StorageError(f"{folder} cannot be made an environment ({error}); give another --peers FOLDER.") from error
+        raise StorageError(
+            f"An environment cannot be created in {folder} ({error}); give another folder with --peers FOLDER."
+        ) from error
     limits = folder / "constraints.txt"
     limits.write_text("".join(f"{name}=={version(name).split('+')[0]}\n" for name in BORROWED), encoding="utf-8")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(limits)]
@@ -114,14 +119,14 @@ def environment(folder: Path) -> Path:
         words = [line for line in made.stderr.splitlines() if line.startswith("ERROR")] or ["pip gives no reason"]
         raise StorageError(
             f"{' and '.join(VERSIONS)} cannot be installed in {folder} ({words[-1].removeprefix('ERROR: ')}); run the "
-            "same command again with a package index in reach, or leave out --against."
+            "same command again with access to a package index, or leave out --against."
         )
     done.write_text("\n".join(VERSIONS), encoding="utf-8")
     return python
 
 
 def _borrow(folder: Path) -> None:
-    """Let the environment see the packages of this one, after its own."""
+    """Add the packages of this environment to the other one's path, after its own."""
     places = dict.fromkeys(str(distribution(name).locate_file("")) for name in BORROWED)
     site = next(folder.glob("lib*/**/site-packages"))
     (site / "borrowed.pth").write_text("\n".join(places), encoding="utf-8")

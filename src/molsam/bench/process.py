@@ -1,4 +1,4 @@
-"""Benchmarks in processes of their own: one line in, one line out."""
+"""Benchmarks in separate processes, which answer each line of input with a line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from molsam.errors import ConfigError
 
 
 class Process:
-    """A worker that is given a JSON object, says "ready", and then answers lines until its input ends."""
+    """A worker that receives a JSON object, prints "ready", and then answers lines until its input ends."""
 
     def __init__(
         self, command: Sequence[str], given: Mapping[str, Any], environment: Mapping[str, str] | None = None
     ) -> None:
-        """environment: variables that differ from those of this process."""
+        """Start the worker. `environment`: variables that differ from those of this process."""
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.child = subprocess.Popen(
             [*command, json.dumps(given)],
@@ -44,17 +44,17 @@ class Process:
         self.errors.close()
 
     def ask(self, line: object) -> None:
-        """Give the worker something to do, without waiting for it."""
+        """Send a line to the worker, without waiting for the answer."""
         self._input.write(f"{line}\n")
         self._input.flush()
 
     def answer(self) -> str:
-        """Wait for its line. Raises ConfigError with the last words of a worker that ended."""
+        """Wait for the worker's answer. Raises ConfigError with the last line of a worker that ended."""
         assert self.child.stdout is not None
         line = self.child.stdout.readline()
         if not line:
             self.errors.seek(0)
-            words = self.errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+            words = self.errors.read().decode(errors="replace").strip().splitlines() or ["it gave no reason"]
             raise ConfigError(f"A benchmark process ended: {words[-1][:300]}")
         return line.strip()
 

@@ -1,4 +1,4 @@
-"""What a large table costs: seconds and memory of featurizing it, of opening it again, and of training on it."""
+"""Cost of a large table: seconds and memory for featurizing it, for opening it again, and for training on it."""
 
 from __future__ import annotations
 
@@ -36,18 +36,17 @@ ENDS = (
     "CBr",
     "CI",
 )
-"""What is put before the first atom, if that is a carbon, to make more molecules of those there are."""
+"""Fragments that are put before a first carbon atom, to derive more molecules from the known ones."""
 MEGABYTE = 1 << 20
 
 
 def bench_scale(
     model: str, sizes: Sequence[int], overrides: Sequence[str], picture: Path | None
 ) -> list[dict[str, Any]]:
-    """Return a row for each number of molecules, first without and then with its pack in the cache; points and lines
-    in `picture`.
+    """Return a row for each number of molecules, first without and then with the features in the cache.
 
-    The molecules are those of the embedded datasets, varied. Memory is the peak of the process itself; `workers_mb` is
-    that of all its workers together, at most.
+    The molecules are those of the embedded datasets and variations of them. Memory is the peak of the process itself;
+    `workers_mb` is an upper limit for all its workers together. The rows are drawn into `picture`.
     """
     rows = []
     for size in sizes:
@@ -64,7 +63,7 @@ def bench_scale(
 
 
 def varied(count: int) -> Iterator[str]:
-    """So many SMILES, of ordinary drug-like molecules and their neighbours."""
+    """Yield `count` SMILES of ordinary drug-like molecules and variations of them."""
     from molsam.config.compose import compose
     from molsam.wiring.run import load_dataset
 
@@ -97,7 +96,7 @@ def _measured(table: Path, model: str, overrides: Sequence[str]) -> dict[str, An
 
 
 def _worker(words: list[str], steps: int = 100) -> dict[str, float]:
-    """Load a dataset, make some shuffled steps with it, and tell what it took."""
+    """Load a dataset, make some shuffled steps with it, and return times and memory."""
     from molsam.config.compose import compose
     from molsam.wiring import check, run
 
@@ -128,7 +127,7 @@ def _peak(who: int) -> float:
 
 
 def _draw(rows: Sequence[dict[str, Any]], picture: Path) -> None:
-    """Measured points, and the straight lines through them."""
+    """Draw the measured points and straight lines through them."""
     import numpy as np
     from matplotlib.figure import Figure
 

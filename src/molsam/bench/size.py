@@ -1,4 +1,4 @@
-"""What a molecule of n atoms costs: time, what backward keeps, and the largest tensor, for n from 10 to 490."""
+"""Cost of a molecule of n atoms: time, memory kept for backward, and the largest tensor, for n from 10 to 490."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MOLECULES = 4
 
 
 class Traffic(TorchDispatchMode):
-    """Records, while it is on, the elements of the largest tensor made and the bytes kept for backward."""
+    """Context that records the size of the largest tensor created and the bytes kept for backward."""
 
     def __init__(self) -> None:
         super().__init__()
         self.largest = 0
         self.kept: dict[int, int] = {}
-        """by address: a storage that two operations keep is one"""
+        """address -> bytes, so that a storage kept by two operations counts once"""
         self._held: list[Tensor] = []
         self._hooks = saved_tensors_hooks(self._keep, lambda tensor: tensor)
 
@@ -50,7 +50,7 @@ class Traffic(TorchDispatchMode):
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         self.kept[storage.data_ptr()] = storage.nbytes()
-        self._held.append(tensor)  # or its address would be given to another
+        self._held.append(tensor)  # otherwise its address could be reused for another tensor
         return tensor
 
     @property
@@ -60,13 +60,13 @@ class Traffic(TorchDispatchMode):
 
 
 def polymer(atoms: int) -> str:
-    """Return the SMILES of a peptide-like chain of so many heavy atoms: rings, branches and double bonds all along."""
+    """Return the SMILES of a peptide-like chain of `atoms` heavy atoms, with rings, branches and double bonds."""
     unit, size = "NC(Cc1ccccc1)C(=O)", 11
     return unit * (atoms // size) + "C" * (atoms % size)
 
 
 def measure(model: MoleculeModel, batch: MoleculeBatch) -> Traffic:
-    """Return a forward and a backward pass, watched."""
+    """Make a forward and a backward pass, and return what they allocated."""
     model.zero_grad()
     with Traffic() as traffic:
         output = model(batch)
@@ -78,7 +78,7 @@ def measure(model: MoleculeModel, batch: MoleculeBatch) -> Traffic:
 def bench_size(
     models: Sequence[str], rounds: int, seconds: float, overrides: Sequence[str], picture: Path | None
 ) -> list[dict[str, Any]]:
-    """Milliseconds and kept megabytes a molecule, per model and size; drawn as two lines a model into `picture`."""
+    """Return milliseconds and kept megabytes per molecule for each model and size, and draw them into `picture`."""
     rows = [row for model in models for row in _rows(model, rounds, seconds, overrides)]
     if picture is not None:
         _draw(rows, picture)
@@ -120,7 +120,7 @@ def _rows(name: str, rounds: int, seconds: float, overrides: Sequence[str]) -> l
 
 
 def _milliseconds(model: MoleculeModel, batch: MoleculeBatch, seconds: float) -> float:
-    """Of forward and backward, a molecule; the best of as many as fit."""
+    """Return the milliseconds of forward and backward per molecule; the best of as many as fit into `seconds`."""
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Training throughput of each model: graphs/s, where the time goes, and the fraction of the matrix peak."""
+"""Training throughput of each model: graphs/s, the parts of a step, and the fraction of the matrix peak."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ BATCH = {"compt": 32, "grover": 32, "cmpnn": 50, "dmpnn": 64, "gcn": 32, "mpnn":
 """The batch sizes of the published speed figures."""
 WORKER = (sys.executable, "-m", "molsam.bench.worker")
 PLAIN = {"MOLSAM_KERNELS": "torch"}
-"""the environment of a process without the C kernels"""
+"""Environment variables of a process without the C kernels."""
 PARTS = ("data", "forward", "backward", "optimizer", "logging")
 
 
 class Bench:
-    """One model on one dataset, wired exactly as a training run is."""
+    """One model on one dataset, wired as in a training run."""
 
     def __init__(self, model: str, dataset: str, overrides: Sequence[str] = ()) -> None:
         from molsam.config.compose import compose
@@ -54,45 +54,45 @@ class Bench:
         self.trainer = make_trainer(self.cfg, training, dataset_, split, Path(tempfile.gettempdir()))
         self.trainer.trackers = []  # nothing is logged, and no file stays open
         self.trainer.model.train()
-        gc.freeze()  # as Trainer.fit
+        gc.freeze()  # as in Trainer.fit
         self.size = training.batch_size
         self.steps = self.full_steps()
 
     def full_steps(self) -> Iterator[list[Batch]]:
-        """Yield the batches of one step after the other, epoch after epoch; those of full size."""
+        """Yield the batches of each step, epoch after epoch; only batches of full size."""
         for epoch in count():
             order = self.trainer.order(epoch)
             yield from self.trainer.steps(order[: max(len(order) // self.size, 1) * self.size])
 
     def step(self) -> int:
-        """Return one training step, data included; returns its molecules."""
+        """Make one training step, data included, and return its number of molecules."""
         return self.train_on(next(self.steps))
 
     def train_on(self, batches: list[Batch]) -> int:
-        """Return one training step on these molecules; returns how many they are."""
+        """Make one training step on these batches, and return their number of molecules."""
         self.trainer.closure.batches = batches
         float(self.trainer.optimizer.step(self.trainer.closure))
         return sum(map(len, batches))
 
     def rate(self, seconds: float) -> float:
-        """graphs/s over about `seconds`."""
+        """Return graphs/s over about `seconds`."""
         graphs, started = 0, time.perf_counter()
         while (spent := time.perf_counter() - started) < seconds:
             graphs += self.step()
         return graphs / spent
 
     def rate_of_steps(self, steps: int) -> float:
-        """graphs/s over so many steps: benches of one dataset then see the same molecules."""
+        """Return graphs/s over `steps` steps, so that benches of one dataset see the same molecules."""
         graphs, started = 0, time.perf_counter()
         for _ in range(steps):
             graphs += self.step()
         return graphs / (time.perf_counter() - started)
 
     def parts(self, steps: int = 2 * AHEAD) -> dict[str, float]:
-        """Milliseconds a step of data, forward, backward, optimizer (what else its step takes) and logging; medians.
+        """Return the milliseconds per step of data, forward, backward, optimizer (the rest of its step) and logging.
 
-        Of data the mean, because the batches of several steps are cut in one go.
-        Logging is what the loop does between steps, spread over the steps from one line of metrics.jsonl to the next.
+        They are medians; for data the mean, because the batches of several steps are assembled together. Logging is
+        what the loop does between steps, divided by the number of steps per line of metrics.jsonl.
         """
         trainer, every = self.trainer, self.trainer.settings.log_every
         times: dict[str, list[float]] = {part: [] for part in PARTS}
@@ -104,7 +104,7 @@ class Bench:
                 loss = trainer.closure.loss(batch)
                 marks.append(time.perf_counter())
                 loss.backward()
-                loss = loss.detach()  # which frees the graph
+                loss = loss.detach()  # frees the graph
                 marks.append(time.perf_counter())
             return loss
 
@@ -130,7 +130,7 @@ class Bench:
         return shares | {"data": sum(times["data"]) / steps}
 
     def flops_per_graph(self, steps: int = 8) -> float:
-        """Floating-point operations of torch's matrix products in forward and backward, per molecule."""
+        """Return the floating-point operations of torch's matrix products in forward and backward, per molecule."""
         graphs = 0
 
         def run() -> None:
@@ -152,7 +152,7 @@ def bench_training(
     *,
     memory: bool = True,
 ) -> list[dict[str, Any]]:
-    """Interleaved rounds over all models and datasets; the machine's peak is measured in every round."""
+    """Measure interleaved rounds over all models and datasets, and the machine's peak in every round."""
     benches = [Bench(model, dataset, overrides) for dataset in datasets for model in models]
     for bench in benches:
         bench.rate(min(seconds, 1.0))
@@ -193,7 +193,7 @@ def _worker(
 
 
 def _ask(bench: Bench, overrides: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> float:
-    """Return what a fresh process finds for the same model and dataset (bench/worker.py)."""
+    """Return the answer of a new process with the same model and dataset (bench/worker.py)."""
     with _worker(bench.name, bench.dataset_name, overrides, environment) as worker:
         worker.ask(what)
         return float(worker.answer())
@@ -207,7 +207,7 @@ def bench_variants(
     seconds: float,
     overrides: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Settings against each other, interleaved; `ratio` is the median of the rounds' ratios to the first one."""
+    """Compare settings in interleaved rounds; `ratio` is the median of the rounds' ratios to the first variant."""
     rows = []
     for model, dataset in product(models, datasets):
         benches = [Bench(model, dataset, [*overrides, *variant.split()]) for variant in variants]
@@ -230,7 +230,7 @@ def bench_variants(
 def bench_kernels(
     models: Sequence[str], datasets: Sequence[str], rounds: int, seconds: float, overrides: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return a process with the C kernels beside one without, in turns; `ratio` is the median of the rounds' ratios."""
+    """Compare a process with the C kernels and one without, in turns; `ratio` is the median of the rounds' ratios."""
     rows = []
     for model, dataset in product(models, datasets):
         compiled, alone = list[float](), list[float]()
@@ -255,7 +255,7 @@ def bench_kernels(
 
 
 def interleaved(benches: Sequence[Bench], rounds: int, seconds: float) -> list[list[float]]:
-    """graphs/s of each bench in each round."""
+    """Return graphs/s of each bench in each round."""
     for bench in benches:
         bench.rate(min(seconds, 1.0))
     found = [[bench.rate(seconds) for bench in benches] for _ in range(rounds)]

@@ -1,8 +1,8 @@
-"""Trains one of our models in a process of its own; the same protocol as peer_worker's, and peak memory.
+"""Worker that trains one of our models, with the protocol of peer_worker, and also measures peak memory.
 
-Started with one argument, a JSON object: model, dataset, overrides, threads. Says "ready", then answers a number of
-seconds with graphs/s, "memory" with the peak in MB after an epoch of training and a validation, and "flops" with
-the operations of torch's matrix products per molecule.
+Its argument is a JSON object: model, dataset, overrides, threads. It prints "ready", then answers a number of seconds
+with graphs/s, "memory" with the peak in MB after an epoch of training and a validation, and "flops" with the
+operations of torch's matrix products per molecule.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from molsam.native.memory import peak_memory_mb
 
 
 def main() -> None:
-    """The rounds."""
+    """Train and answer until the input ends."""
     given = json.loads(sys.argv[1])
     torch.set_num_threads(given["threads"])
     bench = Bench(given["model"], given["dataset"], given["overrides"])
@@ -29,14 +29,14 @@ def main() -> None:
 
 
 def answer(bench: Bench, question: str) -> float:
-    """Return what a line asks for."""
+    """Return the answer to a line of input."""
     if question == "memory":
         return memory(bench)
     return bench.flops_per_graph() if question == "flops" else bench.rate(float(question))
 
 
 def memory(bench: Bench) -> float:
-    """Peak memory of this process in MB, with every training molecule seen and the validation made."""
+    """Return the peak memory of this process in MB after an epoch of training and a validation."""
     trainer = bench.trainer
     order = trainer.order(0)
     for start in range(0, len(order), bench.size):

@@ -1,4 +1,4 @@
-"""How to share the cores between runs: one run with all threads, or one run a core."""
+"""Sharing of the cores between runs: one run with all threads, or one run per core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from molsam.bench.training import WORKER
 def bench_workers(
     models: Sequence[str], datasets: Sequence[str], rounds: int, seconds: float, overrides: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Total graphs/s of N workers with one thread each and of one worker with N threads, in interleaved rounds."""
+    """Measure graphs/s of N workers with one thread each and of one worker with N threads, in interleaved rounds."""
     return [_row(model, dataset, rounds, seconds, overrides) for dataset in datasets for model in models]
 
 
@@ -45,7 +45,7 @@ def _row(model: str, dataset: str, rounds: int, seconds: float, overrides: Seque
 
 
 def _total(workers: Sequence[Process], seconds: float) -> float:
-    """graphs/s of all workers together, started in the same moment."""
+    """Return graphs/s of all workers together, started at the same time."""
     for worker in workers:
         worker.ask(seconds)
     return sum(float(worker.answer()) for worker in workers)

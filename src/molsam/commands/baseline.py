@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam baseline`."""
+    """Add the arguments of `molsam baseline`."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
-                        help="settings as of molsam train: dataset=csv dataset.path=assay.csv split=scaffold seed=1")  # fmt: skip
-    parser.add_argument("--config-dir", type=Path, help="a folder of your own datasets and metrics, as of molsam train")
-    parser.add_argument("--trees", type=int, default=100, help="trees of a forest (default: 100)")
+                        help="settings as for molsam train: dataset=csv dataset.path=assay.csv split=scaffold seed=1")  # fmt: skip
+    parser.add_argument("--config-dir", type=Path, help="a folder of your own datasets and metrics, as for molsam train")
+    parser.add_argument("--trees", type=int, default=100, help="number of trees of a forest (default: 100)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ KINDS = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam bench`."""
+    """Add the arguments of `molsam bench`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "kinds:\n" + "\n".join(f"  {name:<11}{text}" for name, text in KINDS.items())
     parser.epilog += "\n\nNumbers are medians of interleaved rounds. The spread is (largest - smallest) / median."
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     kind = "against" if args.against else args.kind
     found = {name: measure(name, args) for name in (["training", "features", "start"] if kind == "all" else [kind])}
-    if args.json is not None:  # before anything is printed: who reads may stop early
+    if args.json is not None:  # written before printing, because the reader of a pipe may stop early
         rows_of = {"rows": found[kind]} if kind in found else found
         write_atomic(args.json, (json.dumps({"kind": kind, **rows_of, **_machine()}, indent=1) + "\n").encode())
         print(f"written: {args.json}", file=sys.stderr)
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(kind: str, args: argparse.Namespace) -> Rows:
-    """Return the rows of one kind."""
+    """Run one kind of benchmark and return its rows."""
     models = args.models.split(",")
     one, both = ((args.datasets or default).split(",") for default in ("bbbp", "esol,bbbp"))
     how = args.rounds, args.seconds, args.overrides
@@ -135,7 +135,7 @@ def measure(kind: str, args: argparse.Namespace) -> Rows:
 def _counts(text: str) -> list[int]:
     counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if min(counts) < 1:
-        raise ConfigError(f"--molecules {text} are no numbers of rows; give some such as 5000,20000.")
+        raise ConfigError(f"--molecules {text} is not a list of numbers of rows; give some such as 5000,20000.")
     return counts
 
 
@@ -157,7 +157,7 @@ def show(rows: Rows, title: str) -> None:
 
 
 def _cell(value: Any) -> str:
-    """Three digits, and no exponents: 1,234, 12.3, 0.0123."""
+    """Return a number with three digits and without an exponent: 1,234, 12.3, 0.0123."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam campaign`."""
+    """Add the arguments of `molsam campaign`."""
     parser.add_argument("action", choices=("run", "status", "pause", "resume"),
                         help="run: start or continue; status: what is done; pause: free the processor; resume: end the pause")  # fmt: skip
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings for every run")
@@ -35,7 +35,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run, or say where it stands; 1 if something is missing or failed."""
+    """Run, pause or resume the campaign, or print its status. Return 1 if a sweep failed or cells are missing."""
     from molsam.sweeping import campaign
 
     set_project_root()
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         return _status(one)
     one.pause(args.action == "pause")
     if args.action == "pause":
-        print("The campaign stops within seconds; its runs keep a checkpoint. Go on with `molsam campaign resume`.")
+        print("The campaign stops within seconds; its runs keep a checkpoint. Continue with `molsam campaign resume`.")
     elif not one.running():
         print("No process runs the campaign; start it with `molsam campaign run`.")
     return 0
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(one: Campaign) -> int:
     from molsam.sweeping import campaign
 
-    # A service manager's SIGTERM ends the sweep too, as Ctrl-C does.
+    # With this, a service manager's SIGTERM ends the sweep too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = []
     with one.claimed():
@@ -74,7 +74,7 @@ def _run(one: Campaign) -> int:
 
 
 def _pack(one: Campaign, job: Job) -> None:
-    """Keep the runs of a sweep that are finished."""
+    """Pack the finished runs of a sweep."""
     from molsam.report import packing
 
     if one.progress(job)[0]:
@@ -102,7 +102,7 @@ def _count(one: Campaign, job: Job) -> str:
 
 
 def _live(text: str) -> None:
-    """One line that is written over and over, on a terminal alone."""
+    """Print a line that replaces the last one; only on a terminal."""
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns - 1
         print("\r" + text[:width].ljust(width), end="", file=sys.stderr, flush=True)

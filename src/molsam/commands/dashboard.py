@@ -14,14 +14,14 @@ from molsam.report.dashboard.sweeps import Study
 
 
 def study(folder: Path) -> Study:
-    """Return the study of a sweep."""
+    """Return the study in a sweep's folder."""
     from molsam.sweeping.trials import Progress
 
     return Progress(folder)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam dashboard`."""
+    """Add the arguments of `molsam dashboard`."""
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("outputs")], metavar="FOLDER",
                         help="folders with sweeps or runs, or packed files (default: outputs)")  # fmt: skip
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`molsam data list | fetch | check`: which datasets there are, fetching them, and what is in them."""
+"""molsam data list | fetch | check: list, download and check datasets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from molsam.config.command import program
 from molsam.errors import ConfigError
 
 SHOWN = 20
-"""Rows that are no molecule, as many as are listed."""
+"""Largest number of invalid rows that are listed."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam data`."""
+    """Add the arguments of `molsam data`."""
     parser.add_argument(
         "action",
         choices=("list", "fetch", "check"),
-        help="list: all datasets; fetch: download; check: count what is in a file",
+        help="list: all datasets; fetch: download; check: read a file and count its molecules and labels",
     )
     parser.add_argument(
         "names",
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 if everything asked for was done."""
+    """List, download or check datasets; return 0."""
     from molsam.data.sources import fetch, find
     from molsam.files import cache_folder
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(settings: Mapping[str, Any], cache: str | None) -> dict[str, Any]:
-    """Return what is in a dataset: counts by their names, and `failures`, the rows that are no molecule."""
+    """Return counts of a dataset by their names, and `failures`: the rows without a valid molecule."""
     from molsam.data.dataset import load
 
     dataset = load({**settings, "on_invalid": "drop"}, _Sizes(), cache)
@@ -101,7 +101,7 @@ def check(settings: Mapping[str, Any], cache: str | None) -> dict[str, Any]:
 
 
 class _Sizes:
-    """Stands in for a featurizer where only atoms and bonds are counted."""
+    """Replaces the featurizer where only atoms and bonds are counted."""
 
     VERSION = 1
     node_dim = edge_dim = 1
@@ -117,7 +117,7 @@ class _Sizes:
 
 
 def dataset_settings(root: str | None = None) -> dict[str, dict[str, Any]]:
-    """Return the dataset section of every YAML of molecules with a file of its own, by name."""
+    """Return the dataset section of every YAML of conf/dataset that has a file of its own, by name."""
     from molsam.config.compose import datasets
 
     return {

@@ -1,4 +1,4 @@
-"""molsam embed: the vectors that a run's model makes of molecules."""
+"""molsam embed: the vectors that a run's model computes for molecules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from molsam.errors import counted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam embed`."""
+    """Add the arguments of `molsam embed`."""
     parser.add_argument(
         "folder", metavar="RUN_FOLDER", type=Path, help="a finished run; of several folds the first is used"
     )
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write a row per molecule: its number in the file, its id, its SMILES, the vector, and why there is none."""
+    """Write a row per molecule: its number in the file, its id, its SMILES, and its vector or the error."""
     from molsam.commands.predict import read
     from molsam.data.featurize import featurized
     from molsam.tracking.console import counted as shown

@@ -9,7 +9,7 @@ from molsam.errors import ConfigError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam explain`."""
+    """Add the arguments of `molsam explain`."""
     parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="a finished run")
     parser.add_argument("smiles", metavar="SMILES", help="the molecule, in quotes")
     parser.add_argument("--task", help="the task to explain (default: the first)")

@@ -21,22 +21,22 @@ OUTPUTS = Path("outputs")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam figure`."""
+    """Add the arguments of `molsam figure`."""
     numbers = ", ".join(RECIPES)
-    parser.add_argument("figures", nargs="+", metavar="N", help=f"which: {numbers}, or all")
+    parser.add_argument("figures", nargs="+", metavar="N", help=f"the figures: {numbers}, or all")
     parser.add_argument("--runs", nargs="+", type=Path, default=[OUTPUTS], metavar="FOLDER",
                         help="folders with the runs (default: outputs)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("figures"), metavar="FOLDER",
                         help="the folder for figureN.png, .svg and .json (default: figures)")  # fmt: skip
-    parser.add_argument("--datasets", type=_names, metavar="A,B", help="other than the paper's")
-    parser.add_argument("--models", type=_names, metavar="A,B", help="other than the paper's")
+    parser.add_argument("--datasets", type=_names, metavar="A,B", help="datasets other than the paper's")
+    parser.add_argument("--models", type=_names, metavar="A,B", help="models other than the paper's")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE",
                         help="with --make: settings of the runs")  # fmt: skip
     parser.add_argument("--make", action="store_true", help="train the runs that are missing, then draw")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw the figures; 1 if runs are missing for one of them."""
+    """Draw the figures; return 1 if runs are missing for one of them."""
     code = 0
     for name in _wanted(args.figures):
         try:
@@ -57,7 +57,7 @@ def _wanted(figures: list[str]) -> list[str]:
 
 
 def _parts(figure: str) -> list[str]:
-    """3 is 3a, 3b and 3c."""
+    """Return the parts of a figure: 3 is 3a, 3b and 3c."""
     names = [name for name in RECIPES if figure in (name, name.rstrip("abc"))]
     if not names:
         raise ConfigError(f"There is no figure {figure!r}; the figures are {', '.join(RECIPES)}, or all.")
@@ -82,7 +82,7 @@ def _draw(name: str, args: argparse.Namespace) -> None:
 
 
 def _asked_for(runs: list[StoredRun], settings: list[str]) -> list[StoredRun]:
-    """Return the runs that `--set` would train; without smoke=true none that it made."""
+    """Return the runs with the settings of `--set`; without smoke=true among them, no smoke runs."""
     asked = [text.lstrip("+").partition("=") for text in settings]
     smoke = any(key == "smoke" and text == "true" for key, _, text in asked)
     found = [run for run in runs if run.smoke == smoke]
@@ -95,7 +95,7 @@ def _asked_for(runs: list[StoredRun], settings: list[str]) -> list[StoredRun]:
 
 
 def _overrides(name: str, args: argparse.Namespace) -> list[str]:
-    """Settings of a training that make the runs of a figure; the same ones again go on where they stopped."""
+    """Return the overrides that train the runs of a figure. Used again, they continue where they stopped."""
     recipe = RECIPES[name]
     if recipe.sweep is not None:
         named = (("model", args.models), ("dataset", args.datasets))
@@ -121,12 +121,12 @@ def _make(name: str, args: argparse.Namespace) -> None:
     code = subprocess.run([*train_arguments(), *overrides], check=False).returncode
     if code:
         raise TrainingFailed(
-            f"The runs of Figure {name} ended with exit code {code} (see above); mend that, then run the same command "
-            "again: finished runs are kept."
+            f"Training the runs of Figure {name} ended with exit code {code} (see above); solve that, then run the "
+            "same command again: finished runs are kept."
         )
 
 
 class TrainingFailed(MolsamError):  # noqa: N818 - reads as the sentence it raises
-    """The runs of a figure could not be made."""
+    """The runs of a figure could not be trained."""
 
     exit_code = 1

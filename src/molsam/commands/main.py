@@ -1,4 +1,4 @@
-"""The `molsam` command. Training is a Hydra application of its own; argparse reads the other commands."""
+"""The `molsam` command. Training is a Hydra application; argparse parses the other commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMANDS = {
     "data": ("molsam.commands.data", "list, download and check datasets"),
     "baseline": ("molsam.commands.baseline", "fit a random forest on fingerprints, on the split of a run"),
     "predict": ("molsam.commands.predict", "predict a table of molecules with a trained model"),
-    "embed": ("molsam.commands.embed", "write the vectors that a trained model makes of molecules"),
+    "embed": ("molsam.commands.embed", "write the vectors that a trained model computes for molecules"),
     "explain": ("molsam.commands.explain", "show which atoms raise or lower a prediction"),
     "rerun": ("molsam.commands.rerun", "train a finished run again and compare the results"),
     "report": ("molsam.commands.report", "print our tables beside the paper's"),
@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (molsam.errors lists them)."""
+    """Run a command and return the exit code (molsam.errors lists them)."""
     terminal.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] in (["-sc"], ["--shell_completion"]):
@@ -50,13 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = arguments[0] if arguments and arguments[0] in COMMANDS else None
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
-        # Only the command that runs is imported: `molsam --help` stays fast.
+        # Only the command that runs is imported, so that `molsam --help` is fast.
         if name == wanted:
             loaded = importlib.import_module(module)
             loaded.configure(sub)
             sub.set_defaults(run=loaded.run)
     args, rest = parser.parse_known_args(arguments)
-    # argparse gives up on words that follow an option; here they belong to the list before it.
+    # argparse does not accept further words of a list after an option; here they belong to the list.
     words = next((name for name in ("overrides", "names", "settings") if hasattr(args, name)), None)
     if rest and (words is None or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    """Hand the rest of the command line to Hydra, which reads sys.argv."""
+    """Pass the rest of the command line to Hydra, which reads sys.argv."""
     from molsam.commands.train import main as train
 
     sys.argv = [sys.argv[0], *arguments]
@@ -84,12 +84,12 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _complete(arguments: Sequence[str]) -> int:
-    """Answer Hydra's completion script, which asks the program for the words after it."""
+    """Answer Hydra's completion script, which calls the program for the next words."""
     words = os.environ.get("COMP_LINE", "").split(" ")[1:]
     if "query=bash" in arguments and words[:1] != ["train"]:
         print(" ".join(["train", *COMMANDS]) if len(words) < 2 else "")
         return 0
-    # Hydra strips the program's name only.
+    # Hydra removes only the program's name.
     os.environ["COMP_LINE"] = " ".join(["molsam", *words[1:]])
     return _train(arguments)
 

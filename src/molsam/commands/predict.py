@@ -1,4 +1,4 @@
-"""molsam predict: a table of molecules in, the same table with predictions out."""
+"""molsam predict: add predictions to a table of molecules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam predict`."""
+    """Add the arguments of `molsam predict`."""
     parser.add_argument("paths", nargs="+", metavar="RUN_FOLDER... MOLECULES", type=Path,
                         help="one or more run folders (several make an ensemble), then the table of molecules")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the .csv, .tsv or .parquet file to write (default: standard output)")  # fmt: skip
@@ -32,13 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write every row and column of the input with predictions; rows that cannot be predicted carry the reason."""
+    """Write every row and column of the input with predictions; rows that cannot be predicted have an error instead."""
     from molsam.data.descriptors import read_descriptors
     from molsam.wiring.predicting import Ensemble, Options
     from molsam.wiring.trained import Trained, expand
 
     *folders, path = args.paths
-    folders = [folder for folder in folders if folder.name != "folds.json"]  # of a pattern such as outputs/run/fold*
+    folders = [folder for folder in folders if folder.name != "folds.json"]  # from a glob such as outputs/run/fold*
     if not folders:
         raise ConfigError(
             f"predict needs a run folder and a table: {program()} predict RUN_FOLDER molecules.csv -o out.csv."
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read(path: Path, wanted: str | None) -> tuple[Table, str]:
-    """Return the table, and the name of its column of molecules. Raises DataError if there is none."""
+    """Return the table, and the name of its SMILES column. Raises DataError if there is none."""
     from molsam.data.columns import refuse_headless, smiles_column
     from molsam.data.table import read_table
 
@@ -70,7 +70,7 @@ def read(path: Path, wanted: str | None) -> tuple[Table, str]:
 
 
 def write(table: Table, column: str, ensemble: Ensemble, output: Path | None) -> int:
-    """Write the rows chunk by chunk; returns how many have no prediction."""
+    """Write the rows chunk by chunk, and return how many have no prediction."""
     from molsam.data.formats import unique
     from molsam.tracking.console import counted
     from molsam.tracking.tables import writer

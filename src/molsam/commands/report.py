@@ -10,11 +10,11 @@ from molsam.errors import ConfigError
 from molsam.files import write_atomic
 
 SCORES = {"best": "score", "late": "late"}
-"""What a table may show -> its column."""
+"""Value of --score -> column of the table."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam report`."""
+    """Add the arguments of `molsam report`."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--table", metavar="N", help="a table's number, or the name of a sweep file: 3, fig7, table3")
     what.add_argument("--all", action="store_true", help="the state of every table and figure")
@@ -34,12 +34,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print and write; 0 if every cell is done, 1 if not."""
+    """Print and write the report; return 0 if every cell is done, else 1."""
     from molsam.report import frame
 
     _sort(args)
     if args.table is None and args.changes:
-        raise ConfigError(f"--all and --claims show every sweep as its file has it; {args.changes[0]} needs --table.")
+        raise ConfigError(
+            f"{args.changes[0]} needs --table, because --all and --claims show every sweep as in its sweep file; leave "
+            "it out, or use --table."
+        )
     runs, damaged = frame.load(args.outputs)
     for sentence in damaged:
         print(f"molsam: {sentence} It is left out.", file=sys.stderr)
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sort(args: argparse.Namespace) -> None:
-    """Settings that stand after --outputs are settings too; a folder that was named must be there."""
+    """Move settings that were given after --outputs to the settings, and check that the folders exist."""
     settings = [name for name in args.outputs if name.startswith(("sweeps.", "smoke=")) and "=" in name]
     args.outputs = [Path(name) for name in args.outputs if name not in settings]
     given = [*args.changes, *settings]
@@ -55,7 +58,10 @@ def _sort(args: argparse.Namespace) -> None:
     args.changes = [change for change in given if change != "smoke=true"]
     for folder in args.outputs:
         if not folder.exists() and folder != Path("outputs"):
-            raise ConfigError(f"--outputs {folder} is not a folder; name the folder that holds the sweep's folder.")
+            raise ConfigError(
+                f"--outputs {folder} does not exist; give the folder that contains the sweep's folder, or a packed "
+                "file."
+            )
 
 
 def _table(args: argparse.Namespace, runs: object) -> int:
@@ -78,7 +84,7 @@ def _table(args: argparse.Namespace, runs: object) -> int:
         write_atomic(stem.with_name(f"{stem.name}.{suffix}"), text.encode())
     picture.save(built, stem)
     pair_picture.save(built, stem.with_name(f"{stem.name}-pairs"))
-    # Printed last, because who reads may stop before the end (`| head`).
+    # Printed last, after the files are written, because the reader of a pipe may stop early (`| head`).
     written = f"written: {stem}.md, .csv, .tex, .json, .png, .svg, -pairs.png"
     console.show([*render.terminal(built, checks), Text(written)], [spec.command, written])
     return 0 if built.complete else 1

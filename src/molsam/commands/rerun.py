@@ -1,4 +1,4 @@
-"""molsam rerun: train a finished run again from its record and say whether the metrics agree."""
+"""molsam rerun: train a finished run again from its record, and compare the metrics."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ COMPARED = ("best_epoch", "epochs", "steps", "gradient_passes", "valid", "test",
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `molsam rerun`."""
+    """Add the arguments of `molsam rerun`."""
     parser.add_argument("folder", type=Path, help="the folder of a finished run; each of its folds is trained")
     parser.add_argument("-o", "--output", type=Path, help="where the new run goes (default: a temporary folder)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 if every number agrees to the bit, 1 if not (with the largest difference)."""
+    """Return 0 if all numbers agree bit for bit; else print the largest difference and return 1."""
     folders = sorted(path.parent for path in args.folder.glob("fold*/result.json")) or [args.folder]
     with tempfile.TemporaryDirectory(prefix="molsam-rerun-") as temporary:
         root = args.output or Path(temporary) / "run"
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _again(folder: Path, place: Path) -> bool:
-    """Train the run of a folder again and print how the two compare."""
+    """Train the run of a folder again, print the comparison, and return whether all numbers agree."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -42,10 +42,10 @@ def _again(folder: Path, place: Path) -> bool:
 
     old = result.read(folder)
     if old is None:
-        raise StorageError(f"{folder} holds no result.json; give the folder of a finished run.")
+        raise StorageError(f"{folder} has no result.json; give the folder of a finished run.")
     try:
         cfg = recorded(OmegaConf.create(old["config"]))
-        # What cannot change a number: nothing of the first run is written over or uploaded again.
+        # These settings cannot change a number. Nothing of the first run is overwritten or uploaded again.
         cfg.resume, cfg.logger = None, {"kind": "none"}
         versions, split = dict(old["versions"]), old["split"]["hash"]
         before = identity.stored(old)
@@ -53,7 +53,7 @@ def _again(folder: Path, place: Path) -> bool:
         processor = machine["processor"]
         threads = cfg.training.threads = cfg.training.threads or machine["threads"]
     except (LookupError, TypeError, ValueError, AttributeError, OmegaConfBaseException) as error:
-        raise StorageError(f"{folder / result.NAME} is damaged ({error}); take another run folder.") from error
+        raise StorageError(f"{folder / result.NAME} is damaged ({error}); give another run folder.") from error
     (baseline.start if baseline.is_baseline(cfg) else start)(cfg, place, [])
     new = result.read(place)
     assert new is not None
@@ -79,7 +79,10 @@ def _again(folder: Path, place: Path) -> bool:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[float, str]:
-    """Return the largest relative difference of two results' numbers and where it is; infinite if one side has none."""
+    """Return the largest relative difference between two results' numbers, and its name.
+
+    It is infinite if one of the results lacks a number.
+    """
     worst, where = 0.0, ""
     theirs = dict(_numbers({key: new.get(key) for key in COMPARED}))
     ours = dict(_numbers({key: old.get(key) for key in COMPARED}))
@@ -94,7 +97,7 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[float, str]:
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Yield every number in a tree by its path."""
+    """Yield the path and value of every number in a tree."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield from _numbers(item, f"{name} {key}".strip())

@@ -1,4 +1,4 @@
-"""The Hydra application: composes the settings, runs one job or a sweep, turns errors into one sentence."""
+"""The Hydra application: it composes the settings, runs a job or a sweep, and reports errors in one sentence."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from molsam.training.events import RunObserver
 
 
 def main() -> int:
-    """Entry point of `molsam train` and train.py; returns the exit code (molsam.errors lists them)."""
+    """Run `molsam train` or train.py, and return the exit code (molsam.errors lists them)."""
     terminal.prepare(lasting=True)
     set_project_root()
-    # Hydra then raises what it would print, so that one place below words every error.
+    # Hydra then raises errors instead of printing them, so that all are reported below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register(_run_dir)
     outcome: list[int] = []
 
-    # What Hydra itself would call for a configuration (callbacks, logging): nothing beyond its own handlers.
+    # The empty whitelist keeps configurations from making Hydra call anything but its own handlers.
     @hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=())
     def task(cfg: DictConfig, observer: RunObserver | None = None) -> Any:
         from molsam.wiring import follower, processes
@@ -88,24 +88,24 @@ def _run_dir(cfg: DictConfig) -> Path:
 
 @functools.cache
 def _nowhere() -> Path:
-    """Return a folder for Hydra's empty log in a process that writes nothing; it goes when the process ends."""
+    """Return a temporary folder for Hydra's empty log, in a process that writes nothing."""
     folder = tempfile.mkdtemp(prefix="molsam-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
 def _known(error: Exception) -> int | None:
-    """Say what is wrong where a library's error has a plain cause; None if it has none."""
+    """Report a library's error of known cause in one sentence and return the exit code; None for other errors."""
     if isinstance(error, OSError):
         place = error.filename or "A file or the terminal"
         print(
-            f"molsam: {place} cannot be used ({error.strerror or error}); free some space, or choose another folder with "
-            "paths.outputs=FOLDER.",
+            f"molsam: {place} cannot be used ({error.strerror or error}); free some space, or choose another folder "
+            "with paths.outputs=FOLDER.",
             file=sys.stderr,
         )
         return 5
     if isinstance(error, yaml.YAMLError):
-        # Hydra reads settings as plain values: other tags, or what is no YAML at all, end here.
+        # Hydra reads only plain values. Other tags, or a file that is not YAML, cause this error.
         print(
             f"molsam: a configuration file is not plain YAML ({' '.join(str(error).split())}); correct it.",
             file=sys.stderr,
@@ -121,7 +121,7 @@ def _known(error: Exception) -> int | None:
 
 
 def _is_of_hydra(error: Exception) -> bool:
-    """Return whether Hydra itself refused the command line (flags that exclude each other, a group without a name)."""
+    """Return whether Hydra itself rejected the command line (mutually exclusive flags, a group without a name)."""
     if not isinstance(error, ValueError) or error.__traceback__ is None:
         return str(error).startswith("Unknown plugin class")
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -135,7 +135,7 @@ def report(error: MolsamError) -> int:
 
 
 def _config_dir() -> Path | None:
-    """Return the person's own configuration folder (Hydra's --config-dir), if the command line names one."""
+    """Return the user's own configuration folder (Hydra's --config-dir), if one was given."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
     found: Path | None = parser.parse_known_args()[0].config_dir

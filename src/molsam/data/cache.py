@@ -150,8 +150,8 @@ def verify() -> None:
         if check.damaged:
             check.path.unlink(missing_ok=True)
             raise StorageError(
-                f"{check.path} is damaged (its checksum does not match), so this run's numbers cannot be used; the file "
-                "was removed. Run the same command again with overwrite=true to rebuild it."
+                f"{check.path} is damaged (its checksum does not match), so this run's numbers cannot be used; the "
+                "file was removed. Run the same command again with overwrite=true to rebuild it."
             )
 
 

@@ -73,8 +73,8 @@ def named(table: Table, setting: str, value: Any) -> str:
     alike = [name for name in dict.fromkeys(table.columns) if repr(_read(name)) == repr(value)]
     if len(alike) > 1:
         raise ConfigError(
-            f"{setting}={value} matches the columns {' and '.join(map(repr, alike))}; put the name in two kinds of quotes: "
-            f"{setting}=\"'{alike[0]}'\"."
+            f"{setting}={value} matches the columns {' and '.join(map(repr, alike))}; put the name in two kinds of "
+            f"quotes: {setting}=\"'{alike[0]}'\"."
         )
     if not alike:
         table.place(str(value))

@@ -32,7 +32,8 @@ def decoded(path: Path, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path} is not {encoding[:6].rstrip('-').upper()} text (line {line}, byte {error.start}); save it as UTF-8."
+            f"{path} is not {encoding[:6].rstrip('-').upper()} text (line {line}, byte {error.start}); save it as "
+            "UTF-8."
         ) from error
     text = text.removeprefix("\ufeff")
     if not text.strip():

@@ -23,8 +23,8 @@ def read_descriptors(path: Path, rows: int, setting: str = "dataset.descriptors"
         values = np.asarray(loaded, dtype=np.float32)
     except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError) as error:
         raise DataError(
-            f"{setting}={path} cannot be read ({error}); give rdkit_2d, rdkit_2d_normalized, or an .npy or .npz file of "
-            "numbers."
+            f"{setting}={path} cannot be read ({error}); give rdkit_2d, rdkit_2d_normalized, or an .npy or .npz file "
+            "of numbers."
         ) from error
     if values.ndim != 2 or len(values) != rows or not values.shape[1]:
         raise DataError(

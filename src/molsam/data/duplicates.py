@@ -45,8 +45,8 @@ class Duplicates:
         }[self.how]
         lost = f", {counted(self.lost_labels, 'label')} lost with them (dataset.duplicates=merge keeps them)"
         return (
-            f"duplicates: {counted(self.molecules, noun)} in {self.molecules + self.rows} rows, {self.contradictions} of them "
-            f"with labels that differ; {done}{lost if self.lost_labels else ''}."
+            f"duplicates: {counted(self.molecules, noun)} in {self.molecules + self.rows} rows, {self.contradictions} "
+            f"of them with labels that differ; {done}{lost if self.lost_labels else ''}."
         )
 
     def summary(self) -> dict[str, Any]:

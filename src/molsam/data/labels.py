@@ -154,8 +154,8 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
         )
     if classes and numbers:
         raise DataError(
-            f"{table.path}: column {classes[0]!r} has classes and {numbers[0]!r} has numbers, and one model cannot learn "
-            "both; name columns of one kind in dataset.targets, or set dataset.task=regression."
+            f"{table.path}: column {classes[0]!r} has classes and {numbers[0]!r} has numbers, and one model cannot "
+            "learn both; name columns of one kind in dataset.targets, or set dataset.task=regression."
         )
     return "regression" if numbers else "classification"
 
@@ -197,8 +197,8 @@ def _classes(table: Table, column: Column) -> tuple[np.ndarray, list[str]]:
     order = sorted(names, key=lambda token: (isinstance(token, str), token))
     if len(order) > max(20, len(column.known) // 2):
         raise DataError(
-            f"{table.path}: column {column.name!r} has {len(order)} different values in {len(column.known)} rows, too many "
-            "for classes; set dataset.task=regression or name another column in dataset.targets."
+            f"{table.path}: column {column.name!r} has {len(order)} different values in {len(column.known)} rows, too "
+            "many for classes; set dataset.task=regression or name another column in dataset.targets."
         )
     place = {token: float(i) for i, token in enumerate(order)}
     values = [place[token] if text else np.nan for token, text in zip(tokens, column.texts, strict=True)]
@@ -248,8 +248,8 @@ def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> in
         if (other, this) in PAIRS or any(other == negation + this for negation in NEGATIONS):
             return place
     raise DataError(
-        f"{table.path}: column {column.name!r} has the classes {' and '.join(map(repr, names))}; say which one is positive, "
-        f"as in dataset.positive={names[0]}."
+        f"{table.path}: column {column.name!r} has the classes {' and '.join(map(repr, names))}; say which one is "
+        f"positive, as in dataset.positive={names[0]}."
     )
 
 

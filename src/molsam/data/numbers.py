@@ -45,7 +45,7 @@ def decimal_commas(table: Table, names: Sequence[str], columns: Sequence[Sequenc
         name, row, match = found[0]
         why = "other cells have a decimal point" if points else "the comma may be a decimal or a thousands separator"
         raise DataError(
-            f"{table.path}, {table.where(row)}, column {name!r}: {match[0].strip()!r} is ambiguous ({why}); write numbers "
-            "with a decimal point and no thousands separator."
+            f"{table.path}, {table.where(row)}, column {name!r}: {match[0].strip()!r} is ambiguous ({why}); write "
+            "numbers with a decimal point and no thousands separator."
         )
     return True

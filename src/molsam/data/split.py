@@ -123,7 +123,8 @@ def share_of(settings: Mapping[str, Any]) -> float:
     share = settings.get("valid")
     if not isinstance(share, (int, float)) or not 0 < share < 1:
         raise ConfigError(
-            f"split.valid={share} must be a share, between 0 and 1, of the molecules outside the test part, such as 0.1."
+            f"split.valid={share} must be a share, between 0 and 1, of the molecules outside the test part, such as "
+            "0.1."
         )
     return float(share)
 

@@ -126,8 +126,8 @@ def times_of(dataset: Any, column: str | None) -> np.ndarray:
             times.append(_time(cell.strip()))
         except (ValueError, OverflowError):
             raise DataError(
-                f"{dataset.where(row)}, column {column!r}: {cell[:60]!r} is neither a number nor a date; write a year, or a "
-                "date such as 2024-05-31."
+                f"{dataset.where(row)}, column {column!r}: {cell[:60]!r} is neither a number nor a date; write a year, "
+                "or a date such as 2024-05-31."
             ) from None
     return np.array(times)
 
@@ -159,7 +159,8 @@ def files_split(groups: Sequence[np.ndarray], parts: np.ndarray | None, valid: f
     """Return the files as parts; a part without a file is a random share `valid` of the training file."""
     if parts is None:
         raise ConfigError(
-            "split=files needs a file for test; give dataset.test_path=FILE, and dataset.valid_path=FILE if there is one."
+            "split=files needs a file for test; give dataset.test_path=FILE, and dataset.valid_path=FILE if there is "
+            "one."
         )
     found = [np.flatnonzero(parts == part) for part in range(3)]
     rng = np.random.default_rng([seed, fold, 6])

@@ -22,11 +22,11 @@ class Form(NamedTuple):
     """A form in which CIFAR is published."""
 
     folder: str
-    """what its archive unpacks to"""
+    """the folder that its archive unpacks to"""
     train: tuple[str, ...]
     test: str
     label: int | bytes
-    """binary: place of the label among the bytes before an image, the last of them; Python: its key"""
+    """binary form: position of the label among the bytes before an image; Python form: its key"""
 
 
 FORMS = {
@@ -39,13 +39,13 @@ FORMS = {
         Form("cifar-100-python", ("train",), "test", b"fine_labels"),
     ),
 }
-"""Classes -> the forms. An image of the binary version of CIFAR-100 has a coarse label before its own."""
+"""Number of classes -> the forms. In binary CIFAR-100 a coarse label precedes the label."""
 
 
 def read(root: Path, classes: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Images uint8 [M, 3, 32, 32], labels int64 [M], and how many of them, at the end, are those of the test file.
+    """Return images uint8 [M, 3, 32, 32], labels int64 [M], and the number of test images, which come last.
 
-    Looked for in `root` and in the folders that the archives unpack to. Raises DataError that names the file.
+    The files are in `root` or in a folder within it that an archive unpacks to. Raises DataError naming the file.
     """
     folder, form = _find(root, classes)
     parts = [_read(folder / name, form.label) for name in (*form.train, form.test)]
@@ -60,7 +60,7 @@ def read(root: Path, classes: int) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def files(root: Path, classes: int) -> list[Path]:
-    """The files that `read` reads, in its order. Raises DataError as it does."""
+    """Return the files that `read` reads, in its order. Raises DataError like `read`."""
     folder, form = _find(root, classes)
     return [folder / name for name in (*form.train, form.test)]
 
@@ -86,7 +86,7 @@ def _read(path: Path, label: int | bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_binary(path: Path, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """Records of the label bytes and 3072 pixels: red, green, blue, each row by row."""
+    """Read records of label bytes and 3072 pixels: red, green, blue, each row by row."""
     size = label + 1 + PIXELS
     content = np.frombuffer(_bytes(path), dtype=np.uint8)
     if not len(content) or len(content) % size:
@@ -98,7 +98,7 @@ def _read_binary(path: Path, label: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_python(path: Path, label: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """A dictionary with `data`, uint8 [n, 3072], and a list of labels."""
+    """Read a dictionary with `data`, uint8 [n, 3072], and a list of labels."""
     with open(path, "rb") as file:
         try:
             content = _Reader(file, encoding="bytes").load()
@@ -122,17 +122,17 @@ def _bytes(path: Path) -> bytes:
 
 
 class _Reader(pickle.Unpickler):
-    """Reads plain values and NumPy arrays; whatever else a pickle asks for is refused."""
+    """Reads plain values and NumPy arrays, and refuses everything else in a pickle."""
 
     ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
     def find_class(self, module: str, name: str) -> Any:
-        """The three names that an array needs. Raises UnpicklingError for another."""
+        """Return one of the three names that an array needs. Raises UnpicklingError for others."""
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not called")
         return {"_reconstruct": _empty, "ndarray": np.ndarray, "dtype": np.dtype}[name]
 
 
 def _empty(*_: object) -> np.ndarray:
-    """The array that a pickle then fills."""
+    """Return an empty array, which the pickle then fills."""
     return np.empty(0, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Images with one class each, for the paper's Table 11: what the training loop asks of a dataset, and no molecules."""
+"""Datasets of images with one class each, for the paper's Table 11 (the protocols are in molsam.data.api)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from molsam.errors import ConfigError
 from molsam.images import cifar
 
 MARGIN = 4
-"""Pixels by which a training image may be shifted in each direction."""
+"""Largest shift of a training image in pixels, in each direction."""
 
 OFFICIAL = (50_000, 10_000)
-"""Images in the training files and in the test file of both CIFARs, equally many of each class."""
+"""Number of images in the training files and in the test file of both CIFARs; equal for all classes."""
 
 
 @dataclass
@@ -39,13 +39,13 @@ class ImageBatch:
     mask: Tensor
     """bool [B, 1], all true"""
     spare: bool = False
-    """whether it is there only so that its process takes part in a pass"""
+    """whether it is filler: a process that has no images left needs a batch to take part in a joint pass"""
 
     def __len__(self) -> int:
         return len(self.index)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ImageBatch:
-        """The batch on another device, its floating-point tensors in another dtype."""
+        """Return the batch on another device, its floating-point tensors in another dtype."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {name: value.to(device=device) for name, value in tensors.items()}
         for name in ("images", "targets"):
@@ -55,14 +55,14 @@ class ImageBatch:
 
 @dataclass
 class ImageDataset:
-    """M images of a number of classes; those of the test file are the last."""
+    """M images of several classes; those of the test file come last."""
 
     images: Tensor
     """uint8 [M, 3, 32, 32]"""
     targets: np.ndarray
     """float64 [M, 1], the number of the class"""
     tests: int
-    """images of the test file"""
+    """number of images of the test file"""
     classes: int
     report: DataReport
     noun: ClassVar[str] = "image"
@@ -73,7 +73,7 @@ class ImageDataset:
     ids: ClassVar[list[str] | None] = None
 
     def __post_init__(self) -> None:
-        # Of the training files alone, and by counting: a float copy of all images would take a gigabyte.
+        # Only of the training files, and by counting, because a float copy of all images would take a gigabyte.
         counts = torch.stack(
             [torch.bincount(self.images[: -self.tests, c].flatten(), minlength=256) for c in range(3)]
         ).double()
@@ -89,18 +89,18 @@ class ImageDataset:
 
     @property
     def rows(self) -> np.ndarray:
-        """int64 [M], the place of each image among all of the files."""
+        """int64 [M], the number of each image among those of all files."""
         return np.arange(len(self))
 
     def batch(self, index: np.ndarray | Sequence[int], scaler: object = None) -> ImageBatch:
-        """Images with their classes; classes are never scaled."""
+        """Return images with their classes as one batch; classes are never scaled."""
         rows = torch.from_numpy(np.asarray(index, dtype=np.int64))
         targets = torch.from_numpy(self.targets[rows.numpy()]).float()
         images = (self.images[rows].float() - self.mean) / self.std
         return ImageBatch(images, rows, targets, torch.ones_like(targets, dtype=torch.bool))
 
     def batches(self, index: np.ndarray | Sequence[int], size: int, scaler: object = None) -> list[ImageBatch]:
-        """Images in batches of `size`; the last may be smaller."""
+        """Return images in batches of `size`; the last may be smaller."""
         return [self.batch(index[start : start + size]) for start in range(0, len(index), size)]
 
 
@@ -109,7 +109,7 @@ def load(settings: Mapping[str, Any]) -> ImageDataset:
 
     Raises:
         ConfigError: no folder is given.
-        DataError: in one sentence what is wrong with a file.
+        DataError: a file is wrong; the message says how, in one sentence.
     """
     classes, root, limit = settings["classes"], settings.get("root"), settings.get("limit")
     if not root:
@@ -127,7 +127,7 @@ def load(settings: Mapping[str, Any]) -> ImageDataset:
         verified=sizes == OFFICIAL and balanced,
     )
     if limit is not None:
-        # So many images of the training files, and so many of the test file.
+        # `limit` images of the training files, and as many of the test file.
         rows = np.r_[spread(limit, sizes[0]), sizes[0] + spread(limit, sizes[1])]
         images, labels, tests = images[rows], labels[rows], min(limit, tests)
     targets = labels.astype(np.float64)[:, None]
@@ -135,9 +135,9 @@ def load(settings: Mapping[str, Any]) -> ImageDataset:
 
 
 def augment(batch: ImageBatch) -> ImageBatch:
-    """Shift each image by up to four pixels in each direction and mirror half of them: the usual for CIFAR.
+    """Shift each image by up to four pixels in each direction and mirror half of them, as is usual for CIFAR.
 
-    What comes in at the edges has the mean colour. The draw is from torch's CPU generator.
+    Pixels beyond the edges have the mean colour. Random numbers are from torch's CPU generator.
     """
     count, _, height, width = batch.images.shape
     padded = F.pad(batch.images, [MARGIN] * 4)

@@ -23,14 +23,16 @@ class Block(nn.Module):
         self.shortcut = nn.Identity() if same else _conv(width_in, width_out, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width_in, h, w] -> [B, width_out, h / stride, w / stride]."""
+        """Map [B, width_in, h, w] to [B, width_out, h / stride, w / stride]."""
         return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
 
 
 class ResNet18(nn.Module):
-    """Four pairs of blocks of width, 2, 4 and 8 times width, halving the image; their mean over the image; a linear map.
+    """Four pairs of blocks, the mean over the image, and a linear layer.
 
-    width: channels of the stem, 64 as published.
+    Each pair after the first has twice as many channels and halves the image.
+
+    width: channels of the stem and the first blocks; 64 in the paper.
     """
 
     def __init__(self, spec: DataSpec, *, width: int = 64) -> None:
@@ -50,7 +52,7 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, batch: ImageBatch) -> ModelOutput:
-        """Logits [1, B, classes]."""
+        """Return logits [1, B, classes]."""
         hidden = self.blocks(F.relu(self.stem(batch.images)))
         return ModelOutput(self.head(hidden.mean((2, 3)))[None])
 

@@ -1,4 +1,4 @@
-"""What a fingerprint forest reaches on the splits of a table: a line under it, where `molsam baseline` was run."""
+"""Scores of a fingerprint forest on a table's splits, as a line under the table, if `molsam baseline` was run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODEL = "forest"
 
 
 def remarks(runs: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
-    """Return one sentence with the baselines on splits of the table's cells; none if there are none.
+    """Return a sentence with the baselines on the table's splits, in a list; empty if there are none.
 
     Args:
         runs: the cells of the table.

@@ -1,4 +1,4 @@
-"""Every claim of the paper on one page: where it stands, our verdict, and the commands that make it again."""
+"""All claims of the paper on one page: the section, our verdict, and the commands that reproduce it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ SECTIONS = {
     "Table 7": "5.2.2, A.5", "Table 8": "5.2.3, A.6", "Table 9": "5.2.3, A.6", "Table 10": "A.7", "Table 11": "A.8",
     "Figure 1": "3.2", "Figure 3": "4.1, 4.2", "Figure 6": "5.2.3", "Figure 7": "A.6",
 }  # fmt: skip
-"""Where the paper says what a table or figure is said to show."""
+"""Sections of the paper with the claims about a table or figure."""
 EXTRA = "not in the paper"
 FIRST = ("main_claim", "main_claim_more")
-"""Sweeps whose evidence comes first where two have the same claim and as many splits."""
+"""Sweeps that take precedence if two test the same claim on equally many splits."""
 LINE_HEADS = (*render.CLAIM_HEADS[:-1], "late score", "")
 INTRODUCTION = (
     "Each claim compares two rows of a table on one dataset. "
@@ -48,7 +48,7 @@ STYLE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with its verdict on both scores, the sweep that has the evidence, and its section of the paper."""
+    """A claim with its verdicts on both scores, the sweep that tested it, and its section of the paper."""
 
     spec: Spec
     section: str
@@ -66,14 +66,14 @@ class Finding:
         )
 
     def fields(self) -> list[str]:
-        """As text, in the order of LINE_HEADS."""
+        """Return its fields as text, in the order of LINE_HEADS."""
         *front, after = render.claim_fields(self.check)
         return [*front, late_words(self.late), after]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement of the paper that no pair of rows tests: what is known of it, and the command that shows it."""
+    """A statement of the paper that no pair of rows tests: what is known about it, and a command that shows it."""
 
     text: str
     section: str
@@ -82,7 +82,7 @@ class Statement:
 
 
 def find(frame: pd.DataFrame) -> list[Finding]:
-    """Return every claim of every sweep file; of claims that two sweeps test, the one with more splits."""
+    """Return the claims of all sweep files. If two sweeps test the same claim, the one with more splits counts."""
     found: dict[tuple[str, ...], Finding] = {}
     for name in sorted(specs.names(), key=lambda name: name not in FIRST):
         spec = specs.load(name)
@@ -100,20 +100,20 @@ def find(frame: pd.DataFrame) -> list[Finding]:
 
 
 def statements() -> list[Statement]:
-    """Return the paper's statements that are no comparison of two rows."""
+    """Return the paper's statements that are not comparisons of two rows."""
     text = resources.files("molsam.report").joinpath("statements.yaml").read_text(encoding="utf-8")
     return [Statement(**entry) for entry in yaml.safe_load(text)]
 
 
 def late_words(check: Check) -> str:
-    """`undecided, +0.0065 [−0.0065, +0.0194] (7)`, or a dash where no run tested every epoch."""
+    """Return a verdict such as `undecided, +0.0065 [−0.0065, +0.0194] (7)`; a dash if no run tested every epoch."""
     if check.estimate.mean is None:
         return "–"
     return f"{check.verdict}, {words.lead(check)} ({check.estimate.n})"
 
 
 def summary(found: Iterable[Finding]) -> str:
-    """`Of 120 claims 3 are confirmed, ...`, of the paper's claims."""
+    """Return the counts of verdicts on the paper's claims: `Of 120 claims 3 are confirmed, ...`."""
     counts = Counter(one.check.verdict for one in found if not one.spec.extra)
     names = {verdicts.NO_PAIR: "have no pair of runs"}
     parts = [f"{counts[verdict]} {names.get(verdict, f'are {verdict}')}" for verdict in VERDICTS]
@@ -121,7 +121,7 @@ def summary(found: Iterable[Finding]) -> str:
 
 
 def commands(spec: Spec) -> list[str]:
-    """Return what trains a sweep and prints its verdicts."""
+    """Return the commands that train a sweep and print its verdicts."""
     return [spec.command, f"{program()} report --table {spec.file}"]
 
 
@@ -138,7 +138,7 @@ def _order(one: Finding) -> tuple[bool, bool, int]:
 
 
 def terminal(found: list[Finding]) -> list[RenderableType]:
-    """Return the page for a person: the verdicts, without those that have no pair."""
+    """Return the page for the terminal: the verdicts, except those without a pair of runs."""
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(summary(found))]
@@ -154,7 +154,7 @@ def terminal(found: list[Finding]) -> list[RenderableType]:
 
 
 def markdown(found: list[Finding]) -> str:
-    """Return the page."""
+    """Return the page as Markdown."""
     lines = ["# The paper's claims and our verdicts", "", summary(found), "", INTRODUCTION]
     for title, spec, members in _sections(found):
         lines += ["", f"## {escape.markdown(title)}", "", "```bash", *commands(spec), "```", ""]
@@ -175,7 +175,7 @@ def markdown(found: list[Finding]) -> str:
 
 
 def comma_separated(found: list[Finding]) -> str:
-    """Return a line a claim and dataset, in full precision."""
+    """Return CSV with a line for each claim and dataset, in full precision."""
     records = [_record(one) for one in found]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
@@ -196,13 +196,13 @@ def _record(one: Finding) -> dict[str, object]:
 
 
 def as_json(found: list[Finding]) -> str:
-    """Return the same for other programs."""
+    """Return claims and statements as JSON."""
     body = {"claims": [_record(one) for one in found], "statements": [vars(one) for one in statements()]}
     return json.dumps(body, indent=1, allow_nan=False) + "\n"
 
 
 def latex(found: list[Finding]) -> str:
-    """Return a longtable with a line a claim and dataset."""
+    """Return a LaTeX longtable with a line for each claim and dataset."""
     heads = ("section", *LINE_HEADS[:-1])
     lines = [
         f"% {escape.latex(summary(found))}",
@@ -216,7 +216,7 @@ def latex(found: list[Finding]) -> str:
 
 
 def as_html(found: list[Finding]) -> str:
-    """Return the page for a browser, in one file without scripts."""
+    """Return the page as HTML, in one file without scripts."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>The paper's claims and our verdicts</title>",
         STYLE,
@@ -245,4 +245,4 @@ FORMS: dict[str, Callable[[list[Finding]], str]] = {
     "json": as_json,
     "html": as_html,
 }
-"""Suffix of a file -> what writes it."""
+"""Suffix of a file -> the function that writes its format."""

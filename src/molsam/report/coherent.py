@@ -1,4 +1,4 @@
-"""Cells of a table that belong together: made of the same data, by the same mathematics."""
+"""Selection of a table's cells that are comparable: of the same data and the same numerics version."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 
 
 def coherent(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return the runs that may stand in one table, and a sentence for those that were left out or deserve a word.
+    """Return the runs that can be in one table, and remarks on runs that were left out or are doubtful.
 
-    Of a dataset whose cells read different files those of the newest cell's file stay. Cells that another numerics
-    version made stay only where there are no others.
+    If the cells of a dataset read different files, only those with the newest cell's file are kept. Cells of another
+    numerics version are kept only if there are no others.
     """
     said = []
     older = runs["stale"].astype(bool)
     if older.any() and not older.all():
         said.append(
-            f"{int(older.sum())} cells were made by another numerics version of molsam and are left out; the sweep's "
-            "command makes them again under another sweeps.name, or with overwrite=true."
+            f"{int(older.sum())} cells were made by another numerics version of molsam and are left out; run the "
+            "sweep again under another sweeps.name, or with overwrite=true."
         )
         runs = runs[~older]
     elif older.any():
@@ -27,10 +27,11 @@ def coherent(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     newest = runs.sort_values("finished", kind="stable").groupby("dataset", sort=False)["data_hash"].last()
     other = runs["data_hash"] != runs["dataset"].map(newest)
     for dataset, count in runs.loc[other, "dataset"].value_counts(sort=False).items():
-        said.append(f"{count} cells of {dataset} were made of another file than the newest and are left out.")
+        said.append(f"{count} cells of {dataset} read another file than the newest cell and are left out.")
     runs = runs[~other]
     if unrecorded := int((~runs["recorded"].astype(bool)).sum()):
         said.append(
-            f"{unrecorded} cells are older than the record of what they read; their file is told by its hash alone."
+            f"{unrecorded} cells do not record all that they read, because they are too old; only their data file's "
+            "hash is compared."
         )
     return runs.reset_index(drop=True), said

@@ -1,4 +1,4 @@
-"""The terminal of a report: 80 columns in a pipe, and commands that can be copied."""
+"""Terminal output of reports: 80 columns in a pipe, and commands that can be copied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show(parts: Iterable[RenderableType], commands: Iterable[str] = ()) -> None:
-    """Print what a report shows; `commands` are never broken, so that they can be copied."""
+    """Print the parts of a report. `commands` are never wrapped, so that they can be copied."""
     from rich.text import Text
 
     whole = set(commands)

@@ -1,4 +1,4 @@
-"""Text that a user wrote, made harmless in Markdown and LaTeX."""
+"""Escaping of users' text for Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LATEX = {
 
 
 def markdown(text: str) -> str:
-    """Return one line of plain text for Markdown, also inside a table."""
+    """Return text as one line of Markdown, also within a table."""
     flat = " ".join(text.split())
     escaped = re.sub(r"([\\`*_{}\[\]<>#|~!&])", r"\\\1", flat)
-    # These begin a list or a heading only at the start of a line.
+    # These begin a list only at the start of a line.
     return re.sub(r"^([+\-]|\d+(?=[.)]))", r"\\\1", escaped) if re.match(r"[+\-] ", escaped) else escaped
 
 
 def latex(text: str) -> str:
-    """Return one line of plain text for LaTeX."""
+    """Return text as one line of LaTeX."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""All finished runs under some folders as one tidy table: a line a run, from their result.json alone."""
+"""All finished runs under some folders as one tidy table with a line per run, from result.json only."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ COLUMNS = (
     "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash",
     "finished", "path", "same_run_as", "verified",
 )  # fmt: skip
-"""What a run is (sweep to optimizer), what it reached, what it cost, and where it is.
+"""Columns of the table: settings of the run (sweep to optimizer), scores, costs and place.
 
-`score` is the test metric at the epoch best on validation, `late` its mean over the last fifth of the epochs, `split`
-names data and split, equal for runs that share them.
+`score` is the test metric at the epoch that is best on validation. `late` is its mean over the last fifth of the
+epochs. `split` identifies data and split; it is equal for runs that share them.
 """
 
 CELL = ["sweep", "row", "dataset", "fold", "seed", "split_seed", "smoke"]
-"""What tells the cells of sweeps; the newest run of a cell counts."""
+"""Columns that identify the cell of a sweep. The newest run of a cell counts."""
 
 
 def load(roots: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """Return the runs, and a sentence for every result.json that is damaged and was left out."""
+    """Return the runs, and a sentence for each damaged result.json, which is left out."""
     import pandas as pd
 
     runs, damaged = scan(roots)
@@ -81,7 +81,8 @@ def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def shared_settings(config: dict[str, Any]) -> str:
-    """Return what must be equal in all cells of a table, as JSON: schedule, base optimizer, split, training."""
+    """Return the settings that must be equal in all cells of a table, as JSON: schedule, base optimizer, split,
+    training."""
     from molsam.config.identity import NEUTRAL_TRAINING
 
     kept = {key: copy.deepcopy(config.get(key)) for key in ("training", "split", "lr_schedule", "base_optimizer")}
@@ -93,6 +94,6 @@ def shared_settings(config: dict[str, Any]) -> str:
 
 
 def of_sweep(frame: pd.DataFrame, name: str, *, smoke: bool = False) -> pd.DataFrame:
-    """Return the runs of a sweep, one a cell, the newest; runs of smoke=true only if asked for."""
+    """Return the runs of a sweep, for each cell the newest one; `smoke`: those of smoke=true instead."""
     own = frame[(frame["sweep"] == name) & (frame["smoke"].astype(bool) == smoke)]
     return own.drop_duplicates(CELL, keep="last").reset_index(drop=True)

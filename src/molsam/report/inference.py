@@ -2,7 +2,7 @@
 
 Splits of one dataset share most of their training molecules, so their differences are correlated and the naive
 standard error is too small. Nadeau and Bengio (2003) correct it: the variance of a mean over n splits is
-s^2 (1/n + n_test/n_train). Here that ratio is `ratio`; 0 stands for one fixed test set, with Student's interval.
+s^2 (1/n + n_test/n_train). That quotient is `ratio` here; it is 0 for a fixed test set, which gives Student's interval.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.05
-"""Probability of a false difference, two-sided."""
+"""Significance level, two-sided."""
 POWER = 0.8
-"""Probability with which a planned number of splits shows a difference that is there."""
+"""Power: probability that a planned number of splits detects a true difference."""
 MOST = 10_000
-"""Number of splits beyond which nobody asks."""
+"""Largest number of splits that is considered."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A mean of n differences with its corrected 95 % interval.
 
-    `spread` is their standard deviation (ddof 1), `error` the standard error of the mean, `p` the two-sided p value of
-    a mean of zero. All but `n` and `mean` are None below two differences, `mean` is None without any.
+    `spread` is their standard deviation (ddof 1), `error` the standard error of the mean, and `p` the two-sided p value
+    for a mean of zero. Below two differences all but `n` and `mean` are None; without any `mean` is None too.
     """
 
     n: int
@@ -61,7 +61,7 @@ def standard_error(spread: float, n: int, ratio: float) -> float:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return the p values corrected by Holm (1979); those that are None take no part."""
+    """Return the p values corrected by Holm's method (1979); None values are skipped."""
     order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     found: list[float | None] = [None] * len(p_values)
     largest = 0.0
@@ -72,7 +72,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def power(effect: float, spread: float, n: int, ratio: float, level: float = LEVEL) -> float:
-    """Return the probability that n splits show a true difference `effect` > 0, by the noncentral t distribution."""
+    """Return the probability that n splits detect a true difference `effect` > 0, by the noncentral t distribution."""
     from scipy.stats import nct, t
 
     shift = effect / standard_error(spread, n, ratio)
@@ -80,14 +80,14 @@ def power(effect: float, spread: float, n: int, ratio: float, level: float = LEV
 
 
 def splits_for(effect: float, spread: float, ratio: float, level: float = LEVEL) -> int | None:
-    """Return how many splits show a difference `effect` > 0 with power 0.8; None if no number of splits can."""
+    """Return the number of splits that detect a difference `effect` > 0 with power 0.8; None if no number can."""
     if spread == 0:
         return 2
     return _smallest(lambda n: power(effect, spread, n, ratio, level) >= POWER)
 
 
 def splits_for_equality(margin: float, spread: float, ratio: float) -> int | None:
-    """Return how many splits put the interval of two equal rows inside +-margin with power 0.8; None if none can."""
+    """Return the number of splits for which two equal rows' interval is within +-margin with power 0.8; None if none."""
     from scipy.stats import t
 
     if spread == 0:
@@ -99,7 +99,7 @@ def splits_for_equality(margin: float, spread: float, ratio: float) -> int | Non
 
 
 def _smallest(enough: Callable[[int], bool]) -> int | None:
-    """Return the smallest n of 2 to MOST that is enough, by bisection; None if not even MOST is."""
+    """Return the smallest n from 2 to MOST that is enough, by bisection; None if MOST is not enough."""
     low, high = 2, MOST
     if not enough(high):
         return None

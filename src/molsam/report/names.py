@@ -1,4 +1,4 @@
-"""How models, optimizers, datasets and metrics are written, for tables, figures and the dashboard."""
+"""Display names of models, optimizers, datasets and metrics, for tables, figures and the dashboard."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ LABELS = {
 
 
 def label(name: str) -> str:
-    """Return how a name is written; a metric as its file says, an unknown name as it is."""
+    """Return the display name; that of a metric is in its file, and an unknown name is returned unchanged."""
     return LABELS.get(name) or display(name)

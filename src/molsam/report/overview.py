@@ -27,7 +27,7 @@ NONE = (0,) * len(VERDICTS)
 
 @dataclass(frozen=True)
 class State:
-    """Where a table or figure stands."""
+    """State of a table or figure."""
 
     label: str
     title: str
@@ -40,11 +40,11 @@ class State:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether no cell is missing."""
         return self.done >= self.total
 
     def fields(self) -> list[str]:
-        """As text, in the order of HEADS."""
+        """Return the fields as text, in the order of HEADS."""
         return [
             self.label,
             self.title,
@@ -56,13 +56,13 @@ class State:
 
 
 def states(frame: pd.DataFrame, roots: Iterable[Path], figures: Path, *, smoke: bool = False) -> list[State]:
-    """Return every sweep file, and the figures that have none of their own."""
+    """Return the state of every sweep file, and of the figures without a sweep file of their own."""
     found = [_of_sweep(specs.load(name, smoke=smoke), frame, list(roots)) for name in specs.names()]
     return sorted(found + _other_figures(figures), key=_order)
 
 
 def _order(state: State) -> tuple[int, int, str]:
-    """Tables by number, figures by number, the rest by name."""
+    """Return a sort key: tables by number, figures by number, the rest by name."""
     kind, _, number = state.label.partition(" ")
     digits = "".join(character for character in number if character.isdigit())
     return {"Table": 0, "Figure": 1}.get(kind, 2), int(digits or 0), state.label
@@ -88,7 +88,7 @@ def _of_sweep(spec: Spec, frame: pd.DataFrame, roots: list[Path]) -> State:
 
 
 def _finished_trials(folder: Path) -> int:
-    """Trials of a search that are over, by its last account; until there is one, those whose run is complete."""
+    """Return the number of a search's finished trials, from its results file or, without one, from the runs."""
     try:
         return int(yaml.safe_load((folder / "optimization_results.yaml").read_text(encoding="utf-8"))["over"])
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
@@ -114,7 +114,7 @@ def _other_figures(folder: Path) -> list[State]:
 
 
 def markdown(found: list[State], *, smoke: bool) -> str:
-    """Return the page."""
+    """Return the page as Markdown."""
     lines = ["# Tables and figures of the paper, and where ours stand", ""]
     lines += [SMOKE_NOTE, ""] if smoke else []
     lines += ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
@@ -125,7 +125,7 @@ def markdown(found: list[State], *, smoke: bool) -> str:
 
 
 def terminal(found: list[State], *, smoke: bool) -> tuple[RichTable, str]:
-    """Return the page for a person."""
+    """Return the page for the terminal: a table and a sentence."""
     from rich.table import Table as RichTable
     from rich.text import Text
 

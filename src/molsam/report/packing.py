@@ -1,4 +1,4 @@
-"""Run folders to one file and back."""
+"""Packing of run folders into one file, and unpacking."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from molsam.runs.pack import Packed
 
 
 def pack(sources: Iterable[Path], target: Path, sweep: str | None = None) -> tuple[int, list[str]]:
-    """Write the finished runs below some folders or files to `target`, and keep those that it holds.
+    """Add the finished runs below some folders or files to the file `target`.
 
-    With `sweep` they are filed under that sweep's name. Return their number, and what was damaged and left out.
+    With `sweep` they are stored under that sweep's name. Return the number of runs in the file, and a sentence for each
+    damaged run, which is left out.
     """
     runs, damaged = scan(sources)
     if not runs:
-        raise ConfigError(f"There is no finished run in {', '.join(map(str, sources))}; name another folder.")
+        raise ConfigError(f"There is no finished run in {', '.join(map(str, sources))}; give another folder.")
     held: list[Packed] = []
     if target.exists():
         if not packs.is_packed(target):
@@ -35,7 +36,7 @@ def pack(sources: Iterable[Path], target: Path, sweep: str | None = None) -> tup
 
 
 def unpack(path: Path, target: Path) -> tuple[int, list[str]]:
-    """Write a folder for every run of a file; return their number, and what was damaged."""
+    """Write a run folder for every run in a file; return their number, and a sentence for each damaged one."""
     runs, damaged = packs.read(path)
     for run in runs:
         folder = target / run.cell

@@ -1,4 +1,4 @@
-"""The differences of a table's rows as a picture: a panel of intervals and a matrix of effects for each dataset."""
+"""Picture of the differences between a table's rows: a panel of intervals and a matrix of effects per dataset."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OURS, PAPER, MARGIN = "#0072B2", "#D55E00", "#999999"
 
 @dataclass(frozen=True)
 class Gap:
-    """How far a row is ahead of another on a dataset: ours, the paper's, and whether Holm leaves it."""
+    """Lead of a row over another on a dataset: ours, the paper's, and whether it is significant (`clear`)."""
 
     dataset: str
     first: str
@@ -33,7 +33,7 @@ class Gap:
 
 
 def save(table: Table, stem: Path) -> list[Path]:
-    """Write stem.png and stem.svg; nothing for a table without two rows that were scored."""
+    """Write stem.png and stem.svg and return their paths; none if the table has no two rows with scores."""
     found = gaps(table)
     if not any(gap.estimate.mean is not None for gap in found):
         return []
@@ -42,7 +42,7 @@ def save(table: Table, stem: Path) -> list[Path]:
 
 
 def gaps(table: Table) -> list[Gap]:
-    """Return every pair of rows on every dataset, corrected for their number by Holm."""
+    """Return every pair of rows on every dataset, with Holm's correction for their number."""
     if "score" not in table.spec.columns:
         return []
     found = [
@@ -50,7 +50,7 @@ def gaps(table: Table) -> list[Gap]:
             dataset, one, two, paired(table.runs, one, two, "score", dataset).estimate, _paper(table, one, two, dataset)
         )
         for dataset in table.spec.datasets
-        for two, one in combinations(table.spec.rows, 2)  # a later row over an earlier one, as the claims go
+        for two, one in combinations(table.spec.rows, 2)  # a later row over an earlier one, as in the claims
     ]
     adjusted = inference.holm([gap.estimate.p for gap in found])
     return [
@@ -60,7 +60,7 @@ def gaps(table: Table) -> list[Gap]:
 
 
 def draw(table: Table, found: list[Gap]) -> Figure:
-    """Return the figure: a row of two panels for each dataset that has pairs."""
+    """Return the figure, with a row of two panels for each dataset that has pairs."""
     datasets = [name for name in table.spec.datasets
                 if any(g.dataset == name and g.estimate.mean is not None for g in found)]  # fmt: skip
     rows = list(table.spec.rows)

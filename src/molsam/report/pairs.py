@@ -1,7 +1,7 @@
-"""Runs as pairs: repeats averaged, two rows matched by split and training seed, averaged over the seeds.
+"""Pairs of runs: repeats are averaged, two rows are matched by split and training seed, then averaged over seeds.
 
-A repeat is a run of equal identity made at another time (another day, processor or number of threads). Its rounding
-differs, so another epoch may be best on validation. Repeats are one measurement, and their spread is the repeat noise.
+A repeat is a run of equal identity made on another occasion (another day, processor or number of threads). Its rounding
+differs, so another epoch may be best on validation. Repeats count as one measurement; their spread is the repeat noise.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Units = Mapping[tuple[str, int], float]
-"""(split, training seed) -> what was measured there."""
+"""(split, training seed) -> the value measured with them."""
 SCORES = ("score", "late")
-"""Columns that repeats are averaged in; costs are those of the cell's own run."""
+"""Columns that are averaged over repeats. Costs are those of the cell's own run."""
 LESS_IS_BETTER = ("seconds_per_epoch", "seconds", "gradient_passes", "passes_per_step")
 FIXED_TEST = ("official", "predefined")
-"""Kinds of split whose test set is one and the same in every run."""
+"""Kinds of split that have the same test set in every run."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The standard deviation between repeats of one setting on a dataset, pooled over `settings` that have some."""
+    """Repeat noise: standard deviation between repeats on a dataset, pooled over the `settings` that have repeats."""
 
     dataset: str
     metric: str
@@ -39,9 +39,9 @@ class Noise:
 
 @dataclass(frozen=True)
 class Paired:
-    """The differences of two rows, one a split (or one a training seed, where the test set is fixed).
+    """Differences between two rows, one per split (or per training seed, if the test set is fixed).
 
-    `ratio` is n_test/n_train for the correction of overlapping splits, 0 for a fixed test set.
+    `ratio` is n_test/n_train for the correction of overlapping splits; 0 for a fixed test set.
     """
 
     differences: tuple[float, ...]
@@ -55,13 +55,13 @@ class Paired:
 
 
 def repeats(cells: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every run of `frame` with the identity of one of the cells, each once however often it was copied."""
+    """Return every run of `frame` with the identity of one of the cells, without copies."""
     same = frame[frame["identity"].isin(set(cells["identity"])) & (frame["smoke"].isin(set(cells["smoke"])))]
     return same.drop_duplicates(["identity", "finished", "seconds", "score"])
 
 
 def pool(cells: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells with the mean score of their repeats, and `repeats`, the number of runs in it."""
+    """Return the cells with the mean scores of their repeats, and a column `repeats` with the number of runs."""
     if cells.empty:
         return cells.assign(repeats=0)
     groups = repeats(cells, frame).groupby("identity")
@@ -72,7 +72,7 @@ def pool(cells: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def noise(cells: pd.DataFrame, frame: pd.DataFrame) -> list[Noise]:
-    """Return the repeat noise of every dataset that has repeats, from the cells' own settings alone."""
+    """Return the repeat noise of every dataset that has repeats, from runs with the cells' own settings."""
     found = []
     runs = repeats(cells, frame).dropna(subset=["score"])
     for (dataset, metric), own in runs.groupby(["dataset", "metric"]):
@@ -88,7 +88,7 @@ def noise(cells: pd.DataFrame, frame: pd.DataFrame) -> list[Noise]:
 
 
 def paired(runs: pd.DataFrame, better: str, than: str, metric: str, dataset: str) -> Paired:
-    """Return the differences of two rows where both have a run of equal split and seed, positive if `better` is."""
+    """Return the differences of two rows over equal splits and seeds, positive if `better` is better."""
     own = runs[runs["dataset"] == dataset]
     if metric not in runs or own.empty:
         return Paired((), 0.0, False)
@@ -103,10 +103,10 @@ def paired(runs: pd.DataFrame, better: str, than: str, metric: str, dataset: str
 
 
 def matched(better: Units, than: Units, sign: int, ratio: float, *, fixed: bool) -> Paired:
-    """Return the differences of two rows of units, times `sign`.
+    """Return the differences of two rows' values over equal splits and seeds, times `sign`.
 
-    `ratio` is n_test/n_train, `fixed` whether the split has one test set. A single split with several trainings counts
-    as one, too.
+    `ratio` is n_test/n_train. `fixed`: whether all splits have the same test set; a single split with several training
+    seeds counts as such too.
     """
     gaps: dict[str, list[float]] = {}
     for unit in sorted(better.keys() & than.keys()):
@@ -117,7 +117,7 @@ def matched(better: Units, than: Units, sign: int, ratio: float, *, fixed: bool)
 
 
 def averaged(values: Mapping[str, Sequence[float]], ratio: float, *, fixed: bool) -> Paired:
-    """Return one value a split, the mean of its trainings; of a fixed test set one a training."""
+    """Return one value per split, the mean over its training seeds; with a fixed test set one per training seed."""
     if fixed or (len(values) == 1 and len(next(iter(values.values()))) > 1):
         return Paired(tuple(float(value) for own in values.values() for value in own), 0.0, True)
     return Paired(tuple(float(np.mean(own)) for own in values.values()), ratio, False)

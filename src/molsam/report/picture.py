@@ -1,4 +1,4 @@
-"""A table as a picture: ours and the paper's, mean and standard deviation, a panel for each dataset."""
+"""Picture of a table: our values and the paper's, mean and standard deviation, one panel per dataset."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ OURS, PAPER = "#0072B2", "#555555"
 
 
 def save(table: Table, stem: Path) -> list[Path]:
-    """Write stem.png and stem.svg."""
+    """Write stem.png and stem.svg, and return their paths."""
     with style.styled():
         return style.save(draw(table), stem)
 
 
 def draw(table: Table) -> Figure:
-    """Return the figure; only the first column (the test metric) is drawn."""
+    """Return the figure of the first column (the test metric)."""
     rows, column = list(table.spec.rows), table.spec.columns[0]
     datasets = table.spec.datasets
     wide = min(len(datasets), 3)

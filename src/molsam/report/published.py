@@ -1,4 +1,4 @@
-"""The paper's numbers for a cell of a table, with the decimals it prints."""
+"""The paper's numbers for the entries of a table, with the decimals that it prints."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ METRICS = {
     "n_molecules": ("n_molecules",),
     "n_tasks": ("n_tasks",),
 }
-"""Column of a report -> how the paper's table calls it."""
+"""Column of a report -> possible metrics in paper.csv."""
 
 DECIMALS = {"graphs_per_s": 0, "percent_of_sam": 1, "n_molecules": 0, "n_tasks": 0, "seconds_per_epoch": 2,
             "consistent_percent": 1}  # fmt: skip
 
 
 class Published(NamedTuple):
-    """A printed mean, its standard deviation (None if not printed), and the digits after its point."""
+    """A printed mean, its standard deviation (None if not printed), and its number of decimals."""
 
     mean: float
     std: float | None
@@ -29,9 +29,7 @@ class Published(NamedTuple):
 
 
 def find(keys: dict[str, str], dataset: str, column: str) -> Published | None:
-    """Return the paper's number of a row (table, model, optimizer, variant), dataset and column; None if there is
-    none.
-    """
+    """Return the paper's number for a row (table, model, optimizer, variant), dataset and column, or None."""
     for metric in METRICS.get(column, ()):
         key = (keys.get("table", ""), keys.get("model", ""), keys.get("optimizer", ""), keys.get("variant", ""))
         found = _numbers().get((*key, _dataset(dataset), metric))
@@ -41,17 +39,17 @@ def find(keys: dict[str, str], dataset: str, column: str) -> Published | None:
 
 
 def is_error(dataset: str) -> bool:
-    """Return whether the paper measures a dataset by an error, where less is better."""
+    """Return whether the paper's metric for a dataset is an error, so that less is better."""
     return any(key[4] == _dataset(dataset) and key[5] in ("rmse", "mae") for key in _numbers())
 
 
 def decimals(column: str, published: Published | None) -> int:
-    """Digits to show: the paper's where it has the number."""
+    """Return the number of decimals to show: the paper's, if it has the number."""
     return published.decimals if published is not None else DECIMALS.get(column, 3)
 
 
 def _dataset(name: str) -> str:
-    """CIFAR-10 of the paper is cifar10 of conf/dataset."""
+    """Return a dataset's name as in conf/dataset: the paper's CIFAR-10 is cifar10."""
     return name.lower().replace("-", "")
 
 

@@ -1,4 +1,4 @@
-"""A table in the terminal, as Markdown, CSV, LaTeX and JSON."""
+"""Output of a table to the terminal, and as Markdown, CSV, LaTeX and JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN_MISSING = 12
-"""Names of missing cells in the terminal; the files name all."""
+"""Number of missing cells named in the terminal; the files name all."""
 CLAIM_HEADS = ("claim", "dataset", "verdict", "lead [95 % interval]", "n", "p (Holm)", "paper", "")
 
 
 def terminal(table: Table, checks: Sequence[Check]) -> list[RenderableType]:
-    """Return what a person sees, at most 80 columns wide."""
+    """Return the table, verdicts and missing cells for the terminal, at most 80 columns wide."""
     from rich.text import Text
 
     found: list[RenderableType] = [Text(f"{table.spec.label}: {table.spec.title}", style="bold")]
@@ -57,7 +57,7 @@ def _grid(table: Table, entries: list[Entry]) -> RenderableType:
 
 
 def markdown(table: Table, checks: Sequence[Check]) -> str:
-    """Return a page section: the table, remarks, claims and missing cells."""
+    """Return a section in Markdown: the table, remarks, claims and missing cells."""
     lines = [f"## {escape.markdown(table.spec.label)}: {escape.markdown(table.spec.title)}", "", *entry_lines(table)]
     lines += ["", words.cell_note(table), "", words.state(table)]
     lines += [escape.markdown(remark) for remark in table.remarks]
@@ -71,7 +71,7 @@ def markdown(table: Table, checks: Sequence[Check]) -> str:
 
 
 def entry_lines(table: Table) -> list[str]:
-    """Return the numbers as a table of Markdown, a line for each dataset and row."""
+    """Return the numbers as a Markdown table, with a line for each dataset and row."""
     lines = ["| | " + " | ".join(words.LABELS) + " |", "|---|---|" + "---:|" * (len(words.LABELS) - 1)]
     for title, entries in _quantities(table):
         for place, entry in enumerate(entries):
@@ -82,7 +82,7 @@ def entry_lines(table: Table) -> list[str]:
 
 
 def claim_lines(checks: Sequence[Check]) -> list[str]:
-    """Return the verdicts as a table of Markdown."""
+    """Return the verdicts as a Markdown table."""
     lines = ["| " + " | ".join(CLAIM_HEADS) + " |", "|---|---|---|---:|---:|---:|---:|---|"]
     for check in checks:
         lines.append("| " + " | ".join(escape.markdown(text) for text in claim_fields(check)) + " |")
@@ -104,7 +104,7 @@ def claim_fields(check: Check) -> list[str]:
 
 
 def comma_separated(table: Table) -> str:
-    """Return a line for each row, dataset and column: ours, the paper's, the difference, and what it cost."""
+    """Return CSV with a line for each row, dataset and column: ours, the paper's, the difference, and the cost."""
     lines: list[list[Any]] = [
         ["table", "row", "dataset", "metric", "mean", "std", "standard_error", "n", "expected", "paper_mean",
          "paper_std", "difference", "within_one_std", "seconds_mean", "gradient_passes_mean"]
@@ -129,7 +129,7 @@ def _numbers(table: Table, e: Entry) -> dict[str, Any]:
 
 
 def as_json(table: Table, checks: Sequence[Check]) -> str:
-    """Return the numbers, verdicts, repeat noise and missing cells for other programs."""
+    """Return the numbers, verdicts, repeat noise and missing cells as JSON."""
     found = {
         "table": table.spec.folder,
         "title": table.spec.title,
@@ -156,7 +156,7 @@ def claim_numbers(check: Check) -> dict[str, Any]:
 
 
 def latex(table: Table) -> str:
-    """Return a tabular with a line for each dataset and row."""
+    """Return a LaTeX tabular with a line for each dataset and row."""
     lines = [
         f"% {escape.latex(table.spec.label)}: {escape.latex(table.spec.title)}. {escape.latex(words.state(table))}",
         r"\begin{tabular}{ll" + "r" * (len(words.LABELS) - 1) + "}",
@@ -166,7 +166,7 @@ def latex(table: Table) -> str:
     for title, entries in _quantities(table):
         lines.append(r"\hline")
         for place, entry in enumerate(entries):
-            # The difference says in numbers what the tick says in the terminal.
+            # No tick, because the difference says the same in numbers.
             cells = [escape.latex(text.replace(" ✓", "").replace("–", "--")) for text in _fields(entry)]
             lines.append(f"{escape.latex(title) if place == 0 else ''} & " + " & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
@@ -185,7 +185,7 @@ def _fields(entry: Entry) -> list[str]:
 
 
 def _quantities(table: Table) -> list[tuple[str, list[Entry]]]:
-    """Return what is measured (`BBBP ROC-AUC`) with its entries, row by row."""
+    """Return each quantity's title (`BBBP ROC-AUC`) with its entries, row by row."""
     found = []
     for dataset in table.spec.datasets:
         for column in table.spec.columns:

@@ -1,4 +1,4 @@
-"""A search as a table: its trials, best first, and how much each setting matters."""
+"""Report of a search: its trials, best first, and the importance of each setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN = 20
-"""Trials in the terminal; the files have all."""
+"""Number of trials shown in the terminal; the files have all."""
 NOTE = "Value: the validation metric that is searched for. Importance: the share of its spread that a setting explains."
 
 
@@ -24,7 +24,7 @@ def heads(trials: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def terminal(title: str, trials: Sequence[Mapping[str, Any]], importances: Mapping[str, float]) -> list[RenderableType]:
-    """Return what a person sees."""
+    """Return the report for the terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -41,7 +41,7 @@ def terminal(title: str, trials: Sequence[Mapping[str, Any]], importances: Mappi
 
 
 def markdown(title: str, trials: Sequence[Mapping[str, Any]], importances: Mapping[str, float]) -> str:
-    """Return a page."""
+    """Return the report as Markdown."""
     names = heads(trials)
     lines = [f"## {escape.markdown(title)}", "", "| " + " | ".join(map(escape.markdown, names)) + " |"]
     lines.append("|" + "---:|" * len(names))
@@ -50,7 +50,7 @@ def markdown(title: str, trials: Sequence[Mapping[str, Any]], importances: Mappi
 
 
 def comma_separated(trials: Sequence[Mapping[str, Any]]) -> str:
-    """Return a line a trial."""
+    """Return CSV with a line per trial."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, heads(trials), lineterminator="\n")
     writer.writeheader()
@@ -59,7 +59,7 @@ def comma_separated(trials: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_json(title: str, trials: Sequence[Mapping[str, Any]], importances: Mapping[str, float]) -> str:
-    """Return the same for other programs."""
+    """Return the report as JSON."""
     return json.dumps({"title": title, "trials": list(trials), "importances": dict(importances)}, indent=1) + "\n"
 
 

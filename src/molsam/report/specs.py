@@ -1,4 +1,4 @@
-"""The sweep files as the report reads them: which cells a table has, what the paper says, what it claims."""
+"""Sweep files as the report reads them: the cells of a table, the paper's numbers, and its claims."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SMOKE_NOTE = (
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper: row `better` beats row `than` in `metric` ("score" is the test metric).
+    """A claim of the paper: row `better` is better than row `than` in `metric` ("score" is the test metric).
 
-    With `equal` it says that the two hardly differ. `section` is where the paper says so.
+    With `equal` it claims that the two hardly differ. `section` is the section of the paper.
     """
 
     text: str
@@ -43,10 +43,11 @@ class Spec:
     """A sweep file.
 
     Attributes:
-        file: name of the file, which is also its name on the command line.
-        section: its `sweeps:` section with the changes of the command line.
+        file: name of the file, as on the command line.
+        section: its `sweeps:` section, with the changes from the command line.
         changes: those changes, as given.
-        trials: trials of a search; None for a table.
+        trials: number of trials of a search; None for a table.
+        cells: the cells of a table.
         smoke: whether its cells are those of smoke=true.
     """
 
@@ -76,32 +77,32 @@ class Spec:
 
     @property
     def title(self) -> str:
-        """One line."""
+        """The title, in one line."""
         return str(self.report.get("title", "")) + (" (a smoke run)" if self.smoke else "")
 
     @property
     def folder(self) -> str:
-        """The folder of its runs, and the name of what is written about them."""
+        """Name of the folder of its runs, and of the report's files."""
         return f"{self.name}-smoke" if self.smoke else self.name
 
     @property
     def extra(self) -> bool:
-        """Whether it asks what the paper does not, so that its claims are none of the paper's."""
+        """Whether its claims are not from the paper."""
         return bool(self.report.get("extra"))
 
     @property
     def paper(self) -> dict[str, str]:
-        """What all rows share in the table of published numbers."""
+        """Keys that all rows share in the table of published numbers."""
         return {key: str(value) for key, value in (self.report.get("paper") or {}).items()}
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What is shown for each dataset."""
+        """The columns shown for each dataset."""
         return tuple(self.report.get("columns") or ("score",))
 
     @cached_property
     def rows(self) -> dict[str, dict[str, str]]:
-        """Row name -> where its published numbers stand."""
+        """Row name -> keys of its published numbers."""
         return {
             name: self.paper | {key: str(value) for key, value in row["paper"].items()}
             for name, row in rows(self.section).items()
@@ -114,7 +115,7 @@ class Spec:
 
     @property
     def claims(self) -> list[Claim]:
-        """The claims whose rows were chosen."""
+        """The claims whose rows are both in the table."""
         found = []
         for entry in self.report.get("claims") or []:
             datasets = tuple(entry["datasets"]) if entry.get("datasets") else None
@@ -125,12 +126,12 @@ class Spec:
 
     @property
     def needs(self) -> list[str]:
-        """What a user must give before this sweep can run."""
+        """Sentences on what a user must provide before this sweep can run."""
         return [str(sentence) for sentence in (self.section.get("needs") or {}).values()]
 
     @property
     def command(self) -> str:
-        """What runs the missing cells."""
+        """The command that runs the missing cells."""
         smoke = ["smoke=true"] if self.smoke else []
         return f"{training()} {shell(['--multirun', f'sweeps={self.file}', *self.changes, *smoke])}"
 
@@ -141,13 +142,13 @@ def sweeps_dir() -> Path:
 
 
 def names() -> list[str]:
-    """Return all sweep files: tables by number, then figures, then the rest."""
+    """Return the names of all sweep files: tables by number, then figures, then the rest."""
     found = [path.stem for path in sweeps_dir().glob("*.yaml")]
     return sorted(found, key=lambda name: (not name.startswith("table"), not name.startswith("fig"), len(name), name))
 
 
 def load(name: str, changes: tuple[str, ...] = (), *, smoke: bool = False) -> Spec:
-    """Return a sweep file by its name, or by a table's number. Raises ConfigError if there is none or it is wrong."""
+    """Return a sweep file by its name or a table's number. Raises ConfigError if it does not exist or is wrong."""
     file = f"table{name}" if name.isdigit() else name
     path = sweeps_dir() / f"{file}.yaml"
     if not path.is_file():
@@ -167,18 +168,18 @@ def load(name: str, changes: tuple[str, ...] = (), *, smoke: bool = False) -> Sp
         spec = Spec(file, section, changes, trials, cells, smoke)
         assert spec.claims is not None
     except (TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{path}: its sweeps section cannot be understood ({error}).") from error
+        raise ConfigError(f"{path}: its sweeps section is wrong ({error}); see sweeps/table3.yaml for one.") from error
     return spec
 
 
 def _changed(changes: tuple[str, ...]) -> dict[str, Any]:
-    """sweeps.folds=3 as {"folds": 3}."""
+    """Return changes such as sweeps.folds=3 as {"folds": 3}."""
     found = {}
     for text in changes:
         key, _, value = text.partition("=")
         if not key.startswith("sweeps.") or not value:
             raise ConfigError(
-                f"{text} is not understood; what a report shows is chosen like sweeps.datasets=[esol,bbbp]."
+                f"{text} is not a setting of a report; choose what it shows as in sweeps.datasets=[esol,bbbp]."
             )
         try:
             found[key.removeprefix("sweeps.")] = yaml.safe_load(value)

@@ -1,4 +1,4 @@
-"""One run as its folder tells it: settings and scores from result.json, curves from the JSON lines."""
+"""Stored runs: settings and scores from result.json, curves from the JSON lines files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from molsam.runs import pack, result
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
 TRACKED = frozenset(RECORDS.values())
-"""What a run folder logs; no file of packed runs has such a name."""
+"""Names of a run folder's logs, which files of packed runs do not have."""
 LATE_SHARE, LATE_LEAST = 0.2, 3
-"""The late score is the mean over this share of the epochs, and over at least so many."""
+"""Share of the epochs, and smallest number of epochs, over which the late score is the mean."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredRun:
-    """A finished run, in its folder or in a file of packed runs, which brings its curve."""
+    """A finished run in its folder; or in a file of packed runs, which includes its curve."""
 
     folder: Path
     result: dict[str, Any]
@@ -50,35 +50,35 @@ class StoredRun:
 
     @property
     def pair(self) -> tuple[int, int]:
-        """(seed, fold): what runs of different optimizers are paired by."""
+        """(seed, fold), by which runs of different optimizers are paired."""
         return int(self.result["seed"]), int(self.result["fold"])
 
     @property
     def test(self) -> float | None:
-        """The test metric; None where it could not be computed."""
+        """The test metric; None if it could not be computed."""
         value = self.result["test"].get(self.result["metric"])
         return None if value is None else float(value)
 
     @cached_property
     def identity(self) -> Identity:
-        """What its numbers belong to."""
+        """The identity of its numbers."""
         return stored(self.result)
 
     @property
     def smoke(self) -> bool:
-        """Whether it was made to be quick, by smoke=true."""
+        """Whether it was made with smoke=true."""
         return bool(self.setting("smoke")) or "smoke" in self.folder.parent.name.split("-")
 
     @property
     def late(self) -> float | None:
-        """The mean test metric over the last fifth of the epochs; None where no epoch but the best was tested.
+        """The mean test metric over the last fifth of the epochs; None if only the best epoch was tested.
 
-        It needs no epoch to be chosen, and so has no noise of selection.
+        It has no noise from the selection of an epoch.
         """
         return self.late_of(None)
 
     def late_of(self, epochs: list[Row] | None) -> float | None:
-        """Return the same; `epochs` are its epoch lines if they were read already."""
+        """Return the late score; `epochs` are its epoch lines, if they were read already."""
         stated = self.result.get("test_late")
         if isinstance(stated, dict):
             stated = stated.get(self.result["metric"])
@@ -93,11 +93,11 @@ class StoredRun:
 
     @property
     def files(self) -> Path:
-        """Where its curves are: another sweep's folder, if that trained it."""
+        """The folder with its curves: that of another sweep, if that trained it."""
         return result.origin(self.folder, self.result)
 
     def setting(self, key: str) -> Any:
-        """Return the setting at a dotted key, None if there is none."""
+        """Return the setting of a dotted key; None if there is none."""
         node: Any = self.result["config"]
         for part in key.split("."):
             node = node.get(part) if isinstance(node, dict) else None
@@ -110,7 +110,7 @@ class StoredRun:
         return [row for row in read_lines(self.files / "metrics.jsonl") if row.get("kind") == "epoch"]
 
     def gradients(self) -> list[Row]:
-        """Return the lines of gradients.jsonl, one a step; empty without diagnostics=gradients."""
+        """Return the lines of gradients.jsonl, one per step; empty without diagnostics=gradients."""
         return [] if self.curve is not None else read_lines(self.files / "gradients.jsonl")
 
     def sharpness(self) -> Row:
@@ -120,7 +120,7 @@ class StoredRun:
 
 
 def scan(roots: Iterable[Path]) -> tuple[list[StoredRun], list[str]]:
-    """Return all finished runs under some folders or in packed files, by path, and a sentence for all that is damaged."""
+    """Return all finished runs under some folders or in packed files, by path, and a sentence for each damaged one."""
     found, damaged = [], []
     for path in sorted({path for root in roots for path in _places(root)}):
         if path.name != result.NAME:
@@ -139,7 +139,7 @@ def scan(roots: Iterable[Path]) -> tuple[list[StoredRun], list[str]]:
 
 
 def _places(root: Path) -> Iterator[Path]:
-    """result.json of every run folder, and the files of packed runs."""
+    """Yield the result.json of every run folder, and the files of packed runs."""
     if root.is_file():
         yield root
         return
@@ -149,7 +149,7 @@ def _places(root: Path) -> Iterator[Path]:
 
 
 def find_runs(roots: Iterable[Path]) -> list[StoredRun]:
-    """Return all finished runs under some folders, by path, each once; a damaged one is passed over with a warning."""
+    """Return all finished runs under some folders, by path and without copies; warn about damaged ones."""
     found, damaged = scan(roots)
     for sentence in damaged:
         log.warning(sentence)
@@ -165,15 +165,14 @@ def _is_copy(run: StoredRun, folders: set[Path], made: set[tuple[Any, ...]]) -> 
 
 
 def _made(run: StoredRun) -> tuple[Any, ...]:
-    """When a run was made and what came out: equal for a run and its copies."""
+    """Return a key that is equal for a run and its copies."""
     return tuple(str(run.result.get(key)) for key in ("started", "finished", "seconds", "test"))
 
 
 def read_lines(path: Path) -> list[Row]:
-    """Return the objects of a JSON lines file; none if it is absent. A last line that is still being written is left
-    out.
+    """Return the objects in a JSON lines file; none if it is absent.
 
-    Raises StorageError if another line is damaged.
+    A last line that is still being written is left out. Raises StorageError if another line is damaged.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -184,7 +183,7 @@ def read_lines(path: Path) -> list[Row]:
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     try:
-        # One call for all lines: a third of the time of one for each.
+        # One call for all lines takes a third of the time of one call per line.
         return list(json.loads(b"[" + b",".join(lines) + b"]"))
     except ValueError as error:
-        raise StorageError(f"{path} is damaged ({error}); train this run anew with overwrite=true.") from error
+        raise StorageError(f"{path} is damaged ({error}); train this run again with overwrite=true.") from error

@@ -1,4 +1,4 @@
-"""A table as data: ours, the paper's, their difference, the missing cells."""
+"""A table as data: our values, the paper's, their differences, and the missing cells."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Stat(NamedTuple):
 class Entry:
     """One column of one dataset in one row.
 
-    `ours` is None where no cell has finished, `paper` where the paper has no number. `error` is our standard error,
-    corrected for overlapping splits; None below two splits.
+    `ours` is None if no cell has finished, `paper` if the paper has no number. `expected` is the number of cells.
+    `error` is our standard error, corrected for overlapping splits; None below two splits.
     """
 
     row: str
@@ -50,20 +50,20 @@ class Entry:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's."""
+        """Our mean minus the paper's."""
         return None if self.ours is None or self.paper is None else self.ours.mean - self.paper.mean
 
     @property
     def within(self) -> bool | None:
-        """Whether ours lies within one printed standard deviation; None if that cannot be said."""
+        """Whether our mean is within one printed standard deviation; None if a number is missing."""
         if self.difference is None or self.paper is None or self.paper.std is None:
             return None
-        # What is printed is rounded: compare at its own precision.
+        # Rounded, because the printed numbers are.
         return bool(round(abs(self.difference), 10) <= self.paper.std)
 
     @property
     def decimals(self) -> int:
-        """Digits to show."""
+        """Number of decimals to show."""
         return published.decimals(self.column, self.paper)
 
 
@@ -71,7 +71,8 @@ class Entry:
 class Table:
     """A table with its entries (row by row, dataset by dataset), the names of missing cells, and remarks.
 
-    `runs` has a line a cell, with repeats averaged; `noise` is their spread, `score` which of SCORES is shown.
+    `runs` has a line per cell, with repeats averaged. `noise` is the repeat noise. `score`: which one of SCORES is
+    shown.
     """
 
     spec: Spec
@@ -84,7 +85,7 @@ class Table:
 
     @property
     def done(self) -> int:
-        """Finished cells."""
+        """Number of finished cells."""
         return len(self.spec.cells) - len(self.missing)
 
     @property
@@ -93,12 +94,12 @@ class Table:
         return not self.missing
 
     def entry(self, row: str, dataset: str, column: str) -> Entry:
-        """Return one entry."""
+        """Return the entry of a row, dataset and column."""
         return next(e for e in self.entries if (e.row, e.dataset, e.column) == (row, dataset, column))
 
 
 def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
-    """Return the table of a sweep from all runs; `score` is "score" (the epoch best on validation) or "late"."""
+    """Return the table of a sweep from all runs; `score`: "score" (at the epoch best on validation) or "late"."""
     if score != "score":
         frame = frame.assign(score=frame[score])
     runs = of_sweep(frame, spec.name, smoke=spec.smoke)
@@ -122,7 +123,7 @@ def build(spec: Spec, frame: pd.DataFrame, score: str = "score") -> Table:
 
 
 def stat(values: Iterable[float | None]) -> Stat | None:
-    """Return mean and standard deviation of the values that are numbers; None if there is none."""
+    """Return mean and standard deviation of the finite values; None if there are none."""
     numbers = [float(value) for value in values if value is not None and np.isfinite(value)]
     if not numbers:
         return None
@@ -130,7 +131,7 @@ def stat(values: Iterable[float | None]) -> Stat | None:
 
 
 def with_percent(runs: pd.DataFrame, spec: Spec) -> pd.DataFrame:
-    """Add percent_of_sam: throughput over that of the reference row in the same dataset, fold and seed."""
+    """Return the runs with percent_of_sam: throughput relative to the reference row's of equal dataset, fold and seed."""
     base = spec.report.get("percent_of")
     if base is None:
         return runs
@@ -143,7 +144,7 @@ def with_percent(runs: pd.DataFrame, spec: Spec) -> pd.DataFrame:
 
 
 def _reference(row: str, base: str) -> str:
-    """CoMPT + RST is compared with CoMPT + SAM."""
+    """Return the reference row: for CoMPT + RST it is CoMPT + SAM."""
     model, plus, _ = row.rpartition(" + ")
     return f"{model}{plus}{base}"
 
@@ -156,7 +157,7 @@ def _entry(spec: Spec, own: pd.DataFrame, row: str, dataset: str, column: str, e
 
 
 def _error(own: pd.DataFrame, column: str) -> float | None:
-    """Return the standard error of a score, over splits: training seeds of one split are averaged first."""
+    """Return the standard error of a score over splits; the training seeds of a split are averaged first."""
     if column != "score" or own["score"].notna().sum() < 2:
         return None
     fixed = own["split_kind"].iloc[0] in FIXED_TEST or own["split"].nunique() == 1
@@ -173,7 +174,7 @@ def _remarks(spec: Spec, runs: pd.DataFrame) -> list[str]:
 
 
 def _taken(runs: pd.DataFrame) -> list[str]:
-    """Whose runs some cells are."""
+    """Return a remark on cells that reuse runs of other sweeps."""
     others = Counter(Path(folder).parent.name for folder in runs["same_run_as"].dropna())
     return [f"Cells that are runs of equal settings made elsewhere: {_listed(others)}."] if others else []
 
@@ -183,15 +184,15 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def _unlike(runs: pd.DataFrame) -> list[str]:
-    """Return what makes cells of one dataset and model not comparable."""
+    """Return a remark on settings that make cells of one dataset and model incomparable."""
     changed: set[str] = set()
     for _, own in runs.groupby(["dataset", "model"]):
         changed |= _differences([json.loads(text) for text in own["settings"].unique()])
-    return [f"The cells were not run alike: they differ in {', '.join(sorted(changed))}."] if changed else []
+    return [f"The cells are not comparable: they differ in {', '.join(sorted(changed))}."] if changed else []
 
 
 def _differences(settings: list[dict[str, Any]]) -> set[str]:
-    """`training.epochs (30, 5)` for every setting that has several values."""
+    """Return `training.epochs (30, 5)` and the like for every setting that has several values."""
     changed = set()
     for section in settings[0]:
         for key in {k for found in settings for k in (found[section] or {})}:

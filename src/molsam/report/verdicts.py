@@ -1,4 +1,4 @@
-"""Whether the paper's claims hold in our runs: confirmed, contradicted, undecided, or no pair of runs."""
+"""Verdicts on the paper's claims from our runs: confirmed, contradicted, undecided, or no pair of runs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ if TYPE_CHECKING:
 CONFIRMED, CONTRADICTED, UNDECIDED, NO_PAIR = "confirmed", "contradicted", "undecided", "no pair"
 VERDICTS = (CONFIRMED, CONTRADICTED, UNDECIDED, NO_PAIR)
 MARGINS = {"roc_auc": 0.01, "accuracy": 1.0}
-"""Differences too small to matter, where the paper has none to halve; of an error it is RELATIVE of its level."""
+"""Largest differences that do not matter, if the paper has no difference to halve; errors use RELATIVE."""
 RELATIVE = 0.02
+"""Largest difference of an error that does not matter, relative to the error."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A claim on one dataset.
+    """The test of a claim on one dataset.
 
-    Differences are positive where the claim is right (errors and times are turned round).
+    Differences are positive if the claim is right (those of errors and times are negated).
 
     Attributes:
         estimate: mean difference over splits with its corrected 95 % interval.
-        paper: the same difference of the printed means; None where the paper prints none.
-        margin: differences within +-margin do not matter; None where that cannot be said.
-        fixed: all runs share one test set, so that the interval speaks of training noise alone.
-        holm: the p value corrected for all claims of the table.
-        level: the level that Holm leaves for this claim.
+        paper: the same difference of the printed means; None if the paper prints none.
+        margin: differences within +-margin do not matter; None if it is unknown.
+        fixed: whether all runs share one test set, so that the interval covers only training noise.
+        holm: the p value, corrected for all claims of the table.
+        level: the significance level for this claim by Holm's method.
         ratio: n_test/n_train of the splits.
-        missing: names of the cells that are not there.
+        missing: names of the missing cells.
     """
 
     claim: Claim
@@ -61,13 +62,13 @@ class Check:
 
     @property
     def equal(self) -> bool:
-        """Whether the whole interval lies within the margin."""
+        """Whether the whole interval is within the margin."""
         low, high = self.estimate.low, self.estimate.high
         return None not in (low, high, self.margin) and -self.margin < low and high < self.margin  # type: ignore[operator]
 
     @property
     def needed(self) -> int | None:
-        """How many splits would decide the paper's difference with power 0.8; None if more splits cannot."""
+        """Number of splits that would decide on the paper's difference with power 0.8; None if no number can."""
         spread = self.estimate.spread
         if spread is None:
             return None
@@ -78,7 +79,7 @@ class Check:
 
     @property
     def rejected(self) -> bool:
-        """Whether zero is excluded after Holm."""
+        """Whether a difference of zero is rejected after Holm's correction."""
         return self.holm is not None and self.holm < LEVEL
 
     def _of_order(self, mean: float, high: float) -> str:
@@ -95,7 +96,7 @@ class Check:
 
 
 def check(table: Table) -> list[Check]:
-    """Return every claim of a table on every dataset, corrected for their number by Holm."""
+    """Return the tests of all claims of a table on all datasets, with Holm's correction."""
     found = [
         _check(table, claim, dataset)
         for claim in table.spec.claims
@@ -106,7 +107,7 @@ def check(table: Table) -> list[Check]:
 
 
 def corrected(checks: Sequence[Check]) -> list[Check]:
-    """Return the checks of one table with Holm's p values, and the level that is left for those undecided."""
+    """Return the checks of one table with Holm's p values, and the level for those that are undecided."""
     adjusted = inference.holm([one.estimate.p for one in checks])
     tested = sum(p is not None for p in adjusted)
     decided = sum(p is not None and p < LEVEL for p in adjusted)
@@ -140,14 +141,14 @@ def _paper(table: Table, claim: Claim, dataset: str) -> float | None:
 
 
 def _margin(table: Table, claim: Claim, dataset: str, paper: float | None) -> float | None:
-    """Half of the paper's difference; where a claim says equal, or the paper has none, what matters in the field."""
+    """Return half of the paper's difference; for claims of equality, or without one, `margin_of`."""
     if paper and not claim.equal:
         return abs(paper) / 2
     return margin_of(table, claim.than, dataset) if claim.metric == "score" else None
 
 
 def margin_of(table: Table, row: str, dataset: str) -> float | None:
-    """Return what a difference to a row must exceed to matter: 0.01 of a ROC-AUC, 2 % of an error."""
+    """Return the largest difference to a row that does not matter: 0.01 of a ROC-AUC, 2 % of an error."""
     entry = table.entry(row, dataset, "score")
     if entry.metric in MARGINS:
         return MARGINS[entry.metric]

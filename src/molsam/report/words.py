@@ -1,4 +1,4 @@
-"""Numbers and sentences that every form of a report shares."""
+"""Numbers and sentences as text, shared by all output formats of a report."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ COLUMNS = {
 }  # fmt: skip
 
 DIGITS = {"graphs_per_s": 1, "consistent_percent": 1, "seconds_per_epoch": 2}
-"""Digits of a lead, where it is no score."""
+"""Number of decimals of a lead that is not a score."""
 LABELS = ("row", "ours", "s.e.", "n", "paper", "ours − paper")
 
 
 def name(text: str) -> str:
-    """Return how a dataset, metric or column is written."""
+    """Return the display name of a dataset, metric or column."""
     return COLUMNS.get(text) or label(text)
 
 
 def column(table: Table, dataset: str, kind: str) -> str:
-    """Return the head of a column: `BBBP ROC-AUC`."""
+    """Return the title of a column: `BBBP ROC-AUC`."""
     metric = next((e.metric for e in table.entries if e.dataset == dataset and e.column == kind and e.ours), kind)
     return name(dataset) if metric == "score" else f"{name(dataset)} {name(metric)}"
 
 
 def ours(entry: Entry) -> str:
-    """`0.511 ± 0.018`, or a dash."""
+    """Return our value as `0.511 ± 0.018`, or a dash."""
     return "–" if entry.ours is None else _mean_std(entry.ours, entry.decimals)
 
 
 def error(entry: Entry) -> str:
-    """Our standard error, or a dash."""
+    """Return our standard error, or a dash."""
     return "–" if entry.error is None else f"{entry.error:.{entry.decimals}f}"
 
 
 def count(entry: Entry) -> str:
-    """`5`, or `3 of 5` while cells are missing."""
+    """Return the number of values: `5`, or `3 of 5` if cells are missing."""
     n = entry.ours.n if entry.ours else 0
     return str(n) if n == entry.expected else f"{n} of {entry.expected}"
 
 
 def paper(entry: Entry) -> str:
-    """`0.511 ± 0.018`, or a dash."""
+    """Return the paper's value as `0.511 ± 0.018`, or a dash."""
     return "–" if entry.paper is None else _mean_std(entry.paper, entry.decimals)
 
 
 def difference(entry: Entry) -> str:
-    """`+0.004`, with a tick within one printed standard deviation; a dash if one of the two is missing."""
+    """Return `+0.004`, with a tick if within one printed standard deviation; a dash if a value is missing."""
     if entry.difference is None:
         return "–"
     return signed(entry.difference, entry.decimals) + (" ✓" if entry.within else "")
 
 
 def signed(value: float, decimals: int) -> str:
-    """With its sign; nothing is -0."""
+    """Return a number with its sign; zero is never negative."""
     text = f"{value:+.{decimals}f}"
     return text.replace("-", "+") if float(text) == 0 else text.replace("-", "−")
 
 
 def claim(check: Check) -> list[str]:
-    """Return the verdict and what it rests on, in two lines; one where there is no pair."""
+    """Return the verdict and its numbers in two lines; one line if there is no pair of runs."""
     after = outlook(check)
     head = f"{name(check.dataset)}: {check.verdict}" + (f"; {after}" if after else "")
     if check.verdict == verdicts.NO_PAIR:
@@ -78,7 +78,7 @@ def claim(check: Check) -> list[str]:
 
 
 def lead(check: Check) -> str:
-    """`+0.0120 [+0.0030, +0.0210]`: the mean difference and its interval."""
+    """Return the mean difference and its interval: `+0.0120 [+0.0030, +0.0210]`."""
     found, digits = check.estimate, DIGITS.get(check.claim.metric, 4)
     if found.mean is None:
         return "–"
@@ -94,12 +94,12 @@ def stated(check: Check) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """`0.031`, or `< 0.001`."""
+    """Return `0.031`, or `< 0.001`, or a dash."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def outlook(check: Check) -> str:
-    """Return what is to be known besides the verdict: how many splits would decide it, or which cells are missing."""
+    """Return remarks on a verdict: the number of splits that would decide it, or the missing cells."""
     if check.verdict == verdicts.NO_PAIR:
         shown = ", ".join(check.missing[:2]) + (", ..." if len(check.missing) > 2 else "")
         return f"missing: {shown}" if check.missing else "no run of both rows on one split"
@@ -115,7 +115,7 @@ def outlook(check: Check) -> str:
 
 
 def more(check: Check) -> str:
-    """Return how many splits would decide a claim."""
+    """Return a remark on the number of splits that would decide a claim."""
     if check.estimate.spread is None:
         return "needs 2 splits for an interval"
     return (
@@ -126,7 +126,7 @@ def more(check: Check) -> str:
 
 
 def noise(found: Noise) -> str:
-    """`Repeat noise on BBBP: 0.013 ROC-AUC (standard deviation between repeats of 6 settings, 12 runs).`"""
+    """Return a sentence such as `Repeat noise on BBBP: 0.013 ROC-AUC (standard deviation between repeats ...).`"""
     settings = "1 setting" if found.settings == 1 else f"{found.settings} settings"
     return (
         f"Repeat noise on {name(found.dataset)}: {found.spread:.4f} {name(found.metric)} (standard deviation between "
@@ -135,10 +135,11 @@ def noise(found: Noise) -> str:
 
 
 CLAIM_NOTE = (
-    "Lead: mean difference over n splits (training seeds and repeats averaged first), positive where the claim is right, "
-    "with its 95 % interval corrected for overlapping splits (Nadeau and Bengio 2003). Confirmed: the lead is above zero "
-    "after Holm's correction for the claims of the table. Contradicted: it is below zero, or the interval rules out even "
-    "half of the paper's difference. The number of splits is for power 0.8 at the level that Holm leaves."
+    "Lead: mean difference over n splits (training seeds and repeats averaged first), positive where the claim is "
+    "right, with its 95 % interval corrected for overlapping splits (Nadeau and Bengio 2003). Confirmed: the lead is "
+    "above zero after Holm's correction for the claims of the table. Contradicted: it is below zero, or the interval "
+    "rules out even half of the paper's difference. The number of splits is for power 0.8 at the level that Holm "
+    "leaves."
 )
 SCORE_NOTE = (
     "Ours: mean ± standard deviation of the test metric{where}; s.e.: its standard error, corrected for overlapping "
@@ -152,12 +153,12 @@ COUNT_NOTE = "Ours: what the cells counted in the file; n: cells."
 
 
 def cell_note(table: Table) -> str:
-    """Return how to read a cell."""
+    """Return a note on how to read an entry."""
     return SCORE_NOTE.format(where=WHERE[table.score]) if "score" in table.spec.columns else COUNT_NOTE
 
 
 def state(table: Table) -> str:
-    """`12 of 60 cells are done.`"""
+    """Return `12 of 60 cells are done.`"""
     return f"{table.done} of {len(table.spec.cells)} cells are done."
 
 

@@ -1,1 +1,1 @@
-"""Where numbers go while a run is under way."""
+"""Recording of a run's numbers while it trains."""

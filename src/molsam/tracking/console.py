@@ -1,4 +1,4 @@
-"""What a person sees: a progress bar on a terminal, plain lines elsewhere."""
+"""Terminal output of a run: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from molsam.training.events import Callback
 
 SECONDS_BETWEEN_LINES = 5.0
 MOST_TASKS = 12
-"""Tasks that the table at the end of a run shows one by one."""
+"""Largest number of tasks that the table at the end of a run lists."""
 T = TypeVar("T")
 
 
 def say(message: str) -> None:
-    """One line on standard error, where progress belongs."""
+    """Print a line to standard error."""
     terminal.console(stderr=True).print(message, markup=False, soft_wrap=True)
 
 
 def counted(parts: Iterable[T], size: Callable[[T], int], total: int) -> Iterator[T]:
-    """Yield the parts, with a bar on a terminal: how many of `total` are done, and the time left."""
+    """Yield the parts. On a terminal a bar shows how many of `total` are done, and the time left."""
     if not sys.stderr.isatty():
         yield from parts
         return
@@ -42,7 +42,7 @@ def counted(parts: Iterable[T], size: Callable[[T], int], total: int) -> Iterato
 
 
 class ConsoleProgress(Callback):
-    """Epoch, loss, validation metric, graphs/s and time left."""
+    """Shows epoch, loss, validation metric, graphs/s and time left."""
 
     def __init__(self, metric: str, epochs: int, steps_per_epoch: int) -> None:
         self.metric, self.epochs, self.steps = metric, epochs, steps_per_epoch
@@ -52,7 +52,7 @@ class ConsoleProgress(Callback):
         self.started = time.monotonic()
 
     def on_fit_start(self, trainer: Any) -> None:
-        """Say where a resume begins, and draw the bar there."""
+        """Print where a resume continues, and draw the bar."""
         self.first = trainer.step
         if trainer.step:
             say(f"continues at step {trainer.step} of {self.epochs * self.steps} (epoch {trainer.epoch + 1})")
@@ -81,7 +81,7 @@ class ConsoleProgress(Callback):
         self.progress.start()
 
     def on_train_batch_end(self, trainer: Any) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if self.progress is not None and trainer.step % 5 == 0:
             self.progress.update(
                 self.task,
@@ -93,7 +93,7 @@ class ConsoleProgress(Callback):
             )
 
     def on_train_epoch_end(self, trainer: Any, metrics: dict[str, Any]) -> None:
-        """A line an epoch without a terminal, but not more than one every few seconds."""
+        """Update the bar; without a terminal, print a line, but at most one every few seconds."""
         self.valid = metrics[f"valid/{self.metric}"]
         last = trainer.epoch + 1 == self.epochs
         now = time.monotonic()
@@ -109,18 +109,18 @@ class ConsoleProgress(Callback):
             )
 
     def on_fit_end(self, trainer: Any) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.close()
 
     def close(self) -> None:
-        """Stop drawing; also after an error."""
+        """Stop drawing; called also after an error."""
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """The short table at the end of a run."""
+    """Print the short table at the end of a run."""
     table = Table(title=escape(result["name"]), show_header=False, title_justify="left")
     metric = result["metric"]
     table.add_row(f"test {metric}", _number(result["test"].get(metric)))
@@ -136,7 +136,7 @@ def print_result(result: dict[str, Any]) -> None:
     if len(tasks) > MOST_TASKS:
         table.add_row(f"{counted_noun(len(tasks) - MOST_TASKS, 'more task')}", "in result.json")
     if result["steps"]:
-        speed = f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes a step"
+        speed = f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes per step"
         table.add_row("throughput", speed)
     epochs = f" for {counted_noun(result['epochs'], 'epoch')}" if result["steps"] else ""
     table.add_row("time", f"{result['seconds']:.0f} s{epochs}")
@@ -146,7 +146,7 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def print_folds(summary: dict[str, Any]) -> None:
-    """The table over folds."""
+    """Print the table of folds."""
     metric = summary["metric"]
     table = Table(title=f"{escape(summary['name'])}: {len(summary['folds'])} folds", title_justify="left")
     for column in ("fold", f"valid {metric}", f"test {metric}", "graphs/s"):
@@ -161,7 +161,7 @@ def print_folds(summary: dict[str, Any]) -> None:
 
 
 def print_next(folder: str, *, molecules: bool) -> None:
-    """One line with what can be done with a finished run; a model of `molecules` can predict."""
+    """Print a line with the commands to use next; `molecules`: whether the model can predict molecules."""
     start = command.program()
     predict = f"{start} predict {command.shell([folder])} molecules.csv; " if molecules else ""
     print(f"next: {predict}{start} dashboard")

@@ -1,4 +1,4 @@
-"""metrics.jsonl, gradients.jsonl and sharpness.jsonl: the truth from which every table and figure is made."""
+"""metrics.jsonl, gradients.jsonl and sharpness.jsonl, from which all tables and figures are made."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from molsam.files import RECORDS
 
 
 class JsonlTracker:
-    """Appends one JSON object a line; a resume cuts the files back to where the checkpoint was taken."""
+    """Appends a JSON object per line. A resume truncates the files to their lengths at the checkpoint."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, IO[bytes]] = {}
 
     def start(self, config: dict[str, Any], state: dict[str, Any]) -> None:
-        """Open the files, cut to the lengths in `state`."""
+        """Open the files, truncated to the lengths in `state`."""
         for key, name in RECORDS.items():
             length = int(state.get(key, 0))
             path = self.folder / name
@@ -30,7 +30,7 @@ class JsonlTracker:
                     path.unlink(missing_ok=True)
                     continue
                 if path.stat().st_size < length:
-                    raise StorageError(f"{path} is shorter than its checkpoint says; start anew with overwrite=true.")
+                    raise StorageError(f"{path} is shorter than at the checkpoint; start again with overwrite=true.")
                 file = open(path, "r+b")  # noqa: SIM115 - stays open for the run
                 file.truncate(length)
                 file.seek(length)
@@ -51,7 +51,7 @@ class JsonlTracker:
         self._write("sharpness", record)
 
     def state(self) -> dict[str, Any]:
-        """Lengths of the files, after what was written is on the disk: no checkpoint knows more than they hold."""
+        """Return the lengths of the files, after an fsync, so that no checkpoint is ahead of the files."""
         for key, file in self.files.items():
             with self._written(key):
                 file.flush()
@@ -61,7 +61,7 @@ class JsonlTracker:
     def finish(self, result: dict[str, Any] | None) -> None:
         """Close the files."""
         for file in self.files.values():
-            # Of a finished run everything is written; another one's last lines come again after its checkpoint.
+            # A finished run has written everything. An unfinished one repeats its last lines after the checkpoint.
             with suppress(OSError):
                 file.close()
         self.files.clear()
@@ -80,6 +80,6 @@ class JsonlTracker:
             yield
         except OSError as error:
             raise StorageError(
-                f"{self.folder / RECORDS[key]} cannot be written ({error.strerror}); free some space, then run the same "
-                "command again: it continues from the last checkpoint."
+                f"{self.folder / RECORDS[key]} cannot be written ({error.strerror}); free some space, then run the "
+                "same command again: it continues from the last checkpoint."
             ) from error

@@ -1,4 +1,4 @@
-"""Pictures of one finished run in its folder: the learning curve, and for each task what it predicts on the test part."""
+"""Pictures of a finished run in its folder: the learning curve, and each task's predictions on the test part."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from molsam.tracking.plots import PREDICTIONS
 log = logging.getLogger(__name__)
 FOLDER = "pictures"
 MOST_TASKS = 30
-"""Tasks that are drawn at most; all predictions are in test_predictions.csv."""
+"""Largest number of tasks that are drawn; all predictions are in test_predictions.csv."""
 MOST_NAMED = 12
-"""Classes of a confusion matrix that are named and counted at most."""
+"""Largest number of classes of a confusion matrix that are named and counted."""
 COLUMN = 3.4
-"""Width in inches of a column of a paper."""
+"""Width of a paper's column in inches."""
 STYLE: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.6"
-"""Colours that the colour-blind tell apart."""
+"""Colours that can be distinguished without colour vision."""
 
 
 def draw(folder: Path, outcome: dict[str, Any]) -> list[Path]:
-    """Draw the pictures of a finished run into its folder; what fails is one warning, never the run's end."""
+    """Draw the pictures of a finished run into its folder, and return their paths. A failure causes only a warning."""
     import matplotlib as mpl
 
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
@@ -41,7 +41,7 @@ def draw(folder: Path, outcome: dict[str, Any]) -> list[Path]:
             curve = {"learning_curve": _learning_curve(folder, outcome)} if outcome["steps"] else {}
             figures = {**curve, **_tasks(folder, outcome)}
             return [_save(figure, folder / FOLDER / f"{name}.png") for name, figure in figures.items()]
-    except Exception as error:  # a picture is worth less than the run it shows
+    except Exception as error:  # a run must not fail because of its pictures
         log.warning("%s: the pictures cannot be drawn (%s).", folder, " ".join(str(error).split())[:200])
         return []
 
@@ -64,7 +64,7 @@ def _figure(height: float = 2.7, columns: int = 1) -> tuple[Any, Any]:
 
 
 def _learning_curve(folder: Path, outcome: dict[str, Any]) -> Any:
-    """Losses on the left axis, the validation metric on the right one."""
+    """Return a figure with the losses on the left axis and the validation metric on the right one."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     curve = [row for row in map(json.loads, lines) if row.get("kind") == "epoch"]
     figure, axes = _figure()
@@ -94,14 +94,14 @@ def _column(curve: list[dict[str, Any]], name: str) -> list[float]:
 
 
 def _tasks(folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
-    """Return a picture of each task, named by its place and its name."""
+    """Return a figure for each task, named by the task's number and name."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with open(folder / PREDICTIONS, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["target"] != "":
                 found[row["task"]].append((float(row["target"]), float(row["prediction"])))
     if len(found) > MOST_TASKS:
-        log.info("%d of %d tasks are drawn.", MOST_TASKS, len(found))
+        log.info("Only the first %d of %d tasks are drawn.", MOST_TASKS, len(found))
     figures = {}
     names = outcome.get("classes") or []
     for place, (task, pairs) in enumerate(list(found.items())[:MOST_TASKS], 1):
@@ -121,7 +121,7 @@ def _tasks(folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """Return a name that matplotlib does not take for mathematics."""
+    """Return a name that matplotlib does not read as mathematics."""
     return text.replace("$", r"\$")
 
 
@@ -140,7 +140,7 @@ def _parity(task: str, target: np.ndarray, prediction: np.ndarray, values: dict[
 
 
 def _roc_and_pr(task: str, target: np.ndarray, prediction: np.ndarray, values: dict[str, Any]) -> Any:
-    """Return both curves side by side; a test part with one class has none."""
+    """Return a figure with both curves side by side; empty if the test part has only one class."""
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     figure, (left, right) = _figure(height=2.2, columns=2)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 PREDICTIONS = "test_predictions.csv"
-# Its first start tells of the fonts it has found, in the middle of a run's lines.
+# At its first start matplotlib logs which fonts it found.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
 
 
 def result_plots(folder: Path, result: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
-    """Matplotlib figures by name, from test_predictions.csv and the epochs' records."""
+    """Return matplotlib figures by name, from test_predictions.csv and the epochs' records."""
     figures = {"learning_curve": _learning_curve(result, curve)}
     target, prediction = read_predictions(folder)
     if len(target):
@@ -39,7 +39,7 @@ def pixels(figure: Any) -> np.ndarray:
 
 
 def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return all labelled (target, prediction) pairs of the test set, tasks one after another."""
+    """Return targets and predictions of all known labels of the test part, task by task."""
     with open(folder / PREDICTIONS, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     pairs = [(row["target"], row["prediction"]) for row in rows if row["target"] != ""]

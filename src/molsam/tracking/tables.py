@@ -1,4 +1,4 @@
-"""Tables that people open: rows written as they come, whole files in one move."""
+"""Writing of tables row by row, such that a file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from molsam.files import as_text
 from molsam.terminal import as_data
 
 OTHERS = (".xls", ".xlsx", ".ods", ".sdf", ".smi", ".json", ".gz", ".zip")
-"""Names that promise another kind of file."""
+"""Suffixes of other kinds of files."""
 
 
 class Writer(Protocol):
-    """Takes a table chunk by chunk."""
+    """Writes a table chunk by chunk."""
 
     def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
-        """Write some rows. The names are the same in each call."""
+        """Write some rows. The names of the columns must be the same in each call."""
 
 
 class _Delimited:
@@ -58,10 +58,10 @@ class _Parquet:
 
 @contextmanager
 def writer(path: Path | None) -> Iterator[Writer]:
-    """Open a table to write: Parquet or TSV where its name says so, else CSV; on standard output for None.
+    """Open a table for writing: Parquet or TSV by its suffix, else CSV; None for CSV on standard output.
 
-    The file is there when all of it is written, and not before.
-    Raises ConfigError for another kind of file, StorageError if it cannot be written.
+    The file appears only when it is complete.
+    Raises ConfigError for other kinds of files, StorageError if it cannot be written.
     """
     if path is None:
         yield _Delimited(as_data(sys.stdout), ",")
@@ -87,7 +87,7 @@ def writer(path: Path | None) -> Iterator[Writer]:
             os.replace(fresh, path)
         except OSError as error:
             raise StorageError(
-                f"{path} cannot be written ({error.strerror or error}); choose another --output."
+                f"{path} cannot be written ({error.strerror or error}); give another path with --output."
             ) from error
     finally:
         fresh.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Weights & Biases as one more place where a run is recorded; it never stops or slows training."""
+"""Tracking with Weights & Biases, which never stops or slows a run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from molsam.tracking.plots import pixels, result_plots
 log = logging.getLogger(__name__)
 
 MODES = {"disabled": 0, "offline": 1, "dryrun": 1, "online": 2, "run": 2}
-"""Values of logger.mode and WANDB_MODE, by how much leaves the machine; two of them are older words of W&B's."""
+"""Values of logger.mode and WANDB_MODE -> how much they send; dryrun and run are W&B's older names."""
 LONGEST_TAG = 64
 OPEN = "unfinished"
-"""In the folder `wandb` of a run: the id of a W&B run that has no summary yet."""
+"""File in a run's folder `wandb` with the id of a W&B run that has no summary yet."""
 
 
 class WandbTracker:
-    """Offline by default: `wandb sync` uploads the folder later, `wandb leet` opens it in a terminal.
+    """Logs a run to W&B, by default offline: `wandb sync` uploads it later, `wandb leet` shows it in a terminal.
 
-    Whatever goes wrong inside W&B (no key, no network, a full disk) is one warning; the run goes on without it.
+    Any error of W&B (no key, no network, a full disk) causes one warning, and the run continues without it.
     """
 
     def __init__(self, folder: Path, settings: Any) -> None:
@@ -41,14 +41,14 @@ class WandbTracker:
         self.id: str | None = None
 
     def start(self, config: dict[str, Any], state: dict[str, Any]) -> None:
-        """Begin a run, or go on with the id of the interrupted one."""
+        """Start a W&B run, or continue the one of the interrupted run."""
         self.id = state.get("id")
         self._safely(lambda: self._init(config))
         if "id" in state:
-            self._safely(self._tell_again)
+            self._safely(self._log_again)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Epoch records all, step records every `log_every` steps."""
+        """Log all epoch records, and step records every `log_every` steps."""
         if record["kind"] == "step" and record["step"] % self.settings.log_every:
             return
         prefix = "" if record["kind"] == "epoch" else "step/"
@@ -57,15 +57,15 @@ class WandbTracker:
         self._safely(lambda: self.run.log(values, step=record["step"]))
 
     def gradients(self, record: dict[str, Any]) -> None:
-        """Norms and cosines, every `log_every` steps, probes always."""
+        """Log norms and cosines every `log_every` steps, and at every probe."""
         if record["step"] % self.settings.log_every and "cos_true" not in record:
             return
         values = {f"gradients/{k}": v for k, v in record.items() if k not in ("step", "epoch") and _is_number(v)}
-        # A record counts the steps before its own, the lines of metrics.jsonl those that are done.
+        # A record of gradients counts the steps before its own; the lines of metrics.jsonl count their own too.
         self._safely(lambda: self.run.log(values, step=record["step"] + 1))
 
     def sharpness(self, record: dict[str, Any]) -> None:
-        """Eigenvalues, trace and rises; the landscape stays in sharpness.jsonl."""
+        """Log eigenvalues, trace and rises. The landscape is only in sharpness.jsonl."""
         values = {f"sharpness/{k}": v for k, v in record.items() if k not in ("step", "epoch") and _is_number(v)}
         values |= {f"sharpness/eigenvalue_{i}": v for i, v in enumerate(record.get("eigenvalues", []), start=1)}
         self._safely(lambda: self.run.log(values, step=record["step"]))
@@ -75,7 +75,7 @@ class WandbTracker:
         return {"id": self.id}
 
     def finish(self, result: dict[str, Any] | None) -> None:
-        """Summary, plots and result.json, then close the run so that the next job starts its own."""
+        """Log summary, plots and result.json, then end the W&B run, so that the next job starts its own."""
         if result is not None:
             self._safely(lambda: self._summarise(result))
         self._safely(lambda: self.run.finish(exit_code=0 if result is not None else 1))
@@ -103,20 +103,20 @@ class WandbTracker:
         for metric in metric_files():
             self.run.define_metric(f"valid/{metric}", step_metric="epoch", summary=direction(metric))
 
-    def _tell_again(self) -> None:
-        """Give a resumed run its beginning, unless a server has it already.
+    def _log_again(self) -> None:
+        """Log the part before the checkpoint again after a resume, unless a server has it already.
 
-        What W&B had of a killed run is lost or goes beyond the checkpoint; the lines of the JSONL files have been cut
-        back to it. So one offline folder holds the whole run, each step once.
+        The offline records of a killed run are lost, or go beyond the checkpoint. The JSONL files were truncated to the
+        checkpoint. Logging them again makes one offline folder with the whole run, each step once.
         """
         if self.run.resumed:
             return
         # A record of gradients counts the steps before its own.
-        told = [(row["step"], self.log, row) for row in _records(self.folder, "metrics")]
-        told += [(row["step"] + 0.5, self.gradients, row) for row in _records(self.folder, "gradients")]
-        told += [(row["step"], self.sharpness, row) for row in _records(self.folder, "sharpness")]
-        for _, tell, row in sorted(told, key=lambda one: one[0]):
-            tell(row)
+        records = [(row["step"], self.log, row) for row in _records(self.folder, "metrics")]
+        records += [(row["step"] + 0.5, self.gradients, row) for row in _records(self.folder, "gradients")]
+        records += [(row["step"], self.sharpness, row) for row in _records(self.folder, "sharpness")]
+        for _, log_record, row in sorted(records, key=lambda one: one[0]):
+            log_record(row)
         mine = Path(self.run.dir).parent
         for old in self.folder.glob(f"wandb/offline-run-*-{self.id}"):
             if old.resolve() != mine.resolve():
@@ -135,7 +135,7 @@ class WandbTracker:
             "passes_per_step",
             "parameters",
         )
-        # A name of its own: what is logged by epoch would take the place of an equal key.
+        # With a prefix, because values logged by epoch would replace equal keys.
         summary = {f"result/{key}": result[key] for key in (*keys, "peak_memory_mb", "config_hash")}
         summary |= {f"result/{part}_{metric}": result[part][metric] for part in ("valid", "test")}
         summary |= {f"result/{part}_hash": result[part]["hash"] for part in ("split", "data")}
@@ -145,7 +145,7 @@ class WandbTracker:
         for name, figure in result_plots(self.folder, result, curve).items():
             self.run.log({f"plots/{name}": wandb.Image(pixels(figure))}, step=result["steps"])
         artifact = wandb.Artifact(f"result-{self.run.id}", type="result")
-        # Immutable: read where it lies when it is uploaded, not copied to the home directory.
+        # Immutable files are uploaded from where they are, not copied to the home directory first.
         artifact.add_file(str(self.folder / "result.json"), policy="immutable")
         self.run.log_artifact(artifact)
 
@@ -156,7 +156,7 @@ class WandbTracker:
             action()
         except Exception as error:
             self.failed = True
-            log.warning("W&B is switched off for this run (%s); training goes on.", _reason(error))
+            log.warning("W&B is switched off for this run (%s); training continues.", _reason(error))
 
 
 def _is_number(value: object) -> bool:
@@ -174,9 +174,9 @@ def _records(folder: Path, kind: str) -> list[dict[str, Any]]:
 def log_table(
     folder: Path, settings: Any, *, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> str | None:
-    """Return a sweep's parent run, whose only content is the table of its cells; returns its id.
+    """Log a sweep as a W&B run that contains the table of its cells, and return the run's id.
 
-    Like everything here it ends in one warning and None if W&B cannot be used.
+    If W&B cannot be used, warn and return None.
     """
     try:
         if mode(settings) == "disabled":
@@ -190,12 +190,12 @@ def log_table(
         run.finish()
         return str(run.id)
     except Exception as error:
-        log.warning("The table of %s was not given to W&B (%s).", name, _reason(error))
+        log.warning("The table of %s was not logged to W&B (%s).", name, _reason(error))
         return None
 
 
 def complete(folder: Path, settings: Any, result: dict[str, Any]) -> None:
-    """Give W&B the end of a finished run whose process was killed between its result and its summary."""
+    """Log the summary of a finished run whose process was killed after its result was written."""
     try:
         name = _open(folder).read_text(encoding="utf-8").strip()
     except OSError:
@@ -206,7 +206,7 @@ def complete(folder: Path, settings: Any, result: dict[str, Any]) -> None:
 
 
 def mode(settings: Any) -> str:
-    """Return disabled, offline or online: of logger.mode and WANDB_MODE the one that sends less."""
+    """Return disabled, offline or online: the one of logger.mode and WANDB_MODE that sends less."""
     given = settings.mode, os.environ.get("WANDB_MODE", "").strip().lower()
     least = min(MODES[one] for one in given if one in MODES)
     return ("disabled", "offline", "online")[least]
@@ -217,21 +217,21 @@ def _open(folder: Path) -> Path:
 
 
 def _tags(tags: Sequence[Any]) -> list[str]:
-    """Return the tags as W&B takes them, each once; a longer one is cut, with a warning."""
+    """Return the tags as W&B accepts them: distinct, and cut to LONGEST_TAG characters, with a warning."""
     words = [str(tag) for tag in tags if str(tag)]
     for word in dict.fromkeys(words):
         if len(word) > LONGEST_TAG:
-            log.warning("W&B takes tags of at most %d characters; this one is cut: %s", LONGEST_TAG, word)
+            log.warning("W&B accepts tags of at most %d characters; this one is cut: %s", LONGEST_TAG, word)
     return list(dict.fromkeys(word[:LONGEST_TAG] for word in words))
 
 
 def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -> Any:  # noqa: A002 - W&B's word
-    """Return a W&B run in `folder`; an offline one, after a warning, where an online one cannot be had."""
+    """Start a W&B run in `folder`; if an online one is not possible, warn and start an offline one."""
     import wandb
 
     # On a full disk W&B's own log file would fill the terminal with tracebacks.
     logging.raiseExceptions = False
-    # An id of its own whatever WANDB_RUN_ID says: all cells of a sweep, and all folds of a run, would share that one.
+    # WANDB_RUN_ID is not used, because all cells of a sweep, and all folds of a run, would share that id.
     own = id or uuid.uuid4().hex[:8]
     facts |= {"dir": str(folder), "project": settings.project, "entity": settings.entity, "id": own}
     facts["tags"] = _tags(facts["tags"])
@@ -260,7 +260,10 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
 
 
 def _reach(address: str) -> None:
-    """Raises ConnectionError at once where W&B would try for long; a proxy is trusted to know the way."""
+    """Raise ConnectionError at once if the host cannot be reached, which W&B would retry for long.
+
+    Proxies are trusted.
+    """
     url = urlsplit(address)
     if url.hostname is None or url.scheme in urllib.request.getproxies():
         return

@@ -26,6 +26,6 @@ def check(trainer: Trainer, made_from: dict[str, Any]) -> None:
     for name in ("data file", "split"):
         if made_from.get(name) != now[name]:
             raise ConfigError(
-                f"{trainer.checkpoint_path} was made with another {name} (hash {made_from.get(name)}, now {now[name]}); "
-                f"restore the former {name}, or start again with overwrite=true."
+                f"{trainer.checkpoint_path} was made with another {name} (hash {made_from.get(name)}, now "
+                f"{now[name]}); restore the former {name}, or start again with overwrite=true."
             )

@@ -43,7 +43,7 @@ def get(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str],
 def test_it_listens_on_this_machine_alone(server: Server) -> None:
     assert server.server_address[0] == "127.0.0.1"
     assert server.address == f"http://127.0.0.1:{server.server_port}/"
-    with pytest.raises(StorageError, match="choose another with --port"):
+    with pytest.raises(StorageError, match="choose another one with --port"):
         Server([], server.server_port)
 
 

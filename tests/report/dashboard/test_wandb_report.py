@@ -89,7 +89,7 @@ def test_a_refusal_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     monkeypatch.setattr(wandb, "Api", refuse)
-    with pytest.raises(StorageError, match=r"did not take the report of team/molsam \(permission denied"):
+    with pytest.raises(StorageError, match=r"did not accept the report of team/molsam \(permission denied"):
         wandb_report.publish("team/molsam")
 
 

@@ -1,1 +1,1 @@
-"""Compare runs in a browser: a self-contained file, a local server, or W&B."""
+"""Comparison of runs in a browser: a self-contained file, a local server, or W&B."""

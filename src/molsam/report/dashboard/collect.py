@@ -1,4 +1,4 @@
-"""Run folders as the compact data of a page: two thousand runs in some megabytes, read again only when they change."""
+"""Compact data of run folders for the page: a few megabytes for two thousand runs, read again only when they change."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from molsam.runs import pack, result
 Link = Callable[[Path], str]
 MEANS = {"valid": "valid", "speed": "graphs_per_s", "epoch": "seconds_per_epoch", "passes": "passes_per_step",
          "seconds": "seconds", "parameters": "parameters"}  # fmt: skip
-"""Columns of a group -> the number of its runs whose mean it shows."""
+"""Column of a group -> the run's number that it averages."""
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A run as it was read: with its group, its settings, and what the page holds of it."""
+    """A run with its group, its settings, and its data for the page."""
 
     run: StoredRun
     scored: compare.Scored
@@ -42,7 +42,7 @@ class Found:
 
     @classmethod
     def of(cls, run: StoredRun, link: str | None) -> Found:
-        """Read the curves of a run."""
+        """Return a run with its curves."""
         epochs = run.epochs()
         own = {**facts(run, epochs), "folder": link, "path": typed(run.files)}
         own["weights"] = (run.files / "best").is_dir()
@@ -51,12 +51,12 @@ class Found:
 
 @dataclass
 class Collector:
-    """Reads folders again and again, but each run, each packed file and each study only when it has changed.
+    """Reads folders repeatedly, but each run, packed file and study only when it has changed.
 
     Attributes:
         roots: the folders.
-        link: the address of a run folder as the page names it.
-        study: reads the study in a sweep's folder; without it the page shows no sweeps.
+        link: returns the address of a run folder, for links on the page.
+        study: reads the study in a sweep's folder; None if the page shows no sweeps.
     """
 
     roots: Sequence[Path]
@@ -67,8 +67,7 @@ class Collector:
     _before: tuple[Any, dict[str, Any]] | None = None
 
     def collect(self) -> dict[str, Any]:
-        """Return what the page shows: made, version, program, base, benchmarks, groups, labels, leads, runs and
-        sweeps.
+        """Return the page's data: made, version, program, base, benchmarks, groups, labels, leads, runs and sweeps.
 
         `version` changes when the files do.
         """
@@ -120,7 +119,7 @@ class Collector:
             try:
                 found: dict[str, Any] | None = sweeps.progress(self.study(folder), folder)
             except StorageError:
-                found = None  # it is being made, or was made by something else
+                found = None  # it is being created, or is not a study of molsam
             self._studies[path] = now, found
         found = self._studies[path][1]
         if found is None:
@@ -134,7 +133,7 @@ class Collector:
 
 
 def _each_once(found: Sequence[Found], folders: set[Path]) -> list[Found]:
-    """Without the runs that a sweep took over from a folder that is shown too, and copies in packed files."""
+    """Return the runs without duplicates: runs that a sweep reused from a folder that is shown, and packed copies."""
     kept, seen = [], set()
     for one in found:
         made = tuple(str(one.run.result.get(key)) for key in ("name", "seed", "fold", "finished", "seconds", "test"))
@@ -147,7 +146,7 @@ def _each_once(found: Sequence[Found], folders: set[Path]) -> list[Found]:
 
 
 def assemble(found: Sequence[Found]) -> dict[str, Any]:
-    """Groups, their comparison, and runs that refer to them by number."""
+    """Return groups, their comparisons, and runs that refer to their groups by number."""
     order = {key: place for place, key in enumerate(dict.fromkeys(one.key for one in found))}
     members = {one.key: one.run for one in reversed(found)}
     scored_on = benchmarks(members)
@@ -182,7 +181,7 @@ def assemble(found: Sequence[Found]) -> dict[str, Any]:
 def leads(
     groups: Mapping[int, compare.Group], scored_on: Mapping[str, Benchmark], order: Mapping[str, int]
 ) -> dict[int, list[dict[str, Any]]]:
-    """Reference group -> the leads of others over it, benchmark by benchmark."""
+    """Return reference group -> the leads of other groups over it, for each benchmark."""
     by_benchmark: dict[str, dict[int, compare.Group]] = {}
     for key, place in order.items():
         if place in groups:
@@ -191,7 +190,7 @@ def leads(
 
 
 def _columns(group: compare.Group | None, found: Sequence[Found]) -> dict[str, Any]:
-    """Return what a group's line shows besides its name."""
+    """Return the columns of a group's line, except its name."""
     columns: dict[str, Any] = {}
     for column, key in MEANS.items():
         values = [one.facts[key] for one in found if one.facts[key] is not None]
@@ -202,7 +201,7 @@ def _columns(group: compare.Group | None, found: Sequence[Found]) -> dict[str, A
 
 
 def _stated(run: StoredRun) -> float | None:
-    """Return the paper's score, if the run is on all of its dataset and tells the same metric."""
+    """Return the paper's score, if the run used the whole dataset and has the same metric."""
     chosen = ("dataset.limit", "dataset.max_atoms", "dataset.path")
     if any(run.setting(key) is not None for key in chosen):
         return None
@@ -227,16 +226,16 @@ def common(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def difference(own: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what `own` has otherwise than `base`; None for a key it does not have."""
+    """Return the values of `own` that differ from `base`; None for keys that it lacks."""
     return {key: own.get(key) for key in base if own.get(key) != base[key]}
 
 
 def relative_link(start: Path) -> Link:
-    """Addresses of folders relative to a file in `start`."""
+    """Return a function that returns addresses of folders, relative to a file in `start`."""
     return lambda folder: quote(Path(os.path.relpath(folder.resolve(), start.resolve())).as_posix()) + "/"
 
 
 def typed(folder: Path) -> str:
-    """Return a folder as one types it where this program runs."""
+    """Return a folder's path relative to the current folder, if it is within it."""
     here, whole = Path.cwd(), folder.absolute()
     return os.path.relpath(whole, here) if whole.is_relative_to(here) else str(whole)

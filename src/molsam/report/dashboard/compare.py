@@ -1,4 +1,4 @@
-"""Groups of runs against each other: scores with intervals, leads over a reference, verdicts, equal time."""
+"""Comparison of groups of runs: scores with intervals, leads over a reference, verdicts, and equal time."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from molsam.report.stored import Row, StoredRun
 from molsam.report.verdicts import MARGINS, RELATIVE, UNDECIDED, Check
 
 MOST = 24
-"""Groups of a benchmark that are compared with each other: those with the most runs."""
+"""Largest number of groups of a benchmark that are compared; those with the most runs are chosen."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A finished run with what a comparison needs.
+    """A finished run with the scores that comparisons need.
 
     Attributes:
         run: the run.
-        late: the mean test metric over the last fifth of the epochs, if it is known.
-        valid, test: the metric of every epoch; None where it was not computed.
+        late: the mean test metric over the last fifth of the epochs, if known.
+        valid, test: the metric at every epoch; None where it was not computed.
     """
 
     run: StoredRun
@@ -37,26 +37,26 @@ class Scored:
 
     @classmethod
     def of(cls, run: StoredRun, epochs: list[Row]) -> Scored:
-        """Return a run with its epoch lines."""
+        """Return a run with the scores in its epoch lines."""
         metric = run.result["metric"]
         columns = [tuple(row.get(f"{part}/{metric}") for row in epochs) for part in ("valid", "test")]
         return cls(run, run.late_of(epochs), *columns)
 
     @property
     def unit(self) -> tuple[str, int]:
-        """Its split and the seed of its training."""
+        """Its split and its training seed."""
         split = self.run.result["split"].get("hash") or self.run.pair
         return f"{(self.run.result.get('data') or {}).get('hash')} {split}", int(self.run.result["seed"])
 
     @property
     def pace(self) -> float:
-        """Seconds an epoch; 0 where they were not measured."""
+        """Seconds per epoch; 0 if they were not measured."""
         return float(self.run.result.get("seconds_per_epoch") or 0.0)
 
     def within(self, seconds: float) -> float | None:
-        """Return the test metric at the epoch that is best on validation among those that `seconds` allow.
+        """Return the test metric at the epoch that is best on validation among those within `seconds`.
 
-        None where that epoch was not tested (training.test_each_epoch=false).
+        None if that epoch was not tested (training.test_each_epoch=false).
         """
         allowed = int(seconds / self.pace + 1e-6) if self.pace else len(self.valid)
         best = int(self.run.result["best_epoch"])
@@ -72,30 +72,30 @@ class Scored:
 
 @dataclass(frozen=True)
 class Group:
-    """The finished runs of one group. `paper` is what the paper states of it."""
+    """The finished runs of one group. `paper` is the paper's score for it."""
 
     runs: tuple[Scored, ...]
     paper: float | None = None
 
     @property
     def sign(self) -> int:
-        """1 where more is better, else -1."""
+        """1 if larger scores are better, else -1."""
         return 1 if self.runs[0].run.result["direction"] == "max" else -1
 
     @property
     def fixed(self) -> bool:
-        """Whether all splits have one and the same test set."""
+        """Whether all splits have the same test set."""
         return str(self.runs[0].run.setting("split.kind")) in FIXED_TEST
 
     @cached_property
     def ratio(self) -> float:
-        """Molecules of the test part over those of the training part."""
+        """Ratio of the number of test molecules to that of training molecules."""
         sizes = [one.run.result["split"]["sizes"] for one in self.runs]
         return fmean(size[-1] / size[0] for size in sizes)
 
     @cached_property
     def seconds(self) -> float:
-        """What a run takes: epochs times seconds an epoch, the median over its runs."""
+        """Duration of a run: epochs times seconds per epoch, median over the runs."""
         return median(one.pace * one.run.result["epochs"] for one in self.runs)
 
     @cached_property
@@ -109,11 +109,11 @@ class Group:
         return _units((one.unit, one.late) for one in self.runs)
 
     def within(self, seconds: float) -> Units:
-        """Return the same within a time."""
+        """Return the test metric within a time (`Scored.within`), by split and seed."""
         return _units((one.unit, one.within(seconds)) for one in self.runs)
 
     def level(self, values: Units) -> Paired:
-        """Its values by split."""
+        """Return the mean of the values for each split."""
         by_split: dict[str, list[float]] = {}
         for (split, _), value in sorted(values.items()):
             by_split.setdefault(split, []).append(value)
@@ -126,7 +126,7 @@ class Group:
 
 
 def _units(values: Any) -> Units:
-    """Repeats (runs of equal split and seed) count once, by their mean."""
+    """Return values by split and seed; repeats (runs of equal split and seed) are averaged."""
     found: dict[tuple[str, int], list[float]] = {}
     for unit, value in values:
         if value is not None and math.isfinite(value):
@@ -135,9 +135,9 @@ def _units(values: Any) -> Units:
 
 
 def table(groups: Mapping[int, Group]) -> dict[int, list[dict[str, Any]]]:
-    """For each group as the reference: the leads of all others over it, positive where they are better.
+    """Return for each group, as the reference, the leads of all others over it, positive if they are better.
 
-    Groups are known by their number. The p values of one reference's comparisons are corrected by Holm.
+    Groups are identified by their numbers. The p values of one reference's comparisons are corrected by Holm's method.
     """
     ranked = sorted((key for key, one in groups.items() if one.best), key=lambda key: (-len(groups[key].best), key))
     kept = sorted(ranked[:MOST])
@@ -149,7 +149,7 @@ def table(groups: Mapping[int, Group]) -> dict[int, list[dict[str, Any]]]:
         if others:
             sides = [_against(groups, reference, others, pairs) for pairs in (equal, timed)]
             found[reference] = [
-                # Runs whose epoch was not tested are no random choice: without one of them nothing is said.
+                # Runs without a tested epoch are not a random sample, so if one is missing, there is no comparison.
                 {"group": other, **whole, "time": time if time["n"] == whole["n"] else None}
                 for other, whole, time in zip(others, *sides, strict=True)
             ]
@@ -161,11 +161,11 @@ def _pair(one: Group, two: Group) -> Paired:
 
 
 def _timed(one: Group, two: Group) -> Paired:
-    """Within the time of the faster one; nothing where one was not timed, as a baseline."""
+    """Return the comparison within the time of the faster group; empty if one was not timed (a baseline)."""
     if not (one.seconds and two.seconds):
         return Paired((), 0.0, False)
     budget = min(one.seconds, two.seconds)
-    # A run that is slower than its group's median still has its epochs.
+    # In the faster group all epochs count, even of runs that are slower than its median.
     first, second = (group.best if group.seconds <= budget else group.within(budget) for group in (one, two))
     return matched(first, second, one.sign, one.ratio, fixed=one.fixed)
 
@@ -184,7 +184,7 @@ def _against(
     estimates = [one.estimate for one in own]
     adjusted = inference.holm([one.p for one in estimates])
     margin = margin_of(groups[reference])
-    # The level that Holm leaves for those that are not decided yet.
+    # Holm's method divides the level among those that are not decided yet.
     open_ones = sum(p is not None and p >= LEVEL for p in adjusted)
     found = []
     for other, paired, one, p in zip(others, own, estimates, adjusted, strict=True):
@@ -201,7 +201,7 @@ def _against(
 
 
 def judge(found: Estimate, p: float | None, margin: float) -> str:
-    """better or worse (after Holm), equal (the whole interval within the margin), or undecided."""
+    """Return better or worse (after Holm's correction), equal (the whole interval is within the margin) or undecided."""
     if found.mean is None:
         return "no pair"
     if found.low is None or found.high is None or p is None:
@@ -218,7 +218,7 @@ def on_paper(found: Estimate, p: float | None, paper: float) -> str:
 
 
 def _other_way(found: Estimate) -> Estimate:
-    """Return the difference taken the other way."""
+    """Return the difference with the opposite sign."""
     return replace(found, mean=_minus(found.mean), low=_minus(found.high), high=_minus(found.low))
 
 
@@ -227,7 +227,7 @@ def _minus(value: float | None) -> float | None:
 
 
 def margin_of(group: Group) -> float:
-    """Return what a difference to a group must exceed to matter: 0.01 of a ROC-AUC, 2 % of an error."""
+    """Return the smallest difference to a group that matters: 0.01 of a ROC-AUC, 2 % of an error."""
     metric = group.runs[0].run.result["metric"]
     return MARGINS.get(metric) or RELATIVE * abs(fmean(group.best.values()))
 
@@ -239,7 +239,7 @@ def _paper(one: Group, two: Group) -> float | None:
 
 
 def _needed(effect: float, found: Estimate, ratio: float, open_ones: int) -> int | None:
-    """Return how many splits would decide, 0 if no number can; None if it cannot be said."""
+    """Return the number of splits that would decide, 0 if no number can; None if it is unknown."""
     if found.spread is None or not effect:
         return None
     return _splits(float(f"{effect / max(found.spread, 1e-12):.2g}"), round(ratio, 3), open_ones) or 0

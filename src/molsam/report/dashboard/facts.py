@@ -1,4 +1,4 @@
-"""What the page holds of one run: its numbers, thinned curves and gradients, predictions, and what was given for it."""
+"""Data of one run for the page: numbers, thinned curves and gradients, predictions, and the overrides given for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from molsam.runs import result
 from molsam.runs.folder import STATUS, locked, read_status
 
 POINTS = 60
-"""Points that a curve keeps."""
+"""Largest number of points of a curve."""
 CURVES = ("train/loss", "valid/loss", "test/loss", "rho", "lr")
 COSINES, NORMS = ("cos_next", "cos_true"), ("eps_norm", "omega_norm", "eps_change", "omega_change")
 NUMBERS = (
@@ -36,7 +36,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def facts(run: StoredRun, epochs: list[Row]) -> dict[str, Any]:
-    """Return a run as the page holds it; `epochs` are its epoch lines."""
+    """Return a run's data for the page; `epochs` are its epoch lines."""
     outcome, metric = run.result, run.result["metric"]
     kept = thinned(len(epochs))
     curves = {key: [digits(epochs[i].get(key)) for i in kept] for key in (*CURVES, f"valid/{metric}", f"test/{metric}")}
@@ -59,7 +59,7 @@ def facts(run: StoredRun, epochs: list[Row]) -> dict[str, Any]:
 
 
 def load(folder: Path) -> StoredRun | None:
-    """Return a finished run, or one that is under way, told by its settings; None if it cannot be told yet."""
+    """Return a finished run, or a running one described by its settings; None if it has no scores yet."""
     outcome = result.read(folder)
     if outcome is not None:
         return StoredRun(folder, outcome)
@@ -95,12 +95,12 @@ def load(folder: Path) -> StoredRun | None:
 
 
 def place(folder: Path) -> Path:
-    """Return the run folder itself: of a fold, its parent."""
+    """Return the run folder; for a fold's folder, its parent."""
     return folder if (folder / STATUS).exists() else folder.parent
 
 
 def state(folder: Path) -> str:
-    """running, pruned, or stopped: killed, or ended by an error."""
+    """Return running, pruned, or stopped (killed, or ended by an error)."""
     whole = place(folder)
     if locked(whole):
         return "running"
@@ -108,7 +108,7 @@ def state(folder: Path) -> str:
 
 
 def stamp(folder: Path) -> tuple[Any, ...]:
-    """Return what changes when a run folder does."""
+    """Return a value that changes when the run folder does."""
     stamps: list[Any] = [None if (folder / result.NAME).exists() else state(folder)]
     for name in (result.NAME, *LOGS):
         try:
@@ -121,7 +121,7 @@ def stamp(folder: Path) -> tuple[Any, ...]:
 
 
 def given(folder: Path) -> list[list[str]]:
-    """[setting, value] of what the command line, or the sweep, gave; what says where files go is left out."""
+    """Return [setting, value] for the overrides of the command line or sweep, except those on where files go."""
     told = [found for where in (folder, folder.parent) if (found := _yaml(where, "overrides")) is not None]
     words = told[0] if told else []
     pairs = [str(word).lstrip("+~").partition("=") for word in (words if isinstance(words, list) else [])]
@@ -145,7 +145,7 @@ def _yaml(folder: Path, name: str) -> Any:
 
 
 def bins(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """Gradient records in at most POINTS equal parts: the middle step, mean cosines, median norms."""
+    """Return gradient records in at most POINTS equal parts: the middle step, mean cosines, and median norms."""
     parts = [part.tolist() for part in np.array_split(np.arange(len(rows)), min(POINTS, len(rows)))]
     found: dict[str, list[float | None]] = {"step": [float(rows[part[len(part) // 2]]["step"]) for part in parts]}
     for keys, middle in ((COSINES, fmean), (NORMS, median)):
@@ -157,12 +157,12 @@ def bins(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
 
 
 def thinned(n: int) -> list[int]:
-    """At most POINTS places out of n, the first and the last among them."""
+    """Return at most POINTS of n indices, including the first and the last."""
     return sorted({round(float(x)) for x in np.linspace(0, n - 1, min(n, POINTS))}) if n else []
 
 
 def digits(value: Any, count: int = 4) -> float | None:
-    """Return a number of so many digits; None for what is none."""
+    """Return a number rounded to `count` digits; None if it is not a finite number."""
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     short = float(f"{value:.{count}g}")

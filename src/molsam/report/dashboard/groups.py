@@ -1,4 +1,4 @@
-"""Runs that differ by seed and fold alone, what they are scored on, and how they are called."""
+"""Groups of runs that differ only in seed and fold; their benchmarks and names."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 SHOWN = 3
-"""Settings in the short name of a group."""
+"""Number of settings in the short name of a group."""
 FIRST = ("optimizer", "lr_schedule", "training", "model")
-"""Sections in the order in which a name tells them."""
+"""Order of the sections of settings in a name."""
 EPOCHS = "training.epochs"
-"""What a baseline does not have: it stands beside runs of any number."""
+"""A setting that baselines do not have; they are compared with runs of any number of epochs."""
 UNTOLD = {"training.": NEUTRAL_TRAINING, "dataset.": NEUTRAL_DATASET}
+"""Settings that names leave out, because they cannot change a number."""
 COLUMNS = "dataset.columns hash"
-"""Which columns of a file are read; told by the file itself."""
+"""Hash of the columns that are read; names leave it out, because the file determines it."""
 COPIES = {"base": "base_optimizer", "rho_schedule": "rho_schedule"}
 """Settings of the optimizer that conf/optimizer/*.yaml take from another group."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What groups are scored on; their scores may stand beside each other.
+    """What groups are scored on. Scores of groups with equal benchmarks are comparable.
 
     Attributes:
         key: equal for equal data, metric, kind of split, limit and epochs.
-        name: `ESOL`, or `ESOL (limit 64)` where another one has that name.
+        name: `ESOL`, or `ESOL (limit 64)` if another benchmark has that name.
         facts: epochs, split and limit in words.
     """
 
@@ -43,28 +44,28 @@ class Benchmark:
     facts: str
 
     def plain(self) -> dict[str, str]:
-        """For the page."""
+        """Return its data for the page."""
         return {**vars(self), "metric_name": label(self.metric)}
 
 
 @dataclass(frozen=True)
 class Name:
-    """Where a group's settings are not those of its neighbours: in short, and in full."""
+    """Name of a group: the settings in which it differs from similar groups, shortened and in full."""
 
     short: str
     full: str
 
 
 def group_key(run: StoredRun) -> str:
-    """Equal for runs that belong to one mean: they differ by seed and fold alone."""
+    """Return a key that is equal for runs of the same group, which differ only in seed and fold."""
     return digest_of([run.model, run.optimizer, run.dataset, run.result["metric"], group(run.identity)])
 
 
 def benchmarks(members: Mapping[str, StoredRun]) -> dict[str, Benchmark]:
-    """Return what each group is scored on. `members`: one run of each group, by key.
+    """Return the benchmark of each group. `members`: one run of each group, by key.
 
-    A file of the user's is called as it is. Of several kinds of one name and metric the most frequent has it plain;
-    the others say in brackets what differs: rows, epochs, split, bytes.
+    A user's own file is called by its file name. If several benchmarks have the same name and metric, the most frequent
+    one keeps the plain name. The others add in brackets what differs: rows, epochs, split or bytes.
     """
     kinds = {key: {"metric": run.result["metric"], **benchmark(run.identity)} for key, run in members.items()}
     families: dict[str, list[str]] = {}
@@ -79,7 +80,7 @@ def benchmarks(members: Mapping[str, StoredRun]) -> dict[str, Benchmark]:
         for key in keys:
             run, kind = members[key], kinds[key]
             if EPOCHS not in kind and EPOCHS in common:
-                kind = {**kind, EPOCHS: common[EPOCHS]}  # a baseline stands beside runs of any number
+                kind = {**kind, EPOCHS: common[EPOCHS]}  # a baseline is comparable with runs of any number of epochs
             unlike = [part for part in names if str(kind.get(part)) != str(common.get(part)) and part != COLUMNS]
             parts = ", ".join(dict.fromkeys(_say(part, _text(kind.get(part))) for part in unlike))
             name = _called(run) + (f" ({parts})" if parts else "")
@@ -109,9 +110,10 @@ def _text(value: object) -> str | None:
 
 
 def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark]) -> dict[str, Name]:
-    """Return the name of each group, empty if it is alone with its model and optimizer on its benchmark.
+    """Return the name of each group; empty if no other group has its model, optimizer and benchmark.
 
-    A setting is told where it is not that of most neighbours; of all of them if there is no such majority.
+    Such groups are named by their settings. A setting is named if it differs from that of the majority of them, and for
+    all of them if there is no majority.
     """
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in members.items():
@@ -127,15 +129,13 @@ def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark
 
 
 def _majority(values: list[str | None]) -> tuple[str | None, ...]:
-    """Return the value of more than half, in a tuple; nothing if there is none."""
+    """Return the value of more than half, in a tuple; an empty tuple if there is none."""
     value, count = Counter(values).most_common(1)[0]
     return (value,) if 2 * count > len(values) else ()
 
 
 def _unlike(own: Mapping[str, str], told: list[str], majority: Mapping[str, tuple[str | None, ...]]) -> list[str]:
-    """Return the settings to tell; of an object that others do not have, or have of another class, its class is
-    enough.
-    """
+    """Return the settings to name. For an object that others lack, or have of another class, its class is enough."""
     unlike = [name for name in told if own.get(name) not in majority[name]]
     classes = [name.removesuffix("_target_") for name in unlike if name.endswith("_target_")]
     return [
@@ -149,7 +149,7 @@ def _unlike(own: Mapping[str, str], told: list[str], majority: Mapping[str, tupl
 
 
 def _named(parts: list[list[str]]) -> list[Name]:
-    """Short names, as many settings as tell the groups from each other; a number where not even all do."""
+    """Return names, shortened if they remain distinct, and numbered if even the full names are equal."""
     full = [", ".join(own) for own in parts]
     short = [", ".join(own[:SHOWN]) + (f", +{len(own) - SHOWN}" if len(own) > SHOWN else "") for own in parts]
     twice = Counter(short)
@@ -168,7 +168,7 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _say(name: str, value: str | None) -> str:
-    """`beta 0.986`, `no patience`, `fused`."""
+    """Return a setting in words: `beta 0.986`, `no patience`, `fused`."""
     if name.endswith(" hash"):
         what = "data" if name.startswith("dataset") else name.removesuffix(" hash")
         return f"{what} not recorded" if value is None else f"{what} {value[:6]}"
@@ -181,7 +181,7 @@ def _say(name: str, value: str | None) -> str:
 
 
 def _rounded(value: str) -> str:
-    """Three digits of a number; the bare name of a class."""
+    """Return a number with three digits, or the bare name of a class."""
     try:
         number = float(value)
     except ValueError:
@@ -190,14 +190,14 @@ def _rounded(value: str) -> str:
 
 
 def _settings(run: StoredRun) -> dict[str, str]:
-    """Return what its identity holds of model, optimizer and training, as text."""
+    """Return the settings of model, optimizer and training in a run's identity, as text."""
     apart = ("seed", "split", "dataset", "diagnostics", "callbacks")
     kept = {key: value for key, value in run.identity.settings.items() if key.split(".")[0] not in apart}
     return {**{key: str(value) for key, value in kept.items()}, "numerics": str(run.identity.numerics)}
 
 
 def _short(name: str, names: list[str]) -> str:
-    """Return the last part of a dotted key, or two where that is not enough to tell it; the section for a class."""
+    """Return the last part of a dotted key, or two if one is ambiguous; for a class its section."""
     parts = name.split(".")
     if parts[-1] == "_target_":
         return " ".join(parts[1:-1] or parts[:1])
@@ -206,9 +206,9 @@ def _short(name: str, names: list[str]) -> str:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "", *, neutral: bool = False) -> dict[str, str]:
-    """Settings as dotted keys and written values, without those that say where files go and the optimizer's copies.
+    """Return settings as dotted keys and values as text, without those on where files go and the optimizer's copies.
 
-    `neutral`: also without those of a section that cannot change a number.
+    `neutral`: leave out also the settings of UNTOLD.
     """
     found: dict[str, str] = {}
     for key, value in config.items():

@@ -1,4 +1,4 @@
-"""The page: markup, style and scripts in one file that needs nothing else."""
+"""The page: markup, style and scripts in one self-contained file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "
 
 
 def build(data: dict[str, Any], *, live: bool = False) -> str:
-    """Return the whole page as HTML. `live`: it asks its server for news."""
+    """Return the whole page as HTML. `live`: whether it polls its server for changes."""
     scripts = "\n".join(_asset(name) for name in SCRIPTS)
     return (
         _asset("page.html")
@@ -36,7 +36,7 @@ def build(data: dict[str, Any], *, live: bool = False) -> str:
 
 
 def embed(data: dict[str, Any]) -> str:
-    """JSON that cannot end the script element it stands in, whatever a run is called."""
+    """Return JSON that cannot end the script element around it, whatever the names of runs."""
     text = dump(data)
     for character, escape in UNSAFE.items():
         text = text.replace(character, escape)
@@ -44,7 +44,7 @@ def embed(data: dict[str, Any]) -> str:
 
 
 def dump(data: dict[str, Any]) -> str:
-    """Compact JSON."""
+    """Return compact JSON."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 

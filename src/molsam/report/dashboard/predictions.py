@@ -1,4 +1,4 @@
-"""The predictions of a run as a few points: measured against predicted, a ROC curve, or counts of classes."""
+"""A run's predictions reduced to a few points: measured against predicted, a ROC curve, or a confusion matrix."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 NAME = "test_predictions.csv"
 COLUMNS = ("row", "task", "target", "prediction")
 TASKS = 12
-"""Tasks that are kept."""
+"""Largest number of tasks that are kept."""
 POINTS = 150
-"""Molecules of a task that are drawn."""
+"""Largest number of molecules of a task that are drawn."""
 CORNERS = 40
-"""Points of a ROC curve."""
+"""Largest number of points of a ROC curve."""
 LARGEST = 20_000_000
-"""Bytes of a file that is still read."""
+"""Largest file in bytes that is read."""
 
 
 def read(folder: Path, task: str) -> dict[str, dict[str, Any]]:
-    """Return what is drawn of each task of a run; nothing without its predictions. `task`: regression or another."""
+    """Return what is drawn for each task of a run; empty without predictions. `task`: the dataset's task type."""
     path = folder / NAME
     try:
         if path.stat().st_size > LARGEST:
@@ -36,14 +36,14 @@ def read(folder: Path, task: str) -> dict[str, dict[str, Any]]:
                     one = int(line[row]), float(line[target]), float(line[value])
                     by_task.setdefault(line[name], []).append(one)
     except (OSError, ValueError, IndexError, StopIteration, csv.Error):
-        return {}  # absent, or not written by molsam: the page says that there are none
+        return {}  # absent, or not written by molsam; the page then says that there are none
     kinds = {"regression": parity, "classification": roc}
     draw = kinds.get(task, classes)
     return {name: draw(*map(np.array, zip(*own, strict=True))) for name, own in list(by_task.items())[:TASKS]}
 
 
 def parity(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-    """At most POINTS molecules, a random choice that never changes, the worst among them."""
+    """Return at most POINTS molecules: the worst ones, and a fixed random choice of the others."""
     order = np.argsort(-np.abs(target - prediction), kind="stable")
     worst, rest = order[: POINTS // 10], order[POINTS // 10 :]
     kept = np.concatenate([worst, np.random.default_rng(0).permutation(rest)[: POINTS - len(worst)]])
@@ -54,14 +54,14 @@ def parity(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict
 
 
 def roc(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-    """Return the curve of true against false positives at CORNERS of its corners, and its area."""
-    # Not by scikit-learn: the checks of its arguments take fifty times as long, for each task of each run.
+    """Return at most CORNERS points of the ROC curve, and the area under it."""
+    # Not by scikit-learn, whose argument checks take fifty times as long, for each task of each run.
     true = target == 1
     positive, negative = int(true.sum()), int((~true).sum())
     if not positive or not negative:
         return {"kind": "roc", "of": len(target), "positive": positive, "x": [], "y": [], "area": None}
     order = np.argsort(-prediction, kind="stable")
-    last = np.append(np.diff(prediction[order]) != 0, True)  # molecules of one score are passed together
+    last = np.append(np.diff(prediction[order]) != 0, True)  # molecules of equal score form one step
     y = np.concatenate([[0.0], np.cumsum(true[order])[last] / positive])
     x = np.concatenate([[0.0], np.cumsum(~true[order])[last] / negative])
     area = float(((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2).sum())
@@ -73,7 +73,7 @@ def roc(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict[st
 
 
 def classes(rows: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-    """Return how often each class was taken for which."""
+    """Return the confusion matrix: how often each class was predicted as each."""
     size = int(max(target.max(), prediction.max())) + 1
     counts = np.zeros((size, size), dtype=int)
     np.add.at(counts, (target.astype(int), prediction.round().astype(int)), 1)

@@ -1,4 +1,4 @@
-"""A local server of the dashboard: this machine only, nothing outside the run folders, news while a sweep runs."""
+"""Local server of the dashboard: only for this machine, nothing outside the run folders, live while a sweep runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from molsam.report.dashboard.sweeps import Reader
 
 HOST = "127.0.0.1"
 LARGEST = 64 * 1024 * 1024
-"""Bytes of a file that is still shown."""
+"""Largest file in bytes that is shown."""
 CONNECTIONS = 64
-"""Connections answered at a time. A browser opens six; more are closed at once."""
+"""Largest number of open connections. A browser opens six. Further ones are closed at once."""
 
 
 class Server(ThreadingHTTPServer):
-    """Answers / (the page), data.json (what has changed) and files/N/... (what is under the N-th folder)."""
+    """Answers / (the page), data.json (the data, if it has changed) and files/N/... (files in the N-th folder)."""
 
     daemon_threads = True
 
@@ -38,7 +38,7 @@ class Server(ThreadingHTTPServer):
             super().__init__((HOST, port), Handler)
         except OSError as error:
             raise StorageError(
-                f"Port {port} of {HOST} cannot be used ({error.strerror}); choose another with --port."
+                f"Port {port} of {HOST} cannot be used ({error.strerror}); choose another one with --port."
             ) from error
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -49,29 +49,29 @@ class Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Free the slot when the connection ends, however it ends."""
+        """Free the slot when the connection ends, even after an error."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self.slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report a defect, but not a browser that closes its window early."""
+        """Report errors, except those of a browser that closes the connection early."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://{HOST}:{self.server_port}/"
 
     def data(self) -> dict[str, Any]:
-        """Return the present data, with a version that changes when they do."""
+        """Return the current data, with a version that changes when it does."""
         with self.lock:
             return self.collector.collect()
 
     def file(self, path: str) -> Path | None:
-        """Return the file or folder that a path below files/ names; None outside the run folders."""
+        """Return the file or folder of a path below files/; None if it is outside the run folders or does not exist."""
         place, _, rest = unquote(path).partition("/")
         if not place.isdigit() or int(place) >= len(self.roots) or "\0" in rest:
             return None
@@ -87,18 +87,18 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET alone; files are sent as plain text or as downloads, never as pages."""
+    """Answers GET requests only. Files are sent as plain text or as downloads, never as pages."""
 
     server: Server
     server_version = "molsam"
     timeout = 10
-    """Seconds that a connection may stay silent; a half-open one would keep its thread for ever."""
+    """Seconds that a connection may be silent; without a limit a half-open one would keep its thread forever."""
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Answer, if the browser asked for this machine by its own name."""
+        """Answer, if the Host header names this machine."""
         if self.headers.get("Host", "").rsplit(":", 1)[0] not in (HOST, "localhost"):
-            # Another name for this address is a page elsewhere that tries to read through the browser.
+            # Another host name means that another website tries to read through the browser (DNS rebinding).
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         url = urlsplit(self.path)
@@ -141,11 +141,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Nothing: the terminal stays quiet."""
+        """Print nothing."""
 
 
 def listing(folder: Path) -> str:
-    """Return a page of links to what is in a folder; hidden locks are left out."""
+    """Return a page of links to the contents of a folder, except locks."""
     entries = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name))
     names = [path.name + ("/" if path.is_dir() else "") for path in entries if path.name != ".lock"]
     items = "".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in names)
@@ -161,7 +161,7 @@ def listing(folder: Path) -> str:
 def serve(roots: Sequence[Path], port: int, study: Reader | None, say: Callable[[str], object] = print) -> None:
     """Serve until Ctrl-C. `study` reads the study in a sweep's folder."""
     with Server(roots, port, study) as server:
-        say(f"Dashboard at {server.address} (this machine only; Ctrl-C stops it). It follows runs that are under way.")
+        say(f"Dashboard at {server.address} (this machine only; Ctrl-C stops it). It follows runs in progress.")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

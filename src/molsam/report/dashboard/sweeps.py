@@ -1,4 +1,4 @@
-"""Sweeps as the page holds them: how far they are, what failed, and what a search has found."""
+"""Data of sweeps for the page: progress, failures, and the results of a search."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from molsam.report.dashboard.facts import digits
 from molsam.runs import result
 
 FILES = ("study.db", "study.journal")
-"""What a sweep that goes on in this folder, or has, keeps its study in."""
+"""Files in a sweep's folder that may store its study."""
 FAILURES = 20
-"""Failures that are told."""
+"""Largest number of failures that are shown."""
 
 
 class Study(Protocol):
-    """What is asked of a study."""
+    """What the page needs of a study."""
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """Name of the study."""
 
     @property
     def direction(self) -> str:
@@ -30,25 +30,25 @@ class Study(Protocol):
 
     @property
     def total(self) -> int | None:
-        """Cells or trials that the sweep is to have; None where it did not say so."""
+        """Number of cells or trials that the sweep will have; None if it was not recorded."""
 
     @property
     def space(self) -> Mapping[str, Mapping[str, Any]]:
-        """Each setting that is searched -> {"log": bool} or {"choices": [...]}; empty for a grid."""
+        """Each searched setting -> {"log": bool} or {"choices": [...]}; empty for a grid."""
 
     @property
     def trials(self) -> Sequence[Mapping[str, Any]]:
-        """number, state, value, params, cell, error, seconds, steps of each."""
+        """number, state, value, params, cell, error, seconds and steps of each trial."""
 
     def importances(self) -> Mapping[str, float]:
-        """Return how much each setting explains."""
+        """Return the importance of each setting."""
 
 
 Reader = Callable[[Path], Study]
 
 
 def progress(study: Study, folder: Path) -> dict[str, Any]:
-    """Counts, time left, failures; for a search its trials too."""
+    """Return counts, time left and failures; for a search also its trials."""
     cells = _trials(study) if study.space else _cells(study, folder)
     counts = Counter(str(cell["state"]) for cell in cells)
     over = counts["done"] + counts["pruned"] + (0 if study.space else counts["failed"])
@@ -66,7 +66,7 @@ def progress(study: Study, folder: Path) -> dict[str, Any]:
 
 
 def _cells(study: Study, folder: Path) -> list[dict[str, Any]]:
-    """Return the cells of a grid: the last word of the study on each, and the results that are there."""
+    """Return the cells of a grid: each one's last trial in the study, or its finished result."""
     found: dict[str, dict[str, Any]] = {}
     for trial in study.trials:
         if trial["cell"] and trial["state"] != "superseded":
@@ -78,7 +78,7 @@ def _cells(study: Study, folder: Path) -> list[dict[str, Any]]:
 
 
 def _trials(study: Study) -> list[dict[str, Any]]:
-    # An interrupted trial that another one went on with is told by that one.
+    # A trial that another one continued is left out.
     return [{**trial, "name": f"trial {trial['number']}"} for trial in study.trials if trial["state"] != "superseded"]
 
 
@@ -102,5 +102,5 @@ def _search(study: Study, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def trial_folder(folder: Path, number: int) -> Path:
-    """Return where a trial of a search lies."""
+    """Return the run folder of a search's trial."""
     return folder / f"trial-{number:05d}"

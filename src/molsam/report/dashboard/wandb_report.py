@@ -1,4 +1,4 @@
-"""A W&B report over a project's runs: what it holds, and how it is saved where there is an account."""
+"""A W&B report on a project's runs: its contents, and saving it to an account."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TITLE = "molsam: sharpness-aware training of molecular graph models"
 
 
 class Panel(NamedTuple):
-    """One panel: a bar of means by optimizer, a scatter over runs, or lines."""
+    """One panel: bars of means by optimizer, a scatter plot of runs, or lines."""
 
     kind: str
     title: str
@@ -54,7 +54,7 @@ def panels(metrics: Iterable[str]) -> dict[str, list[Panel]]:
 
 
 def outline(target: str, metrics: Iterable[str] = tuple(METRICS)) -> str:
-    """Return what the report would hold, in words."""
+    """Return the contents of the report in words."""
     lines = [f"A W&B report for {target}: {TITLE}", "runs: job type train, grouped by dataset, model, optimizer"]
     for section, content in panels(metrics).items():
         lines += [section, *(f"  {p.kind}: {p.title}  [{', '.join(p.y)}]" for p in content)]
@@ -62,9 +62,9 @@ def outline(target: str, metrics: Iterable[str] = tuple(METRICS)) -> str:
 
 
 def comparison(runs: Iterable[Any]) -> tuple[list[str], str]:
-    """Return the metrics of finished runs, and a Markdown table of them beside the paper.
+    """Return the metrics of finished runs, and a Markdown table of their scores and the paper's.
 
-    `runs`: objects with `config` and `summary`, as wandb.Api().runs gives them.
+    `runs`: objects with `config` and `summary`, as wandb.Api().runs returns them.
     """
     found: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
     for run in runs:
@@ -85,7 +85,7 @@ def comparison(runs: Iterable[Any]) -> tuple[list[str], str]:
 
 
 def build(entity: str, project: str, metrics: list[str], table: str) -> Any:
-    """Return the report as wandb-workspaces has it; nothing is sent."""
+    """Return the report as an object of wandb-workspaces; nothing is sent."""
     import wandb_workspaces.reports.v2 as wr
 
     def runset() -> Any:
@@ -112,7 +112,7 @@ def _panel(wr: Any, panel: Panel) -> Any:
 
 
 def publish(target: str) -> int:
-    """Save the report and print its address; without the extra or an account, print what it would be."""
+    """Save the report and print its address; without the extra or an account, print its outline."""
     entity, project = _parts(target)
     try:
         import wandb_workspaces.reports.v2  # noqa: F401 - asks whether the extra is installed
@@ -133,7 +133,7 @@ def publish(target: str) -> int:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise StorageError(
-            f"W&B did not take the report of {target} ({reason}); check the name, the key and the network."
+            f"W&B did not accept the report of {target} ({reason}); check the name, the key and the network."
         ) from error
     print(f"Report: {report.url}")
     return 0

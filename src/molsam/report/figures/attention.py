@@ -19,9 +19,7 @@ FILE = "attention.npz"
 
 
 def maps(request: Request) -> Drawing:
-    """Return mean attention over layers and heads, rows renormalised, of one test molecule; mean entropies of the test
-    set.
-    """
+    """Draw the attention of one test molecule, mean over layers and heads, with the mean entropies of the test set."""
     pairs = [(model, dataset) for dataset in request.datasets for model in request.models]
     figure, axes = style.panels(2 * len(pairs), 2, height=1.62)
     numbers: dict[str, Any] = {}
@@ -55,7 +53,7 @@ def _groups(request: Request, model: str, dataset: str) -> dict[str, list[Stored
 
 
 def load(run: StoredRun) -> dict[str, np.ndarray]:
-    """Return the arrays of attention.npz (molsam.diagnostics.attention says which)."""
+    """Return the arrays of a run's attention.npz (see molsam.diagnostics.attention)."""
     with np.load(run.folder / FILE, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

@@ -17,12 +17,12 @@ PRETRAINED = "pre-trained"
 
 
 def strategies(request: Request) -> Drawing:
-    """Figure 1: a model under every training strategy, one panel a dataset."""
+    """Draw Figure 1: a model under every training strategy, one panel per dataset."""
     return _draw(request, STRATEGIES, [(m, d) for m in request.models for d in request.datasets], pretrained=True)
 
 
 def four_optimizers(request: Request) -> Drawing:
-    """Figure 3b: Adam, SAM, SAM-One, SAM-k, one panel a model and dataset."""
+    """Draw Figure 3b: Adam, SAM, SAM-One and SAM-k, one panel per model and dataset."""
     return _draw(request, FOUR, [(m, d) for d in request.datasets for m in request.models], pretrained=False)
 
 
@@ -90,7 +90,7 @@ def _panel(ax: Axes, rows: dict[str, dict[str, Any]], title: str, metric: str) -
 
 
 def _limits(rows: dict[str, dict[str, Any]]) -> tuple[float, float]:
-    """Bars cut below the smallest value: the differences are what the figure is about; the axis says where."""
+    """Return limits of the axis just below the smallest value, so that differences between bars are visible."""
     ends = [
         row["mean"] + side * (row["std"] or 0) for row in rows.values() if row["mean"] is not None for side in (-1, 1)
     ]

@@ -1,4 +1,4 @@
-"""Figure 3c: how often the perturbation gradient points the way it should."""
+"""Figure 3c: how often the perturbation gradient has the right direction."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from molsam.report.names import label
 from molsam.report.stored import StoredRun
 
 OPTIMIZERS = ("sam", "graphsam", "sam_k", "sam_one")
-# The caption's pairs: SAM's eps_t+1 with omega_t; for the others, their eps_t with omega_t of SAM at the same weights.
+# The figure's caption pairs SAM's eps_t+1 with omega_t, and the others' eps_t with SAM's omega_t at the same weights.
 CAPTION = {"sam": "cos_next"} | dict.fromkeys(OPTIMIZERS[1:], "cos_sam_omega")
-# Section 4.2: the approximation with the true eps_t at the same weights.
+# Section 4.2 pairs the approximation with the true eps_t at the same weights.
 TEXT = dict.fromkeys(OPTIMIZERS, "cos_true")
 
 
 def consistent_pairs(request: Request) -> Drawing:
-    """Share of steps whose cosine is >= 0 (Definition 2), by both definitions the paper gives, its values marked."""
+    """Draw the share of steps whose cosine is >= 0 (Definition 2), by both of the paper's definitions of the pairs."""
     pairs = [(model, dataset) for dataset in request.datasets for model in request.models]
     figure, axes = style.panels(len(pairs), height=1.5)
     numbers = {}
@@ -46,7 +46,7 @@ def consistent_pairs(request: Request) -> Drawing:
 
 
 def share(runs: list[StoredRun], key: str) -> dict[str, Any]:
-    """Per cent of steps whose cosine is >= 0, over the steps that have one: mean, std, n over runs."""
+    """Return the percentage of steps with a cosine whose cosine is >= 0: mean, std and n over runs."""
     values = []
     for run in runs:
         cosines = np.array([row[key] for row in run.gradients() if row.get(key) is not None], dtype=float)

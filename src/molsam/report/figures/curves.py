@@ -16,7 +16,7 @@ OPTIMIZERS = ("adam", "sam", "graphsam")
 
 
 def losses(request: Request) -> Drawing:
-    """Return one panel a model and dataset; full lines: test, dashed: training; bands: standard deviation over runs."""
+    """Draw one panel per model and dataset; solid: test, dashed: training, bands: standard deviation over runs."""
     pairs = [(model, dataset) for dataset in request.datasets for model in request.models]
     figure, axes = style.panels(len(pairs), height=1.7)
     numbers: dict[str, Any] = {}
@@ -41,14 +41,14 @@ def losses(request: Request) -> Drawing:
 
 
 def _has_losses(run: StoredRun) -> bool:
-    """Packed runs of before losses were packed have none."""
+    """Return whether a run has losses; older packed runs have none."""
     rows = run.epochs()
     return bool(rows) and all(row.get(key) is not None for row in rows for key in ("test/loss", "train/loss"))
 
 
 def _curves(ax: Axes, name: str, group: list[StoredRun]) -> dict[str, Any]:
     test, train = mean_curve(group, ("test/loss",)), mean_curve(group, ("train/loss",))
-    # A line of one point would not be seen.
+    # A line of one point would be invisible.
     marker = "." if len(test["epoch"]) == 1 else None
     ax.plot(test["epoch"], test["mean"], color=style.colour(name), marker=marker)
     ax.plot(train["epoch"], train["mean"], color=style.colour(name), marker=marker, linestyle="--")
@@ -59,9 +59,9 @@ def _curves(ax: Axes, name: str, group: list[StoredRun]) -> dict[str, Any]:
 
 
 def mean_curve(group: list[StoredRun], keys: tuple[str, ...]) -> dict[str, list[float]]:
-    """Return mean and standard deviation (ddof 1; 0 for one run) by epoch over the epochs that every run has.
+    """Return mean and standard deviation (ddof 1; 0 for one run) at each epoch that all runs have.
 
-    `keys`: the value of a line is that of the first key it has.
+    `keys`: the first one that an epoch line has is used.
     """
     lines = [[next(row[k] for k in keys if row.get(k) is not None) for row in run.epochs()] for run in group]
     length = min(map(len, lines))

@@ -1,4 +1,4 @@
-"""What a figure is asked, what it answers, and what it says when runs are missing."""
+"""Types of the figures: request, drawing, recipe, and the error for missing runs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one figure is made: `draw` from stored runs, and what trains those runs.
+    """Recipe of one figure: the function that draws it from stored runs, and how to train these runs.
 
-    Either `sweep` names a file of sweeps/, or `make` holds overrides beside model and dataset.
+    Either `sweep` names a sweep file, or `make` has the overrides besides model and dataset.
     """
 
     draw: Callable[[Request], Drawing]
@@ -46,6 +46,6 @@ class Recipe:
 
 
 class MissingRuns(MolsamError):  # noqa: N818 - reads as the sentence it raises
-    """A figure lacks runs; the message is what it lacks."""
+    """A figure lacks runs; the message names them."""
 
     exit_code = 1

@@ -1,4 +1,4 @@
-"""Figures 3a, 8 and 9: sizes and changes of SAM's two gradients, step by step."""
+"""Figures 3a, 8 and 9: norms of SAM's two gradients and of their changes, step by step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RELEASE = "graphsam_release"
 
 
 def changes(request: Request) -> Drawing:
-    """Figures 3a and 8: norms of the successive differences of eps and omega along a SAM run."""
+    """Draw Figures 3a and 8: norms of the differences of eps and omega between successive steps of a SAM run."""
     figure, pairs = _figure(request)
     numbers = {}
     for ax, (model, dataset) in pairs:
@@ -42,7 +42,7 @@ def changes(request: Request) -> Drawing:
 
 
 def norms(request: Request) -> Drawing:
-    """Figure 9: norms of eps and omega along a SAM run, and of the released code where it was run."""
+    """Draw Figure 9: norms of eps and omega along a SAM run, and of omega in the released code if it was run."""
     figure, pairs = _figure(request)
     numbers = {}
     stated = paper.stated(table="text", metric="ratio_norm_omega_to_norm_eps")
@@ -106,14 +106,14 @@ def _line(ax: Axes, rows: list[dict[str, Any]], key: str, colour: str, dash: str
 
 
 def column(rows: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of the rows that have a value."""
+    """Return steps and values of the rows that have a value."""
     pairs = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     values = np.array(pairs, dtype=float).reshape(-1, 2)
     return values[:, 0], values[:, 1]
 
 
 def running_median(values: np.ndarray, width: int) -> np.ndarray:
-    """Median of the `width` values around each, fewer at the ends; [n] -> [n]."""
+    """Return the median of the `width` values around each, fewer at the ends; [n] -> [n]."""
     half = width // 2
     return np.array([np.median(values[max(i - half, 0) : i + half + 1]) for i in range(len(values))])
 

@@ -16,7 +16,7 @@ DASHES = {"adam": "--", "sam": "-", "graphsam": "-."}
 
 
 def one_dimensional(request: Request) -> Drawing:
-    """Rise of the training loss, L(theta + phi D) - L(theta), over phi; mean and spread over directions and runs."""
+    """Draw the rise of the training loss, L(theta + phi D) - L(theta); mean and std over directions and runs."""
     pairs = [(model, dataset) for dataset in request.datasets for model in request.models]
     figure, axes = style.panels(len(pairs), height=2.0)
     numbers: dict[str, Any] = {}
@@ -38,8 +38,8 @@ def one_dimensional(request: Request) -> Drawing:
     return Drawing(
         figure,
         numbers,
-        "Weights of the last epoch. Mean over directions and runs, band: standard deviation. Directions are Gaussian, each filter scaled to the "
-        "norm of the weights' (Li et al. 2018); the paper does not say how it normalised.",
+        "Weights of the last epoch. Mean over directions and runs, band: standard deviation. Directions are Gaussian, "
+        "each filter scaled to the norm of the weights' (Li et al. 2018); the paper does not say how it normalised.",
     )
 
 

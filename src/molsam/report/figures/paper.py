@@ -1,4 +1,4 @@
-"""What the paper states, from the one table of published numbers."""
+"""Numbers that the paper states, from the table of published numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FIELDS = ("table", "model", "optimizer", "variant", "dataset", "metric")
 
 @cache
 def plain_name(name: str) -> str:
-    """SAM-One, sam_one -> samone: the paper's names and ours become equal."""
+    """Return a name in a form that is equal for the paper's names and ours: SAM-One, sam_one -> samone."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def stated(**wanted: str) -> float | None:
-    """Return the mean printed in the paper for a table, model, optimizer, variant, dataset and metric (those given).
+    """Return the mean printed in the paper for the given ones of table, model, optimizer, variant, dataset and metric.
 
     None unless the paper prints exactly one value for them.
     """
@@ -29,9 +29,9 @@ def stated(**wanted: str) -> float | None:
 
 @cache
 def stated_score(model: str, optimizer: str, dataset: str, metric: str | None = None) -> float | None:
-    """Return the test metric of a model and optimizer with the paper's default settings (Tables 1, 2, 6 and 7).
+    """Return the paper's test metric of a model and optimizer with its default settings (Tables 1, 2, 6 and 7).
 
-    `metric`: that one alone; null: whichever the paper has.
+    `metric`: None for whichever metric the paper has.
     """
     for table in ("1", "2", "6", "7"):
         for name in ("roc_auc", "rmse", "mae") if metric is None else (metric,):

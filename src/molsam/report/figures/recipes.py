@@ -1,6 +1,6 @@
-"""The figures of the paper: what draws each, from which models and datasets, and what trains their runs.
+"""The figures of the paper: how each is drawn, from which models and datasets, and how to train their runs.
 
-Where the paper does not name a dataset, the choice here is BBBP, or Tox21, Sider and ClinTox for its "three datasets".
+If the paper does not name a dataset, BBBP is used; for its "three datasets" Tox21, Sider and ClinTox.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from molsam.report.figures.drawing import Recipe
 BOTH = ("grover", "compt")
 THREE = ("tox21", "sider", "clintox")
 BBBP = ("bbbp",)
-# The last epoch's landscape, without the Hessian.
+# Only the landscape of the last epoch, without the Hessian.
 LANDSCAPE_ALONE = tuple(
     f"diagnostics.sharpness.{setting}" for setting in ("every=1000000", "eigenvalues=0", "trace_samples=0")
 )

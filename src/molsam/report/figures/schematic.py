@@ -15,21 +15,21 @@ CURVATURE = np.array([[2.2, 0.9], [0.9, 0.7]])
 START, RHO, LR, BETA, STEPS = np.array([-1.0, 2.5]), 0.55, 0.4, 0.5, 2
 
 REACH = 1.0
-"""Half the width of the drawing."""
+"""Half of the drawing's width."""
 
 
 def loss(theta: np.ndarray) -> np.ndarray:
-    """L(theta) = theta H theta / 2 + 0.3 sin(2 theta_1); [..., 2] -> [...]."""
+    """Return L(theta) = theta H theta / 2 + 0.3 sin(2 theta_1); [..., 2] -> [...]."""
     return 0.5 * np.einsum("...i,ij,...j", theta, CURVATURE, theta) + 0.3 * np.sin(2 * theta[..., 0])
 
 
 def gradient(theta: np.ndarray) -> np.ndarray:
-    """Its gradient; [2] -> [2]."""
+    """Return the gradient of `loss`; [2] -> [2]."""
     return CURVATURE @ theta + np.array([0.6 * np.cos(2 * theta[0]), 0.0])
 
 
 def steps() -> dict[str, Any]:
-    """GraphSAM's trajectory, and at its last point both perturbations (radius rho), updates and their angle.
+    """Return GraphSAM's trajectory, and at its last point both perturbations (radius rho), updates and their angle.
 
     Algorithm 1 with the plain step theta - eta omega: eps_0 is the gradient at theta_0, then
     eps <- beta eps + (1 - beta) omega / norm(omega). The angle is in degrees.
@@ -51,7 +51,7 @@ def steps() -> dict[str, Any]:
 
 
 def draw(request: Request) -> Drawing:
-    """Return the two steps from one point: up the loss by eps hat, and back down by the gradient found there."""
+    """Draw both steps from one point: up the loss by eps hat, and down by the gradient at the displaced weights."""
     found = steps()
     figure, axes = style.panels(1, height=2.5)
     ax = axes[0, 0]

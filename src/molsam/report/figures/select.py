@@ -1,4 +1,4 @@
-"""Which runs stand for a series: told by their settings, compared like for like."""
+"""Selection of the runs of a series by their settings, such that series are comparable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from molsam.config import identity
 from molsam.config.identity import digest_of, normal
 from molsam.report.stored import StoredRun
 
-# The paper's defaults (Appendix A.4); preferred where several settings of an optimizer were run.
+# The paper's defaults (Appendix A.4), preferred if several settings of an optimizer were run.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "sam": {"optimizer.rho": 0.05, "rho_schedule.gamma": 0.5, "rho_schedule.lam": 1},
     "graphsam": {
@@ -29,15 +29,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def cohort(run: StoredRun) -> str:
-    """Equal for runs that differ by optimizer, seed and fold alone: they are compared like for like."""
+    """Return a key that is equal for comparable runs, which differ only in optimizer, seed and fold."""
     base = {} if run.setting("optimizer.base") else normal({"base": run.setting("base_optimizer") or {}})
     return digest_of([identity.cohort(run.identity), base])
 
 
 def panel(runs: Iterable[StoredRun], model: str, dataset: str) -> list[StoredRun]:
-    """Return the runs of a model on a dataset in the cohort with most optimizers, then most runs, then the newest.
+    """Return the runs of a model on a dataset in the cohort with the most optimizers, then the most runs, then the
+    newest.
 
-    Runs on a whole dataset come before those on some of its rows (dataset.limit, smoke=true).
+    Runs on a whole dataset are preferred to those on some of its rows (dataset.limit, smoke=true).
     """
     groups: dict[str, list[StoredRun]] = defaultdict(list)
     for run in runs:
@@ -54,10 +55,10 @@ def panel(runs: Iterable[StoredRun], model: str, dataset: str) -> list[StoredRun
 
 
 def series(runs: Iterable[StoredRun], optimizer: str, **settings: Any) -> list[StoredRun]:
-    """Runs of one setting of an optimizer, one a (seed, fold), the newest.
+    """Return the runs of one setting of an optimizer, for each (seed, fold) the newest one.
 
-    `settings` are dotted keys with __ for the dot. Of several settings left open, the published one is taken,
-    then the one with most runs.
+    `settings` are dotted keys with __ for the dot. If runs differ in other settings, the published setting is chosen,
+    else the one with the most runs.
     """
     asked = {key.replace("__", "."): value for key, value in settings.items()}
     groups: dict[str, dict[tuple[int, int], StoredRun]] = defaultdict(dict)
@@ -77,7 +78,7 @@ def series(runs: Iterable[StoredRun], optimizer: str, **settings: Any) -> list[S
 
 
 def agrees(run: StoredRun, key: str, value: Any) -> bool:
-    """Return whether a setting has a value; numbers to rounding."""
+    """Return whether a setting has a value; numbers may differ by rounding."""
     found = run.setting(key)
     if isinstance(value, (int, float)) and isinstance(found, (int, float)):
         return bool(np.isclose(found, value, rtol=1e-9, atol=0))
@@ -85,7 +86,7 @@ def agrees(run: StoredRun, key: str, value: Any) -> bool:
 
 
 def mean_std(values: Iterable[float | None]) -> dict[str, Any]:
-    """{"mean", "std" (ddof 1; None below two), "n"} of the values that are there."""
+    """Return mean, std (ddof 1; None below two values) and n of the finite values."""
     there = [value for value in values if value is not None and np.isfinite(value)]
     return {
         "mean": float(np.mean(there)) if there else None,

@@ -1,4 +1,4 @@
-"""Figure 7: GraphSAM's two settings that matter, the initial radius and the epochs between its reductions."""
+"""Figure 7: sensitivity to two of GraphSAM's settings, the initial rho and the epochs between its reductions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ LAMBDA = (1, 3, 5)
 
 
 def initial_rho(request: Request) -> Drawing:
-    """Figure 7a: test metric by the initial rho; lambda 1, gamma 0.5, beta 0.99."""
+    """Draw Figure 7a: the test metric for each initial rho; lambda 1, gamma 0.5, beta 0.99."""
     fixed = {"rho_schedule__lam": 1, "rho_schedule__gamma": 0.5, "optimizer__beta": 0.99}
     return _draw(request, "optimizer.rho", RHO, fixed, r"initial $\rho$", 0.05)
 
 
 def rho_lambda(request: Request) -> Drawing:
-    """Figure 7b: test metric by lambda; rho 0.05, gamma 0.5, beta 0.99; staircase, and equation 4 where it was run."""
+    """Draw Figure 7b: the test metric for each lambda; rho 0.05, gamma 0.5, beta 0.99.
+
+    With the staircase schedule, and with equation 4 as printed if it was run.
+    """
     fixed = {"optimizer__rho": 0.05, "rho_schedule__gamma": 0.5, "optimizer__beta": 0.99}
     return _draw(request, "rho_schedule.lam", LAMBDA, fixed, r"$\lambda$", 1)
 

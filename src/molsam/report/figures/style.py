@@ -1,4 +1,4 @@
-"""How the figures look: one column wide, legible there, and told apart without colour vision."""
+"""Style of the figures: one column wide, legible at that size and without colour vision."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from molsam.files import write_atomic
 from molsam.report.names import label
 
 WIDTH = 3.3
-"""Column width, inches."""
+"""Column width in inches."""
 
-# Okabe & Ito's palette; the paper has SAM purple, GraphSAM green, Adam orange.
+# Okabe and Ito's palette. As in the paper, SAM is purple, GraphSAM green and Adam orange.
 COLOURS = {
     "adam": "#E69F00",
     "sam": "#CC79A7",
@@ -29,7 +29,7 @@ COLOURS = {
 }
 MARKERS = {"adam": "o", "sam": "s", "graphsam": "^", "sam_one": "v", "sam_k": "D", "looksam": "P", "aesam": "X"}
 PAPER: dict[str, Any] = {"marker": "_", "color": "#000000", "markersize": 9, "linestyle": "none", "label": "paper"}
-"""Keywords of `Axes.plot` for what the paper states."""
+"""Keywords of `Axes.plot` for the paper's values."""
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
@@ -54,30 +54,30 @@ _RC: dict[Any, Any] = {
 
 
 def a(name: str) -> str:
-    """Return the label with its article, as it is spoken: a SAM, an Adam, an RST."""
+    """Return the label with the article for its pronunciation: a SAM, an Adam, an RST."""
     text = label(name)
     spelt = text.upper() == text and text[:2].upper() in ("RS", "FS", "F-", "SG")
     return f"an {text}" if text[:1].upper() in "AEIO" or spelt else f"a {text}"
 
 
 def colour(optimizer: str) -> str:
-    """Return the colour of an optimizer; grey for one the paper does not have."""
+    """Return the colour of an optimizer; grey for those without one."""
     return COLOURS.get(optimizer, "#666666")
 
 
 def styled() -> Any:
-    """Context in which figures are drawn and saved."""
+    """Return the context in which figures are drawn and saved."""
     return rc_context(_RC)
 
 
 def panels(rows: int, columns: int = 1, *, height: float = 1.7, **options: Any) -> tuple[Figure, Any]:
-    """Return a figure of column width and its axes [rows, columns]; `height` inches a row."""
+    """Return a figure of column width and its axes [rows, columns]; `height`: inches per row."""
     figure = Figure(figsize=(WIDTH, height * rows + 0.2), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write stem.png (300 dpi) and stem.svg; returns the paths. Equal figures give equal bytes."""
+    """Write stem.png (300 dpi) and stem.svg, and return their paths. Equal figures give equal bytes."""
     paths = []
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         data = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Figure 6: what GraphSAM-K gives for its time."""
+"""Figure 6: test metric of GraphSAM-K against its time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REQUIRED = ("1", "2", NEVER)
 
 
 def time_and_score(request: Request) -> Drawing:
-    """Seconds an epoch (the first one left out) against the test metric: Adam, SAM, GraphSAM-K for each K run."""
+    """Draw the test metric against the seconds per epoch (without the first): Adam, SAM, and GraphSAM-K for each K."""
     pairs = [(model, dataset) for dataset in request.datasets for model in request.models]
     figure, axes = style.panels(len(pairs), height=1.8)
     numbers: dict[str, Any] = {}
@@ -35,12 +35,13 @@ def time_and_score(request: Request) -> Drawing:
         ax.set_title(f"{label(model)}, {label(dataset)}", loc="left")
         ax.set_ylabel(f"test {label(runs[0].result['metric'])}")
         numbers[f"{model}/{dataset}"] = points
-    axes[-1, 0].set_xlabel("seconds an epoch")
+    axes[-1, 0].set_xlabel("seconds per epoch")
     return Drawing(
         figure,
         numbers,
-        "Green: GraphSAM-K with its K, N: anchored only once. Mean over runs, bars: standard deviation; the first epoch is left out of the time. "
-        "Short lines at the left: the paper's values (its times are of another machine).",
+        "Green: GraphSAM-K with its K, N: anchored only once. Mean over runs, bars: standard deviation; the first "
+        "epoch is left out of the time. Short lines at the left: the paper's values (its times are of another "
+        "machine).",
     )
 
 
@@ -76,7 +77,7 @@ def _panel(ax: Axes, points: dict[str, dict[str, Any]]) -> None:
         if point.get("paper") is not None:
             ax.plot([0, 0.04], [point["paper"]] * 2, transform=ax.get_yaxis_transform(), linewidth=2,
                     color=style.colour(optimizer), solid_capstyle="butt")  # fmt: skip
-    # Names beside the points would cover the circles of K, which lie close to Adam.
+    # A legend, because names beside the points would cover the circles of K, which are close to Adam.
     ax.legend(markerscale=0.8)
     ax.margins(0.14)
     ax.grid()

@@ -177,9 +177,9 @@ function boardColumns(groups, range, digits) {
       show: groups.some((g) => g.late) ? (g) => spread(g.late, digits) : null,
     },
     { key: "valid", title: "Validation", value: (g) => g.valid, show: (g) => number(g.valid, digits) },
-    { key: "seconds", title: "Time a run", value: (g) => g.seconds, show: (g) => duration(g.seconds) },
+    { key: "seconds", title: "Time per run", value: (g) => g.seconds, show: (g) => duration(g.seconds) },
     { key: "speed", title: "Graphs/s", value: (g) => g.speed, show: (g) => number(g.speed, 0) },
-    { key: "passes", title: "Passes a step", hint: "Gradient passes a step", value: (g) => g.passes, show: (g) => number(g.passes, 2) },
+    { key: "passes", title: "Passes per step", hint: "Gradient passes per step", value: (g) => g.passes, show: (g) => number(g.passes, 2) },
   ].filter((c) => c.show !== null);
 }
 

@@ -9,10 +9,10 @@ const CURVE_NAMES = {
   lr: "learning rate",
 };
 const COSTS = {
-  seconds: ["seconds a run", "seconds"],
-  epoch: ["seconds an epoch", "seconds_per_epoch"],
+  seconds: ["seconds per run", "seconds"],
+  epoch: ["seconds per epoch", "seconds_per_epoch"],
   speed: ["graphs/s", "graphs_per_s"],
-  passes: ["gradient passes a step", "passes_per_step"],
+  passes: ["gradient passes per step", "passes_per_step"],
   parameters: ["parameters", "parameters"],
 };
 

@@ -45,7 +45,7 @@ function results(run, one) {
     ["Best epoch", run.best_epoch === null ? "–" : `${run.best_epoch + 1} of ${run.epochs}`],
     ["Time", duration(run.seconds)],
     ["Speed", run.graphs_per_s === null ? "–" : `${number(run.graphs_per_s, 0)} graphs/s`],
-    ["Passes a step", short(run.passes_per_step)],
+    ["Passes per step", short(run.passes_per_step)],
     ["Parameters", run.parameters === null ? "–" : run.parameters.toLocaleString("en")],
     ["Memory", run.peak_memory_mb === null ? "–" : `${number(run.peak_memory_mb, 0)} MB`],
     ["Finished", run.finished ? run.finished.slice(0, 16).replace("T", " ") : "–"],
