@@ -1,4 +1,4 @@
-"""What every model of molsam is: a batch of molecules in, logits out."""
+"""The base class of all models: a batch of molecules in, logits out."""
 
 from __future__ import annotations
 
@@ -14,42 +14,47 @@ __all__ = ["DataSpec", "ModelOutput", "MoleculeModel"]
 
 
 class ModelOutput(NamedTuple):
-    """H heads (1 for all models but GROVER, which has 2), B molecules, T tasks."""
+    """What a model returns: H heads (2 for GROVER, 1 for every other model), B molecules, T tasks."""
 
     logits: Tensor
-    """float [H, B, T]: before the sigmoid (classification), on the scaled targets (regression)"""
+    """float [H, B, T]: before the sigmoid (classification), or in units of the scaled targets (regression)"""
     auxiliary: Tensor | None = None
     """float [B, T], added to the element-wise loss before masking, or None"""
 
 
 class MoleculeModel(nn.Module):
-    """Base of the models. A subclass takes `spec: DataSpec` first and keyword settings after it."""
+    """Base class of the models. A subclass takes `spec: DataSpec` first and its settings as keywords."""
 
     unused: tuple[str, ...] = ()
-    """patterns (fnmatch) of reference parameters that the reference never uses; ours leaves them out"""
+    """patterns (fnmatch) of the reference's parameters that it never uses; this model does not have them"""
     readers: tuple[str, ...] = ()
-    """submodules whose input is a molecule's vector, the readout with descriptors if there are any (`molsam embed`)"""
+    """submodules that read the molecule's vector: the readout, followed by the descriptors if there are any
+    (`molsam embed` writes this vector)"""
 
     sized: tuple[str, ...] = ()
-    """tensors with a row for each place in a molecule: of two models the rows that both have mean the same"""
+    """tensors with one row for each position in a molecule; their length depends on the dataset, so a model for larger
+    molecules starts with the same rows and has further ones"""
     frozen = False
     """whether only the head is trained"""
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
-        """Logits of a batch."""
+        """Return the logits of a batch."""
         raise NotImplementedError
 
     @property
     def heads(self) -> set[str]:
-        """Names of the submodules that make logits of a molecule's vector; the rest is the encoder."""
+        """Names of the submodules that turn a molecule's vector into logits; the rest is the encoder."""
         return {name.split(".")[0] for name in self.readers}
 
     def parts(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """The parameters of the head, and those of the encoder. Raises ConfigError if the model names no readers."""
+        """Return the parameters of the head and those of the encoder.
+
+        Raises ConfigError if the model names no readers.
+        """
         if not self.readers:
             raise ConfigError(
-                f"{type(self).__name__} does not name its readers, so its head and its encoder cannot be told apart; name "
-                "them, or leave training.freeze and training.encoder_lr out."
+                f"{type(self).__name__} does not name its readers, so its head cannot be told from its encoder; "
+                "set its attribute `readers`, or leave training.freeze and training.encoder_lr out."
             )
         heads = self.heads
         head: list[nn.Parameter] = []
@@ -59,7 +64,7 @@ class MoleculeModel(nn.Module):
         return head, encoder
 
     def freeze(self) -> None:
-        """Train the head alone: the encoder keeps its weights and computes as in evaluation, without dropout."""
+        """Train only the head: the encoder keeps its weights and stays in evaluation mode, without dropout."""
         _, encoder = self.parts()
         for parameter in encoder:
             parameter.requires_grad_(False)
@@ -67,7 +72,7 @@ class MoleculeModel(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Go to training or evaluation; a frozen encoder stays in evaluation."""
+        """Switch to training or evaluation mode; a frozen encoder stays in evaluation mode."""
         super().train(mode and not self.frozen)
         if mode and self.frozen:
             for name in self.heads:
@@ -75,9 +80,9 @@ class MoleculeModel(nn.Module):
         return self
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Reference-named weights (and buffers) as this model's state dict."""
+        """Return the weights (and buffers) of the reference implementation as this model's state dict."""
         raise NotImplementedError
 
     def to_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """This model's tensors (weights or gradients, by parameter name) under the reference's names."""
+        """Return tensors of this model (weights or gradients, by parameter name) under the reference's names."""
         raise NotImplementedError

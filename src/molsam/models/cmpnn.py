@@ -1,4 +1,4 @@
-"""CMPNN: Song, Zheng, Niu, Fu, Lu and Yang, IJCAI 2020, as released (SY575/CMPNN)."""
+"""CMPNN (Song, Zheng, Niu, Fu, Lu and Yang, IJCAI 2020) as in its released code (SY575/CMPNN)."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ PADDINGS = ("exact", "reference")
 
 
 class CMPNN(MoleculeModel):
-    """Messages of bonds and atoms that communicate, each bond with a booster: sum times maximum.
+    """Atoms and bonds exchange messages; an atom aggregates its bonds by a booster, their sum times their maximum.
 
     AGG(b)_v = (sum of b over bonds entering v) * (element-wise maximum over them), 0 without bonds.
     a = a0 = act(W_a atom), b = b0 = act(W_b [source atom ; bond]); depth - 1 times, each with its own W_t:
         a <- a + AGG(b);  b_uv <- act(b0_uv + W_t (a_u - b_vu))
-    x = W [AGG(b) ; a ; a0]; g = bidirectional GRU over the molecule's atoms of relu(x + bias), started at
-    max over atoms of x; the molecule is the mean of act(W_o g), read by the feed-forward head.
+    x = W [AGG(b) ; a ; a0]; g = bidirectional GRU over the molecule's atoms of relu(x + bias), with the initial
+    state max over atoms of x. The molecule's vector is the mean of act(W_o g); the feed-forward head reads it.
 
     hidden_size, depth, bias (of W_a, W_b, W_t, W), activation: of the encoder; ffn_hidden_size, ffn_layers
     (linear layers, >= 1): of the head; dropout: on bonds after each message, on atoms after W_o, before each
     linear layer of the head.
 
-    padding="exact" reads each molecule alone. padding="reference" depends on the batch as the release does: the
-    GRU's backward direction passes through zero rows up to the batch's longest molecule first, and the
-    maximum includes 0 for atoms with fewer bonds than another atom of the batch (no change for ReLU; for
-    activations below 0, a molecule alone differs too).
+    padding="exact" reads each molecule by itself. With padding="reference" the result depends on the batch, as in
+    the released code: the GRU's backward direction first passes through zero rows up to the batch's longest
+    molecule, and the maximum includes 0 for atoms with fewer bonds than another atom of the batch. The latter
+    changes nothing for ReLU; for activations with values below 0 it also changes the result for a single molecule.
 
     Raises ConfigError for an unknown activation or padding.
     """
@@ -76,18 +76,18 @@ class CMPNN(MoleculeModel):
         widths = [hidden_size + spec.descriptor_dim, *[ffn_hidden_size] * (ffn_layers - 1), spec.n_tasks]
         self.head = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
         self.head_activation = make_activation(activation) if ffn_layers > 1 else nn.Identity()
-        # The release's head has one activation; a state dict repeats a PReLU's slope after every layer.
+        # The released head uses one activation after every layer, so its state dict repeats a PReLU's slope.
         self.unused = (*CMPNN.unused, *(f"ffn.{3 * i + 2}.weight" for i in range(1, ffn_layers - 1)))
         for parameter in self.parameters():
             nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.xavier_normal_(parameter)
 
     @property
     def heads(self) -> set[str]:
-        """The head has an activation that may have a weight."""
+        """The head, and its activation, which may have a weight."""
         return {"head", "head_activation"}
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
-        """Logits [1, B, T]."""
+        """Return logits [1, B, T]."""
         graph = self._graph(batch)
         order = Reading(*graph.also) if graph.also else None
         vector = self.molecules(self.encode(batch, graph), batch, order)
@@ -99,14 +99,14 @@ class CMPNN(MoleculeModel):
         return ModelOutput(vector.unsqueeze(0))
 
     def _graph(self, batch: MoleculeBatch) -> MessageGraph:
-        """The messages of a batch; on a device with the order in which the GRU reads."""
+        """Return the message graph of a batch; on a device, with the order in which the GRU reads the atoms."""
         here = batch.here
         also = reading(here.sizes.numpy()) if here is not batch and not self.padded else ()
-        # Equal states would have to be dropped alike.
+        # Merged states would share one dropout mask.
         return MessageGraph.of(batch, len(self.messages), apart=self.training and self.dropout.p > 0, also=also)
 
     def encode(self, batch: MoleculeBatch, graph: MessageGraph | None = None) -> Tensor:
-        """x of all atoms after the messages, [N, hidden]."""
+        """Return x of all atoms after the messages, [N, hidden]."""
         graph = graph or self._graph(batch)
         full = int(batch.here.neighbour_offsets.diff().max()) if self.padded else 0
         a = initial = self.activation(self.atom_input(batch.node_table))
@@ -119,7 +119,7 @@ class CMPNN(MoleculeModel):
             else:
                 message = start + linear(message)
             b = self.dropout(self.activation(message))
-        # W [last sum ; a ; initial], the last part's product once per distinct atom.
+        # W [last sum ; a ; initial]; the product with `initial` is computed once per distinct atom.
         by_rest, by_initial = self.communicate.weight.split([2 * a.shape[1], a.shape[1]], dim=1)
         own = take(F.linear(initial, by_initial, self.communicate.bias), graph.kind)
         last = graph.atoms[-1]
@@ -127,7 +127,7 @@ class CMPNN(MoleculeModel):
         return take(torch.addmm(own, x, by_rest.t()), graph.place)
 
     def molecules(self, x: Tensor, batch: MoleculeBatch, order: Reading | None = None) -> Tensor:
-        """Atoms [N, hidden] -> molecules [B, hidden]."""
+        """Return the molecules' vectors [B, hidden] of atoms [N, hidden]."""
         message = F.relu(x + self.gru_bias)
         h0 = segment_max(x, batch.molecule, len(batch))
         if self.padded:
@@ -138,15 +138,15 @@ class CMPNN(MoleculeModel):
         return segment_mean(self.dropout(self.activation(self.output(states))), batch.molecule, batch.sizes)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The release's state dict as ours."""
+        """Return the released code's state dict as ours."""
         return from_reference_names(tensors, self._names, self.unused)
 
     def to_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Our tensors under the release's names."""
+        """Return our tensors under the released code's names."""
         return to_reference_names(tensors, self._names)
 
     def _bond_input(self, batch: MoleculeBatch, graph: MessageGraph) -> Tensor:
-        """W_b [source atom ; bond] of the first bonds: each part's product once per distinct vector."""
+        """Return W_b [source atom ; bond] of the first bonds; each part's product is computed once per distinct vector."""
         by_atom, by_bond = self.bond_input.weight.split(self.split, dim=1)
         sources = F.linear(batch.node_table, by_atom)
         types = F.linear(batch.edge_table, by_bond, self.bond_input.bias)
@@ -163,7 +163,7 @@ _NAMES = [
     (".atom_input.", ".encoder.encoder.W_i_atom."),
     (".bond_input.", ".encoder.encoder.W_i_bond."),
     (".communicate.", ".encoder.encoder.lr."),
-    (".gru.", ".encoder.encoder.gru.gru."),  # before gru_bias, whose reference name holds ".gru."
+    (".gru.", ".encoder.encoder.gru.gru."),  # before gru_bias, whose reference name contains ".gru."
     (".gru_bias", ".encoder.encoder.gru.bias"),
     (".output.", ".encoder.encoder.W_o."),
     (".activation.", ".encoder.encoder.act_func."),

@@ -1,4 +1,4 @@
-"""CoMPT: Chen, Zheng, Song, Rao and Yang, IJCAI 2021, as released (the model that GraphSAM's release trains)."""
+"""CoMPT (Chen, Zheng, Song, Rao and Yang, IJCAI 2021) as in its released code, which GraphSAM's released code trains."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ CHOICES = {
 
 
 class CoMPT(MoleculeModel):
-    """A transformer over atoms whose keys are bonds and whose attention fades with topological distance.
+    """A transformer over atoms whose keys are bonds and whose attention decays with topological distance.
 
     x = sqrt(d) (W node + b) + position[index + 1]; e = sqrt(d) (W bond + b), also of the zero vector (no bond).
-    Each layer, in which `norm` is one module used three times:
+    Each layer uses one module `norm` three times:
         x <- norm(x);  a = mish(W A v + b);  y = x + norm(a);  x <- x + y + norm(feed_forward(y))
-    with A of `molsam.models.layers.bond_attention`; then a last norm, the GRU readout and the head.
+    with A as in `molsam.models.layers.bond_attention`. A last norm, the GRU readout and the head follow.
 
-    padding="exact" reads each molecule alone. padding="reference" reads it as the release does: the readout's
-    initial state, its backward direction and its sum run over zero rows up to `padded_length` (None: the size of
+    padding="exact" reads each molecule by itself. padding="reference" reads it as the released code does: the
+    readout's initial state, backward direction and sum run over zero rows up to `padded_length` (None: the size of
     the dataset's largest molecule). The two agree for molecules of that size.
 
-    Dropout acts on atoms: on embeddings, after norms, in the feed-forward and in the head. The release also
-    applies it to every pair's bond embedding and attention weight, which would need a random number per pair and
-    column.
+    Dropout acts on atoms: on embeddings, after norms, in the feed-forward layers and in the head. The released code
+    also applies it to every pair's bond embedding and attention weight, which would need a random number per pair
+    and column.
 
-    init="sane": Xavier-uniform matrices, torch's defaults for the rest. "reference": the same, but all attention
-    biases are equal, and all feed-forward biases (the release copies one module).
+    init="sane": Xavier-uniform matrices, and torch's defaults for the rest. init="reference": the same, but all
+    attention biases are equal, and so are all feed-forward biases, because the released code copies one module.
 
-    Raises ConfigError for an unknown choice or a d_model that n_heads does not divide.
+    Raises ConfigError for an unknown choice, or if d_model is not a multiple of n_heads.
     """
 
-    unused = ("encoder.layers.*.self_attn.linears.4.*",)  # the bond update: computed, then thrown away
+    unused = ("encoder.layers.*.self_attn.linears.4.*",)  # the bond update, which is computed and then discarded
 
     readers = ("head",)
     sized = ("positions.weight",)
@@ -85,7 +85,9 @@ class CoMPT(MoleculeModel):
         }
         _check_choices(chosen)
         if d_model % n_heads:
-            raise ConfigError(f"model.d_model={d_model} cannot be split among model.n_heads={n_heads}.")
+            raise ConfigError(
+                f"model.d_model={d_model} is not a multiple of model.n_heads={n_heads}; change one of them."
+            )
         self.scale = math.sqrt(d_model)
         self.n_heads = n_heads
         self.max_atoms = spec.max_atoms
@@ -105,7 +107,7 @@ class CoMPT(MoleculeModel):
         self._initialise(init)
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
-        """Logits [1, B, T] of a batch with distances; raises DataError for a molecule that is too large."""
+        """Return logits [1, B, T] of a batch with distances; raises DataError for a molecule that is too large."""
         order = reading(self.readout.lengths(batch).numpy()) if batch.here is not batch else ()
         x, bonds, relations = self._embed(batch, order)
         for layer, shared in zip(self._stack, self._shared(bonds, relations), strict=True):
@@ -117,7 +119,7 @@ class CoMPT(MoleculeModel):
 
     @torch.no_grad()
     def attention(self, batch: MoleculeBatch) -> list[list[Tensor]]:
-        """Per layer and molecule A, attention times distance kernel (not normalised): float [heads, n, n]."""
+        """Return A of each layer and molecule, attention times distance kernel (not normalised): float [heads, n, n]."""
         x, bonds, relations = self._embed(batch)
         found = []
         for layer, shared in zip(self._stack, self._shared(bonds, relations), strict=True):
@@ -126,7 +128,10 @@ class CoMPT(MoleculeModel):
         return found
 
     def atom_attention(self, batch: MoleculeBatch) -> Tensor:
-        """Attention that each atom gets [N], 1 in sum over a molecule: the mean over its atoms, layers and heads."""
+        """Return the attention paid to each atom [N]: the mean over its molecule's atoms, layers and heads.
+
+        It sums to 1 over each molecule.
+        """
         layers = self.attention(batch)
         found = []
         for place in range(len(batch)):
@@ -136,12 +141,12 @@ class CoMPT(MoleculeModel):
         return torch.cat(found)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The release's state dict as ours."""
+        """Return the released code's state dict as ours."""
         single = {k.replace("generator.proj.", "generator.proj.0."): v for k, v in tensors.items()}
         return from_reference_names(single if len(self.head) == 1 else tensors, _NAMES, self.unused)
 
     def to_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Our tensors under the release's names."""
+        """Return our tensors under the released code's names."""
         named = to_reference_names(tensors, _NAMES)
         if len(self.head) > 1:
             return named
@@ -150,13 +155,14 @@ class CoMPT(MoleculeModel):
     def _embed(
         self, batch: MoleculeBatch, order: Sequence[np.ndarray] = ()
     ) -> tuple[Tensor, Tensor, bond_attention.Relations]:
-        """Atoms [N, d], bond types [T, d] (type 0 is no bond) and the relations of the batch's atoms, `order` with them."""
+        """Return atoms [N, d], bond types [T, d] (type 0 is no bond) and the batch's `Relations`, which also carry
+        `order`."""
         for name, limit in [("largest molecule of the dataset", self.max_atoms), ("", self.padded_length)]:
             if limit is not None and batch.max_size > limit:
                 what = f"the position table ends at {limit}, the {name}" if name else f"padded_length={limit}"
                 raise DataError(
                     f"CoMPT cannot read a molecule of {batch.max_size} atoms: {what}; "
-                    "train with a dataset that holds molecules of this size, or leave the molecule out."
+                    "train with a dataset that has molecules of this size, or leave the molecule out."
                 )
         position = self.dropout(self.positions(batch.nodes[:, -1].long()))
         x = torch.add(position, self.dropout(self.atoms(batch.nodes[:, :-1])), alpha=self.scale)
@@ -165,7 +171,7 @@ class CoMPT(MoleculeModel):
         return x, bonds, bond_attention.Relations(batch, self.n_heads, order)
 
     def _shared(self, bonds: Tensor, relations: bond_attention.Relations) -> Iterator[Shared]:
-        """What each layer needs that does not depend on the atoms, of all layers at once."""
+        """Return what each layer needs that does not depend on the atoms, computed for all layers at once."""
         layers = self._stack
         if not layers:
             return iter(())
@@ -196,18 +202,18 @@ class CoMPT(MoleculeModel):
 
 
 class Shared(NamedTuple):
-    """What a layer needs besides the atoms."""
+    """A layer's inputs besides the atoms."""
 
     weight: Tensor
-    """float [heads * T, d], `type_queries`"""
+    """float [heads * T, d], of `type_queries`"""
     bias: Tensor
     """float [heads * T]"""
     K: list[Tensor] | None
-    """`bond_attention.Relations.kernels`; None if it is not asked for"""
+    """distance kernels of `bond_attention.Relations.kernels`; None if C computes them itself"""
 
 
 class Layer(nn.Module):
-    """One layer of the encoder; the equations are CoMPT's."""
+    """One layer of the encoder; `CoMPT` gives the equations."""
 
     def __init__(
         self,
@@ -223,7 +229,7 @@ class Layer(nn.Module):
         self.n_heads, self.kernel = n_heads, distance_kernel
         self.query, self.key, self.value, self.update = (nn.Linear(d_model, d_model) for _ in range(4))
         self.decay = nn.Parameter(torch.tensor(decay))
-        """lambda: unbounded, as in the release, whose bound to [0, 1] has no effect"""
+        """lambda: unbounded, as in the released code, whose bound to [0, 1] has no effect"""
         self.mish = Mish()
         self.feed_forward = nn.ModuleList(nn.Linear(d_model, d_model) for _ in dense)
         self.dense = nn.ModuleList(dense)
@@ -231,7 +237,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, shared: Shared, relations: bond_attention.Relations) -> Tensor:
-        """x: float [N, d]."""
+        """Return float [N, d] of atoms x, float [N, d]."""
         x = self.dropout(self.norm(x))
         scores, values = self._scores(x, shared), self.value(x)
         o = bond_attention.attend(relations, scores, values, self.decay, self.kernel, shared.K)
@@ -250,23 +256,24 @@ class Layer(nn.Module):
         return x + y + self.dropout(self.norm(f))
 
     def attention(self, x: Tensor, shared: Shared, relations: bond_attention.Relations) -> list[Tensor]:
-        """A of each molecule, float [heads, n, n]."""
+        """Return A of each molecule, float [heads, n, n]."""
         return bond_attention.messages(relations, self._scores(self.norm(x), shared), self.decay, self.kernel)
 
     def _scores(self, x: Tensor, shared: Shared) -> Tensor:
-        """q . k / sqrt(d / heads) of every atom with every bond type, [N, heads, T].
+        """Return q . k / sqrt(d / heads) of every atom with every bond type, [N, heads, T].
 
-        (W_q x + b) . k = x . (W_q' k) + b . k: the queries themselves are not needed, and there are fewer types
-        than columns.
+        (W_q x + b) . k = x . (W_q' k) + b . k. Each type is multiplied with W_q instead of each atom, which is cheaper
+        because there are fewer types than columns.
         """
         return torch.addmm(shared.bias, x, shared.weight.t()).view(len(x), self.n_heads, -1)
 
 
 class Readout(nn.Module):
-    """mean over atoms of mish(W GRU(x) + b), the GRU bidirectional and started at max over atoms of mish(x + bias).
+    """Mean over atoms of mish(W GRU(x) + b).
 
-    With `padded_length` all three run over that many rows per molecule, zero beyond its atoms, but the sum is
-    divided by the number of atoms.
+    The GRU is bidirectional; its initial state is the maximum over atoms of mish(x + bias). With `padded_length` the
+    maximum, the GRU and the sum run over that many rows per molecule, zero beyond its atoms; the sum is still divided
+    by the number of atoms.
     """
 
     def __init__(self, d_model: int, padded_length: int | None) -> None:
@@ -278,12 +285,13 @@ class Readout(nn.Module):
         self.mish = Mish()
 
     def lengths(self, batch: MoleculeBatch) -> Tensor:
-        """Rows that the GRU reads of each molecule, int64 [B] on the CPU."""
+        """Return the number of rows that the GRU reads of each molecule, int64 [B] on the CPU."""
         sizes = batch.here.sizes
         return sizes if self.padded_length is None else torch.full_like(sizes, self.padded_length)
 
     def forward(self, x: Tensor, batch: MoleculeBatch, order: Reading | None = None) -> Tensor:
-        """Atoms [N, d] -> molecules [B, d]; order: of `lengths`, on the batch's device."""
+        """Return the molecules' vectors [B, d] of atoms [N, d]; order: the `Reading` of `lengths`, on the batch's
+        device."""
         molecule = batch.molecule
         if self.padded_length is not None:
             x, _ = pad(x, batch.sizes, self.padded_length)
@@ -295,7 +303,7 @@ class Readout(nn.Module):
 
 
 def _dense_activation(name: str, slope: float) -> nn.Module:
-    if name == "relu":  # the release's name for it
+    if name == "relu":  # the released code's name for it
         return nn.LeakyReLU(slope)
     return {"mish": Mish, "tanh": nn.Tanh, "gelu": nn.GELU, "swish": nn.SiLU, "none": nn.Identity}[name]()
 

@@ -1,4 +1,4 @@
-"""D-MPNN: Yang et al., J. Chem. Inf. Model. 2019; chemprop 2.3.1's BondMessagePassing and feed-forward head."""
+"""D-MPNN (Yang et al., J. Chem. Inf. Model. 2019), as chemprop 2.3.1's BondMessagePassing and feed-forward head."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from molsam.models.naming import from_reference_names, to_reference_names
 
 AGGREGATIONS = ("mean", "norm", "sum")
 NORM = 100.0
-"""What aggregation "norm" divides the sum over atoms by."""
+"""the number by which aggregation "norm" divides the sum over atoms"""
 
 
 class DMPNN(MoleculeModel):
-    """Messages along directed bonds that never turn back at once.
+    """Messages along directed bonds; a bond's message excludes its own reverse.
 
     h0_uv = W_i [x_u ; e_uv], h = act(h0); depth - 1 times: M_uv = sum_{w -> u} h_wu - h_vu,
     h_uv = act(h0_uv + W_h M_uv). Then h_v = act(W_o [x_v ; sum_{u -> v} h_uv] + b), aggregated over atoms.
@@ -69,7 +69,7 @@ class DMPNN(MoleculeModel):
         self.ffn = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
-        """Logits [1, B, T]."""
+        """Return logits [1, B, T]."""
         vector = self.aggregate(self.encode(batch), batch)
         for i, layer in enumerate(self.ffn):
             if i:
@@ -78,8 +78,8 @@ class DMPNN(MoleculeModel):
         return ModelOutput(vector.unsqueeze(0))
 
     def encode(self, batch: MoleculeBatch) -> Tensor:
-        """Atoms after message passing [N, d]."""
-        # Equal states would have to be dropped alike; and of undirected bonds also the reverse would have to be equal.
+        """Return the atoms after message passing, [N, d]."""
+        # Merged states would share one dropout mask; and undirected bonds could merge only with equal reverses.
         apart = self.training and self.dropout > 0
         graph = MessageGraph.of(batch, max(self.depth - 1, 0), apart=apart, merged=not self.undirected)
         first = self.initialize(batch, graph)
@@ -94,26 +94,26 @@ class DMPNN(MoleculeModel):
         return F.dropout(states, self.dropout, self.training)
 
     def initialize(self, batch: MoleculeBatch, graph: MessageGraph) -> Tensor:
-        """h0 of the first bonds: the product with W_i runs over distinct atoms and distinct bonds."""
+        """Return h0 of the first bonds; the product with W_i runs over distinct atoms and distinct bonds."""
         by_atom, by_bond = self.W_i.weight.split(self.split, dim=1)
         atoms = F.linear(batch.node_table, by_atom, self.W_i.bias)
         return take(atoms, graph.source) + take(F.linear(batch.edge_table, by_bond), graph.type)
 
     def message(self, hidden: Tensor, atoms: Atoms, bonds: Bonds) -> Tensor:
-        """M [e, d] of a step's bonds: those that enter the source, without the reverse one."""
+        """Return M [e, d] of a step's bonds: the sum over the bonds that enter the source, except the reverse."""
         if self.undirected:
             hidden = (hidden + hidden.index_select(0, bonds.rev)) / 2
         return turn(sum_entering(hidden, atoms), hidden, bonds)
 
     def update(self, message: Tensor, first: Tensor) -> Tensor:
-        """h [e, d] from M and h0."""
+        """Return h [e, d] from M and h0."""
         if self.W_h.bias is not None:
             first = first + self.W_h.bias
         hidden = self.activation(torch.addmm(first, message, self.W_h.weight.t()))
         return F.dropout(hidden, self.dropout, self.training)
 
     def aggregate(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
-        """Molecule vectors [B, d + descriptor_dim]."""
+        """Return the molecules' vectors [B, d + descriptor_dim]."""
         if self.aggregation == "mean":
             vector = segment_mean(atoms, batch.molecule, batch.sizes)
         else:
@@ -124,11 +124,11 @@ class DMPNN(MoleculeModel):
         return vector if batch.descriptors is None else torch.cat([vector, batch.descriptors], dim=1)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """chemprop's MPNN state dict as ours."""
+        """Return the state dict of chemprop's MPNN as ours."""
         return from_reference_names(tensors, self._names(), self.unused)
 
     def to_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Our tensors under chemprop's names."""
+        """Return our tensors under chemprop's names."""
         return to_reference_names(tensors, self._names())
 
     def _names(self) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Random forests on Morgan fingerprints: what a graph model should beat. No torch."""
+"""Random forests on Morgan fingerprints: the baseline that a graph model should beat. This module needs no torch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from molsam.chem.fingerprints import BITS, RADIUS, Morgan
 from molsam.chem.molecule import parse
 
 SHARE = 0.1
-"""Share of the bits that each branch of a regression tree may choose from; of a classification tree their root."""
+"""share of the bits that each split of a regression tree may choose from; a classification tree uses the square root of
+their number"""
 
 
 class MorganForest:
-    """scikit-learn's random forest, one for each task, on Morgan fingerprints (Svetnik and others 2003).
+    """scikit-learn's random forest, one for each task, on Morgan fingerprints (Svetnik et al. 2003).
 
     radius, bits: of the fingerprints. trees: of each forest. threads: None for all cores.
     """
@@ -26,20 +27,20 @@ class MorganForest:
         self.classes = 0
 
     def features(self, smiles: Sequence[str]) -> np.ndarray:
-        """float32 [M, bits] of molecules."""
+        """Return the fingerprints of molecules, float32 [M, bits]."""
         return self.morgan.array([parse(text) for text in smiles]).astype(np.float32)
 
     def fit(
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, *, classes: int, seed: int
     ) -> None:
-        """Fit each task on the labels that are there; a task without any predicts NaN.
+        """Fit each task on the labels that it has; a task without labels predicts NaN.
 
         Args:
             features: float32 [M, bits].
             targets: float64 [M, T], NaN where missing.
-            weights: float64 [M, T], how much each label counts; None: all alike.
-            classes: 0 for regression, else how many classes there are.
-            seed: of the forests' draws.
+            weights: float64 [M, T], the weight of each label; None: equal weights.
+            classes: 0 for regression, else the number of classes.
+            seed: seed of the first task's forest; each further task adds 1.
         """
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
@@ -53,10 +54,10 @@ class MorganForest:
             forest = kind(self.trees, max_features=share, n_jobs=self.jobs, random_state=seed + t)
             counts = None if weights is None else weights[there, t]
             self.forests.append(forest.fit(features[there], target[there], sample_weight=counts))
-            forest.n_jobs = 1  # threads that predict add the trees in any order, and sums round
+            forest.n_jobs = 1  # several threads would add the trees in varying order, and so round differently
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Values or probabilities [M, T] (of more than two classes [M, T, K])."""
+        """Return values or probabilities [M, T]; for more than two classes [M, T, K]."""
         return np.stack([self._one(forest, features) for forest in self.forests], axis=1)
 
     def _one(self, forest: Any, features: np.ndarray) -> np.ndarray:
@@ -66,10 +67,10 @@ class MorganForest:
         if not self.classes:
             return np.asarray(forest.predict(features))
         found = np.zeros((count, self.classes))
-        found[:, forest.classes_.astype(int)] = forest.predict_proba(features)  # some class may have no label
+        found[:, forest.classes_.astype(int)] = forest.predict_proba(features)  # a class may have no label
         return found if self.classes > 2 else found[:, 1]
 
     @property
     def nodes(self) -> int:
-        """Nodes of all trees."""
+        """Number of nodes of all trees."""
         return sum(tree.tree_.node_count for forest in self.forests if forest for tree in forest.estimators_)

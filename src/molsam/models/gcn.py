@@ -1,4 +1,4 @@
-"""GCN with a weighted-sum-and-max readout: Kipf and Welling, ICLR 2017; dgllife's GCNPredictor."""
+"""GCN (Kipf and Welling, ICLR 2017) with a weighted-sum-and-max readout, as dgllife's GCNPredictor."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ NORMS = ("none", "right", "both")
 class GCNLayer(nn.Module):
     """h -> BatchNorm(Dropout(relu(norm(A h) W + b) + relu(h W_res + b_res))).
 
-    A sums over the bonds that enter an atom. Degrees count at least 1, so that an atom without bonds keeps
-    relu(b) for its message.
+    A sums over the bonds that enter an atom. A degree of 0 counts as 1, so the message of an atom without bonds is
+    relu(b).
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class GCNLayer(nn.Module):
         self.batch_norm = BatchNorm(width_out) if batch_norm else None
 
     def forward(self, hidden: Tensor, batch: MoleculeBatch, kind: Tensor | None = None) -> Tensor:
-        """Atoms [N, width_in] -> [N, width_out].
+        """Return atoms [N, width_out] of atoms [N, width_in].
 
-        With `kind` (int64 [N]) `hidden` holds distinct atoms only, and atom v is row kind[v] of it. The products
-        then run over these few rows, and sums over neighbours follow: A (h W) = (A h) W.
+        With `kind` (int64 [N]) `hidden` has only distinct atoms, and atom v is its row kind[v]. The products then run
+        over these few rows. The sums over neighbours follow the products, because A (h W) = (A h) W.
         """
         if self.residual is not None and not hidden.is_cpu:
             out = self._at_once(self.residual, hidden, batch, kind)
@@ -67,7 +67,7 @@ class GCNLayer(nn.Module):
         return out if self.batch_norm is None else self.batch_norm(out)
 
     def _at_once(self, residual: nn.Linear, hidden: Tensor, batch: MoleculeBatch, kind: Tensor | None) -> Tensor:
-        """The same before dropout in a third fewer launches: a device waits for calls, a CPU for numbers."""
+        """Return the output before dropout with a third fewer launches, for a device, whose time goes into launches."""
         rows = F.linear(hidden, torch.cat([self.conv.weight, residual.weight]))
         rows, width = rows if kind is None else take(rows, kind), self.conv.out_features
         scale = None
@@ -79,7 +79,7 @@ class GCNLayer(nn.Module):
         return torch.relu(rows.view(len(rows), 2, -1)).sum(1)
 
     def aggregate(self, rows: Tensor, batch: MoleculeBatch, kind: Tensor | None = None) -> Tensor:
-        """norm(A h): the plain sum, the mean over entering bonds, or the symmetric D^-1/2 A D^-1/2 h.
+        """Return norm(A h): the plain sum, the mean over entering bonds, or the symmetric D^-1/2 A D^-1/2 h.
 
         With `kind`, row v of h is rows[kind[v]].
         """
@@ -92,7 +92,7 @@ class GCNLayer(nn.Module):
         return summed * scale
 
     def _scale(self, batch: MoleculeBatch, dtype: torch.dtype) -> Tensor:
-        """[N, 1], 1 / degree or its root, degrees at least 1."""
+        """Return 1 / degree or its square root, [N, 1]; a degree of 0 counts as 1."""
         degree = batch.neighbour_offsets.diff().clamp(min=1).to(dtype).unsqueeze(1)
         return 1 / degree if self.gnn_norm == "right" else degree.rsqrt()
 
@@ -100,9 +100,9 @@ class GCNLayer(nn.Module):
 class GCN(MoleculeModel):
     """Graph convolutions, then [sum_v sigmoid(w h_v + b) h_v ; max_v h_v] and a perceptron with BatchNorm.
 
-    hidden_sizes: width of each layer. gnn_norm: "none", "right" or "both". residual, batch_norm, dropout: of
-    every layer; residual and batch_norm may be lists, one entry a layer. head_size, head_dropout: the head's
-    hidden width and the dropout before it. Raises ConfigError for an unknown norm or a list of wrong length.
+    hidden_sizes: width of each layer. gnn_norm: "none", "right" or "both". residual, batch_norm, dropout: of every
+    layer; gnn_norm, residual and batch_norm may be lists with one entry per layer. head_size, head_dropout: the
+    head's hidden width and the dropout before it. Raises ConfigError for an unknown norm or a list of wrong length.
     """
 
     readers = ("head",)
@@ -146,7 +146,7 @@ class GCN(MoleculeModel):
         )
 
     def encode(self, batch: MoleculeBatch) -> Tensor:
-        """Atoms after the last layer [N, d]."""
+        """Return the atoms after the last layer, [N, d]."""
         first, *others = self.layers
         hidden: Tensor = first(batch.node_table, batch, batch.node_type)
         for layer in others:
@@ -154,24 +154,24 @@ class GCN(MoleculeModel):
         return hidden
 
     def readout(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
-        """Atoms [N, d] -> molecules [B, 2d]."""
+        """Return the molecules' vectors [B, 2d] of atoms [N, d]."""
         w, b = self.weighting.weight, self.weighting.bias
         return weighted_sum_and_max(hidden.to(w.dtype), w, b, batch.molecule, batch.offsets, batch.max_size)
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
-        """Logits [1, B, T]."""
+        """Return logits [1, B, T]."""
         vector = self.readout(self.encode(batch), batch)
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
         return ModelOutput(self.head(vector).unsqueeze(0))
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """dgllife's GCNPredictor state dict as ours; graph_conv weights are stored in x out there."""
+        """Return the state dict of dgllife's GCNPredictor as ours; it stores graph_conv weights as [in, out]."""
         turned = {k: v.T if k.endswith("graph_conv.weight") else v for k, v in tensors.items()}
         return from_reference_names(turned, _NAMES, self.unused)
 
     def to_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Our tensors under GCNPredictor's names."""
+        """Return our tensors under GCNPredictor's names."""
         named = to_reference_names(tensors, _NAMES)
         return {k: v.T if k.endswith("graph_conv.weight") else v for k, v in named.items()}
 
@@ -187,7 +187,7 @@ _NAMES = [
 
 
 def _per_layer(name: str, value: Any, depth: int) -> list[Any]:
-    """The setting once for each layer."""
+    """Return a setting as a list with one entry per layer."""
     if isinstance(value, (str, bool)):
         return [value] * depth
     if len(value) != depth:

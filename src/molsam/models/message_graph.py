@@ -1,8 +1,8 @@
-"""What CMPNN and DMPNN compute of a batch, step by step, and the sums they take over bonds.
+"""The atoms and bonds that CMPNN and DMPNN compute in each message step, and the sums over bonds.
 
-After t messages the state of a bond depends on what lies within t bonds of it, and many a bond of a batch looks alike
-there; likewise atoms. Each such state is computed once. Of 50 molecules of ESOL these are 0.34 of the bonds after the
-first message, 0.62 after the second, and 0.75 of the atoms at last.
+After t messages the state of a bond (or atom) depends only on what lies within t bonds of it. Many bonds of a batch
+have equal surroundings, so each distinct state is computed once. In 50 molecules of ESOL that leaves 34 % of the bonds
+after the first message, 62 % after the second, and 75 % of the atoms at the end.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Atoms(NamedTuple):
     """The n atoms of a step."""
 
     before: Tensor
-    """int64 [n], their row a step earlier; at first, of the batch's table"""
+    """int64 [n], their row a step earlier; in the first step, their row in the batch's table of atoms"""
     rows: Tensor
-    """int64, the bonds that enter, atom after atom"""
+    """int64, the entering bonds of each atom, one atom after the other"""
     offsets: Tensor
-    """int64 [n + 1], where each atom's begin"""
+    """int64 [n + 1], where each atom's entries of `rows` begin"""
     owner: Tensor
-    """int64, the atom that each enters"""
+    """int64, the atom of each entry of `rows`"""
 
 
 class Bonds(NamedTuple):
@@ -46,20 +46,20 @@ class Bonds(NamedTuple):
 
 
 class MessageGraph(NamedTuple):
-    """The steps of `messages` messages, and a step of atoms after the last of them."""
+    """The atoms and bonds of each message step, and the atoms after the last message."""
 
     source: Tensor
-    """int64, of the first bonds the row of their source in the batch's table of atoms"""
+    """int64, of each first bond the row of its source in the batch's table of atoms"""
     type: Tensor
-    """int64, of the first bonds the row in the table of bonds"""
+    """int64, of each first bond its row in the batch's table of bonds"""
     atoms: list[Atoms]
     bonds: list[Bonds]
     kind: Tensor
-    """int64 [n], of the last atoms the row in the batch's table"""
+    """int64 [n], of each last atom its row in the batch's table of atoms"""
     place: Tensor
-    """int64 [N], of each atom of the batch the row among the last"""
+    """int64 [N], of each atom of the batch its row among the last atoms"""
     also: tuple[Tensor, ...] = ()
-    """what was to be sent to the device besides"""
+    """the arrays given as `also`, on the batch's device"""
 
     @classmethod
     def of(
@@ -71,10 +71,16 @@ class MessageGraph(NamedTuple):
         merged: bool = True,
         also: Sequence[np.ndarray] = (),
     ) -> MessageGraph:
-        """The steps of a batch without self loops.
+        """Return the steps of a batch without self loops.
 
-        apart: states after the first message are not to be merged, whatever they look like. merged=False: nor any
-        other, and rows are the batch's own; so they are if the batch has no colours. also: int64 [.] each.
+        Args:
+            batch: a batch; without colours, no states are merged.
+            messages: number of messages.
+            apart: do not merge states after the first message (dropout makes them differ).
+            merged: False: merge no states at all; rows are then the batch's own.
+            also: arrays int64 [.] to be sent to the device in the same copy.
+
+        Raises ValueError for a batch with self loops.
         """
         if batch.self_loops:
             raise ValueError("reverse bonds are undefined in a graph with self loops")
@@ -121,10 +127,10 @@ class MessageGraph(NamedTuple):
 
 
 def sum_times_max(hidden: Tensor, atoms: Atoms, full: int, x: Tensor | None = None) -> Tensor:
-    """Per atom, (sum of its bonds' rows) * (their element-wise maximum), 0 without bonds; plus its row of x.
+    """Return, per atom, (sum of its bonds' rows) * (their element-wise maximum) plus its row of x; float [n, d].
 
-    hidden: float [bonds, d]; x: of the atoms a step earlier, float [n', d], or None. Returns float [n, d]. An atom with
-    fewer than `full` bonds has 0 in its maximum too.
+    hidden: float [bonds, d]; x: the atoms a step earlier, float [n', d], or None. The product is 0 for an atom without
+    bonds. For an atom with fewer than `full` bonds the maximum includes 0.
     """
     if kernels.available(hidden):
         out: Tensor = _SumTimesMax.apply(hidden, x, atoms, full)
@@ -133,7 +139,7 @@ def sum_times_max(hidden: Tensor, atoms: Atoms, full: int, x: Tensor | None = No
 
 
 def sum_entering(hidden: Tensor, atoms: Atoms) -> Tensor:
-    """Per atom the sum of its bonds' rows; float [bonds, d] -> [n, d]."""
+    """Return the sum of each atom's bonds' rows, [n, d]; hidden: float [bonds, d]."""
     if kernels.available(hidden):
         out: Tensor = _Sum.apply(hidden, atoms)
         return out
@@ -141,7 +147,7 @@ def sum_entering(hidden: Tensor, atoms: Atoms) -> Tensor:
 
 
 def turn(atoms: Tensor, bonds: Tensor, step: Bonds) -> Tensor:
-    """atoms[source] - bonds[reverse], float [e, d]."""
+    """Return atoms[source] - bonds[reverse], float [e, d]."""
     if kernels.available(atoms):
         out: Tensor = _Turn.apply(atoms, bonds, step)
         return out
@@ -149,7 +155,7 @@ def turn(atoms: Tensor, bonds: Tensor, step: Bonds) -> Tensor:
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """x[rows], float [n, d]; a row may be taken more than once."""
+    """Return x[rows], float [n, d]; a row may be taken more than once."""
     if kernels.available(x):
         out: Tensor = _Take.apply(x, rows)
         return out

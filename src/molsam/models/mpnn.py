@@ -1,4 +1,4 @@
-"""MPNN with an edge network, GRU updates and Set2Set: Gilmer et al., ICML 2017; dgllife's MPNNPredictor."""
+"""MPNN with an edge network, GRU updates and Set2Set (Gilmer et al., ICML 2017), as dgllife's MPNNPredictor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from molsam.models.naming import from_reference_names, to_reference_names
 
 
 class TypedBonds(NamedTuple):
-    """The directed bonds of a batch in order of their type, i.e. of their distinct feature vector."""
+    """The directed bonds of a batch sorted by type; bonds with equal features have the same type."""
 
     src: Tensor
     """int64 [E]"""
@@ -27,11 +27,14 @@ class TypedBonds(NamedTuple):
     features: Tensor
     """float [K, edge_dim], the K types that occur"""
     counts: list[int] | Tensor
-    """bonds of each type; on a device int64 [E], the type of each bond"""
+    """the number of bonds of each type; on a device int64 [E], the type of each bond"""
 
 
 def typed_bonds(batch: MoleculeBatch) -> TypedBonds:
-    """Sort the bonds of a batch by type. On a device, which would be waited for, they stay in their order."""
+    """Sort the bonds of a batch by type.
+
+    On a device they stay in their order, because reading the counts would wait for the device.
+    """
     if not batch.src.is_cpu:
         if len(batch.edge_table) > len(batch.src):
             return TypedBonds(batch.src, batch.dst, batch.edges, torch.arange(len(batch.src), device=batch.src.device))
@@ -44,9 +47,9 @@ def typed_bonds(batch: MoleculeBatch) -> TypedBonds:
 class MPNN(MoleculeModel):
     """x = relu(W x_v + b), then `steps` times m_v = sum_{u -> v} x_u W_uv + b, x_v = GRU(relu(m_v), x_v).
 
-    W_uv = MLP(bond features) as a matrix [d, d] is the same for equal bonds: it is computed once for each
-    distinct feature vector of the batch, and the messages are one product for each of these.
-    Readout Set2Set, head Linear - relu - Linear.
+    W_uv = MLP(bond features), a matrix [d, d], is the same for equal bonds. It is computed once for each distinct
+    feature vector of the batch, and the messages take one product for each of these.
+    The readout is Set2Set, the head Linear - relu - Linear.
 
     hidden_size: d. edge_hidden_size: hidden width of the edge network. steps: message passing steps.
     set2set_steps, set2set_layers: iterations and LSTM layers of the readout. dropout: on the head's hidden
@@ -83,13 +86,13 @@ class MPNN(MoleculeModel):
         self.dropout = dropout
 
     def encode(self, batch: MoleculeBatch) -> Tensor:
-        """Atoms after the last step [N, d]."""
+        """Return the atoms after the last step, [N, d]."""
         bonds = typed_bonds(batch)
         hidden = take(F.relu(self.project(batch.node_table)), batch.node_type)
         matrices = self.edge_network(bonds.features).view(-1, hidden.shape[1], hidden.shape[1])
         if isinstance(bonds.counts, Tensor):
             matrices = matrices.index_select(0, bonds.counts)
-        # The gradients of what all steps share are added up at once.
+        # One expanded tensor for all steps: autograd then adds up its gradients in one operation.
         biases = self.message_bias.expand(self.steps, *hidden.shape).unbind()
         for update, bias in zip(gru_steps(self.gru, self.steps, hidden.device), biases, strict=True):
             sent = self._sent(take(hidden, bonds.src), matrices, bonds.counts)
@@ -99,13 +102,16 @@ class MPNN(MoleculeModel):
 
     @staticmethod
     def _sent(rows: Tensor, matrices: Tensor, counts: list[int] | Tensor) -> Tensor:
-        """Each row times its bond's matrix [E, d]: one product for each type, or on a device one for all bonds."""
+        """Return each row times its bond's matrix, [E, d].
+
+        The CPU takes one product for each type, a device one batched product for all bonds.
+        """
         if isinstance(counts, Tensor):
             return torch.bmm(rows.to(matrices.dtype).unsqueeze(1), matrices).squeeze(1)
         return grouped_product(rows, matrices, counts)
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
-        """Logits [1, B, T]."""
+        """Return logits [1, B, T]."""
         vector = self.readout(self.encode(batch), batch)
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
@@ -114,11 +120,11 @@ class MPNN(MoleculeModel):
         return ModelOutput(last(vector).unsqueeze(0))
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """dgllife's MPNNPredictor state dict as ours."""
+        """Return the state dict of dgllife's MPNNPredictor as ours."""
         return from_reference_names(tensors, self._names(), self.unused)
 
     def to_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Our tensors under MPNNPredictor's names."""
+        """Return our tensors under MPNNPredictor's names."""
         return to_reference_names(tensors, self._names())
 
     def _names(self) -> list[tuple[str, str]]:

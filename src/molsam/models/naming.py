@@ -1,4 +1,4 @@
-"""Parameter names: ours and the reference implementations'."""
+"""Translation between our parameter names and those of the reference implementations."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Pairs = Sequence[tuple[str, str]]
-"""(part of our name, part of the reference's name), replaced in order; write the dots, so that only whole
-parts match"""
+"""(part of our name, part of the reference's name), replaced in this order; include the dots, so that only whole parts
+match"""
 
 
 def to_reference_names(tensors: Mapping[str, T], pairs: Pairs) -> dict[str, T]:
-    """Our names replaced by the reference's."""
+    """Return the tensors under the reference's names."""
     return {_replace(name, pairs): value for name, value in tensors.items()}
 
 
 def from_reference_names(tensors: Mapping[str, T], pairs: Pairs, unused: Sequence[str] = ()) -> dict[str, T]:
-    """The reference's names replaced by ours; names that match a pattern of `unused` are left out."""
+    """Return the reference's tensors under our names; those that match a pattern of `unused` are left out."""
     backward = [(theirs, ours) for ours, theirs in pairs]
     kept = {k: v for k, v in tensors.items() if not any(fnmatch(k, pattern) for pattern in unused)}
     return {_replace(name, backward): value for name, value in kept.items()}

@@ -56,7 +56,7 @@ class UnusableError(Exception):
 
 @functools.cache
 def library(double: bool) -> ctypes.CDLL | None:
-    """The functions of c/ for numbers of 64 bits or of 32; compiled if need be, None where that cannot be.
+    """Return the functions of c/ for numbers of 64 bits or of 32; compiled if need be, None where that cannot be.
 
     `MOLSAM_KERNELS=torch` turns them off.
     """
@@ -76,7 +76,7 @@ def _say_once(level: int, message: str) -> None:
 
 
 def _verified(double: bool) -> ctypes.CDLL:
-    """The library, which is compiled if the one in the cache is missing, damaged or of somebody else."""
+    """Return the library, which is compiled if the one in the cache is missing, damaged or of somebody else."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise UnusableError(f"they are for Linux on x86_64, this is {platform.system()} on {platform.machine()}")
     flags = [*FLAGS, *(["-DDOUBLE"] if double else [])]
@@ -94,24 +94,24 @@ def _verified(double: bool) -> ctypes.CDLL:
 
 
 def _digest(flags: list[str]) -> str:
-    """A hash of all that the library depends on, but for the compiler."""
+    """Return a hash of all that the library depends on, but for the compiler."""
     sources = (text for path in SOURCES for text in (str(path.relative_to(FOLDER)), path.read_text(encoding="utf-8")))
     return hashlib.sha256("\n".join([*sources, *flags, _processor()]).encode()).hexdigest()[:24]
 
 
 def _processor() -> str:
-    """What -march=native depends on."""
+    """Return what -march=native depends on."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    """Whether only the user or root may write it."""
+    """Return whether only the user or root may write it."""
     return status.st_uid in (os.geteuid(), 0) and not status.st_mode & OTHERS_MAY_WRITE
 
 
 def _is_intact(path: Path) -> bool:
-    """Whether the library and its checksum are there, are ours and agree."""
+    """Return whether the library and its checksum are there, are ours and agree."""
     found = []
     for each in (path, path.with_suffix(".sha256")):
         try:
@@ -172,7 +172,7 @@ def _compile(flags: list[str], path: Path) -> None:
 
 
 def _file(compiler: str) -> list[Any]:
-    """What changes when a compiler is exchanged."""
+    """Return what changes when a compiler is exchanged."""
     status = os.stat(compiler)
     return [os.path.realpath(compiler), status.st_size, status.st_mtime_ns]
 

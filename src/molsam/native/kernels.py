@@ -35,22 +35,22 @@ DTYPE, IS_CPU = attrgetter("dtype"), attrgetter("is_cpu")
 
 
 def available(x: Tensor) -> bool:
-    """Whether c/ can compute with tensors like x, and torch would not compute in 16 bits (autocast)."""
+    """Return whether c/ can compute with tensors like x, and torch would not compute in 16 bits (autocast)."""
     return fits(x) and not torch.is_autocast_enabled("cpu")
 
 
 def fits(x: Tensor) -> bool:
-    """Whether c/ can compute with tensors like x: plain float32 or float64 ones of the CPU."""
+    """Return whether c/ can compute with tensors like x: plain float32 or float64 ones of the CPU."""
     return type(x) in PLAIN and x.is_cpu and x.dtype in DTYPES and build.library(DTYPES[x.dtype]) is not None
 
 
 def in_use() -> str:
-    """What computes on the CPU: compiled or torch."""
+    """Return what computes on the CPU: compiled or torch."""
     return "torch" if build.library(False) is None else "compiled"
 
 
 def whole_vectors(width: int) -> int:
-    """The width of a row that holds `width` numbers in whole vectors."""
+    """Return the width of a row that holds `width` numbers in whole vectors."""
     return -(-width // LANES) * LANES
 
 
@@ -77,7 +77,9 @@ class Arrays:
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Arrays | None:
-        """The tensors' addresses; None if they are not all contiguous ones of the CPU, alike in a precision of c/."""
+        """Return the tensors' addresses; None if they are not all contiguous ones of the CPU, alike in a precision of
+        c/.
+        """
         if not tensors or not fits(tensors[0]) or len(set(map(DTYPE, tensors))) > 1:
             return None
         if not all(map(IS_CPU, tensors)) or not all(map(Tensor.is_contiguous, tensors)):
@@ -86,7 +88,7 @@ class Arrays:
         return cls(tensors[0].dtype, array("q", list(where)), array("q", list(counts)))
 
     def is_like(self, other: Arrays) -> bool:
-        """Whether the other has arrays of the same sizes and precision."""
+        """Return whether the other has arrays of the same sizes and precision."""
         return self.wanted is other.wanted and self.sizes == other.sizes
 
 
@@ -229,7 +231,7 @@ class _Function:
 
 
 def _length(argument: Any) -> Any:
-    """A number itself, or how many numbers an array has; None of one that is missing."""
+    """Return a number itself, or how many numbers an array has; None of one that is missing."""
     if isinstance(argument, Tensor):
         return argument.numel()
     if isinstance(argument, Arrays):
@@ -238,7 +240,7 @@ def _length(argument: Any) -> Any:
 
 
 def _wanted(parameter: Parameter, dtype: torch.dtype) -> Any:
-    """The type of a number, the dtype of an array, or what stands for arrays of a dtype."""
+    """Return the type of a number, the dtype of an array, or what stands for arrays of a dtype."""
     if parameter.kind in ("count", "number"):
         return int if parameter.kind == "count" else float
     element = dtype if parameter.element == "real" else ELEMENTS[parameter.element]
@@ -253,7 +255,7 @@ def _in_words(wanted: Any) -> str:
 
 @functools.cache
 def prototypes() -> dict[str, Prototype]:
-    """The functions of c/ by name."""
+    """Return the functions of c/ by name."""
     return read(path.read_text(encoding="utf-8") for path in build.SOURCES)
 
 

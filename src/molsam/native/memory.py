@@ -26,7 +26,7 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has held, in MB.
+    """Return the most memory this process has held, in MB.
 
     Linux counts that of the parent at the time of the fork into `getrusage`, so its own record is read there.
     """

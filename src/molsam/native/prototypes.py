@@ -90,7 +90,7 @@ def _prototype(text: str, match: re.Match[str], structs: dict[str, str]) -> Prot
 
 
 def _fields(text: str) -> list[Parameter]:
-    """The fields of a struct: `const real *x OF(n), *y OF(n);` are two."""
+    """Return the fields of a struct: `const real *x OF(n), *y OF(n);` are two."""
     found = []
     for declaration in _split(text, ";"):
         first, *others = _split(declaration, ",")
@@ -114,7 +114,7 @@ def _parameter(text: str) -> Parameter:
 
 
 def _bound(parameter: Parameter, known: set[str]) -> str:
-    """The size of an array as Python; a new name in it is given its value there."""
+    """Return the size of an array as Python; a new name in it is given its value there."""
     assert parameter.size is not None
     tree = ast.parse(parameter.size, mode="eval")
     allowed = (ast.Expression, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Name, ast.Load, ast.Constant)
@@ -142,7 +142,7 @@ def _within_brackets(text: str, start: int) -> str:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """The parts between marks that are outside brackets, with single spaces."""
+    """Return the parts between marks that are outside brackets, with single spaces."""
     return [" ".join(part.split()) for part in _parts(text, mark) if part.strip()]
 
 

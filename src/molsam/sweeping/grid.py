@@ -64,7 +64,7 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
 
 
 def _begin(sweep: Sweep, cells: Plan) -> frozenset[str] | None:
-    """Check the plan and use existing runs; return the names of the finished cells, or None for a dry run or an empty plan."""
+    """Check the plan and use existing runs; return the finished cells, or None for a dry run."""
     # Some cells are composed now, to find errors before the first one runs; the others while it runs.
     begun = [cells.job(cell) for cell in cells.cells if os.path.isdir(sweep.folder / cell.name)]
     cells.sample()

@@ -1,4 +1,4 @@
-"""The parts of GROVER's encoder: the input, message passing with attention between heads, the output."""
+"""The parts of GROVER's encoder: the input layer, message passing with attention between heads, and the output layer."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from molsam.native import kernels
 
 
 class Rows(NamedTuple):
-    """Feature vectors of atoms or bonds, of which few are distinct: linear maps run over those."""
+    """Feature vectors of atoms or bonds; few are distinct, and linear maps run only over these."""
 
     table: Tensor
     """float [J, f]"""
     kind: Tensor
-    """int64 [n], row of `table`"""
+    """int64 [n], the row of `table` of each atom or bond"""
 
     def linear(self, W: Tensor, b: Tensor | None = None) -> Tensor:
-        """W [h, f], b [h] or None -> [n, h]."""
+        """Return the features times W [h, f], plus b [h] or None: [n, h]."""
         return take(F.linear(self.table, W, b), self.kind)
 
     def padded(self) -> Rows:
-        """With a row of zeros at the end."""
+        """Return the same rows followed by a row of zeros."""
         return Rows(F.pad(self.table, (0, 0, 0, 1)), F.pad(self.kind, (0, 1), value=len(self.table)))
 
 
 class InputLayer(nn.Module):
-    """x = LN(act(W_i f)) for concatenated features f; f itself if it is as wide as x."""
+    """x = LN(act(W_i f)) of the concatenated features f; x = f if f has the width of x."""
 
     def __init__(self, width: int, hidden: int, activation_name: str, dropout: float, *, bias: bool) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class InputLayer(nn.Module):
             self.norm = nn.LayerNorm(hidden)
 
     def forward(self, first: Rows, *others: Rows) -> Tensor:
-        """Features [n, f_1], [n, f_2], ... -> x [n, hidden]."""
+        """Return x [n, hidden] of features [n, f_1], [n, f_2], ..."""
         parts = first, *others
         if self.identity:
             return torch.cat([part.table.index_select(0, part.kind) for part in parts], dim=1)
@@ -65,12 +65,12 @@ class InputLayer(nn.Module):
 
 
 class MTBlock(nn.Module):
-    """Message passing transformer: attention between `heads` heads, whose q, k and v are message passing encoders.
+    """Message passing transformer: attention between `heads` heads whose q, k and v are message passing encoders.
 
-    Encoder j of the 3 * heads (head by head: q, k, v) has its own W_j and depth D_j:
+    Each of the 3 * heads encoders (head by head: q, k, v) has its own W_j and depth D_j:
     m_j = x, then D_j - 1 times m_j <- act(x + W_j sum m_j over neighbours).
-    The heads of one atom (or bond) are the sequence of a multi-head attention with `heads` parts;
-    out = LN(W_o flatten(W_out attention)), without a residual connection.
+    The heads of one atom (or bond) are the sequence of a multi-head attention with `heads` parts.
+    The output is LN(W_o flatten(W_out attention)), without a residual connection.
     """
 
     def __init__(self, hidden: int, heads: int, activation_name: str, dropout: float, *, bias: bool) -> None:
@@ -87,11 +87,11 @@ class MTBlock(nn.Module):
         self.norm = nn.LayerNorm(hidden)
 
     def plan(self, depths: Sequence[int]) -> Plan:
-        """The steps of the 3 * heads encoders, which have these depths."""
+        """Return the plan of the 3 * heads encoders with these depths."""
         return Plan.of(depths, [role * self.heads + head for head in range(self.heads) for role in range(3)])
 
     def forward(self, x: Tensor, neighbours: Neighbours, plan: Plan, chosen: Tensor | None = None) -> Tensor:
-        """x [n, hidden] -> [n, hidden]; chosen: see `encode`."""
+        """Return the block's output [n, hidden] of x [n, hidden]; chosen: see `encode`."""
         projections = [p for layer in (self.query, self.key, self.value) for p in (layer.weight, layer.bias)]
         maps = self.W_o.weight, self.W_o.bias, self.W_out.weight, self.W_out.bias
         dropout, act = self.dropout if self.training else 0.0, leaky(self.act)
@@ -113,7 +113,7 @@ class MTBlock(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """LN(W_2 act(W_1 [features ; summed])), hidden width 4 times the output's."""
+    """LN(W_2 act(W_1 [features ; summed])); the hidden layer is 4 times as wide as the output."""
 
     def __init__(self, feature_dim: int, hidden: int, activation_name: str, dropout: float) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(hidden)
 
     def forward(self, features: Rows, states: Tensor, neighbours: Neighbours) -> Tensor:
-        """[N, feature_dim], states [n, hidden] and their sums -> [N, hidden]."""
+        """Return [N, hidden] of features [N, feature_dim] and the neighbours' sums of states [n, hidden]."""
         act, plain = leaky(self.act), bool(self.training and self.dropout) or neighbours.missing is not None
         if act is not None and not plain and kernels.available(states):
             weights = self.W_1.weight, self.W_1.bias, self.W_2.weight, self.W_2.bias

@@ -1,4 +1,4 @@
-"""Official GROVER checkpoints: reading them safely, and loading them into `Grover`."""
+"""Read official GROVER checkpoints safely, and load them into `Grover`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from molsam.errors import ConfigError, StorageError
 from molsam.models.grover.model import Grover
 
-# The reference's name of a setting -> ours. They decide what the encoders compute, so they must agree.
+# The reference's name of a setting -> ours. These settings decide what the encoders compute, so they must agree.
 FIELDS = {
     "hidden_size": "hidden_size",
     "depth": "depth",
@@ -28,29 +28,32 @@ ENCODERS = "grover.encoders."
 
 
 class LoadReport(NamedTuple):
-    """What `load_pretrained` did, by the reference's parameter names."""
+    """The result of `load_pretrained`, in the reference's parameter names."""
 
     loaded: list[str]
     initial: list[str]
-    """parameters of the model that the checkpoint does not have, or has in another size: they keep their values"""
+    """parameters of the model that the checkpoint lacks or has in another size; they keep their initial values"""
     ignored: list[str]
-    """tensors of the checkpoint that the model has no use for"""
+    """tensors of the checkpoint that the model does not use"""
 
     def __str__(self) -> str:
         lines = [f"{len(self.loaded)} pretrained tensors were loaded."]
-        for names, what in ((self.initial, "not in the checkpoint and start anew"), (self.ignored, "ignored")):
+        for names, what in (
+            (self.initial, "not in the checkpoint and keep their initial values"),
+            (self.ignored, "ignored"),
+        ):
             if names:
                 lines.append(f"{len(names)} are {what}: {', '.join(names)}.")
         return "\n".join(lines)
 
 
 def load_pretrained(model: Grover, path: str | Path) -> LoadReport:
-    """Load the weights of an official checkpoint, pre-trained or fine-tuned, and say what was loaded.
+    """Load the weights of an official checkpoint, pre-trained or fine-tuned, and report what was loaded.
 
-    Encoders must be there completely; readout and heads, which only fine-tuned checkpoints have, are loaded where
-    their sizes agree. Turns the reference's padding on, with which the weights were trained, unless
-    model.padding says otherwise. Raises StorageError if the file cannot be read or holds anything but data, and
-    ConfigError if its encoders differ from the model's.
+    The encoders must be complete. The readout and the heads, which only fine-tuned checkpoints have, are loaded where
+    their sizes agree. The weights were trained with the reference's padding, so this turns it on unless model.padding
+    is set. Raises StorageError if the file cannot be read or has anything but data, and ConfigError if its encoders
+    differ from the model's.
     """
     args, tensors = read_checkpoint(path)
     _check_settings(model, args, path)
@@ -75,10 +78,11 @@ def load_pretrained(model: Grover, path: str | Path) -> LoadReport:
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The settings and the tensors of a checkpoint; raises StorageError if it has none or holds more than data.
+    """Return the settings and the tensors of a checkpoint.
 
-    Of classes, only those that official checkpoints contain are allowed: the argument parser's Namespace and
-    numpy's arrays and numbers (the scalers of fine-tuned models). Anything else is refused before it runs.
+    Only the classes that official checkpoints contain are allowed: the argument parser's Namespace, and numpy's arrays
+    and numbers (the scalers of fine-tuned models). Anything else is refused before any of it runs. Raises StorageError
+    if the file cannot be read, has no settings or tensors, or has more than data.
     """
     try:
         with torch.serialization.safe_globals(_allowed()):
@@ -86,7 +90,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0]
         raise StorageError(
-            f"model.pretrained={path} is not a safe checkpoint: it holds more than tensors, numbers and settings, "
+            f"model.pretrained={path} is not a safe checkpoint: it has more than tensors, numbers and settings, "
             f"or is damaged ({reason}); use an official GROVER checkpoint."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
@@ -104,14 +108,14 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
 def _allowed() -> list[Any]:
     untyped: Any = np
     reconstruct, scalar = untyped._core.multiarray._reconstruct, untyped._core.multiarray.scalar
-    # numpy 1 wrote these two under another module name.
+    # numpy 1 saved these two under another module name.
     old = [(reconstruct, "numpy.core.multiarray._reconstruct"), (scalar, "numpy.core.multiarray.scalar")]
     dtypes = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
     return [argparse.Namespace, reconstruct, scalar, np.ndarray, np.dtype, *dtypes, *old]
 
 
 def _check_settings(model: Grover, args: Mapping[str, Any], path: str | Path) -> None:
-    """Raise ConfigError if the encoders of the checkpoint compute something else than the model's."""
+    """Raise ConfigError if the checkpoint's settings make its encoders differ from the model's."""
     for theirs, ours in FIELDS.items():
         have, want = args.get(theirs), getattr(model, ours)
         if have is None or _plain(have) == _plain(want):

@@ -1,8 +1,9 @@
-"""GROVER in C: the input layers (c/grover/input.c), a block with its encoders, the attention between their heads, the linear map
-behind it and its norm (c/grover/block.c), and the feed-forward layers with theirs (c/grover/feed_forward.c).
+"""GROVER in C: the input layers (c/grover/input.c), the blocks (c/grover/block.c) and the feed-forward layers
+(c/grover/feed_forward.c).
 
-A thread takes some molecules, or rows, through all of it, so that what passes from one operation to the next stays in
-its core's cache. encoders.py and layers/head_attention.py compute the same one after the other.
+A block is one call: its encoders, the attention between their heads, the linear map after it and its norm. A thread
+takes some molecules, or rows, through all operations, so that intermediate results stay in its core's cache.
+encoders.py and layers/head_attention.py compute the same one operation after the other.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ SAVED = ("first", "states", "projected", "attention", "unit", "factor")
 
 
 def block(neighbours: Neighbours, plan: Plan, act: Leaky, heads: int, eps: float, *tensors: Tensor | None) -> Tensor:
-    """The norm's gain and bias [h], x [n, h], W [3 * heads, h, h], b [3 * heads, h] or None, the maps of each attended head,
-    W_out [h, h], and of all, W_o [h, heads * h], with biases [h] or None, W_q, b_q, W_k, b_k, W_v, b_v -> [n, h]."""
+    """Return the output of an `MTBlock` without dropout, [n, h].
+
+    tensors: the norm's gain and bias [h]; x [n, h]; the encoders' W [3 * heads, h, h] and b [3 * heads, h] or None;
+    W_o [h, heads * h] and b_o [h] or None, the map of all heads; W_out [h, h] and b_out [h] or None, the map of each
+    head; W_q, b_q, W_k, b_k, W_v, b_v.
+    """
     out: Tensor = _Block.apply(neighbours, plan, act, heads, eps, *tensors)
     return out
 
@@ -108,8 +113,11 @@ class _Block(torch.autograd.Function):
 
 
 def input_layer(kinds: Sequence[Tensor], act: Leaky, eps: float, *tensors: Tensor | None) -> Tensor:
-    """norm(act(W [table[kind], ...] + b)) for one or two kinds, int64 [n]: the norm's gain and shift [h], W [h, sum of f],
-    b [h] or None, and a table [., f] for each kind -> [n, h]."""
+    """Return norm(act(W [table[kind], ...] + b)), [n, h], for one or two tables.
+
+    kinds: int64 [n] for each table. tensors: the norm's gain and shift [h]; W [h, sum of f]; b [h] or None; the tables
+    [., f].
+    """
     out: Tensor = _Input.apply(kinds, act, eps, *tensors)
     return out
 
@@ -161,7 +169,7 @@ class _Input(torch.autograd.Function):
 
 
 def _features(kinds: Sequence[Tensor], tables: Sequence[Tensor]) -> dict[str, Any]:
-    """Both tables and their rows for c/grover/input.h."""
+    """Return the tables and their rows under the names of c/grover/input.h."""
     names = ("a", "kinds", "f", "A"), ("b", "others", "g", "B")
     given = [(kind, *table.shape, table) for kind, table in zip(kinds, tables, strict=True)]
     pairs = zip(names, [*given, (None, 0, 0, None)], strict=False)
@@ -183,8 +191,11 @@ def _plain_input(
 
 
 def feed_forward(kind: Tensor, neighbours: Neighbours, act: Leaky, eps: float, *tensors: Tensor) -> Tensor:
-    """norm(W_2 act(W_1 [table[kind] ; S states] + b_1) + b_2): kind int64 [n]; table [kinds, f], states [m, h],
-    W_1 [d, f + h], b_1 [d], W_2 [h, d], b_2 [h], the norm's gain and bias [h] -> [n, h]. Without padding."""
+    """Return norm(W_2 act(W_1 [table[kind] ; S states] + b_1) + b_2), [n, h]; S must be without padding.
+
+    kind: int64 [n]. tensors: table [kinds, f]; states [m, h]; W_1 [d, f + h], b_1 [d]; W_2 [h, d], b_2 [h]; the norm's
+    gain and bias [h].
+    """
     out: Tensor = _FeedForward.apply(kind, neighbours, act, eps, *tensors)
     return out
 
@@ -263,7 +274,7 @@ def _plain_feed_forward(
 
 
 def _common(neighbours: Neighbours, plan: Plan, below: float, heads: int, x: Tensor, wide: int) -> dict[str, Any]:
-    """What both functions of c/grover/block.c take first (c/grover/plan.h)."""
+    """Return the fields that both functions of c/grover/block.c take first (see c/grover/plan.h)."""
     assert neighbours.bounds is not None
     assert neighbours.same is not None
     (n, h), steps = x.shape, len(plan.steps)
@@ -276,7 +287,7 @@ def _common(neighbours: Neighbours, plan: Plan, below: float, heads: int, x: Ten
 
 
 def _saved(common: dict[str, Any], x: Tensor) -> dict[str, Tensor]:
-    """Room for what the backward pass needs (c/grover/plan.h)."""
+    """Return empty tensors for what the backward pass needs (see c/grover/plan.h)."""
     n, h, wide, heads = (common[name] for name in ("n", "h", "wide", "heads"))
     lanes, states = n + common["chunks"] * kernels.LANES, common["passing"] + 3 * heads
     shapes = (n, wide), (states, n, wide), (3, h, heads, lanes), (heads, heads, heads, lanes), (n, h), (n,)

@@ -1,11 +1,11 @@
-"""GROVER's message passing encoders, all of a block at once.
+"""GROVER's message passing encoders; all encoders of a block run together.
 
 Encoder j has its own matrix W_j and depth D_j: m_j = x, then D_j - 1 times m_j <- act(x + W_j S m_j + b_j), where S
 sums over neighbours.
 
-Encoders are sorted by depth, so that those still passing messages are the first ones: one sum over rows of width
-(active encoders) x hidden and one batched product serve them all. The first S x is common to all, and its
-product with all W_j is one product.
+Encoders are sorted by depth, so the active ones, which still pass messages, come first. One sum over rows of width
+(active encoders) x hidden and one batched product serve them all. The first S x is common to all encoders, and its
+product with every W_j is a single product.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ from molsam.models.layers.segment import take
 
 
 class Plan(NamedTuple):
-    """Who passes messages when, for J encoders whose final states go to given slots of a result."""
+    """Which encoders make which steps, and the slot of the result where each of the J final states goes."""
 
     order: list[int]
     """all encoders, deepest first"""
     steps: list[tuple[int, int, list[int]]]
-    """per step: how many of `order` make it, how many go on after it (each time the first ones), the others' slots"""
+    """for each step: how many of `order` make it (the first ones), how many of these continue after it, and the slots
+    of those that end"""
     slots: list[int]
-    """per encoder of `order`, where its final state goes"""
+    """the slot of each encoder of `order`"""
 
     @property
     def idle(self) -> list[int]:
-        """Slots of the encoders without a step: their state is x."""
+        """Slots of the encoders without a step; their state is x."""
         return self.slots[self.steps[0][0] :] if self.steps else self.slots
 
     @property
     def chosen(self) -> np.ndarray:
-        """int64 [.], the encoders that make the first step, then those that make the second, ..."""
+        """int64 [.], the encoders that make the first step, then those that make the second, and so on."""
         return np.array([j for made, _, _ in self.steps for j in self.order[:made]], np.int64)
 
     @classmethod
     def of(cls, depths: Sequence[int], slots: Sequence[int]) -> Plan:
-        """The plan of encoders with these depths and slots."""
+        """Return the plan of encoders with these depths and slots."""
         order = sorted(range(len(depths)), key=lambda j: -depths[j])
         active = [sum(depth > t for depth in depths) for t in range(1, max(1, *depths) + 1)]
         steps = [(made, more, [slots[j] for j in order[more:made]]) for made, more in pairwise(active)]
@@ -61,12 +62,15 @@ def encode(
     act: Callable[[Tensor, Tensor], Tensor],
     chosen: Tensor | None = None,
 ) -> Tensor:
-    """x [n, h], W [J, h, h], b [J, h] or None -> the final states [J, n, h], each in its slot; act gets messages [n, a, h] and
-    the a encoders they belong to, int64 [a]. chosen: `plan.chosen` on the device, if it is there already."""
+    """Return the final states of J encoders, each in its slot, [J, n, h].
+
+    x: [n, h]. W: [J, h, h]. b: [J, h] or None. act: gets messages [n, a, h] and the encoders that they belong to, int64
+    [a]. chosen: `plan.chosen` on the device, if it is there already.
+    """
     states, m = [x] * len(W), x
     chosen = torch.from_numpy(plan.chosen).to(x.device) if chosen is None else chosen
     counts = [active for active, _, _ in plan.steps]
-    # What all steps share is taken at once, so that its gradient is added up at once.
+    # Taken for all steps in one operation, so that autograd adds up the gradients in one operation.
     matrices = take(W.flatten(1), chosen).unflatten(1, W.shape[1:]).split(counts)
     origins = x.unsqueeze(1).expand(len(counts), len(x), 1, x.shape[1]).unbind()
     for t, (which, (active, more, ending)) in enumerate(zip(chosen.split(counts), plan.steps, strict=True)):

@@ -1,7 +1,8 @@
-"""Which rows GROVER sums: neighbouring atoms, bonds that continue one another, bonds that enter an atom.
+"""The sums that GROVER takes: over neighbouring atoms, over bonds that lead to a bond, and over bonds that enter an
+atom.
 
-Equal states (molsam.data.states) are computed once. Of the 32 molecules of a batch of ESOL, 0.55 of the bonds and 0.76
-of the atoms are left after 3 steps.
+Equal states (molsam.data.states) are computed once. In a batch of 32 molecules of ESOL that leaves 55 % of the bonds
+and 76 % of the atoms after 3 steps.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from molsam.native import kernels
 
 
 class Neighbours(NamedTuple):
-    """A sum over lists of rows, y = S x, with the lists of S and of its transpose.
+    """Sums over lists of rows, y = S x, with the lists of S and of its transpose.
 
     y[t] = sum of x[rows[offsets[t] : offsets[t + 1]]] + missing[t] * x[-1].
     """
@@ -31,21 +32,21 @@ class Neighbours(NamedTuple):
     missing: Tensor | None = None
     """int64 [targets], how often the padding row (the last of x) is added; None without padding"""
     bounds: Tensor | None = None
-    """int64 [chunks + 1], where each chunk of rows begins that sums over its own rows only; for C"""
+    """int64 [chunks + 1], where each chunk of rows begins; a chunk sums only over its own rows; for C"""
     same: Tensor | None = None
-    """int64 [steps, targets], of each row the first whose state is equal after one step, after two, ...; for C"""
+    """int64 [steps, targets], for each row the first row with an equal state after one step, after two, ...; for C"""
 
     def after(self, steps: int) -> Neighbours:
-        """The sums, when so many steps have been made before."""
+        """Return the same sums for the steps that follow the first `steps`."""
         return self if self.same is None else self._replace(same=self.same[steps:])
 
     def sum(self, x: Tensor) -> Tensor:
-        """Rows [n, ...] -> sums [targets, ...], differentiable any number of times."""
+        """Return the sums [targets, ...] of rows x [n, ...], differentiable any number of times."""
         total: Tensor = _Sum.apply(x, self, False)
         return total
 
     def gather(self, x: Tensor, transposed: bool = False) -> Tensor:
-        """S x, or the transpose of S times x [targets, ...], without a graph."""
+        """Return S x, or the transpose of S times x [targets, ...]; autograd does not record it."""
         rows, offsets = (self.back, self.back_offsets) if transposed else (self.rows, self.offsets)
         flat = x.flatten(1)
         total = torch.embedding_bag(flat, rows, offsets, include_last_offset=True)[0]
@@ -72,29 +73,31 @@ class _Sum(torch.autograd.Function):
 
 
 class Neighbourhood(NamedTuple):
-    """The sums that GROVER takes over a batch of N atoms and E directed bonds, of which it tells n and e classes apart.
+    """The sums that GROVER takes over a batch of N atoms and E directed bonds.
 
-    With padding there is one atom and one bond more, the last rows, and each row is a class. The reference lists as
-    many neighbours for every atom as the largest degree D of the batch and fills up with the padding row, which itself
-    has nothing but padding for neighbours: row i adds D - degree(i) times the padding row.
+    Atoms (or bonds) with equal states form a class; there are n classes of atoms and e classes of bonds.
+
+    With padding, each atom and bond is its own class, and there is one more atom and one more bond, the last rows. The
+    reference gives every atom as many neighbours as the largest degree D of the batch and fills up with the padding
+    row: row i adds D - degree(i) times the padding row. The padding row has only padding as neighbours.
     """
 
     atoms: Neighbours
-    """neighbouring atoms -> atom, classes both"""
+    """from classes of neighbouring atoms to each class of atoms"""
     bonds: Neighbours
-    """bonds that enter a bond's source, but for its own reverse -> bond, classes both"""
+    """from classes of bonds that enter a bond's source, except its own reverse, to each class of bonds"""
     around: Neighbours
-    """classes of neighbouring atoms -> atom"""
+    """from classes of neighbouring atoms to each atom"""
     entering: Neighbours
-    """classes of bonds that enter an atom -> atom"""
+    """from classes of bonds that enter an atom to each atom"""
     kinds: tuple[Tensor, Tensor, Tensor]
-    """int64 [n], [e], [e]: rows of the batch's tables, of the atom of each class, of its bond's source, and of the bond"""
+    """int64 [n], [e], [e]: rows of the batch's tables for each class: of its atom, of its bond's source, of its bond"""
     atom_rows: Tensor | None = None
-    """int64 [n], an atom of each class; None if each is a class"""
+    """int64 [n], an atom of each class; None if each atom is its own class"""
     bond_rows: Tensor | None = None
-    """int64 [e]"""
+    """int64 [e], a bond of each class; None if each bond is its own class"""
     also: tuple[Tensor, ...] = ()
-    """what was to be sent to the device besides"""
+    """the arrays given as `also`, on the batch's device"""
 
     @classmethod
     def of(
@@ -104,10 +107,14 @@ class Neighbourhood(NamedTuple):
         steps: tuple[int, int] | None = None,
         also: Sequence[np.ndarray] = (),
     ) -> Neighbourhood:
-        """The lists of a batch; those of bonds by way of the line graph without backtracking.
+        """Return the sums of a batch; those between bonds follow the line graph without backtracking.
 
-        steps: of messages between atoms and between bonds, by which classes are told apart if the batch has colours;
-        with None each row is a class. also: int64 [.] each.
+        Args:
+            batch: a batch; without colours, each row is its own class.
+            padding: add the reference's padding row.
+            steps: number of message steps between atoms and between bonds, after which the states of a class must
+                still be equal; None: each row is its own class.
+            also: arrays int64 [.] to be sent to the device in the same copy.
         """
         if steps and not padding and batch.colours is not None:
             return _in_classes(batch, batch.colours, max(steps[0], 1), max(steps[1], 1), also)
@@ -116,7 +123,7 @@ class Neighbourhood(NamedTuple):
         entering_dst, entering = dst.sort()
         offsets = torch.searchsorted(entering_dst, torch.arange(batch.n_atoms + 1, device=src.device))
         neighbour = src.index_select(0, entering)
-        # Bonds that continue bond b: the lists of S at b, and those of its transpose at the reverse of b.
+        # For bond b: the lists of S at b, and those of its transpose at the reverse of b.
         lists, starts = _others(entering, offsets, torch.cat([src, dst]), but=torch.cat([rev, every_bond[:-1]]))
         before_offsets, after_offsets = starts[: len(src) + 1], starts[len(src) :] - starts[len(src)]
         before, after = lists.tensor_split([int(starts[len(src)])])
@@ -127,7 +134,7 @@ class Neighbourhood(NamedTuple):
             )
             degree = offsets.diff()
             missing = degree.max().clamp(min=1) - degree
-            # The padding bond leaves the padding atom and is its own reverse, which is subtracted once.
+            # The padding bond starts at the padding atom and is its own reverse, so it is subtracted once.
             missing_bonds = torch.cat([missing[src], missing[-1:] - 1])
         atoms = Neighbours(neighbour, offsets, neighbour, offsets, missing)
         bonds = Neighbours(before, before_offsets, rev[after], after_offsets, missing_bonds)
@@ -138,13 +145,16 @@ class Neighbourhood(NamedTuple):
 
 
 Lists = tuple[np.ndarray, np.ndarray]
-"""rows, and where each list of them begins"""
+"""rows, and where each list of rows begins"""
 
 
 def _in_classes(
     batch: MoleculeBatch, colours: BatchColours, atom_steps: int, bond_steps: int, also: Sequence[np.ndarray]
 ) -> Neighbourhood:
-    """The sums over classes; for C, which takes a chunk of whole molecules at a time, those of each chunk."""
+    """Return the sums over classes.
+
+    C takes a chunk of whole molecules at a time, so there each chunk has its own classes.
+    """
     src, starts, entering = colours.columns()[0].numpy(), colours.offsets, colours.entering()
     sizes: tuple[list[int] | None, list[int] | None] = None, None
     if batch.src.is_cpu and kernels.in_use() == "compiled":
@@ -185,19 +195,20 @@ def _in_classes(
 
 
 class _Classes:
-    """The classes of a batch's atoms, or bonds, from their colours after each step.
+    """The classes of a batch's atoms (or bonds), from their colours after each step.
 
-    sizes: atoms (bonds) of each molecule, if C is to compute: then a chunk of molecules has classes of its own.
+    sizes: number of atoms (or bonds) of each molecule if C computes, so that each chunk of molecules has its own
+    classes; else None.
     """
 
     def __init__(self, colours: BatchColours, steps: list[np.ndarray], sizes: list[int] | None) -> None:
         self.colours, self.steps = colours, steps
         self.bounds = None if sizes is None else chunks(sizes, torch.get_num_threads())
         self.chosen, self.place = colours.classes(steps[-1], self.bounds)
-        """a row of each class, and of every row its class"""
+        """one row of each class, and the class of each row"""
 
     def for_c(self, lists: Neighbours) -> Neighbours:
-        """With what the C function of a block needs besides."""
+        """Return the lists with the fields that the C function of a block needs in addition."""
         if self.bounds is None:
             return lists
         bounds = np.searchsorted(self.chosen, self.bounds)
@@ -206,17 +217,17 @@ class _Classes:
 
 
 CHUNK = 640
-"""Most rows of a chunk, unless one molecule has more: what they need fits in a core's cache."""
+"""most rows of a chunk, so that its data fit in a core's cache; a single molecule may have more"""
 
 
 def chunks(sizes: list[int], threads: int) -> list[int]:
-    """Where chunks of whole molecules begin, and the end: as many for each thread, of much the same size."""
+    """Return where chunks of whole molecules begin, and the end: equally many for each thread, of similar size."""
     total = sum(sizes)
     wanted = -(-total // (threads * CHUNK)) * threads
     bounds, rows = [0], 0
     for size, following in zip(sizes, [*sizes[1:], 0], strict=True):
         rows += size
-        # A chunk ends where the next molecule would take it further from its share than it is.
+        # End the chunk if adding the next molecule would take it further from its share.
         goal = total * len(bounds) // max(wanted, 1)
         if 2 * (goal - rows) <= following:
             bounds.append(rows)
@@ -226,19 +237,19 @@ def chunks(sizes: list[int], threads: int) -> list[int]:
 
 
 def _with_transpose(lists: Lists, n: int) -> list[np.ndarray]:
-    """The lists of numbers below n, and for each number the lists that it is in, as often as it is."""
+    """Return lists of numbers below n and their transpose: for each number the lists that contain it, with repetition."""
     rows, offsets = lists
     owner = np.arange(len(offsets) - 1).repeat(np.diff(offsets))
     keys = (
         rows.astype(np.int16) if n < 1 << 15 else rows
-    )  # numpy sorts short numbers by their digits, three times as fast
+    )  # numpy has a radix sort for short integers, three times as fast
     back = np.zeros(n + 1, np.int64)
     np.bincount(rows, minlength=n).cumsum(out=back[1:])
     return [rows, offsets, owner.take(keys.argsort(kind="stable")), back]
 
 
 def _others(entering: Tensor, offsets: Tensor, at: Tensor, *, but: Tensor) -> tuple[Tensor, Tensor]:
-    """For each i, the bonds that enter atom at[i] other than but[i], as one list and its offsets."""
+    """Return for each i the bonds that enter atom at[i] except but[i], as one list and its offsets."""
     count = offsets.diff()[at]
     target = torch.arange(len(at), device=at.device).repeat_interleave(count)
     start = (offsets[:-1][at] - count.cumsum(0) + count).repeat_interleave(count)

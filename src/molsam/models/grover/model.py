@@ -1,7 +1,7 @@
-"""GROVER: Rong et al., Self-Supervised Graph Transformer on Large-Scale Molecular Data, NeurIPS 2020.
+"""GROVER (Rong et al., Self-Supervised Graph Transformer on Large-Scale Molecular Data, NeurIPS 2020).
 
-The fine-tuning model: two encoders, of atoms and of bonds, that exchange nothing; both are summed to atoms, read
-out and followed by a head of their own.
+This is the model for fine-tuning. It has two separate encoders, one of atoms and one of bonds. The states of each are
+summed to atoms and read out to molecules, and each has its own head.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHOICES = {
 }
 ROLES = ("q", "k", "v")
 TAIL = math.erfc(3 / math.sqrt(2)) / 2
-"""of a normal distribution, beyond three standard deviations on one side"""
+"""probability of a normal variable beyond three standard deviations on one side"""
 
 
 class SelfAttentiveReadout(nn.Module):
@@ -43,13 +43,16 @@ class SelfAttentiveReadout(nn.Module):
         self.w2 = nn.Parameter(torch.empty(attention_out, attention_hidden))
 
     def forward(self, atoms: Tensor, batch: MoleculeBatch) -> Tensor:
-        """[N, hidden] -> [B, attention_out * hidden]."""
+        """Return the molecules' vectors [B, attention_out * hidden] of atoms [N, hidden]."""
         weights, where = self.weights(atoms, batch)
         padded = atoms.new_zeros(*weights.shape[:2], atoms.shape[1]).index_put(where, atoms)
         return (weights.mT @ padded).flatten(1)
 
     def weights(self, atoms: Tensor, batch: MoleculeBatch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """A [B, n, attention_out], 0 beyond a molecule's atoms, and the molecule and place of each atom."""
+        """Return the transpose of A, [B, n, attention_out], and the molecule and position of each atom.
+
+        The weights are 0 beyond a molecule's atoms.
+        """
         scores = torch.tanh(atoms @ self.w1.T) @ self.w2.T
         position = torch.arange(len(atoms), device=atoms.device) - batch.offsets[batch.molecule]
         shape, where = (len(batch), batch.max_size, -1), (batch.molecule, position)
@@ -58,7 +61,7 @@ class SelfAttentiveReadout(nn.Module):
 
 
 class Head(nn.Module):
-    """Linear, then (act, linear) for each further layer, with dropout before every one."""
+    """Linear, then (activation, linear) for each further layer, with dropout before every linear layer."""
 
     def __init__(self, widths: list[int], activation_name: str, dropout: float) -> None:
         super().__init__()
@@ -73,15 +76,15 @@ class Head(nn.Module):
 
 
 class Grover(MoleculeModel):
-    """Logits [2, B, T] of the head on the atoms' encoder and of the head on the bonds' encoder.
+    """Two logits, [2, B, T]: of the head on the atoms' encoder and of the head on the bonds' encoder.
 
-    In training mode `auxiliary` is dist_coff * (difference of the two logits)^2, and with
-    dynamic_depth="truncnorm" every encoder draws its own depth int(N(depth, 1), cut at 3 standard deviations).
+    In training mode `auxiliary` is dist_coff * (difference of the two logits)^2. With dynamic_depth="truncnorm" every
+    encoder then draws its own depth: int(N(depth, 1)), truncated at 3 standard deviations.
 
-    padding: "exact" (each molecule by itself); "reference" (the padding row of the reference adds to every sum,
-    so outputs depend on the batch's largest degree); None is "exact", and "reference" once official weights are
-    loaded. init: "sane", or "reference", which zeroes all one-dimensional parameters, LayerNorm gains included.
-    head_size: hidden width of the heads, hidden_size if None. attention_hidden, attention_out: of
+    padding: "exact": each molecule by itself. "reference": the padding row of the reference adds to every sum, so
+    outputs depend on the batch's largest degree. None: "exact", or "reference" once official weights are loaded.
+    init: "sane", or "reference", which zeroes all one-dimensional parameters, including LayerNorm gains.
+    head_size: hidden width of the heads; None: hidden_size. attention_hidden, attention_out: of
     readout="self_attention". Raises ConfigError for a setting out of range.
     """
 
@@ -117,7 +120,7 @@ class Grover(MoleculeModel):
         self.hidden_size, self.depth, self.n_heads, self.n_blocks = hidden_size, depth, n_heads, n_blocks
         self.activation, self.bias, self.dist_coff, self.padding = activation, bias, dist_coff, padding
         self.dynamic_depth, self.dropout = dynamic_depth == "truncnorm", dropout
-        # A buffer, because weights trained with the padding row must be used with it wherever they are loaded.
+        # A buffer, so that weights trained with the padding row bring the padding with them wherever they are loaded.
         self.register_buffer("reference_padding", torch.tensor(padding == "reference"))
         self._known: tuple[Tensor, int, bool] | None = None
 
@@ -141,26 +144,26 @@ class Grover(MoleculeModel):
         self.unused = tuple(self._unused())
 
     def forward(self, batch: MoleculeBatch, depths: Tensor | None = None) -> ModelOutput:
-        """Logits of a batch; depths, int [2 * blocks * heads * 3], fixes the encoders' depths (see draw_depths)."""
+        """Return the logits of a batch; depths: int [2 * blocks * heads * 3], the encoders' depths (see `draw_depths`)."""
         vectors = self.read(self.encode(batch, depths), batch)
         p_atom, p_bond = self.atom_head(vectors[0]), self.bond_head(vectors[1])
         auxiliary = self.dist_coff * F.mse_loss(p_atom, p_bond, reduction="none") if self.atom_head.training else None
         return ModelOutput(torch.stack([p_atom, p_bond]), auxiliary)
 
     def _pads(self) -> bool:
-        """`reference_padding`, which is a buffer; a device is waited for only after it has changed."""
+        """Return the buffer `reference_padding` as a bool; only after a change does this wait for the device."""
         flag = self.reference_padding
         if self._known is None or self._known[0] is not flag or self._known[1] != flag._version:
             self._known = (flag, flag._version, bool(flag))
         return self._known[2]
 
     def encode(self, batch: MoleculeBatch, depths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Atoms [N, hidden_size] by way of the atoms' and of the bonds' encoder."""
+        """Return the atoms of the atoms' encoder and of the bonds' encoder, both [N, hidden_size]."""
         padding = self._pads()
         if depths is None:
             depths = self.draw_depths()
         node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()
-        # Equal states would have to be dropped alike.
+        # Merged states would share one dropout mask.
         steps = None if self.training and self.dropout else (_steps(node_depths), _steps(edge_depths))
         plans = [
             [cast("MTBlock", block).plan(of_block) for block, of_block in zip(blocks, of_blocks, strict=True)]
@@ -189,9 +192,10 @@ class Grover(MoleculeModel):
         return (of_atoms[: batch.n_atoms], of_bonds[: batch.n_atoms]) if padding else (of_atoms, of_bonds)
 
     def draw_depths(self) -> Tensor:
-        """int64 [2 * blocks * heads * 3]: node blocks, then edge blocks; block by block, head by head, q, k, v.
+        """Return the encoders' depths, int64 [2 * blocks * heads * 3].
 
-        `depth` for all in evaluation mode, else int() of normal draws around it from torch's CPU generator.
+        They are ordered by node and edge blocks, then by block, by head, and by q, k, v. In evaluation mode all are
+        `depth`; in training mode they are int() of normal draws around it from torch's CPU generator.
         """
         count = 2 * self.n_blocks * self.n_heads * 3
         if not (self.training and self.dynamic_depth):
@@ -200,7 +204,7 @@ class Grover(MoleculeModel):
         return (self.depth + torch.special.ndtri(uniform)).long()
 
     def read(self, views: tuple[Tensor, Tensor], batch: MoleculeBatch) -> list[Tensor]:
-        """Atoms [N, hidden_size] of each view -> molecules [B, width], with the molecule's descriptors if it has any."""
+        """Return the molecules' vectors [B, width] of each view's atoms [N, hidden_size], with the descriptors if any."""
         if self.readout is None:
             means = segment_mean(torch.cat(views, dim=1), batch.molecule, batch.sizes)
             vectors = list(means.split(self.hidden_size, dim=1))
@@ -213,14 +217,15 @@ class Grover(MoleculeModel):
 
     @torch.no_grad()
     def atom_attention(self, batch: MoleculeBatch) -> Tensor:
-        """Attention of the readout to each atom [N], 1 in sum over a molecule: the mean over its outputs and both encoders.
+        """Return the readout's attention to each atom [N]: the mean over its outputs and both encoders.
 
-        Raises ConfigError for another readout: GROVER's blocks attend from head to head of one atom, never between atoms.
+        It sums to 1 over each molecule. Raises ConfigError for another readout, because GROVER's blocks attend between
+        the heads of one atom, never between atoms.
         """
         if self.readout is None:
             raise ConfigError(
-                "GROVER attends between heads, not between atoms, so model.readout=mean has no attention to an atom; train with "
-                "model.readout=self_attention, or explain by gradient."
+                "GROVER attends between heads, not between atoms, so model.readout=mean has no attention to an atom; "
+                "train with model.readout=self_attention, or explain by gradient."
             )
         found = []
         for atoms in self.encode(batch):
@@ -229,7 +234,10 @@ class Grover(MoleculeModel):
         return torch.stack(found).mean(0)
 
     def initialise(self, init: str) -> None:
-        """Xavier-normal matrices, zero biases; gains 1 and PReLU slopes 0.25, or 0 as the reference has them."""
+        """Initialise the parameters: Xavier-normal matrices and zero biases.
+
+        Gains are 1 and PReLU slopes 0.25, or both 0 with init="reference".
+        """
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 gain = {nn.LayerNorm: 1.0, nn.PReLU: 0.25}.get(type(module), 0.0) if init == "sane" else 0.0
@@ -242,7 +250,7 @@ class Grover(MoleculeModel):
                     nn.init.constant_(parameter, gain if name == "weight" else 0.0)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The state dict of GroverFinetuneTask as ours; the q, k, v encoders of all heads stacked."""
+        """Return the state dict of GroverFinetuneTask as ours; ours stacks the q, k, v encoders of all heads."""
         state: dict[str, Tensor] = {"reference_padding": self.reference_padding}
         stacks: dict[str, list[Tensor]] = {}
         for ours, slot, theirs in self.reference_names():
@@ -254,7 +262,7 @@ class Grover(MoleculeModel):
         return state | join
 
     def to_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Our tensors under GroverFinetuneTask's names."""
+        """Return our tensors under GroverFinetuneTask's names."""
         named = {}
         for ours, slot, theirs in self.reference_names():
             if ours in tensors:
@@ -263,7 +271,7 @@ class Grover(MoleculeModel):
         return named
 
     def reference_names(self) -> Iterator[tuple[str, int | None, str]]:
-        """(our parameter, index in it or None for all of it, the reference's parameter) for every one of ours."""
+        """Yield (our parameter, index in it or None for all of it, the reference's parameter) for each of ours."""
         for ours in dict(self.named_parameters()):
             part, _, rest = ours.partition(".")
             if part in ("node_blocks", "edge_blocks"):
@@ -279,7 +287,10 @@ class Grover(MoleculeModel):
                 yield ours, None, _rename(ours, _OUTSIDE)
 
     def _unused(self) -> Iterator[str]:
-        """The bond view, which fine-tuning does not read, and what later blocks would need for another width."""
+        """Yield patterns of the parameters that fine-tuning does not use.
+
+        These are the bond view, and the input layers of later blocks, whose input already has the right width.
+        """
         for name in ("ffn_bond_from_*", "bond_from_*_sublayer.*", "act_func_node.*", "act_func_edge.*"):
             yield f"grover.encoders.{name}"
         yield "readout.cached_zero_vector"
@@ -287,13 +298,13 @@ class Grover(MoleculeModel):
             for block in range(0 if layer.identity else 1, self.n_blocks):
                 for name in ("W_i", "layernorm", "act_func"):
                     yield f"grover.encoders.{view}_blocks.{block}.{name}.*"
-        # A head has one activation; a state dict repeats its PReLU slope after every layer.
+        # A head uses one activation after every layer, so the reference's state dict repeats a PReLU's slope.
         for layer_index in range(1, len(self.atom_head.layers) - 1):
             yield f"mol_atom_from_*_ffn.{3 * layer_index + 2}.weight"
 
 
 def _steps(depths: list[list[int]]) -> int:
-    """The most steps that messages are passed in all blocks together."""
+    """Return the number of message steps in all blocks together, counting the deepest encoder of each."""
     return sum(max(max(of_block) - 1, 0) for of_block in depths)
 
 
@@ -327,7 +338,10 @@ _OUTSIDE = {
 
 
 def _rename(name: str, prefixes: dict[str, str]) -> str:
-    """The first prefix that fits, replaced; layer i of a head is entry 3i + 1 of (dropout, linear, act) in turn."""
+    """Return the name with its first matching prefix replaced.
+
+    The reference's heads repeat (dropout, linear, activation), so layer i of a head is entry 3i + 1 there.
+    """
     theirs = next((new + name[len(old) :] for old, new in prefixes.items() if name.startswith(old)), name)
     if "_head.layers." not in name:
         return theirs

@@ -1,4 +1,4 @@
-"""The activation functions that the published models name in their settings."""
+"""The activation functions that a model's settings can name, as in the published models."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """A new module of that name, upper or lower case; raises ConfigError for an unknown one.
+    """Return a new module of that name, in upper or lower case; raises ConfigError for an unknown name.
 
-    LeakyReLU has slope 0.1; PReLU has one weight of its own, so each call is a new parameter.
+    LeakyReLU has slope 0.1. PReLU has one weight, so each call makes a new parameter.
     """
     if name.lower() not in ACTIVATIONS:
         raise ConfigError(f"activation={name!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
@@ -32,7 +32,7 @@ def activation(name: str) -> nn.Module:
 
 
 class Leaky(NamedTuple):
-    """An activation that is the identity above zero and linear below, as C knows it."""
+    """An activation that is the identity above zero and linear below it: the form that the C kernels take."""
 
     plain: Callable[[Tensor], Tensor]
     below: float
@@ -40,7 +40,7 @@ class Leaky(NamedTuple):
 
 
 def leaky(act: nn.Module) -> Leaky | None:
-    """The activation, if it is such a one."""
+    """Return the activation as a `Leaky`; None if it does not have that form."""
     if isinstance(act, nn.ReLU):
         return Leaky(act, 0.0)
     return Leaky(act, act.negative_slope) if isinstance(act, nn.LeakyReLU) else None

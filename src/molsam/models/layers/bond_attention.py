@@ -1,13 +1,13 @@
-"""CoMPT's attention over all atom pairs of a molecule, at the price of its bonds.
+"""CoMPT's attention over all atom pairs of a molecule, at the cost of its bonds.
 
-A pair that is no bond has zero bond features, so all such pairs of an atom share one score; bonds have few
-distinct feature vectors (types). Bond features are symmetric, so the reference's "out" and "in" scores agree, and
-for atom m of a molecule with n atoms
+A pair without a bond has zero bond features, so all such pairs of an atom share one score. Bonds have few distinct
+feature vectors (types). Bond features are symmetric, so the reference's "out" and "in" scores are equal, and for atom m
+of a molecule with n atoms
 
     A_mn = (2 - [m = n]) p_m,type(mn) K_mn,      o_m = sum over n of A_mn v_n   (per head; K is common to all)
 
-where p_m is a softmax over the types, each counted as often as atom m has it (type 0, no bond: n - degree),
-and K the distance kernel. Scores are [N, heads, types]; only A has an entry per pair, and it has no width. The
+where p_m is a softmax over the types, each counted as often as atom m has it (type 0, no bond: n - degree), and K is
+the distance kernel. Scores are [N, heads, types]; only A has an entry per pair, and it has no feature dimension. The
 products with v run in buckets of molecules of similar size.
 """
 
@@ -31,13 +31,13 @@ from molsam.models.layers.segment import take
 from molsam.native import kernels
 
 FAR = 1e8
-"""the reference's distance between atoms of different fragments"""
+"""the distance between atoms of different fragments, as in the reference"""
 
 
 class Relations:
-    """What the attention of all layers asks of a batch whose featurizer gave distances.
+    """Everything about a batch that the attention of all layers needs; the batch must have distances.
 
-    also: int64 [.] each, what is to be sent to the device with it.
+    also: arrays int64 [.] to be sent to the device in the same copy; the attribute of that name has them there.
     """
 
     def __init__(self, batch: MoleculeBatch, heads: int, also: Sequence[np.ndarray] = ()) -> None:
@@ -49,13 +49,13 @@ class Relations:
         counts[:, 0] = here.sizes.index_select(0, here.molecule) - counts.sum(1)
         counts = counts.to(batch.node_table.dtype).unsqueeze(1)
         self.log_counts = counts.log()
-        """float [N, 1, T], logarithm of how often an atom has each bond type; type 0 is no bond, type t + 1 row t of
-        the table"""
+        """float [N, 1, T], logarithm of the number of pairs of each bond type that an atom has; type 0 is no bond, type
+        t + 1 is row t of the batch's table"""
         self.weight = 2 / counts.clamp(min=1)
-        """float [N, 1, T], 2 / that number, 2 where it is 0"""
+        """float [N, 1, T], 2 / that number, or 2 where it is 0"""
         self.also: list[Tensor] = [torch.from_numpy(array) for array in also]
         if here is not batch:
-            groups = [(len(batch), batch.max_size)]  # a further call costs more than padding
+            groups = [(len(batch), batch.max_size)]  # on a device one more call costs more than padding
             lists = _lists(here, heads, groups, batch.node_table.dtype)
             sent = send([self.log_counts, self.weight, *lists, *self.also], batch.sizes.device)
             self.log_counts, self.weight = sent[:2]
@@ -64,17 +64,23 @@ class Relations:
 
     @cached_property
     def pairs(self) -> Pairs:
-        """All pairs of atoms, for computing with matrices A."""
+        """All pairs of atoms, for the form that computes the matrices A."""
         groups = _groups(self.batch.sizes.tolist())
         lists = _lists(self.batch, self.heads, groups, self.batch.node_table.dtype)
         return _pairs(self.batch, self.heads, groups, lists)
 
     def shares(self, scores: Tensor) -> Tensor:
-        """Of the softmax over a row's pairs twice what one pair of each type has; float [N, heads, T]."""
+        """Return twice the softmax weight of one pair of each type, float [N, heads, T].
+
+        The softmax runs over all pairs of an atom.
+        """
         return torch.softmax(scores + self.log_counts, dim=-1) * self.weight
 
     def kernels(self, decay: Tensor, kernel: str) -> list[Tensor]:
-        """K of each bucket, the diagonal halved, 0 in padding's columns; decay: a scalar, or [L] -> float [L, b, n, n]."""
+        """Return K of each bucket with its diagonal halved, 0 in the columns of padding; float [L, b, n, n].
+
+        decay: float [L], or a scalar (then L is 1).
+        """
         return [_kernel(bucket, decay.view(-1, 1, 1, 1), kernel) * bucket.halves for bucket in self.pairs.buckets]
 
 
@@ -86,46 +92,49 @@ class Bucket(NamedTuple):
     outside: Tensor
     """float [b, 1, n], -inf at padding, else 0"""
     halves: Tensor
-    """float [n, n], 0.5 in the diagonal, else 1"""
+    """float [n, n], 0.5 on the diagonal, else 1"""
     entry: Tensor
-    """int64 [b * heads * n * n], of each entry of A the one of [N, heads, T] that it takes; any at padding"""
+    """int64 [b * heads * n * n], for each entry of A its index in the flattened [N, heads, T]; arbitrary at padding"""
 
 
 class Pairs(NamedTuple):
-    """The atom pairs of a batch. Slots are the buckets' padded atoms [b, heads, n], one bucket after the other."""
+    """The atom pairs of a batch.
+
+    A slot is an entry of a bucket's padded atoms [b, heads, n]; buckets follow each other.
+    """
 
     buckets: list[Bucket]
     shapes: list[tuple[int, int, int]]
     """(b, heads, n) of each bucket"""
     row: Tensor
-    """int64 [slots], row of [N * heads, ...] in each slot; row 0 at padding"""
+    """int64 [slots], the row of [N * heads, ...] in each slot; 0 at padding"""
     slot: Tensor
     """int64 [N * heads], the inverse of `row`"""
 
 
 class Lists(NamedTuple):
-    """What is known of the pairs on the CPU; places are those of the padded pairs [b, n, n], bucket by bucket."""
+    """The index lists of the pairs, made on the CPU. A place is an entry of a bucket's padded pairs [b, n, n]."""
 
     row: Tensor
     slot: Tensor
     outside: Tensor
     """float [slots without heads], -inf at padding, else 0"""
     place: Tensor
-    """int64 [sum of n^2], where each pair of the molecules is"""
+    """int64 [sum of n^2], the place of each pair of each molecule"""
     distance: Tensor
     """float [sum of n^2]"""
     bond: Tensor
-    """int64 [E], place of (dst, src) of each bond"""
+    """int64 [E], the place of (dst, src) of each bond"""
 
 
 def _lists(batch: MoleculeBatch, heads: int, groups: list[tuple[int, int]], real: torch.dtype) -> Lists:
-    """Of a batch on the CPU whose molecules, the largest first, are padded in these groups."""
+    """Return the lists of a batch on the CPU; its molecules, largest first, fill these groups (see `_groups`)."""
     assert batch.distances is not None
     sizes, molecule = batch.sizes.numpy(), batch.molecule.numpy()
     padded = np.repeat([n for _, n in groups], [b for b, _ in groups])
     starts = np.empty((3, len(sizes)), np.int64)
     starts[:, _order(sizes)] = padded, padded.cumsum() - padded, np.square(padded).cumsum() - np.square(padded)
-    # Per atom: n of its bucket, first slot and first pair of its molecule, its number in it.
+    # Per atom: n of its bucket, the first slot and first pair of its molecule, and its index in the molecule.
     n, first, pair = starts.take(molecule, 1)
     local = np.arange(len(molecule)) - batch.offsets.numpy().take(molecule)
     pair += local * n
@@ -141,7 +150,7 @@ def _lists(batch: MoleculeBatch, heads: int, groups: list[tuple[int, int]], real
 
 
 def _order(sizes: np.ndarray) -> np.ndarray:
-    """The molecules in the order of the buckets."""
+    """Return the molecules' indices in the order of the buckets."""
     return np.argsort(-sizes, kind="stable")
 
 
@@ -165,8 +174,10 @@ def _pairs(batch: MoleculeBatch, heads: int, groups: list[tuple[int, int]], list
 
 
 def _groups(sizes: list[int]) -> list[tuple[int, int]]:
-    """(molecules, largest size) of each bucket, the largest molecules first; a new one where padding would cost more than a
-    further call."""
+    """Return (number of molecules, largest size) of each bucket, largest molecules first.
+
+    A new bucket begins where padding would cost more than another call.
+    """
     found: list[tuple[int, int]] = []
     for size in sorted(sizes, reverse=True):
         if not found or size < 0.75 * found[-1][1] - 4:
@@ -176,7 +187,7 @@ def _groups(sizes: list[int]) -> list[tuple[int, int]]:
 
 
 def messages(relations: Relations, scores: Tensor, decay: Tensor, kernel: str) -> list[Tensor]:
-    """A of every molecule, float [heads, n, n].
+    """Return A of every molecule, float [heads, n, n].
 
     scores: float [N, heads, T]; decay: lambda, a scalar; kernel: softmax or exp.
     """
@@ -189,9 +200,10 @@ def messages(relations: Relations, scores: Tensor, decay: Tensor, kernel: str) -
 def attend(
     relations: Relations, scores: Tensor, values: Tensor, decay: Tensor, kernel: str, K: list[Tensor] | None
 ) -> Tensor:
-    """o, float [N, width]; values: float [N, width], the heads' columns one after the other.
+    """Return o, float [N, width].
 
-    K: what `relations.kernels` made of the layer's decay; None where `in_c`, which needs none.
+    values: float [N, width], the heads' columns one after the other. K: the result of `relations.kernels` for the
+    layer's decay; None where `in_c`, because C computes it.
     """
     if torch.is_autocast_enabled(values.device.type):
         with torch.autocast(values.device.type, enabled=False):
@@ -203,12 +215,12 @@ def attend(
 
 
 def in_c(decay: Tensor, width: int) -> bool:
-    """Whether `attend` has a compiled form for values of this width."""
+    """Return whether `attend` has a compiled form for values of this width."""
     return kernels.available(decay) and kernels.whole_vectors(width) == width
 
 
 class _CompiledAttend(torch.autograd.Function):
-    """In C (c/compt/attention.c), without A and its indices."""
+    """Attention in C (c/compt/attention.c), which stores neither A nor its indices."""
 
     @staticmethod
     def forward(ctx, r: Relations, kernel: str, scores: Tensor, values: Tensor, decay: Tensor) -> Tensor:
@@ -257,11 +269,11 @@ class _CompiledAttend(torch.autograd.Function):
 
 
 def _kernel(bucket: Bucket, decay: Tensor, kernel: str) -> Tensor:
-    """K of a bucket, 0 for padding's columns."""
+    """Return K of a bucket, 0 in the columns of padding."""
     exponent = torch.addcmul(bucket.outside, bucket.distance, decay, value=-1)
     if kernel == "exp":
-        if not decay.is_cpu or bool((decay < 0).any()):  # a device would be waited for
-            # The reference overflows for fragments where decay < 0; the bound changes nothing else.
+        if not decay.is_cpu or bool((decay < 0).any()):  # on a device, reading the sign would wait for it
+            # For decay < 0 the reference overflows between fragments; the bound changes only these pairs.
             bound = torch.where(decay < 0, 0.0, torch.inf).to(exponent.dtype)
             exponent = torch.where(bucket.distance == FAR, exponent.clamp(max=bound), exponent)
         return exponent.exp()
@@ -269,7 +281,7 @@ def _kernel(bucket: Bucket, decay: Tensor, kernel: str) -> Tensor:
 
 
 def _messages(r: Relations, scores: Tensor, K: list[Tensor]) -> list[Tensor]:
-    """A of each bucket, float [b, heads, n, n]."""
+    """Return A of each bucket, float [b, heads, n, n]."""
     share, p = r.shares(scores).view(-1), r.pairs
     return [
         take(share, bucket.entry).view(*shape, shape[-1]) * k.view(shape[0], 1, shape[-1], shape[-1])
@@ -278,7 +290,7 @@ def _messages(r: Relations, scores: Tensor, K: list[Tensor]) -> list[Tensor]:
 
 
 def _plain(r: Relations, scores: Tensor, values: Tensor, K: list[Tensor]) -> Tensor:
-    """`attend` in plain torch."""
+    """Compute `attend` in plain torch."""
     p, width = r.pairs, values.shape[1] // r.heads
     atoms, A = take(values.reshape(-1, width), p.row), _messages(r, scores, K)
     parts = [atoms] if len(A) == 1 else atoms.split([math.prod(shape) for shape in p.shapes])

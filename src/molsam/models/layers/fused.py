@@ -1,8 +1,8 @@
 """Hand-written backward passes that can still be differentiated twice.
 
-A fused operation's `backward` runs outside of autograd, fast. When somebody asks for a gradient that is itself to be
-differentiated (`create_graph=True`: Hessian-vector products), autograd is switched on inside `backward`; it then
-calls `replay`, which computes the same gradient from the operation written in plain torch. No switch to set.
+A fused operation's `backward` is fast because autograd does not record it. Hessian-vector products need a gradient that
+can itself be differentiated (`create_graph=True`). Autograd is then enabled inside `backward`, which calls `replay`:
+it computes the same gradient from the operation in plain torch. Nothing has to be configured.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 def replay(
     plain: Callable[..., Tensor], inputs: Sequence[Tensor | None], grad: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of `plain(*inputs)` for its output's gradient, as differentiable functions of both.
+    """Return the gradients of `plain(*inputs)` for the gradient of its output, differentiable with respect to both.
 
-    None for an input that needs no gradient, or is not there.
+    They are None for an input that is None or needs no gradient.
     """
     if grad is None:
         return (None,) * len(inputs)
     with torch.enable_grad():
-        # One input may have been computed from another: through the aliases each counts for itself alone.
+        # One input may have been computed from another; differentiating by aliases treats them as independent.
         aliases = [None if x is None else x.view_as(x) for x in inputs]
         wanted = [x for x in aliases if x is not None and x.requires_grad]
         found = iter(

@@ -1,4 +1,4 @@
-"""Products of groups of rows, each group with a matrix of its own."""
+"""Products of groups of rows, each group with its own matrix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def grouped_product(rows: Tensor, matrices: Tensor, sizes: list[int]) -> Tensor:
-    """Rows [E, d] in K consecutive groups of `sizes`, times their group's matrix [K, d, f] -> [E, f]."""
+    """Return rows [E, d] times the matrix [K, d, f] of their group, [E, f]; the K groups are consecutive and have
+    `sizes`."""
     groups = rows.to(matrices.dtype).split(sizes)
     products = [part @ matrix for part, matrix in zip(groups, matrices.unbind(), strict=True)]
     return torch.cat([matrices.new_empty(0, matrices.shape[2]), *products])  # there may be no group

@@ -3,11 +3,11 @@
 Cho et al., EMNLP 2014, in torch's form: r, z = sigmoid(W x + b + U h + c); n = tanh(W x + b + r (U h + c));
 h' = (1 - z) n + z h.
 
-Both directions run together, step t over all molecules with more than t atoms: molecules are sorted by
-decreasing size, so the active ones are always the first, and the products shrink as molecules end. A line is an
-atom read in one direction, number 2 * atom + direction. Packed lines are in the order of the steps, so that each
-step is one contiguous block [2, active, width]. What does not depend on the previous step (input projections,
-weight gradients, derivatives of the gates) is done for all atoms at once.
+Both directions run together; step t covers all molecules with more than t atoms. Molecules are sorted by decreasing
+size, so the active ones are always first, and the products shrink as molecules end. A line is an atom read in one
+direction; its number is 2 * atom + direction. Packed lines are in the order of the steps, so each step is one
+contiguous block [2, active, width]. Whatever does not depend on the previous step (input projections, weight gradients,
+derivatives of the gates) is computed for all atoms at once.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from molsam.native import kernels
 
 
 class Packing(NamedTuple):
-    """Where the 2N lines of B molecules with N atoms lie in the packed order."""
+    """The packed order of the 2N lines of B molecules with N atoms."""
 
     line: Tensor
     """int64 [2N], the line in each packed row"""
     row: Tensor
     """int64 [2N], the packed row of each line"""
     start: Tensor
-    """int64 [2N], for each packed row the state it starts from: 2B initial ones, then the packed rows"""
+    """int64 [2N], for each packed row the state before it: an index into the 2B initial states and then the packed rows"""
     order: Tensor
     """int64 [B], molecules by decreasing size"""
     rank: Tensor
     """int64 [B], place of each molecule in `order`"""
     active: list[int]
-    """per step, the number of its molecules"""
+    """the number of active molecules in each step"""
 
     def blocks(self, rows: Tensor) -> list[Tensor]:
-        """Views [2, active, width] of packed rows [2N, width], one per step."""
+        """Return views [2, active, width] of packed rows [2N, width], one per step."""
         parts = rows.split([2 * n for n in self.active])
         return [part.view(2, n, -1) for part, n in zip(parts, self.active, strict=True)]
 
 
 def packing(sizes: Tensor) -> Packing:
-    """The packed order of molecules with `sizes` (int64 [B]) atoms each."""
+    """Return the packed order for molecules with `sizes` (int64 [B]) atoms."""
     order = torch.argsort(sizes, descending=True, stable=True)
     rank = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=sizes.device))
     ends = sizes.cumsum(0)
@@ -68,13 +68,15 @@ def packing(sizes: Tensor) -> Packing:
 
 
 class Reading(NamedTuple):
-    """The order in which torch's GRU reads: atom 0 of every molecule, then atom 1 of those that have one, and so on,
-    largest molecule first."""
+    """The order in which torch's GRU reads packed sequences: all first atoms, then all second atoms, and so on.
+
+    Within each step the largest molecule comes first.
+    """
 
     line: Tensor
-    """int64 [N], the atom that is read in each place"""
+    """int64 [N], the atom that is read at each place"""
     place: Tensor
-    """int64 [N], where each atom is read"""
+    """int64 [N], the place at which each atom is read"""
     order: Tensor
     """int64 [B], molecules by decreasing size"""
     rank: Tensor
@@ -82,7 +84,7 @@ class Reading(NamedTuple):
 
 
 def reading(sizes: np.ndarray) -> list[np.ndarray]:
-    """The fields of the `Reading` of molecules with `sizes` (int64 [B]) atoms each."""
+    """Return the fields of the `Reading` for molecules with `sizes` (int64 [B]) atoms."""
     order = np.argsort(-sizes, kind="stable")
     rank, starts = order.argsort(), sizes.cumsum() - sizes
     atom = np.arange(sizes.sum()) - starts.repeat(sizes)
@@ -94,7 +96,7 @@ def reading(sizes: np.ndarray) -> list[np.ndarray]:
 
 
 class BiGRU(nn.GRU):
-    """One-layer bidirectional GRU; parameters, their names and initialisation are torch.nn.GRU's."""
+    """One-layer bidirectional GRU; its parameters, their names and their initialisation are those of torch.nn.GRU."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
@@ -102,12 +104,15 @@ class BiGRU(nn.GRU):
     def forward(  # type: ignore[override]
         self, x: Tensor, sizes: Tensor, h0: Tensor, order: Reading | None = None
     ) -> Tensor:
-        """States of all atoms, float [N, 2 hidden]: forward direction, then backward.
+        """Return the states of all atoms, float [N, 2 * hidden]: forward direction, then backward.
 
-        x: float [N, input], molecules one after the other; sizes: int64 [B] on the CPU, their numbers of atoms;
-        h0: float [B, hidden], the initial state of both directions; order: `reading` on the device, if it is there already.
+        Args:
+            x: float [N, input], molecules one after the other.
+            sizes: int64 [B] on the CPU, the number of atoms of each molecule.
+            h0: float [B, hidden], the initial state of both directions.
+            order: the `Reading` on the device, if it is there already; None: computed here.
 
-        On a device it is torch's own GRU, one call of cuDNN, which has no second derivatives.
+        A device uses torch's own GRU, one call of cuDNN, which has no second derivatives.
         """
         weights = [getattr(self, name) for name in self._flat_weights_names]
         x, h0 = x.to(weights[0].dtype), h0.to(weights[0].dtype)  # autocast may have lowered them
@@ -122,19 +127,19 @@ class BiGRU(nn.GRU):
 
 
 def _on_device(sizes: Tensor, order: Reading, x: Tensor, h0: Tensor, weights: list[Tensor]) -> Tensor:
-    """torch's GRU, over packed sequences."""
+    """Run torch's GRU over packed sequences."""
     active = (sizes.unsqueeze(1) > torch.arange(int(sizes.max()))).sum(0)
     initial = take(h0, order.order).expand(2, -1, -1).contiguous()
-    # cuDNN differentiates only what it is told to train; without dropout that changes nothing else.
+    # cuDNN differentiates only in training mode; without dropout the mode changes nothing else.
     states, _ = torch._VF.gru(take(x, order.line), active, initial, weights, True, 1, 0.0, True, True)
     return take(states, order.place)
 
 
 class _BiGRU(torch.autograd.Function):
-    """Weights come as torch orders them: W, U, b, c forward, then the same backward; gates r, z, n.
+    """Weights are in torch's order: W, U, b, c forward, then the same backward; gates r, z, n.
 
-    `gates` holds r, z and U h + c of n; `n` is kept apart, twice its argument before tanh(x) = 2 sigmoid(2 x) - 1,
-    which costs a third of torch's tanh on a CPU.
+    `gates` has r, z and the part U h + c of n. `n` is separate and starts as twice its argument, because
+    tanh(x) = 2 sigmoid(2 x) - 1 takes a third of the time of torch's tanh on a CPU.
     """
 
     @staticmethod
@@ -166,7 +171,7 @@ class _BiGRU(torch.autograd.Function):
         carry = torch.cat([grad.new_zeros(2 * batch, d), grad.reshape(-1, d).index_select(0, p.line)])
         _run_back(p, slopes, gates, carry, U)
         by_n *= carry[2 * batch :]
-        slopes = slopes.index_select(0, p.row).view(atoms, 2, -1)  # one after the other: none is kept twice
+        slopes = slopes.index_select(0, p.row).view(atoms, 2, -1)  # in place of the old one, to save memory
         start = start.index_select(0, p.row).view(atoms, 2, d)
         by_n = by_n.index_select(0, p.row).view(atoms, 2, d)
         by_x = torch.zeros_like(x)
@@ -178,7 +183,7 @@ class _BiGRU(torch.autograd.Function):
 
 
 def _run(p: Packing, gates: Tensor, n: Tensor, states: Tensor, U: Tensor) -> None:
-    """The recurrence: completes `gates` and `n` (holding the input projections) and `states` in place.
+    """Run the recurrence: complete `gates` and `n`, which start as the input projections, and `states` in place.
 
     U: [2, 3d, d].
     """
@@ -197,7 +202,11 @@ def _run(p: Packing, gates: Tensor, n: Tensor, states: Tensor, U: Tensor) -> Non
 
 
 def _slopes(gates: Tensor, n: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivatives of h' by the arguments of r and z and by U h + c of n, [2N, 3d]; by the argument of n, [2N, d]."""
+    """Return the derivatives of h' with respect to the gates.
+
+    First those by the arguments of r and z and by the part U h + c of n, [2N, 3d]; then those by the argument of n,
+    [2N, d].
+    """
     slopes = torch.empty_like(gates)
     r, z, hidden = gates.view(len(gates), 3, -1).unbind(1)
     by_r, by_z, by_hidden = slopes.view(len(gates), 3, -1).unbind(1)
@@ -210,7 +219,7 @@ def _slopes(gates: Tensor, n: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _run_back(p: Packing, slopes: Tensor, gates: Tensor, carry: Tensor, U: Tensor) -> None:
-    """Backward in time: turns slopes into gradients, and carry (of the outputs) into those of all states."""
+    """Go backward in time: turn `slopes` into gradients, and `carry`, the outputs' gradients, into those of all states."""
     d, batch = carry.shape[1], len(p.order)
     scratch = carry.new_empty(2 * batch * d)
     grads = [carry[: 2 * batch].view(2, batch, d), *p.blocks(carry[2 * batch :])]
@@ -218,7 +227,7 @@ def _run_back(p: Packing, slopes: Tensor, gates: Tensor, carry: Tensor, U: Tenso
     for active, slope, gate, before, grad in reversed(list(blocks)):
         quarters = slope.view(2, active, 3, d)
         torch.mul(grad.unsqueeze(2), quarters, out=quarters)
-        # The batched product is fast for a contiguous result only.
+        # The batched product is fast only if its result is contiguous.
         product = scratch[: 2 * active * d].view(2, active, d)
         torch.bmm(slope, U, out=product)
         product.addcmul_(grad, gate[..., d : 2 * d])
@@ -226,7 +235,7 @@ def _run_back(p: Packing, slopes: Tensor, gates: Tensor, carry: Tensor, U: Tenso
 
 
 def _weight_gradients(slopes: Tensor, by_n: Tensor, x: Tensor, h: Tensor) -> list[Tensor]:
-    """Gradients of one direction's W, U, b, c from the rows of its lines."""
+    """Return the gradients of one direction's W, U, b and c from the rows of its lines."""
     d = h.shape[1]
     gW = x.new_empty(3 * d, x.shape[1])
     torch.mm(slopes[:, : 2 * d].t(), x, out=gW[: 2 * d])
@@ -236,7 +245,7 @@ def _weight_gradients(slopes: Tensor, by_n: Tensor, x: Tensor, h: Tensor) -> lis
 
 
 class _CompiledBiGRU(torch.autograd.Function):
-    """The same with the recurrence in C (c/layers/gru.c), whose lines stay in the atoms' order: nothing is packed."""
+    """The same with the recurrence in C (c/layers/gru.c); the lines stay in the atoms' order and nothing is packed."""
 
     @staticmethod
     def forward(ctx, sizes: Tensor, x: Tensor, h0: Tensor, *weights: Tensor) -> Tensor:
@@ -278,7 +287,7 @@ class _CompiledBiGRU(torch.autograd.Function):
 
 
 def _plain(p: Packing, x: Tensor, h0: Tensor, *weights: Tensor) -> Tensor:
-    """The same function in differentiable steps."""
+    """Compute the same function in steps that autograd can differentiate."""
     d = h0.shape[1]
     W, U, b, c = (torch.stack(pair) for pair in zip(weights[:4], weights[4:], strict=True))
     inputs = torch.addmm(b.view(-1), x, W.flatten(0, 1).t()).view(-1, 3 * d).index_select(0, p.line)

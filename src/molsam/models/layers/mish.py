@@ -16,7 +16,7 @@ class Mish(nn.Module):
     """Element-wise x tanh(softplus(x))."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: float [...]."""
+        """Return Mish of x, float [...]."""
         if kernels.available(x):
             y: Tensor = _Compiled.apply(x)
             return y
@@ -24,15 +24,15 @@ class Mish(nn.Module):
 
 
 def mish(x: Tensor) -> Tensor:
-    """Mish in plain torch.
+    """Compute Mish in plain torch.
 
-    torch's own kernel is one launch on a device, but takes twice as long as these three on a CPU.
+    torch's own kernel is one launch on a device, but twice as slow as these three calls on a CPU.
     """
     return x * torch.tanh(F.softplus(x)) if x.is_cpu else F.mish(x)
 
 
 class _Compiled(torch.autograd.Function):
-    """In C (c/layers/mish_norm.c), with one sigmoid and a few products, several times faster than torch's on a CPU."""
+    """Mish in C (c/layers/mish_norm.c): one sigmoid and a few products, several times faster than torch on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

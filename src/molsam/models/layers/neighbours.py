@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def bag_sum(rows: Tensor, places: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Sums of some rows [N, d], times their weights if given: of those at places[offsets[b] : offsets[b + 1]]. No graph.
+    """Return for each b the sum of rows[places[offsets[b] : offsets[b + 1]]], times their weights if given.
 
-    The checks of torch.nn.functional.embedding_bag would take a third of the time, what a backward pass of torch's own
-    needs (it is made for rows that require a gradient) another.
+    rows: float [N, d]. The result carries no gradient. torch.nn.functional.embedding_bag would spend a third of the
+    time on checks, and another third on preparing a backward pass that is not used.
     """
     bags: Tensor = torch.embedding_bag(
         rows.detach(), places, offsets, per_sample_weights=weights, include_last_offset=True
@@ -23,10 +23,12 @@ def bag_sum(rows: Tensor, places: Tensor, offsets: Tensor, weights: Tensor | Non
 class NeighbourSum(torch.autograd.Function):
     """A h: for each atom, the sum of its neighbours' rows; arguments of `apply`: h [N, d], neighbours, their offsets.
 
-    With a fourth, kind int64 [N], h has a row for each kind of atom [J, d], and that of atom v is h[kind[v]].
-    Bonds run both ways, so A is symmetric and the backward pass is the same function, which can be
-    differentiated again. One gather-and-sum kernel costs a fifth of a message-passing call on
-    molecule-sized graphs, where the cost of calling is all there is.
+    With a fourth argument, kind int64 [N], h has one row for each kind of atom, [J, d], and the row of atom v is
+    h[kind[v]].
+
+    Bonds run both ways, so A is symmetric. The backward pass is therefore the same function and can be differentiated
+    again. On graphs of the size of molecules the overhead of calls dominates; this one gather-and-sum kernel takes a
+    fifth of the time of a general message-passing call.
     """
 
     @staticmethod

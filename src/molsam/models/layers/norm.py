@@ -18,7 +18,7 @@ LAYER_EPS = 1e-6
 
 
 def norm_layer(name: str, width: int) -> ScaleNorm | LayerNorm:
-    """A new norm of that name, scale or layer; raises ConfigError for another."""
+    """Return a new norm of that name, scale or layer; raises ConfigError for another name."""
     if name not in ("scale", "layer"):
         raise ConfigError(f"norm={name!r} is unknown; choose scale or layer.")
     return ScaleNorm(width) if name == "scale" else LayerNorm(width)
@@ -74,7 +74,7 @@ class _ScaleNorm(torch.autograd.Function):
             return replay(plain_scale_norm, (x, gain), grad)
         along = (x * grad).sum(-1, keepdim=True).div_(bound)
         by_gain = along.sum()
-        # At the bound the denominator is constant: divided by infinity, its part of the gradient is 0.
+        # At the bound the denominator is constant, so its part of the gradient is 0: division by infinity.
         turn = along.mul_(factor).div_(F.threshold(length, SCALE_EPS, math.inf))
         return (grad * factor).addcmul_(x, turn, value=-1), by_gain
 
@@ -163,11 +163,11 @@ class _CompiledLayerNorm(torch.autograd.Function):
 
 
 def plain_scale_norm(x: Tensor, gain: Tensor) -> Tensor:
-    """ScaleNorm in torch alone."""
+    """Compute ScaleNorm in plain torch."""
     return x * (gain / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=SCALE_EPS))
 
 
 def plain_layer_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    """LayerNorm in torch alone."""
+    """Compute LayerNorm in plain torch."""
     std, mean = torch.std_mean(x, dim=-1, keepdim=True)
     return gain * (x - mean) / (std + LAYER_EPS) + bias

@@ -1,4 +1,4 @@
-"""Zero rows after each molecule's atoms, where a reference reads them."""
+"""Padding: zero rows after each molecule's atoms, for reference implementations that read them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def pad(x: Tensor, sizes: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """(x with zero rows up to `length` rows per molecule [B * length, ...], row of each atom int64 [N]).
+    """Return x padded to `length` rows per molecule, [B * length, ...], and the row of each atom in it, int64 [N].
 
-    x: [N, ...]; sizes: int64 [B], none above `length`.
+    x: [N, ...]; sizes: int64 [B], the number of atoms of each molecule, none above `length`.
     """
     starts = sizes.cumsum(0) - sizes
     shift = torch.arange(len(sizes), device=sizes.device) * length - starts

@@ -1,4 +1,4 @@
-"""The queries of CoMPT's bond types: what an atom's features are multiplied with for its score with each type."""
+"""The queries of CoMPT's bond types: linear maps from an atom's features to its score with each type."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from torch.nn import functional as F
 def type_queries(
     heads: int, bonds: Tensor, layers: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Of each layer a weight [heads * T, d] and a bias [heads * T] such that x weight' + bias is (W_q x + b_q) . (W_k e + b_k)
-    / sqrt(d / heads) per head and type e; bonds: float [T, d]; layers: (W_k, b_k, W_q, b_q) of each, at least one."""
+    """Return each layer's weight [heads * T, d] and bias [heads * T] of the scores.
+
+    x weight' + bias is (W_q x + b_q) . (W_k e + b_k) / sqrt(d / heads) for each head and type e.
+    bonds: float [T, d]; layers: (W_k, b_k, W_q, b_q) of each layer, at least one.
+    """
     (T, d), parts = bonds.shape, len(layers) * heads
     W_k, b_k, W_q, b_q = map(torch.cat, zip(*layers, strict=True))
     keys = F.linear(bonds, W_k, b_k).view(T, parts, -1).transpose(0, 1) / math.sqrt(d // heads)

@@ -1,6 +1,7 @@
 """The readout of dgllife's predictors, [sum_v sigmoid(w h_v + b) h_v ; max_v h_v], as one operation.
 
-Where there is a large molecule, sums are added in float64: one by one in float32, its 300 atoms lose 1e-5 of theirs.
+For batches with a large molecule, sums are added in float64: adding 300 atoms one by one in float32 has a relative
+error of 1e-5.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from molsam.native import kernels
 
 
 def weighted_sum_and_max(h: Tensor, w: Tensor, b: Tensor, molecule: Tensor, offsets: Tensor, max_size: int) -> Tensor:
-    """Atoms h [N, d], w [1, d], b [1], molecule int64 [N], offsets int64 [B + 1], max_size -> [B, 2d].
+    """Return [sum_v sigmoid(w h_v + b) h_v ; max_v h_v] of each molecule, [B, 2d].
 
-    No molecule is empty, none has more than max_size atoms. Equal maxima share the gradient.
+    h: float [N, d] of the atoms; w: float [1, d]; b: float [1]; molecule: int64 [N]; offsets: int64 [B + 1].
+    No molecule is empty, and none has more than max_size atoms. Equal maxima share the gradient.
     """
     if kernels.available(h):
         out: Tensor = _Compiled.apply(h, w, b, molecule, offsets)
@@ -30,7 +32,7 @@ def weighted_sum_and_max(h: Tensor, w: Tensor, b: Tensor, molecule: Tensor, offs
 
 
 class _Compiled(torch.autograd.Function):
-    """In C (c/layers/readout.c), which adds in float64."""
+    """The readout in C (c/layers/readout.c), which adds in float64."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, w: Tensor, b: Tensor, molecule: Tensor, offsets: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ class _Compiled(torch.autograd.Function):
 
 
 def plain(h: Tensor, w: Tensor, b: Tensor, molecule: Tensor, count: int, max_size: int = 0) -> Tensor:
-    """The same function in torch."""
+    """Compute the same function in plain torch."""
     weighted = h * torch.sigmoid(F.linear(h, w, b))
     exact = h.dtype if max_size <= FEW else torch.float64
     total = segment_sum(weighted.to(exact), molecule, count).to(h.dtype)

@@ -1,7 +1,7 @@
-"""Steps of torch's GRU and LSTM that share their weights.
+"""Repeated steps of torch's GRU and LSTM with shared weights.
 
-A CPU takes them cell by cell. On a device each is one call of cuDNN, which has no second derivatives; the gradients of
-the weights are then added up at once, not step by step.
+The CPU calls the cells one by one. On a device each step is one call of cuDNN, which has no second derivatives; the
+gradients of the weights are added up in one operation after all steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MATRICES, BIASES = ("weight_ih", "weight_hh"), ("bias_ih", "bias_hh")
 
 
 def gru_steps(cell: nn.GRUCell, times: int, device: torch.device) -> list[Callable[[Tensor, Tensor], Tensor]]:
-    """The steps (input [N, .], state [N, d]) -> state [N, d]."""
+    """Return one function per step: (input [N, .], state [N, d]) -> state [N, d]."""
     if device.type == "cpu":
         return [cell] * times
 
@@ -32,7 +32,10 @@ def gru_steps(cell: nn.GRUCell, times: int, device: torch.device) -> list[Callab
 
 
 def lstm_steps(cells: Sequence[nn.LSTMCell], times: int, zero: Tensor) -> list[Callable[[Tensor], Tensor]]:
-    """The steps input [B, .] -> output [B, d] of the last layer, from states of `zero` [B, d]; each goes on from the one before."""
+    """Return one function per step: input [B, .] -> output [B, d] of the last layer.
+
+    The states start as `zero` [B, d]; each step continues from the states of the one before.
+    """
     if zero.is_cpu:
         states = [(zero, zero)] * len(cells)
 
@@ -58,8 +61,8 @@ def lstm_steps(cells: Sequence[nn.LSTMCell], times: int, zero: Tensor) -> list[C
 
 
 def _shared(cells: Sequence[nn.RNNCellBase], times: int) -> list[list[Tensor]]:
-    """The cells' weights as many times, as torch orders them."""
-    # cuDNN has all matrices before all biases, and copies weights that do not lie so.
+    """Return the cells' weights once per step, in torch's order."""
+    # cuDNN wants all matrices before all biases in one block, and copies weights that are laid out otherwise.
     of_layer = [[getattr(cell, name) for name in names] for names in (MATRICES, BIASES) for cell in cells]
     parts = [part for own in of_layer for part in own]
     whole = torch.cat([part.flatten() for part in parts])

@@ -1,7 +1,7 @@
-"""Rows by their number, and reductions over the atoms of each molecule, or the bonds of each atom: over segments.
+"""Gathering of rows, and reductions over segments: the atoms of each molecule, or the bonds of each atom.
 
-Row i of x [N, ...] belongs to segment index[i], int64 [N]; there are `count` segments.
-All are differentiable twice, and an empty segment gives zeros.
+Row i of x [N, ...] belongs to segment index[i], int64 [N]; there are `count` segments. All functions are twice
+differentiable. The result of an empty segment is 0.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from torch.nn import functional as F
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """x[rows], float [n, d] or [n]; a row may be taken more than once."""
-    # A CPU adds up the gradient faster the one way; the other is one launch of a device, and adds in a fixed order.
+    """Return x[rows], float [n, d] or [n]; a row may be taken more than once."""
+    # index_select has the faster gradient on a CPU. embedding's is one launch on a device, and adds in a fixed order.
     if x.is_cpu:
         return x.index_select(0, rows)
     return F.embedding(rows, x) if x.ndim > 1 else F.embedding(rows, x.unsqueeze(1)).squeeze(1)
 
 
 def segment_sum(x: Tensor, index: Tensor, count: int) -> Tensor:
-    """Sum of each segment's rows, [count, ...]."""
+    """Return the sum of each segment's rows, [count, ...]."""
     return x.new_zeros(count, *x.shape[1:]).index_add(0, index, x)
 
 
 def segment_mean(x: Tensor, index: Tensor, sizes: Tensor) -> Tensor:
-    """Mean of each segment's rows, [count, d]; sizes: int64 [count], none of them 0."""
+    """Return the mean of each segment's rows, [count, d]; sizes: int64 [count], none of them 0."""
     return segment_sum(x, index, len(sizes)) / sizes.unsqueeze(1)
 
 
 def segment_max(x: Tensor, index: Tensor, count: int) -> Tensor:
-    """Element-wise maximum over each segment's rows, [count, d]; equal maxima share the gradient."""
+    """Return the element-wise maximum of each segment's rows, [count, d]; equal maxima share the gradient."""
     largest: Tensor = _SegmentMax.apply(x, index, count)
     return largest
 
 
 class _SegmentMax(torch.autograd.Function):
-    """Row copies in the backward pass take a third of the time of scatter_reduce's element-wise ones."""
+    """Own backward pass: it copies whole rows, in a third of the time of scatter_reduce's element-wise copies."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, count: int) -> Tensor:
@@ -52,6 +52,6 @@ class _SegmentMax(torch.autograd.Function):
         x, largest, index = ctx.saved_tensors
         x, largest = x.detach(), largest.detach()
         is_largest = torch.eq(x, largest.index_select(0, index), out=torch.empty_like(x))
-        # Of an empty segment the smallest number is left, by which 0 can be divided.
+        # Start from the smallest positive number, so that an empty segment does not divide by 0.
         ties = torch.full_like(largest, torch.finfo(x.dtype).tiny).index_add_(0, index, is_largest)
         return is_largest * take(grads[0] / ties, index), None, None

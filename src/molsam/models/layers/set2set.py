@@ -1,4 +1,4 @@
-"""Set2Set readout: Vinyals, Bengio and Kudlur, ICLR 2016."""
+"""The Set2Set readout (Vinyals, Bengio and Kudlur, ICLR 2016)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Set2Set(nn.Module):
 
 
 def attend(atoms: Tensor, query: Tensor, batch: MoleculeBatch) -> Tensor:
-    """sum_v softmax_v(h_v . q) h_v over each molecule's atoms: [N, d], [B, d] -> [B, d]."""
+    """Return sum_v softmax_v(h_v . q) h_v over each molecule's atoms, [B, d]; atoms: [N, d]; query: [B, d]."""
     score = (atoms * query.index_select(0, batch.molecule)).sum(1)
     # The shift by the largest score cancels, and so does its gradient.
     largest = score.new_zeros(len(batch)).scatter_reduce(0, batch.molecule, score.detach(), "amax", include_self=False)
@@ -52,9 +52,9 @@ def attend(atoms: Tensor, query: Tensor, batch: MoleculeBatch) -> Tensor:
 
 
 def _dense(atoms: Tensor, batch: MoleculeBatch, steps: int) -> Iterator[Callable[[Tensor], Tensor]]:
-    """`attend` of each step as one launch, over molecules padded to the largest of the batch: what suits a device.
+    """Yield `attend` for each step as one launch on a device, over molecules padded to the largest of the batch.
 
-    It has no second derivatives, which cuDNN's LSTM does not have either.
+    It has no second derivatives; nor has cuDNN's LSTM.
     """
     rows, outside = batch.padded
     padded = take(atoms, rows).view(*outside.shape, -1)
@@ -65,6 +65,6 @@ def _dense(atoms: Tensor, batch: MoleculeBatch, steps: int) -> Iterator[Callable
         found: Tensor = F.scaled_dot_product_attention(*given, attn_mask=mask, scale=1.0)
         return found.flatten(1)
 
-    # What each use leaves as a gradient is added up at once.
+    # One expanded tensor for all uses: autograd then adds up its gradients in one operation.
     uses = padded.expand(2 * steps, *padded.shape).unbind()
     return (partial(of, keys, values) for keys, values in zip(uses[::2], uses[1::2], strict=True))

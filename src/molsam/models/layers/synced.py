@@ -1,4 +1,4 @@
-"""Batch normalisation over the parts of a batch that several processes have."""
+"""Batch normalisation over a batch that is divided among several processes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Peers:
-    """The processes that normalise together; a copied module has the same ones.
+    """The processes that normalise together; a copy of a module shares them.
 
     Args:
-        group: a process group of its own, so that its sums do not mix with those of gradients; None is each by itself.
-        size: processes in it.
+        group: a separate process group, so that its sums do not mix with those of gradients; None: the default group.
+        size: number of processes in the group.
     """
 
     def __init__(self, group: Any, size: int) -> None:
         self.group, self.size = group, size
         self.counts = True
-        """whether the rows of this process belong to the batch; if not, they are normalised only"""
+        """whether this process's rows count for the mean and variance; if not, they are only normalised"""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Peers:
         return self
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over the processes; its gradient is the sum of theirs."""
+        """Return the sum over the processes; its gradient is the sum of their gradients."""
         result: Tensor = _Sum.apply(tensor, self.group)
         return result
 
@@ -50,13 +50,14 @@ class _Sum(torch.autograd.Function):
 class SyncedBatchNorm(_BatchNorm):
     """BatchNorm [n, d, ...] -> [n, d, ...] by the mean and variance over the rows of all processes.
 
-    torch has it for GPUs alone. A batch of one row is normalised by the running statistics, as in `BatchNorm`.
+    torch's own SyncBatchNorm works only on GPUs. A batch of one row is normalised by the running statistics, as in
+    `BatchNorm`.
     """
 
     peers: Peers
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
-        """Any shape will do."""
+        """Accept any shape."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name torch gives it
         if not self.training:
@@ -93,7 +94,7 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 def synced(model: nn.Module, peers: Peers) -> None:
-    """Let every BatchNorm of a model normalise with those of the other processes; its parameters stay the same objects."""
+    """Make every BatchNorm of a model normalise over all processes; its parameters stay the same objects."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm) and not isinstance(child, SyncedBatchNorm):
