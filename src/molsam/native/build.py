@@ -1,8 +1,8 @@
-"""Compile the files of c/ on first use, keep the library in the cache folder, and load it once it is verified.
+"""Compile the files of c/ on first use, keep the library in the cache folder, and load it only if it is verified.
 
-A library's name is a hash of the sources and of the processor, not of the compiler: where the compiler has gone, a library
-that it left still serves. Beside it lies the library's own checksum. It is loaded only if that agrees and if nobody but its
-owner, who is the user or root, may write it or its folder; else it is compiled again.
+The library's name is a hash of the sources and the processor, but not of the compiler, so a cached library is still
+used after the compiler was removed. Its checksum lies beside it. The library is loaded only if the checksum agrees, and
+if it and its folder belong to the user or root and nobody else may write them. Otherwise it is compiled again.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ FLAGS = (
     "-fPIC",
 )
 LIMIT = 60.0
-"""seconds that a compiler may take"""
+"""time limit of a compiler call in seconds"""
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 SLOWER = "torch computes instead; CoMPT, CMPNN, DMPNN and GROVER are slower."
 
 
 class UnusableError(Exception):
-    """There is no library, for this reason; `known` if that has been said before."""
+    """The library cannot be used, for this reason; `known` if the user was told before."""
 
     def __init__(self, reason: str, known: bool = False) -> None:
         super().__init__(reason)
@@ -56,9 +56,9 @@ class UnusableError(Exception):
 
 @functools.cache
 def library(double: bool) -> ctypes.CDLL | None:
-    """Return the functions of c/ for numbers of 64 bits or of 32; compiled if need be, None where that cannot be.
+    """Return the functions of c/ for numbers of 64 bits (double) or 32 bits, compiling them if necessary.
 
-    `MOLSAM_KERNELS=torch` turns them off.
+    Returns None where they cannot be compiled, and with `MOLSAM_KERNELS=torch`, which turns them off.
     """
     if os.environ.get("MOLSAM_KERNELS") == "torch":
         return None
@@ -76,42 +76,43 @@ def _say_once(level: int, message: str) -> None:
 
 
 def _verified(double: bool) -> ctypes.CDLL:
-    """Return the library, which is compiled if the one in the cache is missing, damaged or of somebody else."""
+    """Return the library; compile it if the cached one is missing, damaged, or owned by someone else."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        raise UnusableError(f"they are for Linux on x86_64, this is {platform.system()} on {platform.machine()}")
+        raise UnusableError(f"they need Linux on x86_64, and this is {platform.system()} on {platform.machine()}")
     flags = [*FLAGS, *(["-DDOUBLE"] if double else [])]
     path = cache_folder(None) / "native" / f"{_digest(flags)}.so"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_ours(os.stat(path.parent)):
         raise UnusableError(
-            f"others may write {path.parent}, so nothing in it is loaded; `chmod go-w` it if it is yours, or set MOLSAM_CACHE"
+            f"other users may write {path.parent}, so nothing in it is loaded; run `chmod go-w {path.parent}` if it is "
+            "yours, or set MOLSAM_CACHE to a folder of your own"
         )
     if not _is_intact(path):
         with _lock(path.with_suffix(".lock")):
-            if not _is_intact(path):  # nobody has compiled it meanwhile
+            if not _is_intact(path):  # another process may have compiled it meanwhile
                 _compile(flags, path)
     return ctypes.CDLL(str(path))
 
 
 def _digest(flags: list[str]) -> str:
-    """Return a hash of all that the library depends on, but for the compiler."""
+    """Return a hash of everything that the library depends on except the compiler."""
     sources = (text for path in SOURCES for text in (str(path.relative_to(FOLDER)), path.read_text(encoding="utf-8")))
     return hashlib.sha256("\n".join([*sources, *flags, _processor()]).encode()).hexdigest()[:24]
 
 
 def _processor() -> str:
-    """Return what -march=native depends on."""
+    """Return the lines of /proc/cpuinfo on which -march=native depends."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    """Return whether only the user or root may write it."""
+    """Return whether a file or folder belongs to the user or root and nobody else may write it."""
     return status.st_uid in (os.geteuid(), 0) and not status.st_mode & OTHERS_MAY_WRITE
 
 
 def _is_intact(path: Path) -> bool:
-    """Return whether the library and its checksum are there, are ours and agree."""
+    """Return whether the library and its checksum exist, are ours, and agree."""
     found = []
     for each in (path, path.with_suffix(".sha256")):
         try:
@@ -126,8 +127,8 @@ def _is_intact(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Only one process at a time is inside."""
-    import fcntl  # here, because Windows has none
+    """Hold a lock, so that only one process compiles at a time."""
+    import fcntl  # here, because Windows does not have it
 
     with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb") as file:
         deadline = time.monotonic() + 2 * LIMIT
@@ -143,20 +144,23 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _compile(flags: list[str], path: Path) -> None:
-    """Put a library and its checksum at `path`. A compiler that failed is remembered, and asked again once it has changed."""
+    """Compile a library to `path` and write its checksum.
+
+    A compiler's failure is recorded; the compiler is tried again only after it has changed.
+    """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise UnusableError("there is no C compiler (gcc)")
     failure = path.with_suffix(".failed")
     if (known := _reason(failure, compiler)) is not None:
         raise UnusableError(known, known=True)
-    log.info("Compiling molsam's C kernels for this processor; this takes some seconds, once.")
+    log.info("Compiling molsam's C kernels for this processor; this takes a few seconds and happens only once.")
     made = path.with_suffix(".tmp")
     version = None
     try:
         version = _run([compiler, "--version"])
         if "clang" in version.lower():
-            raise UnusableError(f"{compiler} is clang, and they need GCC")
+            raise UnusableError(f"they need GCC, and {compiler} is clang")
         files = [str(source) for source in SOURCES if source.suffix == ".c"]
         _run([compiler, *flags, f"-I{FOLDER / 'shared'}", "-o", str(made), *files, "-lm"])
     except UnusableError as error:
@@ -172,13 +176,13 @@ def _compile(flags: list[str], path: Path) -> None:
 
 
 def _file(compiler: str) -> list[Any]:
-    """Return what changes when a compiler is exchanged."""
+    """Return the path, size and time of a compiler, which change when it is replaced."""
     status = os.stat(compiler)
     return [os.path.realpath(compiler), status.st_size, status.st_mtime_ns]
 
 
 def _reason(failure: Path, compiler: str) -> str | None:
-    """Why this very compiler failed before; None if it did not."""
+    """Return why this same compiler failed before; None if it did not."""
     try:
         known = json.loads(failure.read_bytes())
         same = known["compiler"] == _file(compiler)
@@ -190,7 +194,10 @@ def _reason(failure: Path, compiler: str) -> str | None:
 
 
 def _run(command: list[str]) -> str:
-    """Run a compiler within the time limit and return what it printed. Raises UnusableError if it fails or takes longer."""
+    """Run a compiler within the time limit and return what it printed.
+
+    Raises UnusableError if it fails or takes longer.
+    """
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -203,7 +210,7 @@ def _run(command: list[str]) -> str:
         try:
             out, complaint = process.communicate(timeout=LIMIT)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)  # and what it started, which would keep the pipes open
+            os.killpg(process.pid, signal.SIGKILL)  # the whole group: its children would keep the pipes open
             if isinstance(error, subprocess.TimeoutExpired):
                 raise UnusableError(f"{command[0]} was stopped after {LIMIT:g} s") from None
             raise
@@ -213,7 +220,7 @@ def _run(command: list[str]) -> str:
 
 
 def _put(path: Path, data: bytes) -> None:
-    """Write a file that only the user may read or write, in one move."""
+    """Write a file atomically; only the user may read or write it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -1,7 +1,7 @@
 """Optional C kernels. Each has a plain torch form, which is used when there is no compiler.
 
-Callers ask `available(x)` or `fits(x)` first, then `call` a function of c/ by its name. A call that does not match the
-function's prototype raises before C is entered.
+Callers first ask `available(x)` or `fits(x)`, then `call` a function of c/ by its name. A call that does not match the
+function's prototype raises an error before C runs.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from molsam.native import build
 from molsam.native.prototypes import Parameter, Prototype, bounds, read, sizes
 
 LANES = 16
-"""the most numbers that a vector has in c/"""
+"""largest number of elements of a vector in c/"""
 PLAIN = (Tensor, torch.nn.Parameter)
 DTYPES = {torch.float32: False, torch.float64: True}
-"""and whether they are double"""
+"""the dtypes with C functions, and whether they are double"""
 ELEMENTS = {"double": torch.float64, "float": torch.float32, "int64_t": torch.int64, "int16_t": torch.int16}
 TYPECODES = {"q": torch.int64, "d": torch.float64}
-"""of Python's arrays"""
+"""typecode of a Python array -> dtype"""
 TYPE_OF = {"int64_t": "q", "double": "d"}
-"""C's element -> the typecode of Python's arrays of it"""
+"""C type -> typecode of a Python array"""
 DTYPE, IS_CPU = attrgetter("dtype"), attrgetter("is_cpu")
 
 
 def available(x: Tensor) -> bool:
-    """Return whether c/ can compute with tensors like x, and torch would not compute in 16 bits (autocast)."""
+    """Return whether c/ can compute with tensors like x and autocast is off, with which torch would use 16 bits."""
     return fits(x) and not torch.is_autocast_enabled("cpu")
 
 
 def fits(x: Tensor) -> bool:
-    """Return whether c/ can compute with tensors like x: plain float32 or float64 ones of the CPU."""
+    """Return whether c/ can compute with tensors like x: plain float32 or float64 tensors on the CPU."""
     return type(x) in PLAIN and x.is_cpu and x.dtype in DTYPES and build.library(DTYPES[x.dtype]) is not None
 
 
 def in_use() -> str:
-    """Return what computes on the CPU: compiled or torch."""
+    """Return which form of the kernels runs on the CPU: `compiled` or `torch`."""
     return "torch" if build.library(False) is None else "compiled"
 
 
 def whole_vectors(width: int) -> int:
-    """Return the width of a row that holds `width` numbers in whole vectors."""
+    """Return `width` rounded up to whole vectors."""
     return -(-width // LANES) * LANES
 
 
 class _ListOf:
-    """What a parameter wants that takes the addresses of several arrays."""
+    """The type of a parameter that takes the addresses of several arrays."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -68,7 +68,7 @@ _list_of = functools.cache(_ListOf)
 
 
 class Arrays:
-    """Several tensors for functions that take lists of them: where they are in memory and how long they are."""
+    """Several tensors for functions that take lists of them: their addresses and their lengths."""
 
     __slots__ = ("addresses", "sizes", "wanted")
 
@@ -77,9 +77,7 @@ class Arrays:
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Arrays | None:
-        """Return the tensors' addresses; None if they are not all contiguous ones of the CPU, alike in a precision of
-        c/.
-        """
+        """Return the tensors as `Arrays`; None unless all are contiguous, on the CPU, and of the same dtype of c/."""
         if not tensors or not fits(tensors[0]) or len(set(map(DTYPE, tensors))) > 1:
             return None
         if not all(map(IS_CPU, tensors)) or not all(map(Tensor.is_contiguous, tensors)):
@@ -88,30 +86,30 @@ class Arrays:
         return cls(tensors[0].dtype, array("q", list(where)), array("q", list(counts)))
 
     def is_like(self, other: Arrays) -> bool:
-        """Return whether the other has arrays of the same sizes and precision."""
+        """Return whether the other has arrays of the same sizes and dtype."""
         return self.wanted is other.wanted and self.sizes == other.sizes
 
 
 def call(name: str, dtype: torch.dtype, *arguments: Any, **fields: Any) -> None:
-    """Call a function of c/: with its parameters in their order, or the fields of its structs by name.
+    """Call a function of c/ with its parameters in their order, or with the fields of its structs by name.
 
-    Tensors must be contiguous ones of the CPU, of this dtype where C says `real`; so must arrays of Python. The number of
-    threads, which comes first in C, is added here.
+    Tensors must be contiguous and on the CPU, with this dtype where C says `real`; Python arrays must have the matching
+    typecode. The number of threads, which is the first parameter in C, is added here.
 
     Raises:
-        TypeError: an argument is missing, superfluous, or of another kind, dtype, device or layout.
-        ValueError: an array has another length than the prototype says.
-        MemoryError: the function found no memory.
+        TypeError: an argument is missing, unknown, or of the wrong kind, dtype, device or layout.
+        ValueError: an array's length differs from the prototype.
+        MemoryError: the function could not allocate memory.
     """
     function = _function(name, dtype)
     try:
         failed = function.fast(torch.get_num_threads(), *arguments, **fields)
-    except TypeError:  # an argument is missing or superfluous
+    except TypeError:  # an argument is missing or unknown
         failed = None
     if failed is None:
         function.refuse(arguments, fields)
     if failed:
-        raise MemoryError(f"no memory for {name}")
+        raise MemoryError(f"{name} could not allocate memory")
 
 
 class _Function:
@@ -134,11 +132,13 @@ class _Function:
         types: list[Any] = [ctypes.c_char_p] * len(self.structs) or [each[one] for one in letters]
         found.argtypes = [ctypes.c_ssize_t, *types]  # type: ignore[attr-defined]
         self.fast = self._compiled()
-        """the function, called if all is as the prototype says; else None. What takes structs is given names."""
+        """calls the function if every argument matches the prototype, else returns None; a function that takes structs
+        gets its arguments by name"""
 
     def _compiled(self) -> Callable[..., int | None]:
-        """Python's own code for this prototype: a loop over the parameters would take three times as long."""
-        # Names of our own begin with an underscore: a parameter may be called `type`.
+        """Return a Python function generated for this prototype; a loop over the parameters would be three times
+        slower."""
+        # Names other than parameters begin with an underscore, because a parameter may be called `type`.
         spaces: dict[str, Any] = {"_found": self.found, "_Tensor": Tensor, "_Parameter": torch.nn.Parameter}
         spaces |= {"_array": array, "_Arrays": Arrays, "_type": type, "_len": len}
         conditions, pointers = [], []
@@ -177,16 +177,14 @@ class _Function:
         given = ", ".join(["n_threads", *(["*"] if self.structs else []), *self.names])
         called = ", ".join(["n_threads", *filter(None, pointers)])
         text = f"lambda {given}: _found({called}) if {' and '.join(conditions)} else None"
-        made: Callable[..., int | None] = eval(text, spaces)  # noqa: S307 - of the prototypes of our own sources
+        made: Callable[..., int | None] = eval(text, spaces)  # noqa: S307 - made from the prototypes of our own sources
         return made
 
     def refuse(self, given: tuple[Any, ...], fields: dict[str, Any]) -> NoReturn:
-        """Raise TypeError or ValueError that says in which argument a call is not as the prototype says."""
+        """Raise TypeError or ValueError that names the argument that does not match the prototype."""
         arguments = self.ordered(given, fields) if fields or self.structs else given
         if len(arguments) != len(self.wanted):
-            raise TypeError(
-                f"{self.prototype.name} takes {', '.join(self.names)}; it was given {len(arguments)} arguments"
-            )
+            raise TypeError(f"{self.prototype.name} takes {', '.join(self.names)}, but got {len(arguments)} arguments")
         lengths = []
         for i, argument in enumerate(arguments):
             self._refuse(i, argument)
@@ -196,26 +194,26 @@ class _Function:
         ):
             if is_now != should_be:
                 raise ValueError(
-                    f"{self.prototype.name}: {parameter.name} has {is_now} numbers; {parameter.size} makes {should_be}"
+                    f"{self.prototype.name}: {parameter.name} has {is_now} elements; {parameter.size} is {should_be}"
                 )
         for parameter in self.prototype.parameters:
             if parameter.each:
-                raise ValueError(f"{self.prototype.name}: the arrays of {parameter.name} have other sizes")
-        raise AssertionError(f"{self.prototype.name}: every argument is as it should be")
+                raise ValueError(f"{self.prototype.name}: the arrays of {parameter.name} have the wrong sizes")
+        raise AssertionError(f"{self.prototype.name}: every argument matches the prototype, yet the call was refused")
 
     def ordered(self, arguments: tuple[Any, ...], fields: dict[str, Any]) -> tuple[Any, ...]:
-        """Named arguments in the order of the parameters."""
+        """Return named arguments in the order of the parameters."""
         if arguments or not self.structs:
             raise TypeError(
-                f"{self.prototype.name} takes its arguments by {'name' if self.structs else 'position'} alone"
+                f"{self.prototype.name} takes its arguments only by {'name' if self.structs else 'position'}"
             )
         if fields.keys() != self.known:
             missing, more = sorted(self.known - fields.keys()), sorted(fields.keys() - self.known)
-            raise TypeError(f"{self.prototype.name} was not given {missing} and does not know {more}")
+            raise TypeError(f"{self.prototype.name}: missing arguments {missing}, unknown arguments {more}")
         return tuple(map(fields.__getitem__, self.names))
 
     def _refuse(self, place: int, argument: Any) -> None:
-        """Raise TypeError if an argument is not of the kind that the prototype says."""
+        """Raise TypeError if an argument's kind does not match the prototype."""
         name, wanted = self.names[place], self.wanted[place]
         if isinstance(argument, Tensor):
             layout = "contiguous" if argument.layout is torch.strided and argument.is_contiguous() else "not contiguous"
@@ -231,7 +229,7 @@ class _Function:
 
 
 def _length(argument: Any) -> Any:
-    """Return a number itself, or how many numbers an array has; None of one that is missing."""
+    """Return a number itself, or the length of an array; None for a missing array."""
     if isinstance(argument, Tensor):
         return argument.numel()
     if isinstance(argument, Arrays):
@@ -240,7 +238,7 @@ def _length(argument: Any) -> Any:
 
 
 def _wanted(parameter: Parameter, dtype: torch.dtype) -> Any:
-    """Return the type of a number, the dtype of an array, or what stands for arrays of a dtype."""
+    """Return the type of a number, the dtype of an array, or the `_ListOf` of a list of arrays."""
     if parameter.kind in ("count", "number"):
         return int if parameter.kind == "count" else float
     element = dtype if parameter.element == "real" else ELEMENTS[parameter.element]
@@ -265,5 +263,5 @@ def _function(name: str, dtype: torch.dtype) -> _Function:
         raise TypeError(f"c/ has no function {name}")
     compiled = build.library(DTYPES[dtype])
     if compiled is None:
-        raise TypeError(f"{name} was called, but there is no compiled library")
+        raise TypeError(f"{name} was called, but the library is not compiled")
     return _Function(prototypes()[name], getattr(compiled, name), dtype)

@@ -1,4 +1,4 @@
-"""The process's memory: large tensors made anew each step cost page faults; glibc can keep their memory instead."""
+"""The process's memory: its peak, and a setting of glibc that avoids page faults for the large tensors of each step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's malloc serve large blocks from memory that was freed before, never by fresh mappings.
+    """Let glibc's malloc reuse freed memory for large blocks instead of mapping new pages.
 
-    Does nothing where there is no glibc.
+    Does nothing without glibc.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -26,9 +26,9 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory this process has held, in MB.
+    """Return the process's peak memory in MB.
 
-    Linux counts that of the parent at the time of the fork into `getrusage`, so its own record is read there.
+    On Linux `getrusage` includes the parent's memory at the time of the fork, so /proc/self/status is read instead.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")

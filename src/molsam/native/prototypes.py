@@ -1,7 +1,8 @@
-"""Read the prototypes of the C functions from their sources: what each parameter is, and how long its array must be.
+"""Read the prototypes of the C functions from their sources: the kind of each parameter and the length of its array.
 
-The sources are the one place that says so. Two words behind a parameter's name are for this reader only, and nothing for
-the compiler: `OF(n * d)`, how many numbers the array has, and `OR_NULL`, that the array may be missing.
+The sources are the only place that states them. The words after a parameter's name are macros that expand to nothing
+for the compiler: `OF(n * d)` is the length of the array; `EACH(sizes)`, for a list of arrays, names the array with
+their lengths; `OR_NULL` says that the array may be missing.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ class Parameter(NamedTuple):
     kind: str
     """count, number (a double), array, or arrays (addresses of several)"""
     element: str
-    """the C type of an array's numbers"""
+    """the C type of an array's elements"""
     size: str | None
-    """how many numbers the array has, as an expression of the counts' names; None: any number"""
+    """length of the array, as an expression in the names of counts; None for a number"""
     each: str | None
-    """of arrays: the name of the array that says how many numbers each of them has, or 1"""
+    """for a list of arrays: the name of the array with their lengths, or 1"""
     optional: bool
 
 
@@ -40,15 +41,15 @@ class Prototype(NamedTuple):
 
     name: str
     structs: list[int]
-    """how many fields each of its structs has; empty if it takes its parameters one by one"""
+    """number of fields of each of its structs; empty if it takes its parameters one by one"""
     parameters: list[Parameter]
-    """those behind `threads`, the fields in place of the structs"""
+    """the parameters after `threads`, with the fields in place of the structs"""
 
 
 def read(sources: Iterable[str]) -> dict[str, Prototype]:
     """Return the functions that the sources define and export, by name.
 
-    Raises ValueError for a declaration that this reader does not know, or an array that does not say how long it is.
+    Raises ValueError for a declaration of an unknown form, or an array without a length.
     """
     texts = [COMMENT.sub(" ", source) for source in sources]
     structs = {name: fields for text in texts for fields, name in STRUCT.findall(text)}
@@ -57,9 +58,10 @@ def read(sources: Iterable[str]) -> dict[str, Prototype]:
 
 
 def sizes(prototype: Prototype) -> Callable[..., list[Any]]:
-    """Return a function of `threads` and, for each parameter, its value (a number) or its array's length: what they must be.
+    """Return a function of `threads` and each parameter's value (a number) or length (an array), which returns what
+    they must be.
 
-    A name in a size that is no parameter stands for what the first array with it has.
+    A name in a size that is not a parameter takes its value from the first array that uses it.
     """
     found, wanted = bounds(prototype), []
     for parameter in prototype.parameters:
@@ -67,13 +69,15 @@ def sizes(prototype: Prototype) -> Callable[..., list[Any]]:
         wanted.append(f"None if {parameter.name} is None else {text}" if parameter.optional else text)
     names = ", ".join(p.name for p in prototype.parameters)
     code = compile(f"lambda threads, {names}: [{', '.join(wanted)}]", prototype.name, "eval")
-    made: Callable[..., list[Any]] = eval(code, {"__builtins__": {}})  # noqa: S307 - of sums of products in our own sources
+    made: Callable[..., list[Any]] = eval(code, {"__builtins__": {}})  # noqa: S307 - of our own sources
     return made
 
 
 def bounds(prototype: Prototype) -> dict[str, str]:
-    """Of each parameter with a size: how many numbers its array must have, as Python over `threads`, the counts, and the
-    names that sizes introduce (each where it is first used)."""
+    """Return the required length of each array, as a Python expression in `threads`, the counts, and names of sizes.
+
+    A name of a size that is not a parameter gets its value where it is first used.
+    """
     known = {"threads", *(p.name for p in prototype.parameters)}
     return {p.name: _bound(p, known) for p in prototype.parameters if p.size is not None}
 
@@ -103,29 +107,29 @@ def _fields(text: str) -> list[Parameter]:
 def _parameter(text: str) -> Parameter:
     match = DECLARATION.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no declaration that this reader knows")
+        raise ValueError(f"the declaration {text!r} has an unknown form")
     element, stars, name, size, each, optional = match.groups()
     kind = NUMBERS.get((element, stars or ""), "arrays" if stars == "*const *" else "array" if stars else "")
     if not kind or (stars and element not in ELEMENTS):
-        raise ValueError(f"{text!r} is of no type that this reader knows")
+        raise ValueError(f"the declaration {text!r} has an unknown type")
     if stars and size is None:
-        raise ValueError(f"{text!r} does not say how long it is, OF(...)")
+        raise ValueError(f"the declaration {text!r} has no length; add OF(...)")
     return Parameter(name, kind, element, size, each, optional is not None)
 
 
 def _bound(parameter: Parameter, known: set[str]) -> str:
-    """Return the size of an array as Python; a new name in it is given its value there."""
+    """Return the length of an array as a Python expression; it assigns a new name where the name is first used."""
     assert parameter.size is not None
     tree = ast.parse(parameter.size, mode="eval")
     allowed = (ast.Expression, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Name, ast.Load, ast.Constant)
     if not all(isinstance(node, allowed) for node in ast.walk(tree)):
-        raise ValueError(f"the size of {parameter.name}, {parameter.size}, is no sum of products")
+        raise ValueError(f"the size of {parameter.name}, {parameter.size}, is not a sum of products")
     new = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - known
     if not new:
         return parameter.size
     factors = parameter.size.split(" * ")
     if len(new) > 1 or not new <= set(factors):
-        raise ValueError(f"the size of {parameter.name}, {parameter.size}, has a name that nothing explains")
+        raise ValueError(f"the size of {parameter.name}, {parameter.size}, has an undefined name")
     known |= new
     (name,) = new
     factors.remove(name)
@@ -142,7 +146,7 @@ def _within_brackets(text: str, start: int) -> str:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """Return the parts between marks that are outside brackets, with single spaces."""
+    """Split a text at the marks outside brackets; each part gets single spaces."""
     return [" ".join(part.split()) for part in _parts(text, mark) if part.strip()]
 
 
