@@ -1,16 +1,16 @@
 #include "attention.h"
 
-/* CoMPT's attention, a molecule at a time (bond_attention.py, whose names are used here).
+/* CoMPT's attention, one molecule at a time, in the notation of bond_attention.py.
 
-   The distance kernel K is common to the heads, and all pairs but bonds share a score, so that with s = 2 p
-       o_m = s_m0 ((K v)_m - K_mm v_m / 2) + sum over bonds (m, n) of (s_mt - s_m0) K_mn v_n    per head,
-   one product for all heads and no attention matrix. */
+   The distance kernel K is common to the heads, and all pairs without a bond share a score. With s = 2 p, per head,
+       o_m = s_m0 ((K v)_m - K_mm v_m / 2) + sum over bonds (m, n) of (s_mt - s_m0) K_mn v_n,
+   which takes one product for all heads and no attention matrix. */
 
 typedef struct {
     ptrdiff_t n, atom, bond, pair; /* atoms; the first atom, bond and pair */
 } Molecule;
 
-/* Where every molecule begins; to be freed. */
+/* The molecules of a batch; the caller frees them. */
 static Molecule *molecules_of(const Batch *s)
 {
     Molecule *all = malloc((s->molecules + 1) * sizeof *all), next = {0};
@@ -29,14 +29,14 @@ static ptrdiff_t largest(const Batch *s, const Molecule *all)
     return most;
 }
 
-#define FAR 1e8f /* the reference's distance between fragments, stored as -1 */
+#define FAR 1e8f /* the distance between fragments, as in the reference; `distance` has -1 for it */
 
 static APART void kernel_row(ptrdiff_t n, real decay, int softmax, const int16_t *restrict distance, real *restrict K)
 {
     real most = softmax ? -HUGE_VAL : 0, sum = 0;
     for (ptrdiff_t j = 0; j < n; j++) {
         real far = distance[j] < 0 ? FAR : distance[j], exponent = -decay * far;
-        /* With exp the reference overflows for fragments if decay < 0; the bound changes nothing else. */
+        /* With exp and decay < 0 the reference overflows between fragments; the bound changes only these pairs. */
         K[j] = !softmax && distance[j] < 0 && exponent > 0 ? 0 : exponent;
     }
     for (ptrdiff_t j = 0; softmax && j < n; j++) most = K[j] > most ? K[j] : most;
@@ -47,7 +47,7 @@ static APART void kernel_row(ptrdiff_t n, real decay, int softmax, const int16_t
     for (ptrdiff_t j = 0; j < n; j++) K[j] *= factor;
 }
 
-/* fall = -dK / d decay, a row */
+/* One row of fall = -dK / d decay. */
 static APART void slope_row(ptrdiff_t n, real decay, int softmax, const int16_t *restrict distance,
                             const real *restrict K, real *restrict fall)
 {
@@ -82,7 +82,7 @@ static void kernels(const Batch *s, const Molecule *m, real *K, real *fall)
     }
 }
 
-/* mass = softmax(scores + log_counts), share = mass * weight, over the types of an atom's head */
+/* mass = softmax(scores + log_counts) over the types, share = mass * weight; of one head of an atom */
 static APART void type_row(ptrdiff_t n, const real *restrict scores, const real *restrict log_counts,
                            const real *restrict weight, real *restrict mass, real *restrict share)
 {
@@ -97,7 +97,7 @@ static APART void type_row(ptrdiff_t n, const real *restrict scores, const real 
     for (ptrdiff_t t = 0; t < n; t++) mass[t] /= sum, share[t] = mass[t] * weight[t];
 }
 
-/* by = gradient of share, becomes that of the scores */
+/* Turn `by`, the gradient of share, into the gradient of the scores. */
 static APART void type_row_backward(ptrdiff_t n, const real *restrict weight, const real *restrict mass,
                                     real *restrict by)
 {
@@ -107,7 +107,7 @@ static APART void type_row_backward(ptrdiff_t n, const real *restrict weight, co
     for (ptrdiff_t t = 0; t < n; t++) by[t] = (by[t] - mean) * mass[t];
 }
 
-/* rows a + i * step, i < n */
+/* a[i] = from + i * step for i < n; returns a */
 static const real **rows_at(const real **a, const real *from, ptrdiff_t n, ptrdiff_t step)
 {
     for (ptrdiff_t i = 0; i < n; i++) a[i] = from + i * step;

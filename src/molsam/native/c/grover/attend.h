@@ -2,9 +2,9 @@
 
 #include "plan.h"
 
-/* Attention between the heads of a chunk's rows, and the linear map and the norm behind it. */
+/* Attention between the heads of a chunk's rows, and the linear map and the norm after it. */
 
-/* Some rows of a chunk, as lanes. */
+/* Up to STRIP rows of a chunk, as lanes. */
 typedef struct {
     ptrdiff_t row, rows;
     Heads heads;
@@ -20,14 +20,14 @@ static Strip strip_of(const Plan *p, const Chunk *c, ptrdiff_t row)
         row, rows, heads, q, q + role, q + 2 * role, c->saved.attention + row * p->parts * p->heads * p->heads};
 }
 
-/* Part i of numbers [column, head, lane]. */
+/* Part i of an array [column, head, lane]. */
 static Part part(const Strip *s, real *of, ptrdiff_t i)
 {
     ptrdiff_t stride = s->heads.heads * s->heads.lanes;
     return (Part){of + i * s->heads.d * stride, stride, s->heads.lanes};
 }
 
-/* Part i of numbers [head, column, lane]. */
+/* Part i of an array [head, column, lane]. */
 static Part wide_part(const Strip *s, real *of, ptrdiff_t i)
 {
     ptrdiff_t lanes = s->heads.lanes;
@@ -51,7 +51,7 @@ static void attend(const Plan *p, const Chunk *c, Strip s, const real *projectio
         for (ptrdiff_t i = 0; i < heads; i++)
             to_lanes(s.rows, h, c->final + ((role * heads + i) * c->rows + s.row) * p->wide, p->wide,
                      r->lanes + i * lanes, stride);
-        fill(stride, r->lanes + h * stride, 1); /* what the bias is multiplied by */
+        fill(stride, r->lanes + h * stride, 1); /* the factor of the bias */
         spread(h, r->a, projection + role * h * (h + 1), h + 1);
         product(h, (Left){r->a, 1, h + 1}, r->lanes, stride, stride, s.q + role * h * stride, stride, 0);
     }
@@ -70,7 +70,7 @@ static void attend(const Plan *p, const Chunk *c, Strip s, const real *projectio
         c->saved.factor[at] = layer_norm_of(h, norm.eps, out, norm.gain, norm.shift, c->saved.unit + at * h, out);
 }
 
-/* From grad [rows, h] of the strip's out: those of the final states, in r->by. */
+/* From the gradient of the strip's output, grad [rows, h], the gradients of the final states, in r->by. */
 static void attend_backward(const Plan *p, const Chunk *c, Strip s, const real *grad, const real *panels,
                             const real *mixing, const real *gain, Gradients g, Room *r)
 {
@@ -110,14 +110,14 @@ static void attend_backward(const Plan *p, const Chunk *c, Strip s, const real *
         }
 }
 
-/* Two linear maps, of each head and of all: W_out [h, h] and its bias [h], W_o [h, heads, h] and its bias [h]; or no
-   biases. */
+/* Two linear maps: of each head, W_out [h, h] and b_out [h], and of all heads, W_o [h, heads, h] and b_o [h]. The
+   biases may be NULL. */
 typedef struct {
     const real *W_o, *b_o, *W_out, *b_out;
 } Maps;
 
-/* Nothing stands between the two, so they are one: mixing [h, heads, h] = W_o W_out and bias [h]; out, W_out in
-   panels. */
+/* Both maps as one, because nothing nonlinear stands between them: mixing [h, heads, h] = W_o W_out, and bias [h].
+   out: W_out in panels. */
 static void mixing_of(const Plan *p, Maps m, const real *out, real *mixing, real *bias, Room *r, int failed)
 {
     ptrdiff_t h = p->h, all = h * p->heads;
@@ -136,8 +136,8 @@ static void mixing_of(const Plan *p, Maps m, const real *out, real *mixing, real
     }
 }
 
-/* From the gradients of mixing (transposed, [heads, h, h]) and its bias, those of W_o, W_out and its bias; out is
-   W_out's transposed in panels; panels, room for a matrix. */
+/* From the gradients of mixing (transposed, [heads, h, h]) and its bias, the gradients of W_o, W_out and b_out.
+   out: the transpose of W_out in panels; panels: scratch memory for W_o in panels. */
 static void mixing_backward(const Plan *p, Maps m, const real *out, const real *by, const real *by_bias, real *panels,
                             real *by_W_o, real *by_W_out, real *by_b_out, Room *r, int failed)
 {

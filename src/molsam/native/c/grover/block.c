@@ -11,7 +11,7 @@ int grover_block(ptrdiff_t threads, const Plan *p, const Saved *saved, const Blo
     for (ptrdiff_t k = 0; k < count; k++) strips += strips_of(p, k);
     real *panels = memory((encoders + 1) * h * padded(h)), *of_out = panels + encoders * h * padded(h);
     real *projection = memory(3 * h * (h + 1)), *widened = memory(n * wide),
-         *mixing_bias = memory(h); /* [3, h, W and b] */
+         *mixing_bias = memory(h); /* projection: [3, h, W and b] */
     int failed = !panels || !projection || !widened || !mixing_bias;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -33,7 +33,7 @@ int grover_block(ptrdiff_t threads, const Plan *p, const Saved *saved, const Blo
             Chunk c = chunk_of(p, *saved, k);
             if (widened) widen(p, &c, lists, b->x, widened);
         }
-        /* Nothing is added up over rows here: any thread may take the next piece, and the numbers stay the same. */
+        /* No sums over rows here, so the result does not depend on which thread takes which piece. */
 #pragma omp for schedule(dynamic)
         for (ptrdiff_t j = 0; j < encoders * count; j++) {
             Chunk c = chunk_of(p, *saved, j % count);

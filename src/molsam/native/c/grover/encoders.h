@@ -2,9 +2,9 @@
 
 #include "plan.h"
 
-/* GROVER's message passing encoders, of a chunk. */
+/* GROVER's message passing encoders for one chunk. */
 
-/* to = activation(x + y + bias), a row */
+/* One row of to = activation(x + y + bias). */
 static APART void update(ptrdiff_t wide, real below, real *restrict to, const real *restrict x, const real *restrict y,
                          const real *restrict bias)
 {
@@ -14,7 +14,7 @@ static APART void update(ptrdiff_t wide, real below, real *restrict to, const re
     }
 }
 
-/* by_sum = gradient of the argument of the activation; by_x += by_sum, by_bias += by_sum */
+/* by_sum = the gradient of the activation's argument; by_x += by_sum, by_bias += by_sum */
 static APART void update_backward(ptrdiff_t wide, real below, real *restrict by_sum, const real *restrict by,
                                   const real *restrict result, real *restrict by_x, real *restrict by_bias)
 {
@@ -24,7 +24,7 @@ static APART void update_backward(ptrdiff_t wide, real below, real *restrict by_
     }
 }
 
-/* x [n, h] -> wide [n, wide], zeros beyond h, and first, of the chunk's rows. */
+/* For the chunk's rows, x [n, h] -> wide [n, wide], with zeros beyond h, and `first`, the sums over x. */
 static void widen(const Plan *p, const Chunk *c, Lists lists, const real *x, real *wide)
 {
     ptrdiff_t h = p->h, more = p->wide - h;
@@ -36,7 +36,7 @@ static void widen(const Plan *p, const Chunk *c, Lists lists, const real *x, rea
     for (ptrdiff_t i = 0; i < c->rows; i++) gather(p, c, lists, wide, i, c->saved.first + i * p->wide);
 }
 
-/* The states of encoder j. */
+/* Compute the states of encoder j. */
 static void encode(const Plan *p, const Chunk *c, ptrdiff_t j, Lists lists, const real *x, const real *panels,
                    const real *bias, Room *r)
 {
@@ -60,8 +60,8 @@ static void encode(const Plan *p, const Chunk *c, ptrdiff_t j, Lists lists, cons
     }
 }
 
-/* From the gradients of the final states, in r->by: by_x of the chunk's rows, where of rows that are the same the
-   first may have the others' share too. */
+/* From the gradients of the final states, in r->by, the gradient by_x of the chunk's rows. Of rows with equal states
+   the first may get the gradient of the others too. */
 static void encode_backward(const Plan *p, const Chunk *c, Lists lists, Lists back, const real *panels, Gradients g,
                             real *by_x, Room *r)
 {

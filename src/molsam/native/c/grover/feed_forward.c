@@ -2,7 +2,7 @@
 #include "norm.h"
 #include "tables.h"
 
-enum { BLOCK = 64 }; /* rows at a time, or less: as many times for each thread */
+enum { BLOCK = 64 }; /* most rows at a time; fewer, so that every thread gets equally many blocks */
 
 static ptrdiff_t share(ptrdiff_t threads, ptrdiff_t n)
 {
@@ -28,7 +28,7 @@ int feed_forward(ptrdiff_t threads, const Layers *s, const FeedForward *given)
             if (part && second) pack(second, s->W_2, hidden, h, 1, hidden);
             else if (first) pack(first, s->W_1 + f, h, hidden, 1, stride);
         map_table((Table){s->kinds, f, hidden, stride, s->table, s->W_1}, given->b_1, panels, mapped, broad);
-#pragma omp for schedule(dynamic) /* nothing is added up over rows */
+#pragma omp for schedule(dynamic) /* no sums over rows, so the result does not depend on the schedule */
         for (ptrdiff_t row = 0; row < n; row += block) {
             if (failed) continue;
             ptrdiff_t rows = smaller(block, n - row);
@@ -61,7 +61,7 @@ int feed_forward_backward(ptrdiff_t threads, const Layers *s, const FeedForwardB
     real *first = memory(hidden * padded(h)), *second = memory(h * padded(hidden));
     ptrdiff_t block = share(threads, n), of_first = kinds * hidden, of_second = of_first + hidden * wide;
     ptrdiff_t of_rows = of_second + h * broad, size = of_rows + 3 * h;
-    real *own = memory(threads * size), *by_x = memory(n * h); /* each thread's gradients; that of given->x */
+    real *own = memory(threads * size), *by_x = memory(n * h); /* own: each thread's gradients; by_x: of given->x */
     real *panels = memory(kinds * padded(f));
     int failed = !first || !second || !own || !by_x || !panels;
 #pragma omp parallel num_threads(threads) reduction(| : failed)

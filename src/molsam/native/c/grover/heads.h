@@ -2,9 +2,9 @@
 
 /* Attention between the few heads of a row, for the rows of a chunk (block.c).
 
-   A row is a lane: a product over heads is then a few operations on whole vectors. Numbers are [column, head, lane],
-   or [head, column, lane] where a linear map over all heads takes or gives them; `lanes` rows, of which those beyond
-   the chunk's are zero. */
+   Each row is a lane of vectors, so a product over heads is a few operations on whole vectors. Arrays are [column,
+   head, lane], or [head, column, lane] where a linear map over all heads reads or writes them. There are `lanes`
+   lanes; those beyond the chunk's rows are zero. */
 
 #include "product.h"
 
@@ -12,7 +12,7 @@ typedef struct {
     ptrdiff_t heads, parts, d, lanes; /* d: columns of a part; h = parts * d */
 } Heads;
 
-/* Exchanges one bit of the numbers of rows with the same bit of the numbers of lanes. */
+/* One step of a transpose: exchange one bit of the row index with the same bit of the lane index. */
 static inline __attribute__((always_inline)) void exchange(vec *m, int bit)
 {
     lanes low, high;
@@ -29,7 +29,7 @@ static inline __attribute__((always_inline)) void exchange(vec *m, int bit)
         }
 }
 
-/* Rows become lanes. */
+/* Transpose LANES rows of LANES numbers, so that rows become lanes. */
 static inline __attribute__((always_inline)) void transpose(vec *m)
 {
     exchange(m, 1), exchange(m, 2);
@@ -37,9 +37,9 @@ static inline __attribute__((always_inline)) void transpose(vec *m)
     if (LANES > 8) exchange(m, 8);
 }
 
-/* from [rows, h], its rows `stride` apart -> to [h], columns `apart` apart, of [lanes]: zeros beyond the rows.
+/* from [rows, h], with rows `stride` apart -> to [h, lanes], with columns `apart` apart and zeros beyond the rows.
 
-   LANES columns at a time; the last ones overlap those before. */
+   It takes LANES columns at a time; the last columns overlap the ones before. */
 static APART void to_lanes(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdiff_t stride, real *to, ptrdiff_t apart)
 {
     ptrdiff_t width = smaller(LANES, h);
@@ -63,7 +63,7 @@ static APART void to_lanes(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdif
         }
 }
 
-/* The way back, of the rows that are there. */
+/* The inverse of to_lanes, for the rows that exist. */
 static APART void to_rows(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdiff_t apart, real *to, ptrdiff_t stride)
 {
     ptrdiff_t width = smaller(LANES, h);
@@ -87,19 +87,19 @@ static APART void to_rows(ptrdiff_t rows, ptrdiff_t h, const real *from, ptrdiff
         }
 }
 
-/* Where numbers of a part are: those of column c and head i at first[c * column + i * head]. */
+/* The layout of a part: column c of head i begins at first[c * column + i * head]. */
 typedef struct {
     real *first;
     ptrdiff_t column, head;
 } Part;
 
-/* out_i = sum over j of weights[i * by_i + j * by_j] rows_j, for the d columns of a part; all per lane */
+/* Per lane, out_i = sum over j of weights[i * by_i + j * by_j] rows_j, for the d columns of a part. */
 static APART void mix(const Heads *s, Part out, const real *weights, ptrdiff_t by_i, ptrdiff_t by_j, Part rows)
 {
     ptrdiff_t heads = s->heads, lanes = s->lanes;
     for (ptrdiff_t i = 0; i < heads; i++)
         for (ptrdiff_t l = 0; l < lanes; l += LANES) {
-            vec first[4]; /* the weights of the first four heads, which are mostly all, stay in registers */
+            vec first[4]; /* weights of the first four heads stay in registers; most models have no more heads */
             for (ptrdiff_t j = 0; j < 4; j++)
                 first[j] = j < heads ? *(const vec *)(weights + (i * by_i + j * by_j) * lanes + l) : (vec){0};
             for (ptrdiff_t c = 0; c < s->d; c++) {
@@ -115,7 +115,7 @@ static APART void mix(const Heads *s, Part out, const real *weights, ptrdiff_t b
         }
 }
 
-/* out_ij = scale times the sum over a part's columns of left_i right_j */
+/* Per lane, out_ij = scale times the sum over a part's columns of left_i right_j. */
 static APART void inner(const Heads *s, real *out, Part left, Part right, real scale)
 {
     ptrdiff_t heads = s->heads, lanes = s->lanes;
@@ -130,7 +130,7 @@ static APART void inner(const Heads *s, real *out, Part left, Part right, real s
             }
 }
 
-/* Over j, of scores [heads i, heads j, lanes]. */
+/* In place over j, of scores [heads i, heads j, lanes]. */
 static APART void softmax(const Heads *s, real *scores)
 {
     ptrdiff_t heads = s->heads, lanes = s->lanes;
@@ -149,7 +149,7 @@ static APART void softmax(const Heads *s, real *scores)
         }
 }
 
-/* by_scores = scale times the gradient of what softmax took, from that of what it gave */
+/* Turn by_scores, the gradient of the softmax's output, into scale times the gradient of its input. */
 static APART void softmax_backward(const Heads *s, real *by_scores, const real *weights, real scale)
 {
     ptrdiff_t heads = s->heads, lanes = s->lanes;

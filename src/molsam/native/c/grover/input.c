@@ -2,7 +2,7 @@
 #include "norm.h"
 #include "tables.h"
 
-/* What a row of each table gives, [kinds + others, wide], together for row i. */
+/* sum = the mapped rows of both tables that belong to row i; mapped: [kinds + others, wide]. */
 static void mapped_of(const Features *s, ptrdiff_t i, const real *mapped, real *sum)
 {
     memcpy(sum, mapped + s->a[i] * s->wide, s->h * sizeof *sum);
@@ -39,7 +39,7 @@ int input_layer_backward(ptrdiff_t threads, const Features *s, const InputLayerB
     const real *W = s->W, *factor = given->factor;
     real *by = given->by, *by_W = given->by_W;
     ptrdiff_t rows = kinds + others + 2, few = ROWS * padded(f > g ? f : g), size = (rows + 2) * h + few;
-    real *own = memory(threads * size); /* each thread's gradients, two rows to work in and a few more */
+    real *own = memory(threads * size); /* each thread's gradients and scratch rows */
     real *panels = memory(kinds * padded(f) + others * padded(g));
     int failed = !own || !panels;
 #pragma omp parallel num_threads(failed ? 1 : threads)

@@ -2,9 +2,10 @@
 
 #include "product.h"
 
-/* GROVER's input layers (models/grover/compiled.py): of the rows' features few are distinct, so their linear maps are
-   rows of one or two tables behind W [h, f + g], A [kinds, f] and B [others, g], and out = the norm of act(W [A[a] ;
-   B[b]] + bias). Without B, others and g are 0. */
+/* GROVER's input layers (models/grover/compiled.py): out = the norm of act(W [A[a] ; B[b]] + bias).
+
+   Few feature vectors are distinct, so W [h, f + g] is applied only to the rows of one or two tables, A [kinds, f] and
+   B [others, g]. Without B, others and g are 0. */
 
 typedef struct {
     ptrdiff_t n, h, wide, kinds, f, others, g;
@@ -15,7 +16,7 @@ typedef struct {
 
 typedef struct {
     const real *bias OF(h) OR_NULL;
-    double eps; /* the norm's */
+    double eps; /* of the norm */
     const real *gain OF(h), *shift OF(h);
     real *mapped OF((kinds + others) * wide), *unit OF(n * h), *factor OF(n), *out OF(n * h);
 } InputLayer;
@@ -23,6 +24,6 @@ typedef struct {
 typedef struct {
     const real *gain OF(h), *mapped OF((kinds + others) * wide), *unit OF(n * h), *factor OF(n);
     const real *grad OF(n * h);             /* of out */
-    real *by OF((kinds + others + 2) * h); /* the gradients of the tables' rows behind W, of gain and shift */
+    real *by OF((kinds + others + 2) * h); /* gradients of the tables' mapped rows, of gain and of shift */
     real *by_W OF(h * (f + g)), *by_bias OF(h) OR_NULL;
 } InputLayerBackward;

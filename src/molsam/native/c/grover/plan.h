@@ -4,16 +4,16 @@
 #include "norm.h"
 
 /* A block of GROVER (models/grover/compiled.py): message passing encoders, attention between their heads, the linear
-   map behind it and its norm.
+   map after it and its norm.
 
-   Molecules do not touch each other, so the rows of some of them, a chunk, go through all of it: encoder by encoder,
-   whose matrix stays in the core's nearest caches, a few rows at a time (of those that have the same state after a
-   step the first, and the others by copy), and then, strip by strip, from the encoders' final states to the result.
-   On the way back a chunk belongs to one thread.
+   Molecules are independent, so a chunk, the rows of some molecules, goes through the whole block. First the encoders
+   run one after the other, so that an encoder's matrix stays in the core's nearest caches. They take a few rows at a
+   time; of rows with equal states after a step only the first is computed, and the others are copies. Then the strips
+   of the chunk go from the encoders' final states to the result. In the backward pass a chunk belongs to one thread.
 
-   Encoders come sorted, deepest first; step t is made by the first active[t] of them, after which active[t + 1] go on
-   and the others' states are final. Rows of states are `wide` numbers, h rounded up to whole vectors; what is beyond
-   h is zero. */
+   Encoders are sorted, deepest first. The first active[t] of them make step t; active[t + 1] of these continue, and the
+   states of the others are final. Rows of states have `wide` numbers, h rounded up to whole vectors; those beyond h are
+   zero. */
 
 enum {
     STRIP = 80, /* rows of a strip, whole vectors */
@@ -22,19 +22,19 @@ enum {
 
 typedef struct {
     ptrdiff_t n, h, wide, heads, parts, steps, chunks;
-    ptrdiff_t passing;                    /* states that are not final: the sum of active after the first */
+    ptrdiff_t passing;                    /* number of states that are not final: active[1] + active[2] + ... */
     double below;                         /* the activation's slope below zero */
     const int64_t *active OF(steps + 1);  /* the last is 0 */
     const int64_t *order OF(3 * heads);   /* encoders in the order of their depth */
-    const int64_t *slot OF(3 * heads);    /* the place of each one's final state: role, head */
+    const int64_t *slot OF(3 * heads);    /* the slot of each one's final state: role, head */
     const int64_t *bounds OF(chunks + 1); /* where each chunk begins */
-    const int64_t *same OF(steps * n);     /* of each row the first that has the same state after each step */
-    const int64_t *rows OF(entries), *offsets OF(n + 1); /* the lists that are summed over */
+    const int64_t *same OF(steps * n);    /* for each step and row the first row with an equal state after the step */
+    const int64_t *rows OF(entries), *offsets OF(n + 1); /* the lists of rows to sum */
 } Plan;
 
-/* What the backward pass needs, chunk by chunk: sums over x [n, wide]; states [rows, wide] of each step that is not
-   the last, then the final ones; strip by strip projected [3, h, heads, lanes] and attention [parts, heads, heads,
-   lanes]; and the norm's unit and factor. */
+/* What the backward pass needs. For each chunk: the sums over x, [rows, wide]; the states [rows, wide] of each step
+   that is not the last, then the final states; for each strip projected [3, h, heads, lanes] and attention [parts,
+   heads, heads, lanes]; and the norm's unit and factor. */
 typedef struct {
     real *first OF(n * wide), *states OF((passing + 3 * heads) * n * wide);
     real *projected OF(3 * h * heads * (n + 16 * chunks)), *attention OF(parts * heads * heads * (n + 16 * chunks));
@@ -46,7 +46,7 @@ typedef struct {
     const real *W_q OF(h * h), *b_q OF(h), *W_k OF(h * h), *b_k OF(h), *W_v OF(h * h), *b_v OF(h);
     const real *W_o OF(h * heads * h), *b_o OF(h) OR_NULL; /* the map of all heads, [h, heads, h] */
     const real *W_out OF(h * h), *b_out OF(h) OR_NULL;      /* the map of each head */
-    double eps;                                            /* the norm's */
+    double eps;                                            /* of the norm */
     const real *gain OF(h), *shift OF(h);
     real *mixing OF(h * heads * h), *out OF(n * h);
 } Block;
@@ -57,22 +57,22 @@ typedef struct {
     const real *W_o OF(h * heads * h), *W_out OF(h * h), *b_out OF(h) OR_NULL, *gain OF(h), *mixing OF(h * heads * h);
     const real *grad OF(n * h); /* of out */
     real *by_x OF(n * h);
-    /* rows of h: the gradients of W, bias, projection, its bias, mixing (transposed), gain, shift and W_o's bias */
+    /* rows of h numbers: gradients of W, bias, projection, its bias, mixing (transposed), gain, shift and b_o */
     real *by_weights OF((3 * heads * (h + 1) + 3 * (h + 1) + h * heads + 3) * h);
-    real *by_maps OF(((heads + 1) * h + 1) * h); /* rows of h: of W_o, W_out and its bias */
+    real *by_maps OF(((heads + 1) * h + 1) * h); /* rows of h numbers: of W_o, W_out and b_out */
 } BlockBackward;
 
 typedef struct {
     const int64_t *rows, *offsets;
 } Lists;
 
-/* LayerNorm's. */
+/* The LayerNorm after the linear map. */
 typedef struct {
     real eps;
     const real *gain, *shift;
 } Norm;
 
-/* Which thread each chunk belongs to: always the one with the fewest rows so far; to be freed. */
+/* The thread of each chunk: the one with the fewest rows so far. The caller frees the result. */
 static ptrdiff_t *owners(const Plan *p, ptrdiff_t threads)
 {
     ptrdiff_t *owner = malloc((p->chunks + 1) * sizeof *owner), *load = calloc(threads, sizeof *load);
@@ -94,7 +94,7 @@ static ptrdiff_t steps_of(const Plan *p, ptrdiff_t j)
     return t;
 }
 
-static ptrdiff_t passing(const Plan *p) /* states that are not final */
+static ptrdiff_t passing(const Plan *p) /* number of states that are not final */
 {
     ptrdiff_t count = 0;
     for (ptrdiff_t t = 1; t < p->steps; t++) count += p->active[t];
@@ -119,7 +119,7 @@ static ptrdiff_t lanes_before(const Plan *p, ptrdiff_t chunk)
     return sum;
 }
 
-/* One chunk: its rows, and where its saved numbers are. */
+/* One chunk: its rows, and its part of the saved arrays. */
 typedef struct {
     ptrdiff_t begin, rows;
     Saved saved;
@@ -147,19 +147,18 @@ static real *after(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t j)
     return c->saved.states + place * c->rows * p->wide;
 }
 
-/* to = the sum of the rows of `from` in the list of a row of the chunk; from's row 0 is the chunk's first. */
+/* to = the sum of the rows of `from` in the list of a row of the chunk; row 0 of `from` is the chunk's first row. */
 static void gather(const Plan *p, const Chunk *c, Lists lists, const real *from, ptrdiff_t row, real *to)
 {
     const int64_t *at = lists.offsets + c->begin + row;
     sum_of_rows(p->wide, from, lists.rows, at[0], at[1], c->begin, to);
 }
 
-/* The row of the chunk whose state a row has after step t. */
+/* The model of a row: the first row of the chunk with an equal state after step t. */
 static inline ptrdiff_t model(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t row)
 { return p->same[t * p->n + c->begin + row] - c->begin; }
 
-/* From `row` on the rows of the chunk that are their own model, up to BLOCK of them -> found, and how many; row moves
-   on. */
+/* Find up to BLOCK rows of the chunk, from `row` on, that are their own model; return the number and advance `row`. */
 static ptrdiff_t models(const Plan *p, const Chunk *c, ptrdiff_t t, ptrdiff_t *row, ptrdiff_t *found)
 {
     ptrdiff_t count = 0;
@@ -173,8 +172,8 @@ static void fill(ptrdiff_t n, real *to, real value)
     for (ptrdiff_t i = 0; i < n; i++) to[i] = value;
 }
 
-/* A thread's memory, with zeros where rows of `wide` numbers are: x, by_sum, sums and on of a chunk, left and right
-   of a block, by and by_state of all final states and of one; lanes of a strip. */
+/* A thread's scratch memory: x, by_sum, sums and on of a chunk, left and right of a block, by of all final states and
+   by_state of one, and the lanes of a strip. Rows of `wide` numbers start as zeros. */
 typedef struct {
     real *x, *by_sum, *sums, *on, *left, *right, *by, *by_state, *lanes, *o, *by_lanes, *by_scores;
     const real **a;
@@ -219,11 +218,11 @@ static void leave(Room *r)
     free(r->lanes), free(r->o), free(r->by_lanes), free(r->by_scores), free(r->a);
 }
 
-/* Gradients of the weights, rows of `wide` numbers (a thread's) or h one after the other. */
+/* Gradients of the weights, one row after the other; rows have `wide` numbers (a thread's own) or h (the result). */
 typedef struct {
     real *W, *bias;                     /* [3 heads, h], [3 heads] */
     real *projection, *projection_bias; /* [3, h], [3] */
-    real *mixing;                       /* [heads, h], mixing's columns */
+    real *mixing;                       /* [heads, h], the columns of mixing */
     real *gain, *shift, *mixing_bias;   /* one row each */
 } Gradients;
 

@@ -2,17 +2,16 @@
 
 #include "product.h"
 
-/* Linear maps of few distinct rows, a table, by threads together: inside a parallel region, of which all threads call
-   these. */
+/* Linear maps of a table of few distinct rows. All threads of a parallel region call these functions together. */
 
-/* Where a table and its part of a weight are: table [rows, f], W [columns, f], whose rows are `apart` apart. */
+/* A table [rows, f] and its part of a weight, W [columns, f], whose rows are `apart` apart. */
 typedef struct {
     ptrdiff_t rows, f, columns, apart;
     const real *table, *W;
 } Table;
 
-/* out [rows, stride] = table W^T + bias (or 0), zeros beyond the columns; panels, room for f * padded(columns)
-   numbers or NULL, then nothing is done */
+/* out [rows, stride] = table W^T + bias (or 0), with zeros beyond the columns. panels: scratch memory for
+   f * padded(columns) numbers; with NULL nothing is done. */
 static void map_table(Table t, const real *bias, real *panels, real *out, ptrdiff_t stride)
 {
 #pragma omp for schedule(static)
@@ -32,9 +31,9 @@ static void map_table(Table t, const real *bias, real *panels, real *out, ptrdif
     }
 }
 
-/* by [rows, columns], the gradient of what map_table gave -> by_W [columns, f] with rows `apart` apart; by_bias
-   [columns] if there is one; panels, room for rows * padded(f) numbers, and own, for ROWS * padded(f) of each thread,
-   or NULL */
+/* From the gradient of map_table's result, by [rows, columns]: by_W [columns, f], with rows `apart` apart, and by_bias
+   [columns] unless it is NULL. panels: scratch memory for rows * padded(f) numbers; own: for ROWS * padded(f) numbers
+   of each thread. If one of them is NULL, the gradients are not computed. */
 static void map_table_backward(Table t, const real *by, real *panels, real *own, real *by_W, real *by_bias)
 {
     ptrdiff_t stride = padded(t.f);

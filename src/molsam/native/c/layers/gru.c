@@ -2,17 +2,17 @@
 
 /* The recurrence of a bidirectional GRU (gru.py).
 
-   Directions do not touch each other, nor do molecules: each thread takes one direction of some molecules from their
-   first step to their last, with its recurrent matrix U packed in its own cache. */
+   Directions are independent of each other, and so are molecules. Each thread takes one direction of some molecules
+   from their first step to their last, with the recurrent matrix U packed in its own cache. */
 
 typedef struct {
     ptrdiff_t molecules, d;
     const int64_t *offsets; /* [molecules + 1], each molecule's first atom */
     int direction;
-    ptrdiff_t first, every; /* which molecules: first, first + every, ... */
+    ptrdiff_t first, every; /* the molecules first, first + every, ... */
 } Share;
 
-/* Molecules of a share with more than t atoms, and the atom each reads at step t; their number. */
+/* Find the molecules of a share with more than t atoms, and the atom that each reads at step t; return their number. */
 static ptrdiff_t at_step(const Share *s, ptrdiff_t t, int64_t *molecule, int64_t *atom)
 {
     ptrdiff_t rows = 0;
@@ -32,7 +32,7 @@ static ptrdiff_t steps(const Share *s)
     return most;
 }
 
-/* One step of one molecule: u = U h; g holds the arguments of r, z, n without u, then r, z, n; v = u + c of n. */
+/* One step of one molecule. u = U h; g has the arguments of r, z, n without u and becomes r, z, n; v = u + c of n. */
 static APART void cell(ptrdiff_t d, const real *restrict u, const real *restrict c, const real *restrict h,
                        real *restrict g, real *restrict v, real *restrict out)
 {
@@ -44,8 +44,8 @@ static APART void cell(ptrdiff_t d, const real *restrict u, const real *restrict
     }
 }
 
-/* Its backward pass: grad of the output from outside, carry that from the next step, then what h receives by z alone;
-   a: gradients of the arguments of r, z, n; b: that of v; by_u: those of U h. */
+/* The backward pass of cell. grad: the gradient of the output from outside. carry: that from the next step, which
+   becomes the part of h's gradient through z. a, b, by_u: gradients of the arguments of r, z, n, of v, and of U h. */
 static APART void cell_backward(ptrdiff_t d, const real *restrict grad, const real *restrict h, const real *restrict g,
                                 const real *restrict v, real *restrict carry, real *restrict a, real *restrict b,
                                 real *restrict by_u)

@@ -1,9 +1,9 @@
 #include "norm.h"
 
-/* Mish and CoMPT's norms, a row at a time (mish.py, norm.py). */
+/* Mish and CoMPT's norms, one row at a time (mish.py, norm.py). */
 
-/* With s = sigmoid(x) and w = s (2 - s), t = tanh(softplus(x)) = w / (2 - w): one sigmoid, and no exponential that could
-   overflow. The slope is t + x s (1 - t^2) = t + s (x - t y) for y = x t. */
+/* With s = sigmoid(x) and w = s (2 - s), t = tanh(softplus(x)) = w / (2 - w). This takes one sigmoid and no exponential
+   that could overflow. The slope is t + x s (1 - t^2) = t + s (x - t y) for y = x t. */
 static inline real mish_at(real x, real *slope)
 {
     real s = sigmoid(x), w = s + s * (1 - s), t = w / (2 - w);
@@ -16,7 +16,7 @@ static APART void mish_row(ptrdiff_t n, const real *restrict x, real *restrict y
     for (ptrdiff_t j = 0; j < n; j++) y[j] = mish_at(x[j], slope + j);
 }
 
-/* x -> y = mish(x) and its slope, all [n] */
+/* From x, y = mish(x) and its slope, all [n]. */
 int mish(ptrdiff_t threads, ptrdiff_t n, const real *x OF(n), real *y OF(n), real *slope OF(n))
 {
     ptrdiff_t size = 4096;
@@ -37,7 +37,7 @@ static APART void combined(ptrdiff_t n, real factor, const real *restrict x, rea
     for (ptrdiff_t j = 0; j < n; j++) out[j] = factor * x[j] + other * y[j];
 }
 
-/* x [n, d], gain [1] and the least length -> y [n, d] and length [n] */
+/* From x [n, d], gain [1] and the least length: y [n, d] and length [n]. */
 int scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *x OF(n * d),
                const real *gain OF(1), real *length OF(n), real *y OF(n * d))
 {
@@ -50,7 +50,7 @@ int scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const 
     return 0;
 }
 
-/* grad of y -> by_x, all [n]; returns the gradient of the gain */
+/* From the gradient of y, by_x, all [n]; returns the gradient of the gain. */
 static real scale_row(ptrdiff_t n, real length, real least, real gain, const real *x, const real *grad, real *by_x)
 {
     int bounded = !(length > least);
@@ -59,7 +59,7 @@ static real scale_row(ptrdiff_t n, real length, real least, real gain, const rea
     return by_gain;
 }
 
-/* grad [n, d] of y -> by_x [n, d] and by_gain [n], each row's share */
+/* From grad [n, d], the gradient of y: by_x [n, d], and by_gain [n], the share of each row. */
 int scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *x OF(n * d),
                         const real *gain OF(1), const real *length OF(n), const real *grad OF(n * d),
                         real *by_x OF(n * d), real *by_gain OF(n))
@@ -109,7 +109,7 @@ int mish_scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double
 static real spread_of(ptrdiff_t n, const real *x, real *centred)
 { return (real)sqrt((double)centre(n, x, centred) / (n - 1)); }
 
-/* x [n, d], gain and bias [d] -> y and unit [n, d], std [n] */
+/* From x [n, d], gain and bias [d]: y and unit [n, d], and std [n]. */
 int layer_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps, const real *x OF(n * d), const real *gain OF(d),
                const real *bias OF(d), real *unit OF(n * d), real *std OF(n), real *y OF(n * d))
 {
@@ -121,13 +121,13 @@ int layer_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps, const re
     return 0;
 }
 
-/* CoMPT's, whose spread has n - 1 in the denominator and eps beside it. */
+/* CoMPT's LayerNorm divides by the standard deviation with n - 1 in its denominator, plus eps. */
 static void spread_row(ptrdiff_t n, real std, real eps, const real *gain, const real *unit, const real *grad,
                        real *by_x, real *by_gain, real *by_bias)
 { layer_row(n, 1 / (std + eps), std > 0 ? 1 / (std * (n - 1)) : 0, gain, unit, grad, by_x, by_gain, by_bias); }
 
-/* grad [n, d] of y -> by_x [n, d]; sums [threads, 2, d], zeros before, receive each thread's share of the gradients
-   of gain and bias */
+/* From grad [n, d], the gradient of y: by_x [n, d], and sums [threads, 2, d], which must be zero and get each thread's
+   share of the gradients of gain and bias. */
 int layer_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double eps, const real *gain OF(d),
                         const real *unit OF(n * d), const real *std OF(n), const real *grad OF(n * d),
                         real *by_x OF(n * d), real *sums OF(threads * 2 * d))

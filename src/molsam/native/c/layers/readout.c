@@ -8,7 +8,8 @@ static APART void add_weighted(ptrdiff_t n, double *restrict to, real weight, co
     for (ptrdiff_t j = 0; j < n; j++) to[j] += weight * x[j], most[j] = x[j] > most[j] ? x[j] : most[j];
 }
 
-/* h [N, d], w [d], b [1] -> weight [N] = sigmoid(w h + b), out [molecules, 2 d] = [sum of weight h ; maximum of h] */
+/* From h [N, d], w [d] and b [1]: weight [N] = sigmoid(w h + b), and out [molecules, 2 d] = [sum of weight h ; maximum
+   of h]. */
 int weighted_sum_and_max(ptrdiff_t threads, ptrdiff_t molecules, ptrdiff_t d, const int64_t *offsets OF(molecules + 1),
                          const real *h OF(N * d), const real *w OF(d), const real *b OF(1), real *weight OF(N),
                          real *out OF(molecules * 2 * d))
@@ -45,7 +46,7 @@ static APART void atom_backward(ptrdiff_t n, real weight, real slope, const real
     }
 }
 
-/* From grad of out: by_h and by_w. Equal maxima share. */
+/* From the gradient of out: by_h and by_w. Equal maxima share the gradient. */
 int weighted_sum_and_max_backward(ptrdiff_t threads, const ReadoutBackward *r)
 {
     ptrdiff_t molecules = r->molecules, d = r->d;

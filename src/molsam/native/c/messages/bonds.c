@@ -1,13 +1,13 @@
 #include "bonds.h"
 
-/* Sums and maxima over lists of bonds, and differences along bonds (models/message_graph.py). A row may be in many
-   lists, so of a gradient each thread has columns of its own. */
+/* Sums and maxima over lists of bonds, and differences along bonds (models/message_graph.py). A row may be in several
+   lists, so in a backward pass each thread has its own columns of the gradient. */
 
 /* the first column of a thread */
 static ptrdiff_t column(ptrdiff_t d, ptrdiff_t thread)
 { return smaller(d, padded((d * thread + THREADS - 1) / THREADS)); }
 
-/* What follows has columns from..from + wide of the d. */
+/* Declare this thread's columns: `wide` of the d columns, beginning with `from`. */
 #define OWN_COLUMNS ptrdiff_t from = column(d, THREAD), wide = column(d, THREAD + 1) - from
 
 static APART void begin(ptrdiff_t d, const real *restrict row, real *restrict total, real *restrict most)
@@ -29,7 +29,7 @@ static APART void finish(ptrdiff_t d, int bounded, const real *restrict total, r
     }
 }
 
-/* The gradient of one bond; by_most, that of the maximum, is given to the first bond that has it. */
+/* The gradient of one bond. The gradient of the maximum, by_most, goes to the first bond that attains it. */
 static APART void bond(ptrdiff_t d, const real *restrict row, const real *restrict most, const real *restrict grad,
                        real *restrict by_most, real *restrict by_row)
 {
@@ -40,8 +40,8 @@ static APART void bond(ptrdiff_t d, const real *restrict row, const real *restri
     }
 }
 
-/* Lists of rows of hidden -> total and most, and out, their product, and if `before` is there, that row of x added. A
-   list of fewer than `full` rows has 0 in its maximum. */
+/* For each list of rows of hidden, their sum `total`, their maximum `most` and the product of both in `out`; with
+   `before`, plus that row of x. The maximum of a list of fewer than `full` rows includes 0. */
 int sum_times_max(ptrdiff_t threads, const SumTimesMax *s)
 {
     ptrdiff_t n = s->n, d = s->d;
@@ -60,7 +60,7 @@ int sum_times_max(ptrdiff_t threads, const SumTimesMax *s)
     return 0;
 }
 
-/* From grad of out: by_hidden and, if there is `before`, by_x; zeros before both. */
+/* From the gradient of out: by_hidden and, with `before`, by_x. Both must be zero. */
 int sum_times_max_backward(ptrdiff_t threads, const SumTimesMaxBackward *s)
 {
     ptrdiff_t n = s->n, d = s->d;
@@ -84,7 +84,7 @@ int sum_times_max_backward(ptrdiff_t threads, const SumTimesMaxBackward *s)
     return failed;
 }
 
-/* hidden [e, d], lists of its rows -> out [n, d], their sums */
+/* out [n, d] = the sums over lists of rows of hidden [e, d] */
 int sum_entering(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows OF(entries),
                  const int64_t *offsets OF(n + 1), const real *hidden OF(e * d), real *out OF(n * d))
 {
@@ -96,7 +96,7 @@ int sum_entering(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *row
     return 0;
 }
 
-/* grad [n, d] of out -> by_hidden [e, d], zeros before */
+/* From grad [n, d], the gradient of out: by_hidden [e, d], which must be zero. */
 int sum_entering_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows OF(entries),
                           const int64_t *offsets OF(n + 1), const real *grad OF(n * d), real *by_hidden OF(e * d))
 {
@@ -129,7 +129,7 @@ int turn(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src OF(e), 
     return 0;
 }
 
-/* grad [e, d] of out -> by_atoms and by_bonds, zeros before */
+/* From grad [e, d], the gradient of out: by_atoms and by_bonds, which must be zero. */
 int turn_backward(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *src OF(e), const int64_t *rev OF(e),
                   const real *grad OF(e * d), real *by_atoms OF(n * d), real *by_bonds OF(before * d))
 {
@@ -142,7 +142,7 @@ int turn_backward(ptrdiff_t threads, ptrdiff_t e, ptrdiff_t d, const int64_t *sr
     return 0;
 }
 
-/* grad [n, d] of x[rows] -> by_x, zeros before */
+/* From grad [n, d], the gradient of x[rows]: by_x, which must be zero. */
 int add_rows(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, const int64_t *rows OF(n), const real *grad OF(n * d),
              real *by_x OF(m * d))
 {

@@ -2,7 +2,7 @@
 
 #include "product.h"
 
-/* Sums times maxima over the bonds that enter each of n atoms (message_graph.py). */
+/* The arguments of sum times maximum over the bonds that enter each of n atoms (message_graph.py). */
 
 typedef struct {
     ptrdiff_t n, d, full;

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 #endif
 
-/* Vectors over the parameters of a model: lists of `count` tensors of size[k] numbers (optim/vector.py). */
+/* Operations on vectors over a model's parameters: lists of `count` tensors of size[k] numbers (optim/vector.py). */
 
 #ifdef DOUBLE
 #define square_root sqrt
@@ -16,20 +16,20 @@ enum { PART = 1 << 12, BLOCK = 1 << 9 };
 
 static ptrdiff_t parts(ptrdiff_t size) { return (size + PART - 1) / PART; }
 
-/* What follows runs for each part of this thread: number `at` of all, tensor k from number `from` on, n numbers. */
+/* Run the statement for each part of this thread. Part `at` has n numbers of tensor k, from number `from` on. */
 #define EACH_PART                                                                                                      \
     for (ptrdiff_t k = 0, at = 0; k < count; k++)                                                                      \
         for (ptrdiff_t from = 0, n; n = smaller(PART, size[k] - from), from < size[k]; from += PART, at++)             \
             if (at % THREADS == THREAD)
 
-/* A mean that no gradient reaches any more shrinks until it is denormal, and then stays so: slow to compute with, for
-   the rest of the training. Between these two calls such numbers are 0. */
+/* A moment whose gradient has become 0 shrinks until it is denormal and then stays so, which would slow down the rest
+   of the training. Between these two calls denormal numbers count as 0. */
 static inline unsigned flush_denormals(void)
 {
     unsigned before = 0;
 #ifdef __AVX__
     before = _mm_getcsr();
-    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | 0x40); /* what is computed, and 0x40: what is read */
+    _mm_setcsr(before | _MM_FLUSH_ZERO_ON | 0x40); /* results, and (0x40) operands */
 #endif
     return before;
 }
@@ -42,7 +42,7 @@ static inline void restore_denormals(unsigned before)
     (void)before;
 }
 
-/* These two add to sums [3] the sum of the squares of x, that of x, and that of x y. */
+/* These two add the sums of x^2, of x and of x y to sums [3]. */
 static APART void measure(ptrdiff_t n, const real *restrict x, double *sums)
 {
     real plain = 0, square = 0;
@@ -87,8 +87,8 @@ static ptrdiff_t all_parts(ptrdiff_t count, const int64_t *size)
     return all;
 }
 
-/* sums [3, count]: of the squares of x, or of by^2 x if there is `by`; then, if there is no `by`, of x; then of x times
-   y. The sums of the parts are added in double precision and in order: for any number of threads the same. */
+/* sums [3, count]: of the squares of x, or of by^2 x with `by`; then, without `by`, of x; then of x y. The sums of the
+   parts are added in double precision and in order, so they do not depend on the number of threads. */
 int squares(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count),
             const real *const *x OF(count) EACH(size), const real *const *by OF(count) EACH(size) OR_NULL,
             const real *const *y OF(count) EACH(size) OR_NULL, double *sums OF(3 * count))
@@ -116,7 +116,7 @@ int squares(ptrdiff_t threads, ptrdiff_t count, const int64_t *size OF(count),
     return 0;
 }
 
-/* Write past the caches, in which no model of a size that matters would stay: memory need not be read to be written. */
+/* Write past the caches, so that the memory is not read first; a model large enough to matter does not fit in them. */
 static inline void stream(real *to, vec value)
 {
 #if defined __AVX512F__
@@ -140,7 +140,7 @@ static APART void move(ptrdiff_t n, const real *x, real factor, const real *y, r
     for (; j < n; j++) out[j] = x[j] + (adaptive ? x[j] * x[j] : 1) * (factor * y[j]);
 }
 
-/* out = x + factor [count] direction, or, if adaptive, x + factor x^2 direction */
+/* out = x + factor direction, or, if adaptive, x + factor x^2 direction; factor: [count], one for each tensor */
 int moved(ptrdiff_t threads, ptrdiff_t count, ptrdiff_t adaptive, const int64_t *size OF(count),
           const real *const *x OF(count) EACH(size), const real *const *direction OF(count) EACH(size),
           real *const *out OF(count) EACH(size), const double *factor OF(count))
@@ -155,7 +155,7 @@ int moved(ptrdiff_t threads, ptrdiff_t count, ptrdiff_t adaptive, const int64_t 
     return 0;
 }
 
-/* of one tensor: the constants of its step */
+/* the constants of the step of one tensor */
 typedef struct {
     real beta1, rest1, beta2, rest2, rate, eps, decay, kept;
     real push, a, b, ahead;
@@ -211,14 +211,14 @@ typedef struct {
     real *const *x OF(count) EACH(size);
     const real *const *gradient OF(count) EACH(size);
     real *const *mean OF(count) EACH(size), *const *square OF(count) EACH(size);
-    float *const *step OF(count) EACH(1); /* how many steps each tensor has made */
+    float *const *step OF(count) EACH(1); /* the number of steps of each tensor */
     real *const *other OF(count) EACH(size) OR_NULL;
     real *const *out OF(count) EACH(size) OR_NULL;
 } Adam;
 
-/* A step of Adam or AdamW. Whatever else goes over the weights goes along, so that memory is read once:
-   with `other` alone, the gradient is gradient + push other;
-   with `out` too, other = a other + b gradient, and then out = x + ahead other: the weights displaced for the next step. */
+/* A step of Adam or AdamW. Other operations on the weights run in the same pass, so that memory is read only once:
+   with `other` and no `out`, the gradient is gradient + push other;
+   with both, other = a other + b gradient, and then out = x + ahead other: the perturbed weights of the next step. */
 int adam(ptrdiff_t threads, const Adam *a)
 {
     double lr = a->settings[0], beta1 = a->settings[1], beta2 = a->settings[2], decay = a->settings[4];
@@ -230,7 +230,7 @@ int adam(ptrdiff_t threads, const Adam *a)
         unsigned before = flush_denormals();
         EACH_PART
         {
-            /* lr (mean / bias) / (sqrt(square / root^2) + eps), with one division a number */
+            /* lr (mean / bias) / (sqrt(square / root^2) + eps), with one division per number */
             double bias = 1 - pow(beta1, *a->step[k]), root = sqrt(1 - pow(beta2, *a->step[k]));
             Step s = {
                 .beta1 = beta1,

@@ -2,9 +2,9 @@
 
 #include "product.h"
 
-/* Norms of rows, as mean 0 and length: what LayerNorm, torch's and CoMPT's, and its backward pass have in common. */
+/* What torch's LayerNorm, CoMPT's LayerNorm and their backward passes have in common. */
 
-/* out = x - mean; returns the sum of its squares */
+/* out = x - mean; returns the sum of the squares of out */
 static APART real centre(ptrdiff_t n, const real *restrict x, real *restrict out)
 {
     real sum = 0, square = 0;
@@ -22,8 +22,8 @@ static APART void affine(ptrdiff_t n, real factor, const real *restrict gain, co
     for (ptrdiff_t j = 0; j < n; j++) unit[j] *= factor, y[j] = bias[j] + unit[j] * gain[j];
 }
 
-/* Through both, for a factor whose logarithm falls by `turn` times the change of x along unit: grad of y -> by_x;
-   by_gain and by_bias grow. */
+/* The backward pass of centre and affine: from the gradient of y, by_x; by_gain and by_bias are added to. `turn` is the
+   derivative of -log(factor) by the change of x along unit. */
 static APART void layer_row(ptrdiff_t n, real factor, real turn, const real *restrict gain, const real *restrict unit,
                             const real *restrict grad, real *restrict by_x, real *restrict by_gain,
                             real *restrict by_bias)
@@ -39,7 +39,7 @@ static APART void layer_row(ptrdiff_t n, real factor, real turn, const real *res
     for (ptrdiff_t j = 0; j < n; j++) by_x[j] = (by_x[j] - mean) * factor - unit[j] * along;
 }
 
-/* torch's LayerNorm: x -> unit, its factor and y, all [n] */
+/* torch's LayerNorm: from x, unit and y, all [n]; returns the factor. */
 static inline real layer_norm_of(ptrdiff_t n, real eps, const real *x, const real *gain, const real *bias, real *unit,
                                  real *y)
 {

@@ -1,6 +1,6 @@
 #include "product.h"
 
-/* out = (more ? out : 0) + left times b, for a few rows and vectors; b's rows are b_stride apart. */
+/* out = (more ? out : 0) + left times b, for up to ROWS rows and WIDE vectors; rows of b are b_stride apart. */
 static inline __attribute__((always_inline)) void tile(int rows, int wide, Left left, ptrdiff_t row, const real *b,
                                                        ptrdiff_t b_stride, real *out, ptrdiff_t stride, int more)
 {

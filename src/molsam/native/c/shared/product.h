@@ -1,14 +1,14 @@
-/* What the C files share: the number type, a vector of them, and products of few rows with one matrix.
+/* Common to the C files: the number type, vectors of it, and products of a few rows with one matrix.
 
-   Compiled for float and (-DDOUBLE) double. Arrays are contiguous and row-major; shapes stand in brackets. Functions
-   that kernels.py calls take the number of threads first and return 0, or 1 if there is no memory; with more than ten
-   parameters they take structs. */
+   The files are compiled for float and (-DDOUBLE) for double. Arrays are contiguous and row-major; shapes are in
+   brackets; the gradient of x is called by_x. Functions that kernels.py calls take the number of threads first and
+   return 0, or 1 if memory cannot be allocated. Functions with more than ten parameters take structs. */
 
 #pragma once
 
-/* For prototypes.py, which reads the prototypes; nothing to the compiler. How many numbers an array has: a name that
-   is no parameter stands for what the first array with it has. Of addresses of arrays: which array says how many
-   numbers each has, or 1. And: the array may be missing. */
+/* For prototypes.py, which reads the prototypes; the compiler ignores them. OF: the length of an array; a name that is
+   not a parameter takes its value from the first array that uses it. EACH: for a list of arrays, the array with their
+   lengths, or 1. OR_NULL: the array may be missing. */
 #define OF(size)
 #define EACH(sizes)
 #define OR_NULL
@@ -22,7 +22,7 @@
 #ifdef _OPENMP
 #include <omp.h>
 #define THREAD omp_get_thread_num()
-#define THREADS omp_get_num_threads() /* perhaps fewer than were asked for */
+#define THREADS omp_get_num_threads() /* may be fewer than requested */
 #else
 #define THREAD 0
 #define THREADS 1
@@ -33,8 +33,8 @@ typedef double real;
 static inline real exponential(real x) { return exp(x); }
 #else
 typedef float real;
-/* e^x within two units in the last place, in a form that compilers vectorize: x = k ln 2 + r, ln 2 in two parts. 0
-   where the result would be denormal, which is slow to compute with. */
+/* e^x within two units in the last place, in a form that compilers vectorize: x = k ln 2 + r, with ln 2 in two parts.
+   The result is 0 where it would be denormal, because denormal numbers are slow. */
 static inline real exponential(real x)
 {
     real bounded = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
@@ -56,7 +56,7 @@ static inline real exponential(real x)
 
 static inline real sigmoid(real x) { return 1 / (1 + exponential(-x)); }
 
-/* Compilers forget in an inlined function that its arguments do not overlap, and then do not vectorize it. */
+/* Never inlined: in an inlined function compilers lose `restrict` and then do not vectorize. */
 #define APART __attribute__((noinline, unused))
 
 #ifdef __AVX512F__
@@ -71,7 +71,7 @@ static inline real sigmoid(real x) { return 1 / (1 + exponential(-x)); }
 #define PANEL (WIDE * LANES)
 typedef real vec __attribute__((vector_size(VECTOR), aligned(sizeof(real)), may_alias));
 #ifdef DOUBLE
-typedef int64_t lanes __attribute__((vector_size(VECTOR))); /* numbers of lanes */
+typedef int64_t lanes __attribute__((vector_size(VECTOR))); /* lane indices */
 #else
 typedef int32_t lanes __attribute__((vector_size(VECTOR)));
 #endif
@@ -79,12 +79,12 @@ typedef int32_t lanes __attribute__((vector_size(VECTOR)));
 static inline ptrdiff_t padded(ptrdiff_t columns) { return (columns + LANES - 1) / LANES * LANES; }
 static inline ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* `reals` numbers and room behind them, where vectors may begin; to be freed */
+/* Aligned memory for `reals` numbers and one more vector; the caller frees it. */
 static inline void *memory(ptrdiff_t reals)
 { return aligned_alloc(VECTOR, (reals * sizeof(real) + 2 * VECTOR - 1) / VECTOR * VECTOR); }
 
-/* m[i * by_row + j * by_column] of a matrix [rows, columns] -> panels of up to PANEL columns, each row by row, the
-   last one filled up with zeros to whole vectors; padded(columns) * rows numbers. */
+/* Copy a matrix [rows, columns] with entries m[i * by_row + j * by_column] to panels of up to PANEL columns. Each panel
+   is row by row; the last one is filled up with zeros to whole vectors. They have padded(columns) * rows numbers. */
 static inline void pack(real *out, const real *m, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t by_row,
                         ptrdiff_t by_column)
 {
@@ -100,7 +100,7 @@ static inline void pack(real *out, const real *m, ptrdiff_t rows, ptrdiff_t colu
     }
 }
 
-/* A product's left side: row i is a[i][0], a[i][step], ..., `inner` numbers. */
+/* The left factor of a product: row i has the `inner` numbers a[i][0], a[i][step], ... */
 typedef struct {
     const real *const *a;
     ptrdiff_t step, inner;
@@ -112,9 +112,9 @@ static inline void spread(ptrdiff_t rows, const real **a, const real *first, ptr
     for (ptrdiff_t i = 0; i < rows; i++) a[i] = first + i * stride;
 }
 
-/* out [rows, columns, rows `stride` apart] = (more ? out : 0) + left times b; whole vectors of columns are written.
+/* out = (more ? out : 0) + left times b; out [rows, columns] has rows `stride` apart, and whole vectors are written.
 
-   b [inner, columns], its rows b_stride apart and whole vectors long, or packed in panels if b_stride is 0. */
+   b [inner, columns] has rows b_stride apart and whole vectors long, or is packed in panels if b_stride is 0. */
 void product(ptrdiff_t rows, Left left, const real *b, ptrdiff_t b_stride, ptrdiff_t columns, real *out,
              ptrdiff_t stride, int more);
 
@@ -124,7 +124,7 @@ static APART void add(ptrdiff_t n, real *restrict to, const real *restrict from)
     for (ptrdiff_t j = 0; j < n; j++) to[j] += from[j];
 }
 
-/* to [n] = the sum of the rows rows[at] - base, ..., rows[end - 1] - base of from [., n] */
+/* to [n] = the sum of from[rows[k] - base] for at <= k < end; from: [., n] */
 static inline void sum_of_rows(ptrdiff_t n, const real *from, const int64_t *rows, int64_t at, int64_t end,
                                int64_t base, real *to)
 {
@@ -134,7 +134,7 @@ static inline void sum_of_rows(ptrdiff_t n, const real *from, const int64_t *row
         else add(n, to, from + (rows[k] - base) * n);
 }
 
-/* An activation that is linear on both sides of zero. */
+/* An activation that is linear on both sides of zero, in place. */
 static APART void bend(ptrdiff_t n, real below, real *restrict x)
 {
     for (ptrdiff_t j = 0; j < n; j++) {
@@ -151,7 +151,7 @@ static APART void bend_backward(ptrdiff_t n, real below, const real *restrict re
     }
 }
 
-/* Of a maximum over rows: count += 1 where x attains it */
+/* count += 1 where x attains the maximum `most` over rows */
 static APART void count_hits(ptrdiff_t n, const real *restrict x, const real *restrict most, real *restrict count)
 {
     for (ptrdiff_t j = 0; j < n; j++) count[j] += x[j] == most[j] ? 1 : 0;
@@ -173,8 +173,8 @@ static APART real total(ptrdiff_t n, const real *restrict x)
     return sum;
 }
 
-/* out [rows, columns], its rows `apart` apart = the sum over the threads' own [rows, stride], which lie `size`
-   numbers apart; of the calling thread's share of the rows */
+/* The calling thread's share of the rows of out [rows, columns], with rows `apart` apart: the sum over all threads of
+   their own [rows, stride], which are `size` numbers apart. */
 static APART void reduce(ptrdiff_t rows, ptrdiff_t columns, real *restrict out, ptrdiff_t apart,
                          const real *restrict own, ptrdiff_t stride, ptrdiff_t size)
 {
