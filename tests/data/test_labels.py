@@ -193,12 +193,12 @@ def test_two_numbers_may_be_meant_as_classes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, cells: list[int]
 ) -> None:
     assert of(tmp_path, cells).task == "regression"
-    assert f"y has only the values {min(cells)} and {max(cells)}, and is learnt as numbers; if they are" in caplog.text
+    assert f"y has only the values {min(cells)} and {max(cells)}, which are used as numbers; if they" in caplog.text
     caplog.clear()
     of(tmp_path, cells, task="classification", positive=1)
-    assert "learnt as numbers" not in caplog.text
+    assert "used as numbers" not in caplog.text
     of(tmp_path, [1, 2])
-    assert "learnt as numbers" not in caplog.text, "two rows have two values"
+    assert "used as numbers" not in caplog.text, "two rows have two values"
 
 
 def test_signs_in_a_column_of_their_own_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -206,11 +206,11 @@ def test_signs_in_a_column_of_their_own_are_told(tmp_path: Path, caplog: pytest.
     signs, numbers = ["'='", "'>'", "=", "<"], [5.5, 4.1, 6, 7]
     rows = list(zip(CHAIN, signs, numbers, strict=False))
     assert load_rows(tmp_path, rows, "smiles,Standard Relation,y").task_names == ["y"]
-    assert "Standard Relation says '>' in 2 of 4 rows, but labels beside it are learnt as values" in caplog.text
+    assert "Standard Relation is '>' in 2 of 4 rows, but the labels are used as exact values" in caplog.text
     caplog.clear()
     load_rows(tmp_path, [(s, "=", y) for s, _, y in rows], "smiles,relation,y")
     load_rows(tmp_path, [(s, ">b" if y == 6 else "=", y) for s, _, y in rows], "smiles,note,y")
-    assert "learnt as values" not in caplog.text
+    assert "used as exact values" not in caplog.text
 
 
 def test_numbers_with_leading_zeros_are_ids(tmp_path: Path) -> None:

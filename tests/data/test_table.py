@@ -98,7 +98,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "only a BOM": (b"\xef\xbb\xbf", "is empty"),
     "only a header": (b"smiles,y\n", "has a header but no rows; give at least one molecule"),
     "latin-1": (b"smiles,y\nC,1\nC,\xb51\n", r"is not UTF-8 text \(line 3, byte 15\); save it as UTF-8"),
-    "NUL": (b"smiles,y\nC\0,1\n", "holds NUL characters"),
+    "NUL": (b"smiles,y\nC\0,1\n", "contains NUL characters"),
     "cell too many": (b"smiles,y\nC,1\nCC,2,3\n", "line 3: 3 cells where the header has 2; quote cells"),
     "cell too few": (b"smiles,y\nC\n", "line 2: 1 cell where the header has 2"),
     "open quote": (b'smiles,y\n"C,1\nC,2\n', "correct the quotes"),
@@ -161,7 +161,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         ("canonical_smiles,y\nCCO,1\n", "if it is 'canonical_smiles', add dataset.smiles=canonical_smiles"),
         ("structure,P,N\nCCO,1,2\n", "has no column 'smiles'; it has: 'structure', 'P', 'N'"),
         ("smiles_a,smiles_b\nCCO,CCN\n", "has no column 'smiles'; did you mean"),
-        ("<!DOCTYPE html>\n<html>404</html>\n", "is a web page and not a table"),
+        ("<!DOCTYPE html>\n<html>404</html>\n", "is a web page or XML, not a table"),
     ],
 )
 def test_what_is_taken_for_a_table_by_mistake_is_named(tmp_path: Path, text: str, sentence: str) -> None:

@@ -56,7 +56,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     ),
     "no molecule": (CSV.replace("C", "Q").encode(), 3, "No row has a valid molecule"),
     "Latin-1": (CSV.replace("CO,", "C\xb5,", 1).encode("latin-1"), 3, "is not UTF-8 text (line 2"),
-    "NUL": (CSV.replace("CO,", "C\0,", 1).encode(), 3, "holds NUL characters"),
+    "NUL": (CSV.replace("CO,", "C\0,", 1).encode(), 3, "contains NUL characters"),
     "cut gzip": (gzip.compress(CSV.encode())[:-9], 3, "is a damaged gzip file"),
     "ragged": (CSV.replace(",0.1,", ",0.1,,").encode(), 3, "line 3: 4 cells where the header has 3"),
     "a long line": (b"smiles,y,z\n" + b"C" * 2_000_000 + b",1,1\n", 3, "line 2: field larger"),

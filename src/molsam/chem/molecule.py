@@ -14,7 +14,7 @@ MAX_CHARACTERS = 10_000
 """Longest SMILES that is parsed. RDKit walks molecules recursively, and about 15,000 atoms exhaust the stack."""
 
 UNREADABLE = "unreadable molecule block"
-"""What stands for the SMILES of an SDF record that RDKit cannot read; no SMILES has a blank."""
+"""Stands in place of the SMILES of an SDF record that RDKit cannot read. It has a blank, as no SMILES does."""
 MAPPED = re.compile(r":\d+\]")
 
 

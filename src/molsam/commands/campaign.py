@@ -1,4 +1,4 @@
-"""molsam campaign: all tables that test the paper's claims, in the order of their value, on what the machine can spare."""
+"""molsam campaign: run all tables that test the paper's claims, in the order of their value, on idle processors."""
 
 from __future__ import annotations
 

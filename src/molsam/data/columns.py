@@ -21,7 +21,7 @@ from molsam.errors import NOTE, ConfigError, DataError, InvalidMolecule
 log = logging.getLogger(__name__)
 SHOWN = 12
 BOUND = re.compile(r"'?[<>=~≤≥≈]{1,2}'?")
-"""Cells of a column that says how a label is meant, as ChEMBL's "Standard Relation" does."""
+"""A cell of a column with the relation of a label to the measured value, such as ChEMBL's "Standard Relation"."""
 ID_NAME = re.compile(r"(.*[ _-])?(id|index|idx|no|nr|num|number|row|#)", re.IGNORECASE)
 
 
@@ -149,13 +149,13 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
 
 
 def _warn_of_bounds(column: Column) -> None:
-    """Warn if a column's cells are signs, some of them < or >: the numbers beside them may be bounds."""
+    """Warn if all cells of a column are relations and some have < or >, because the labels may then be bounds."""
     cells = [column.texts[row] for row in column.known]
     bounds = [cell for cell in cells if "<" in cell or ">" in cell]
     if bounds and all(BOUND.fullmatch(cell) for cell in cells):
         log.warning(
-            "%s says %s in %d of %d rows, but labels beside it are learnt as values; put the sign before the number, as in "
-            ">10, and add dataset.censored=bound if they are bounds.", column.name, bounds[0], len(bounds), len(cells)
+            "%s is %s in %d of %d rows, but the labels are used as exact values; if they are bounds, write the sign before "
+            "the number, as in >10, and add dataset.censored=bound.", column.name, bounds[0], len(bounds), len(cells)
         )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def _is_id(column: Column) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A name in a list; in quotes if it would not be plain where it ends."""
+    """Return a name for a list; in quotes if it contains a comma."""
     return repr(name) if "," in name else name
 
 

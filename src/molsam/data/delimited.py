@@ -39,12 +39,12 @@ def decoded(path: Path, content: bytes) -> str:
     if not text.strip():
         raise DataError(f"{path} is empty; give a CSV file with a header line.")
     start = text[:4000].lstrip()
-    if start.startswith("<"):  # no header and no SMILES does
-        raise DataError(f"{path} is a web page and not a table, or XML; get the file itself, as CSV.")
+    if start.startswith("<"):  # neither a header nor a SMILES does
+        raise DataError(f"{path} is a web page or XML, not a table; download the file itself, as CSV.")
     if JSON.match(start):
-        raise DataError(f"{path} is JSON and not a table; save it as CSV or Parquet.")
+        raise DataError(f"{path} is JSON, not a table; save it as CSV or Parquet.")
     if "\0" in text:
-        raise DataError(f"{path} holds NUL characters, so it is not a CSV text file; save it as UTF-8 text.")
+        raise DataError(f"{path} contains NUL characters, so it is not a CSV text file; save it as UTF-8 text.")
     return text
 
 
@@ -97,20 +97,20 @@ def _blank(row: list[str], width: int) -> bool:
 def _uneven(
     path: Path, line: int, text: str, delimiter: str, smiles: str, row: list[str], columns: list[str]
 ) -> DataError:
-    """What is wrong with a row that has more or fewer cells than the header."""
+    """Return the error for a row that has more or fewer cells than the header."""
     for number, content in enumerate(text.splitlines()[:TITLES], 1):
         if smiles not in map(str.lower, columns) and _names(content, delimiter, smiles):
             return DataError(
                 f"{path}, line {number} looks like the header, but is not the first line; delete the lines above it."
             )
     return DataError(
-        f"{path}, line {line}: {counted(len(row), 'cell')} where the header has {len(columns)}; quote cells that contain the "
-        "delimiter, or correct the line."
+        f"{path}, line {line}: {counted(len(row), 'cell')} where the header has {len(columns)}; quote cells that "
+        "contain the delimiter, or correct the line."
     )
 
 
 def _parts(path: Path, text: str, delimiter: str, before: int, smiles: str) -> dict[str, Any]:
-    blanks = delimiter == " "  # of which several count as one
+    blanks = delimiter == " "  # several blanks then count as one
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=blanks)
     columns: list[str] | None = None
     rows: list[list[str]] = []

@@ -31,7 +31,7 @@ def parquet(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _parquet_texts(column: Any) -> list[str]:
-    """The cells of a column; lists, structures and other bytes than text as Python writes them."""
+    """Return the cells of a column as text; lists, structures and binary values as Python prints them."""
     import pyarrow as pa
 
     try:
@@ -83,7 +83,7 @@ def smi(path: Path, text: str) -> dict[str, Any]:
     words = [entry.split() for _, entry in entries]
     rows = [_smi_cells(entry) for _, entry in entries]
     header = rows[0] if rows[0][0].lower() in (SMILES, "smi", "canonical_smiles") else []
-    if header and len(set(map(len, words))) == 1:  # so blanks part columns, and no name has any
+    if header and len(set(map(len, words))) == 1:  # then blanks separate columns, and no name contains one
         header, rows = words[0], words
     if header:
         entries, rows = entries[1:], rows[1:]
@@ -137,7 +137,7 @@ def _record(chem: Any, supplier: Any, lax: Any, place: int) -> tuple[str, str, d
 
 
 def _properties(chem: Any, record: str) -> Any:
-    """A molecule without atoms that has the title and the properties of a record whose block RDKit cannot read."""
+    """Return a molecule without atoms with the title and properties of a record whose block RDKit cannot read."""
     title, _, rest = record.partition("\n")
     _, begun, properties = rest.partition("\n>")
     if not begun:

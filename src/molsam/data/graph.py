@@ -65,7 +65,7 @@ def from_dgl(graph: dgl.DGLGraph, *, distances: bool = False) -> MoleculeBatch:
 
 
 def _alike(nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distinct feature vectors of atoms and each atom's index among them; all rows if they need a gradient."""
+    """Return the distinct feature vectors of atoms, or all if they need a gradient, and each atom's index in them."""
     if nodes.requires_grad:
         return nodes, torch.arange(len(nodes), device=nodes.device)
     table, kind = torch.unique(nodes, dim=0, return_inverse=True)

@@ -39,7 +39,7 @@ class Labels:
 
 
 def tell(table: Table, columns: Sequence[Column], task: str) -> None:
-    """Say what may be read otherwise than it is meant: words for nothing, and numbers that may be classes."""
+    """Log what may be misread: words that count as missing labels, and numbers that may be classes."""
     for column in columns:
         words = Counter(cell.strip() for cell in table.column(column.name, first=True) if cell.strip())
         nothing = {word: count for word, count in words.items() if word.lower() in MISSING}
@@ -49,7 +49,7 @@ def tell(table: Table, columns: Sequence[Column], task: str) -> None:
         found = np.unique(column.values[column.known]).tolist()
         if task == "regression" and len(found) == 2 < len(column.known) and not column.bounds.any():
             log.warning(
-                "%s has only the values %g and %g, and is learnt as numbers; if they are classes, add dataset.task=classification.",
+                "%s has only the values %g and %g, which are used as numbers; if they are classes, add dataset.task=classification.",
                 column.name, *found,
             )  # fmt: skip
 
@@ -75,7 +75,7 @@ class Column:
 
     @property
     def example(self) -> str:
-        """A cell that is no number, for people; empty if there is none."""
+        """The first cell that is not a number, for messages; empty if there is none."""
         return repr(self.texts[self.wrong[0]][:30]) if self.wrong else ""
 
     @property

@@ -18,7 +18,7 @@ def number(text: str, commas: bool = False) -> float | None:
     """Return the number in a text; None if it is not a finite number of at most LARGEST."""
     if commas:
         text = text.replace(",", ".")
-    text = text.replace("\u2212", "-")  # the minus sign of typeset tables
+    text = text.replace("\u2212", "-")  # the typographic minus sign
     try:
         value = float(text)
     except ValueError:

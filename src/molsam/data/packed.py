@@ -57,7 +57,7 @@ class PackedMolecules:
 
     @property
     def few_kinds(self) -> bool:
-        """Whether batches share the table of distinct atom feature vectors; else each has a row for each of its atoms."""
+        """Whether batches share the table of distinct atom feature vectors; else each has a row for every atom."""
         return len(self.node_table) <= len(self.node_type) / FEW
 
     @property

@@ -28,7 +28,7 @@ def group_by(keys: Sequence[str] | None, count: int) -> list[np.ndarray]:
 
 
 def random_split(groups: Sequence[np.ndarray], share: tuple[float, float], seed: int, fold: int) -> Parts:
-    """Return floor(train n) and floor(valid n) random groups, and the rest for test; drawn anew for each (seed, fold)."""
+    """Return floor(train n) and floor(valid n) random groups, and the rest for test; each (seed, fold) differs."""
     order = np.random.default_rng([seed, fold, 0]).permutation(len(groups))
     first = int(share[0] * len(groups) + 1e-9)
     second = first + int(share[1] * len(groups) + 1e-9)

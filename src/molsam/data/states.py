@@ -175,7 +175,7 @@ def to_device(arrays: list[np.ndarray], device: torch.device) -> list[Tensor]:
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return s0, s0 + 1, ..., s0 + c0 - 1, s1, ... for starts s and counts c; and the ranges' offsets, int64 [n + 1]."""
+    """Return s0, s0 + 1, ..., s0 + c0 - 1, s1, ... for starts s and counts c, and the offsets, int64 [n + 1]."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     counts.cumsum(out=offsets[1:])
     return np.arange(offsets[-1]) + (starts - offsets[:-1]).repeat(counts), offsets

@@ -13,7 +13,7 @@ from molsam.errors import DataError
 
 MISSING = {"", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "?", "#n/a", "#na", "#n/a n/a", "<na>", "1.#ind",
            "-1.#ind", "1.#qnan", "-1.#qnan", "#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!"}  # fmt: skip
-"""What stands for nothing, in lower case: pandas' words and Excel's errors."""
+"""Cells that count as missing, in lower case: the words of pandas and the errors of Excel."""
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class CMPNN(MoleculeModel):
         return to_reference_names(tensors, self._names)
 
     def _bond_input(self, batch: MoleculeBatch, graph: MessageGraph) -> Tensor:
-        """Return W_b [source atom ; bond] of the first bonds; each part's product is computed once per distinct vector."""
+        """Return W_b [source atom ; bond] of the first bonds; each part's product runs over distinct vectors."""
         by_atom, by_bond = self.bond_input.weight.split(self.split, dim=1)
         sources = F.linear(batch.node_table, by_atom)
         types = F.linear(batch.edge_table, by_bond, self.bond_input.bias)

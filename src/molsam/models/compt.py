@@ -1,4 +1,4 @@
-"""CoMPT (Chen, Zheng, Song, Rao and Yang, IJCAI 2021) as in its released code, which GraphSAM's released code trains."""
+"""CoMPT (Chen, Zheng, Song, Rao and Yang, IJCAI 2021) as in its released code, which GraphSAM's code trains."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class CoMPT(MoleculeModel):
 
     @torch.no_grad()
     def attention(self, batch: MoleculeBatch) -> list[list[Tensor]]:
-        """Return A of each layer and molecule, attention times distance kernel (not normalised): float [heads, n, n]."""
+        """Return A of each layer and molecule, attention times distance kernel, not normalised; float [heads, n, n]."""
         x, bonds, relations = self._embed(batch)
         found = []
         for layer, shared in zip(self._stack, self._shared(bonds, relations), strict=True):

@@ -87,7 +87,7 @@ def splits_for(effect: float, spread: float, ratio: float, level: float = LEVEL)
 
 
 def splits_for_equality(margin: float, spread: float, ratio: float) -> int | None:
-    """Return the number of splits for which two equal rows' interval is within +-margin with power 0.8; None if none."""
+    """Return the number of splits for which two equal rows' interval is within +-margin with power 0.8, or None."""
     from scipy.stats import t
 
     if spread == 0:

@@ -103,7 +103,7 @@ def read(config: DictConfig) -> Sweep:
 
 
 def usable(setting: str, folder: str) -> str:
-    """Return a folder's path if it can be used in settings, else raise ConfigError naming the setting and the reason."""
+    """Return a folder's path if settings can contain it, else raise ConfigError naming the setting and the reason."""
     if not folder.isprintable():
         raise ConfigError(f"{setting}={folder!r} has a control character in its path; choose another folder.")
     if "${" in folder:

@@ -110,7 +110,7 @@ def _open(node: Node) -> BaseStorage:
 
 
 def _file(path: str) -> BaseStorage:
-    """Return an SQLite storage by its path, because neither a URL nor Optuna's template for it allows all characters."""
+    """Return an SQLite storage by its path; a URL, or Optuna's template for it, does not allow all characters."""
     import optuna
     from sqlalchemy.pool import QueuePool
 

@@ -1,4 +1,4 @@
-"""The trial that a run belongs to: it reports the run's epochs and folds, and stops the run if the pruner decides so."""
+"""The trial of a run: it reports the run's epochs and folds, and stops the run if the pruner decides so."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Objective:
         return total if output.auxiliary is None else total + output.auxiliary
 
     def predict(self, output: ModelOutput) -> Tensor:
-        """Return the mean over heads of probabilities or scaled values (regression), [B, T]; [B, T, K] for K classes."""
+        """Return the mean over heads of probabilities or scaled values, [B, T]; for K classes [B, T, K]."""
         if self.task == "multiclass":
             return self._logits(output).softmax(3).mean(0)
         values = output.logits.sigmoid() if self.task == "classification" else output.logits

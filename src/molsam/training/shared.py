@@ -102,7 +102,7 @@ class SharedClosure(Closure):
         return total + self.together.size * (value - value.detach())
 
     def weights(self, select: Tensor | None = None) -> Tensor:
-        """Return the number of labels of each molecule of the whole step, or of those with the indices `select`; [B]."""
+        """Return the number of labels, [B], of each molecule of the whole step, or of those at indices `select`."""
         if self.together.local:
             return super().weights(select)
         places, own, count = self._mine(select)

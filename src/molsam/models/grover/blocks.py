@@ -1,4 +1,4 @@
-"""The parts of GROVER's encoder: the input layer, message passing with attention between heads, and the output layer."""
+"""The parts of GROVER's encoder: input layer, message passing with attention between heads, output layer."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def chunks(sizes: list[int], threads: int) -> list[int]:
 
 
 def _with_transpose(lists: Lists, n: int) -> list[np.ndarray]:
-    """Return lists of numbers below n and their transpose: for each number the lists that contain it, with repetition."""
+    """Return lists of numbers below n, and for each number the lists that contain it, with repetition."""
     rows, offsets = lists
     owner = np.arange(len(offsets) - 1).repeat(np.diff(offsets))
     keys = (

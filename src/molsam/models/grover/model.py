@@ -144,7 +144,7 @@ class Grover(MoleculeModel):
         self.unused = tuple(self._unused())
 
     def forward(self, batch: MoleculeBatch, depths: Tensor | None = None) -> ModelOutput:
-        """Return the logits of a batch; depths: int [2 * blocks * heads * 3], the encoders' depths (see `draw_depths`)."""
+        """Return the logits of a batch; depths: of the encoders, int [2 * blocks * heads * 3] (see `draw_depths`)."""
         vectors = self.read(self.encode(batch, depths), batch)
         p_atom, p_bond = self.atom_head(vectors[0]), self.bond_head(vectors[1])
         auxiliary = self.dist_coff * F.mse_loss(p_atom, p_bond, reduction="none") if self.atom_head.training else None
@@ -204,7 +204,7 @@ class Grover(MoleculeModel):
         return (self.depth + torch.special.ndtri(uniform)).long()
 
     def read(self, views: tuple[Tensor, Tensor], batch: MoleculeBatch) -> list[Tensor]:
-        """Return the molecules' vectors [B, width] of each view's atoms [N, hidden_size], with the descriptors if any."""
+        """Return the molecules' vectors [B, width] of each view's atoms [N, hidden_size], with any descriptors."""
         if self.readout is None:
             means = segment_mean(torch.cat(views, dim=1), batch.molecule, batch.sizes)
             vectors = list(means.split(self.hidden_size, dim=1))

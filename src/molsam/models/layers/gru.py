@@ -33,7 +33,7 @@ class Packing(NamedTuple):
     row: Tensor
     """int64 [2N], the packed row of each line"""
     start: Tensor
-    """int64 [2N], for each packed row the state before it: an index into the 2B initial states and then the packed rows"""
+    """int64 [2N], for each packed row the state before it: an index into the 2B initial states and packed rows"""
     order: Tensor
     """int64 [B], molecules by decreasing size"""
     rank: Tensor
@@ -219,7 +219,7 @@ def _slopes(gates: Tensor, n: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _run_back(p: Packing, slopes: Tensor, gates: Tensor, carry: Tensor, U: Tensor) -> None:
-    """Go backward in time: turn `slopes` into gradients, and `carry`, the outputs' gradients, into those of all states."""
+    """Go backward in time: turn `slopes` into gradients, and `carry`, the outputs' gradients, into all states'."""
     d, batch = carry.shape[1], len(p.order)
     scratch = carry.new_empty(2 * batch * d)
     grads = [carry[: 2 * batch].view(2, batch, d), *p.blocks(carry[2 * batch :])]

@@ -201,7 +201,7 @@ def _against(
 
 
 def judge(found: Estimate, p: float | None, margin: float) -> str:
-    """Return better or worse (after Holm's correction), equal (the whole interval is within the margin) or undecided."""
+    """Return better or worse (after Holm's correction), equal (the interval is within the margin) or undecided."""
     if found.mean is None:
         return "no pair"
     if found.low is None or found.high is None or p is None:
