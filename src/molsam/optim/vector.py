@@ -203,7 +203,7 @@ def _adaptive(tensors: list[Tensor], direction: list[Tensor]) -> list[Tensor]:
 
 
 def _squares(dtype: torch.dtype, x: Arrays, by: Arrays | None = None, y: Arrays | None = None) -> array[float]:
-    """Return three lists with an entry for each array: the sum of squares of x (or by^2 x), the sum of x, and x . y."""
+    """Return each array's sum of squares of x (or of by^2 x), then each one's sum of x, then each one's x . y."""
     sums = array("d", bytes(24 * len(x.sizes)))
     kernels.call("squares", dtype, len(x.sizes), x.sizes, x, by, y, sums)
     return sums

@@ -131,7 +131,7 @@ def stat(values: Iterable[float | None]) -> Stat | None:
 
 
 def with_percent(runs: pd.DataFrame, spec: Spec) -> pd.DataFrame:
-    """Return the runs with percent_of_sam: throughput relative to the reference row's for equal split and seed."""
+    """Return the runs with percent_of_sam: throughput as % of the reference row on the same split and seed."""
     base = spec.report.get("percent_of")
     if base is None:
         return runs
