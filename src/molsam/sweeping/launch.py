@@ -55,12 +55,12 @@ def make(sweep: Sweep, context: HydraContext, task: TaskFunction, storage: Node,
 
 
 def is_local(sweep: Sweep) -> bool:
-    """Whether the jobs run in workers that this process keeps."""
+    """Return whether the jobs run in worker processes that this process keeps."""
     return bool(sweep.config.hydra.launcher.get("backend") == "loky")
 
 
 def warm(sweep: Sweep) -> AbstractContextManager[None]:
-    """Let workers on this machine get ready while the jobs are planned; a failure of that ends them."""
+    """Start worker processes on this machine while the jobs are planned; an error in the planning ends them."""
     if not is_local(sweep) or not sweep.workers:
         return nullcontext()
     return warm_workers(sweep.workers, sweep.config.hydra.launcher.get("inner_max_num_threads"))

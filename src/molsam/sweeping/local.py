@@ -78,7 +78,7 @@ class Workers:
 
 @contextlib.contextmanager
 def warm(count: int, threads: int | None) -> Iterator[None]:
-    """Let the workers start and import what a run needs meanwhile; they end with an error of the body."""
+    """Start the workers and their imports while the body runs; an error in the body ends them."""
     executor = _executor(count, threads)
     for _ in range(count):
         executor.submit(importlib.import_module, "molsam.wiring.run")

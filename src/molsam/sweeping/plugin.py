@@ -33,7 +33,7 @@ class MolsamSweeper(Sweeper):
         from molsam.sweeping import context, storage
 
         sweep = context.read(self.settings)
-        # A search reads its data first, so it imports torch; the plan of a grid does without.
+        # A search reads its data first and so imports torch; planning a grid does not need it.
         kind = importlib.import_module(f"molsam.sweeping.{'grid' if sweep.is_grid else 'search'}")
         try:
             kind.sweep(sweep, self.context, self.task, arguments)

@@ -55,7 +55,7 @@ def check(cfg: DictConfig) -> TrainingConfig:
 
 
 def check_structured(cfg: DictConfig) -> TrainingConfig:
-    """`check` for settings that `structured` made."""
+    """Do what `check` does for settings that `structured` has made."""
     training = training_config(cfg)
     check_device("training.device", training.device)
     processes.check(training)

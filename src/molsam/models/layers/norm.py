@@ -37,7 +37,7 @@ class ScaleNorm(nn.Module):
         return y
 
     def after_mish(self, x: Tensor, base: Tensor) -> Tensor:
-        """base + norm(mish(x)), in one pass over memory where C can; float [N, width] each."""
+        """Return base + norm(mish(x)), float [N, width] like both; where C is used, in one pass over memory."""
         if kernels.available(x) and kernels.available(base):
             y: Tensor = _CompiledAfterMish.apply(x, base, self.gain)
             return y

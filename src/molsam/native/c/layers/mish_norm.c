@@ -70,8 +70,8 @@ int scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double leas
     return 0;
 }
 
-/* x and base [n, d], gain [1] -> kept [2, n, d], y = mish(x) and its slope, length [n] of y's rows, and
-   out = base + norm(y) */
+/* From x and base [n, d] and gain [1]: kept [2, n, d], which is y = mish(x) and its slope; length [n] of the rows of y;
+   and out = base + norm(y). */
 int mish_scale_norm(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *x OF(n * d),
                     const real *base OF(n * d), const real *gain OF(1), real *kept OF(2 * n * d), real *length OF(n),
                     real *out OF(n * d))
@@ -92,7 +92,8 @@ static APART void multiply(ptrdiff_t n, const real *restrict slope, real *restri
     for (ptrdiff_t j = 0; j < n; j++) by_x[j] *= slope[j];
 }
 
-/* grad [n, d] of out -> by_x [n, d] and by_gain [n], each row's share; that of base is grad itself */
+/* From grad [n, d], the gradient of out: by_x [n, d], and by_gain [n], the share of each row. The gradient of base is
+   grad itself. */
 int mish_scale_norm_backward(ptrdiff_t threads, ptrdiff_t n, ptrdiff_t d, double least, const real *kept OF(2 * n * d),
                              const real *gain OF(1), const real *length OF(n), const real *grad OF(n * d),
                              real *by_x OF(n * d), real *by_gain OF(n))
