@@ -59,6 +59,27 @@ def test_settings_of_another_type_are_refused_when_composed(given: str, message:
 
 
 @pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("~seed=7", "seed is a setting of every run, so ~seed cannot take it out; give it a value instead."),
+        ("~model=dmpnn", "model is a setting of every run, so ~model cannot take it out; give it a value instead."),
+        ("~trainig.epochs", "trainig.epochs is not a setting of this run. Did you mean training.epochs?"),
+        ("~outputs", "outputs is not a setting of this run. Did you mean paths.outputs?"),
+    ],
+)
+def test_settings_cannot_be_deleted(given: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        compose(["model=gcn", given])
+
+
+def test_a_deleted_setting_that_the_run_folder_needs_is_named() -> None:
+    error = "raised while resolving interpolation: Missing key seed. Did you mean: 'sweeps'? full_key: seed"
+    assert explain(HydraException(error), list) == (
+        "seed is a setting of every run, so ~seed cannot take it out; give it a value instead."
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("training", "epochs: many", "In 'training/own': training.epochs='many' has the wrong type; expected int."),

@@ -20,7 +20,8 @@ OTHER_WORDS = {"learning_rate": "lr", "lrate": "lr", "init_lr": "lr", "max_lr": 
                "max_epochs": "epochs", "bs": "batch_size", "batchsize": "batch_size", "wd": "weight_decay", "early_stopping": "patience",
                "gpu": "device", "smiles_column": "smiles", "smiles_columns": "smiles", "target_columns": "targets", "data_path": "path",
                "split_type": "kind", "num_folds": "folds", "n_folds": "folds"}  # fmt: skip
-"""What other programs call a setting -> its last name here."""
+"""The name of a setting in other programs -> the last part of its name here."""
+DELETED = re.compile(r"Could not delete (?:from config\. (?:The value of )?)?'([^']+)'")
 WRONG_TYPE = re.compile(
     r"could not be converted|Cannot convert|incompatible with type hint|Invalid value assigned|is not Optional|"
     r"is not a valid|Cannot merge|unsupported"
@@ -51,6 +52,8 @@ def explain(error: Exception, names: Callable[[], list[str]]) -> str:
         )
     if match := re.search(r"Error when parsing index: (\d+), string: (.*?) out of \[", text):
         return _unreadable(match.group(2))
+    if match := DELETED.search(text):
+        return _deleted(match[1], names)
     if text.startswith("Only one of --"):
         return f"{text}; to see settings with --cfg or --info, leave --multirun and --run out."
     return _of_schema(error, text, names)
@@ -90,9 +93,19 @@ def _of_schema(error: Exception, text: str, names: Callable[[], list[str]]) -> s
         return wrong_type(given, expected(key.split("[")[0]))
     if match := UNKNOWN.search(whole):
         return place + unknown(key or match["key"] or match["one"], names())
-    if key and "support deletion" in whole:
-        return f"{key} is a setting of every run, so ~{key} cannot take it out; give it a value instead."
+    if key and ("support deletion" in whole or (f"Missing key {key}" in whole and expected(key) is not Any)):
+        return _kept(key)
     return whole
+
+
+def _deleted(word: str, names: Callable[[], list[str]]) -> str:
+    """Return the sentence about ~word, which Hydra could not delete."""
+    key = word.partition("=")[0]
+    return _kept(key) if key in (known := names()) else unknown(key, known)
+
+
+def _kept(key: str) -> str:
+    return f"{key} is a setting of every run, so ~{key} cannot take it out; give it a value instead."
 
 
 def unknown(key: str, names: list[str]) -> str:
