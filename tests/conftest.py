@@ -1,4 +1,4 @@
-"""Shared by all tests: few threads, no network services, a cache of their own."""
+"""Shared by all tests: few threads, no network services, a separate cache."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A CUDA device that is none: its tensors say cuda:0, compute on the CPU and refuse to meet the CPU's.
+"""A simulated CUDA device: its tensors report cuda:0, compute on the CPU, and refuse to mix with CPU tensors.
 
-It shows on any machine that nothing leaves the device unasked, and counts what costs time on a real one: launches of
-kernels, synchronisations (the CPU waits for a value), and copies to and from the device. Views count as nothing. What
-it cannot show: whether a kernel exists, how fast it is, and how it rounds.
+It shows on any machine that nothing leaves the device by accident, and counts what costs time on a real one: kernel
+launches, synchronisations (the CPU waits for a value), and copies to and from the device. Views are not counted. It
+cannot show whether a kernel exists, how fast it is, or how it rounds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processes forked off a warm one: as new, with signals of their own, but without the seconds that imports take."""
+"""Processes forked from one that has imported everything: like new ones, but without the seconds of the imports."""
 
 from __future__ import annotations
 

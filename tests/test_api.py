@@ -1,4 +1,4 @@
-"""The notebook's functions."""
+"""The functions for notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command of the documentation is a command; the marked ones are run, and the examples work."""
+"""Every command in the documentation exists; the marked ones are run, and the examples work."""
 
 from __future__ import annotations
 

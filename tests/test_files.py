@@ -1,4 +1,4 @@
-"""Files of runs that go on meanwhile."""
+"""Reading the files of runs that are still training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every golden file is equalled, and the driver says so by its exit code."""
+"""molsam equals every golden file, and the driver's exit code says so."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What every model, optimizer, split, feature and metric computes, held against what it computed before.
+"""The results of every model, optimizer, split, feature and metric, compared with stored ones.
 
-`python tests/test_numerics.py` writes tests/numerics.json anew. Before that: if the mathematics changed, raise NUMERICS
-in src/molsam/config/identity.py, or the class's number in REVISED beside it, so that no result of before is taken for
-one of now. Rounding is no change: the stored numbers leave room for it.
+`python tests/test_numerics.py` writes tests/numerics.json again. If the mathematics changed, first raise NUMERICS in
+src/molsam/config/identity.py, or the class's number in REVISED beside it, so that earlier results are not mistaken for
+current ones. Rounding is not a change: the comparison leaves room for it.
 """
 
 from __future__ import annotations

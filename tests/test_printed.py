@@ -1,4 +1,4 @@
-"""Every command that a page prints is run as it is printed; the few that are not are listed here, with the reason."""
+"""Every command that a page prints is run as printed; the few exceptions are listed here with their reason."""
 
 from __future__ import annotations
 

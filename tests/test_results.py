@@ -1,4 +1,4 @@
-"""The numbers of results/README.md are those of the runs that are stored beside it."""
+"""The numbers in results/README.md equal those of the runs stored beside it."""
 
 from __future__ import annotations
 

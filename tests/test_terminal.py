@@ -1,4 +1,4 @@
-"""What is printed fits the terminal: its characters, its width, and its going away."""
+"""Output fits the terminal: its characters, its width, and a terminal that closes."""
 
 from __future__ import annotations
 

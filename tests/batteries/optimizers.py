@@ -1,4 +1,4 @@
-"""The small training on which the batteries judge every optimizer of conf/optimizer."""
+"""The small training run with which the batteries test every optimizer of conf/optimizer."""
 
 from __future__ import annotations
 

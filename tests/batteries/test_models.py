@@ -1,4 +1,4 @@
-"""What every model of molecules in conf/model must do, whatever its paper: a new YAML is tested the day it exists."""
+"""Properties that every model in conf/model must have, whatever its paper; a new YAML file is tested automatically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every optimizer makes of closures that zero, accumulate, fail or turn non-finite, and of rho schedules."""
+"""Every optimizer with closures that zero gradients, accumulate, fail or become non-finite, and with rho schedules."""
 
 from __future__ import annotations
 

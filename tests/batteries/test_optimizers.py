@@ -1,4 +1,4 @@
-"""What every optimizer of conf/optimizer must keep true; a new YAML is tested the day it exists."""
+"""Properties that every optimizer of conf/optimizer must have; a new YAML file is tested automatically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every setting of every optimizer, schedule and model changes what is built, or is refused: none is dead."""
+"""Every setting of every optimizer, schedule and model changes what is built, or is refused; none is ignored."""
 
 from __future__ import annotations
 

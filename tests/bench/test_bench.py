@@ -1,4 +1,4 @@
-"""The benchmarks count and report what they say; how fast anything is, is not asked."""
+"""The benchmarks count and report correctly; speed is not tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measurement of large tables measures what it says."""
+"""The measurement of large tables measures what it claims."""
 
 from __future__ import annotations
 

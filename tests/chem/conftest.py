@@ -1,4 +1,4 @@
-"""Every featurizer, by a name that a failing test prints."""
+"""Every featurizer, with a name that failing tests print."""
 
 from __future__ import annotations
 

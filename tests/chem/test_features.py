@@ -1,4 +1,4 @@
-"""What holds for every featurizer on every molecule, and the quirks of single ones."""
+"""Properties of every featurizer on every molecule, and the quirks of single ones."""
 
 from __future__ import annotations
 

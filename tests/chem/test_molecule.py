@@ -1,4 +1,4 @@
-"""Parsing: what is refused, why, and that nothing is printed."""
+"""Parsing of SMILES: what is refused and why, and that nothing is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GROVER's flags: the patterns used here against the published ones, from which they were rearranged."""
+"""GROVER's flags: our patterns against the published ones from which they were rearranged."""
 
 from __future__ import annotations
 

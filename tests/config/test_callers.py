@@ -1,4 +1,4 @@
-"""docs/identity.md lists everyone who asks for an identity, and nobody compares hashes of his own."""
+"""docs/identity.md lists every caller of identity, and no other code compares hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells: what a sweep section means."""
+"""Cells: the meaning of a sweep section."""
 
 from __future__ import annotations
 

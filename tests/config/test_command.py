@@ -1,4 +1,4 @@
-"""What the person typed, and should type."""
+"""The command that the user typed, and the commands that messages suggest."""
 
 from __future__ import annotations
 

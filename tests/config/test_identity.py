@@ -1,4 +1,4 @@
-"""An identity tells what can change a number, and nothing else."""
+"""An identity contains everything that can change a number, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the data room share."""
+"""Helpers of the tests of data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch is a batched DGL graph, usable by anybody's DGL code."""
+"""A batch is a batched DGL graph that any DGL code can use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker sends arrives as it was."""
+"""Data that a worker sends arrive unchanged."""
 
 from __future__ import annotations
 

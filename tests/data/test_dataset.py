@@ -1,4 +1,4 @@
-"""Loading: what is left out, what is told, what is refused; the batch a model gets."""
+"""Loading a dataset: what is left out, reported and refused, and the batches that a model gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of many kinds give the same table, and rows keep their number."""
+"""Files of many formats give the same table, and rows keep their number."""
 
 from __future__ import annotations
 

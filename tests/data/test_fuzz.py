@@ -1,4 +1,4 @@
-"""Whatever a file or a SMILES holds: a dataset or one sentence, never a traceback, nothing silently wrong."""
+"""Any file or SMILES gives a dataset or one sentence, never a traceback or a silent error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a column's cells mean: numbers, decimal commas, bounds, true and false, words, classes, ids."""
+"""The meaning of a column's cells: numbers, decimal commas, bounds, true and false, words, classes, ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours: equal if and only if the unrolled trees of features are, whatever collides and wherever blocks end."""
+"""Colours are equal if and only if the unrolled trees of features are, despite hash collisions and block boundaries."""
 
 from __future__ import annotations
 

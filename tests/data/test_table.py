@@ -1,4 +1,4 @@
-"""Hostile CSV files: read rightly, or refused in one sentence that names file, line, column, value and remedy."""
+"""Malformed CSV files are read correctly, or refused in one sentence with file, line, column, value and remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gradient diagnostics: right numbers, no trace."""
+"""The gradient diagnostics give correct numbers and do not disturb training."""
 
 from __future__ import annotations
 

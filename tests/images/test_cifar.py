@@ -1,4 +1,4 @@
-"""CIFAR's files in both published forms, and what is no such file."""
+"""CIFAR's files in both published formats, and files that are refused."""
 
 from __future__ import annotations
 

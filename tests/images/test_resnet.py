@@ -1,4 +1,4 @@
-"""ResNet-18 against a second writing of it, and BatchNorm under two passes a step."""
+"""ResNet-18 against a second implementation, and BatchNorm under two passes per step."""
 
 from __future__ import annotations
 

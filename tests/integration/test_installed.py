@@ -1,4 +1,4 @@
-"""The installed package, without its sources, without DGL, in somebody's own folder."""
+"""The installed package, without its sources and without DGL, in a user's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README and the first pages show works."""
+"""The commands of the README and the first pages work."""
 
 from __future__ import annotations
 

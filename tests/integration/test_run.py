@@ -1,4 +1,4 @@
-"""A run from the settings to result.json: repeats, resumes, folds, and what comes out."""
+"""A run from its settings to result.json: repetition, resuming, folds and output files."""
 
 from __future__ import annotations
 

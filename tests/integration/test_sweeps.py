@@ -1,4 +1,4 @@
-"""Sweeps against the outside: random kills, PostgreSQL, SLURM's and Ray's launchers."""
+"""Sweeps in the outside world: random kills, PostgreSQL, SLURM's and Ray's launchers."""
 
 from __future__ import annotations
 

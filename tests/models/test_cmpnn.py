@@ -1,4 +1,4 @@
-"""CMPNN against its equations atom by atom; what it must and must not depend on."""
+"""CMPNN against its equations atom by atom, and what it depends on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CoMPT's exact fast form against the literal one; what it must and must not depend on; its cost's structure."""
+"""CoMPT's fast form against the literal one, what it depends on, and how its cost grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CoMPT computes in one function: the same as its formula, in values and in two derivatives."""
+"""CoMPT's fused functions equal their formulas, in values and in first and second derivatives."""
 
 from __future__ import annotations
 

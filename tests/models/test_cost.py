@@ -1,4 +1,4 @@
-"""What a pass makes and keeps grows with the number of atoms, never with molecules x largest^2 x width."""
+"""The tensors of a pass grow with the number of atoms, never with molecules x largest^2 x width."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropout acts at every place that a model's definition has it, and nowhere in evaluation."""
+"""Dropout acts at every place in a model's definition, and nowhere in evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Official GROVER checkpoints load safely, say what they bring, and are refused where they do not fit."""
+"""Official GROVER checkpoints load safely, report what was loaded, and are refused where they do not fit."""
 
 from __future__ import annotations
 

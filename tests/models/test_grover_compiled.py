@@ -1,4 +1,4 @@
-"""GROVER's C files: the same as torch's steps, in values and in two derivatives, for any sizes and threads."""
+"""GROVER's C files equal torch's steps, in values and in two derivatives, for any sizes and threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GROVER's encoders and its attention between heads, by their definitions; when C computes them."""
+"""GROVER's encoders and attention between heads against their definitions, and when C computes them."""
 
 from __future__ import annotations
 

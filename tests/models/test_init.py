@@ -1,4 +1,4 @@
-"""How the models start: by the laws of their references."""
+"""The models' initial weights follow the distributions of their references."""
 
 from __future__ import annotations
 

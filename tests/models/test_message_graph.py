@@ -1,4 +1,4 @@
-"""The steps of messages: which states are one, against colours refined literally; and the sums over them."""
+"""The message steps: which states are merged, against colours refined literally, and the sums over them."""
 
 from __future__ import annotations
 

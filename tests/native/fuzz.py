@@ -1,6 +1,6 @@
-"""Calls every C function in every wrong way that is listed here, and prints those calls that did not raise.
+"""Call every C function with every kind of wrong argument listed here, and print the calls that did not raise.
 
-A program, because a call that reaches C in a wrong way may end the process.
+This is a separate program, because a wrong call that reaches C may end the process.
 """
 
 from __future__ import annotations

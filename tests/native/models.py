@@ -1,6 +1,6 @@
 """Models whose training passes call every C function, on small batches.
 
-As a program, writes what each of them computes to a file; with MOLSAM_KERNELS=torch, what torch alone makes of it.
+Run as a program, it writes the results of each model to a file; with MOLSAM_KERNELS=torch, the results of torch alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The compiled library: made once, loaded only if nobody can have changed it, and torch where it cannot be had."""
+"""The library is compiled once and loaded only if nobody else can have changed it; else torch computes."""
 
 from __future__ import annotations
 

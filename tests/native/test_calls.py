@@ -1,4 +1,4 @@
-"""The door to C is typed: a call that does not match the function's prototype raises before C is entered."""
+"""Calls of C are checked: one that does not match the function's prototype raises before C runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C kernels: the same numbers as torch alone, with any number of threads."""
+"""The C kernels give the same numbers as torch, with any number of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What C computes is computed by torch alone as well: the tests of both again, in processes without the kernels."""
+"""torch alone computes what C computes: the tests of both run again in processes without the kernels."""
 
 from __future__ import annotations
 

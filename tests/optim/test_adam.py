@@ -1,4 +1,4 @@
-"""molsam's Adam equals torch's, in weights and state: to the bit where torch's kernel computes it."""
+"""molsam's Adam equals torch's in weights and state, exactly where torch's kernel computes it."""
 
 from __future__ import annotations
 

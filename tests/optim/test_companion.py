@@ -1,4 +1,4 @@
-"""GraphSAM and LookSAM over molsam's Adam, which does their arithmetic on its way over the weights, equal the same over torch's Adam."""
+"""GraphSAM and LookSAM as companions of molsam's Adam equal the same optimizers with torch's Adam."""
 
 from __future__ import annotations
 

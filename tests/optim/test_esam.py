@@ -1,4 +1,4 @@
-"""ESAM: which tensors it displaces, and which samples it takes."""
+"""ESAM: which tensors it perturbs, and which samples it selects."""
 
 from __future__ import annotations
 

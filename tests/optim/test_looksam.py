@@ -1,4 +1,4 @@
-"""LookSAM beside an observer."""
+"""LookSAM with an observer."""
 
 from __future__ import annotations
 

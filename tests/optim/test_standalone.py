@@ -1,4 +1,4 @@
-"""Use outside molsam: three lines on any torch module, and nothing of molecules is imported."""
+"""Use outside molsam: three lines with any torch module; no molecular code is imported."""
 
 from __future__ import annotations
 

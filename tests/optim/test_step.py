@@ -1,4 +1,4 @@
-"""The step itself: closed form, settings that are refused, what an observer sees, state as plain values."""
+"""The optimizer step: closed forms, refused settings, what an observer sees, and state as plain values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors over parameters, in C and by torch: their definitions, whatever the sizes, kinds and threads."""
+"""Vectors over parameters, in C and in torch, against their definitions for any sizes, dtypes and threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that never ran: result.json files of a table, written with known scores."""
+"""Runs that were never trained: result.json files of a table, written with known scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table never mixes files or versions of the mathematics."""
+"""A table never mixes files or numerics versions."""
 
 from __future__ import annotations
 

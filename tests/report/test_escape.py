@@ -1,4 +1,4 @@
-"""Text of a user in Markdown, LaTeX and the terminal."""
+"""User text in Markdown, LaTeX and the terminal."""
 
 from __future__ import annotations
 

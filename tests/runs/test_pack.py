@@ -1,4 +1,4 @@
-"""Packed runs are the runs that were packed, to the last digit."""
+"""Packed runs equal the runs that were packed, to the last digit."""
 
 from __future__ import annotations
 

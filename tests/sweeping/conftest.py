@@ -1,4 +1,4 @@
-"""A small Hydra application in a temporary folder, run in processes of its own."""
+"""A small Hydra application in a temporary folder, run in separate processes."""
 
 from __future__ import annotations
 

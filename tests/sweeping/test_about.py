@@ -1,4 +1,4 @@
-"""A study is about what is fixed in it, its space and its direction; it goes on with nothing else."""
+"""A study is defined by its fixed settings, its space and its direction, and continues only with these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A campaign runs what is missing, in order, at the lowest priority, and frees the machine when asked."""
+"""A campaign runs what is missing, in order, at the lowest priority, and frees the machine on request."""
 
 from __future__ import annotations
 

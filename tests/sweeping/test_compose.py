@@ -1,4 +1,4 @@
-"""Settings that many jobs share are those that Hydra composes for each."""
+"""Settings that jobs share equal those that Hydra composes for each job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep says: of each cell, of the whole, of warnings."""
+"""What a sweep prints: about each cell, about the whole sweep, and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that the page on sweeps shows are commands, and its sweeps are those that there are."""
+"""The commands and sweeps that the page on sweeps shows exist."""
 
 from __future__ import annotations
 

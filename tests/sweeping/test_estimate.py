@@ -1,4 +1,4 @@
-"""How long a cell will take: by runs of just its kind, else by its model's runs and the passes of its optimizer."""
+"""Estimates of a cell's time: from runs of the same kind, else from runs of its model and its optimizer's passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: every cell once, resumed, shared, and what is refused."""
+"""Grids: every cell runs once, resumes, and is shared between sweeps; and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who lives: by the kernel on this machine, by a counter elsewhere."""
+"""Which trials are alive: by the kernel on this machine, by a counter elsewhere."""
 
 from __future__ import annotations
 

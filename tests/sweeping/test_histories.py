@@ -1,4 +1,4 @@
-"""Whatever is edited between searches, and whenever they are killed: a study holds trials of one search alone, and loses none."""
+"""However searches are edited and killed, a study has the trials of one search only, and loses none."""
 
 from __future__ import annotations
 

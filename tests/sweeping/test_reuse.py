@@ -1,4 +1,4 @@
-"""Cells that were trained before under another name are not trained again."""
+"""Cells that were already trained under another name are not trained again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rows of every sweep file share: all settings but those a row is about."""
+"""The rows of every sweep file share all settings except those that a row is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suggestions that depend on seed, number and history, and on nothing else."""
+"""Suggestions depend only on seed, number and history."""
 
 from __future__ import annotations
 

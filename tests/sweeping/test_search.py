@@ -1,4 +1,4 @@
-"""Searches: suggestions, pruning, resume by what remains."""
+"""Searches: suggestions, pruning, and resuming with the remaining trials."""
 
 from __future__ import annotations
 

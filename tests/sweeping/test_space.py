@@ -1,4 +1,4 @@
-"""What is suggested is what Hydra reads, whatever characters a choice has."""
+"""Hydra reads exactly the value that was suggested, whatever characters a choice has."""
 
 from __future__ import annotations
 

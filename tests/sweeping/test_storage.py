@@ -1,4 +1,4 @@
-"""Storages: one trial, one taker."""
+"""Storages: each trial is taken by one worker only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep gives to W&B at its end."""
+"""The summary that a sweep sends to W&B at its end."""
 
 from __future__ import annotations
 

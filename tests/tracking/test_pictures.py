@@ -1,4 +1,4 @@
-"""What a finished run's folder shows: the learning curve, and for each task its predictions."""
+"""The pictures in a finished run's folder: the learning curve, and the predictions of each task."""
 
 from __future__ import annotations
 

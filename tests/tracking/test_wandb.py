@@ -1,4 +1,4 @@
-"""An offline run, read back by W&B's own tool; and a run that goes on when W&B does not."""
+"""An offline run, read back by W&B's own tool; and a run that continues when W&B fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Averages of the weights, the late score, and the two seeds: against plain arithmetic on what a run recorded."""
+"""Averages of the weights, the late score and the two seeds, against plain arithmetic on recorded values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints come back exactly, or not at all."""
+"""Checkpoints are restored exactly, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers name their tensors' device, and a GPU, where there is one, computes what the CPU does."""
+"""Optimizers use the device of their tensors, and a GPU, where there is one, computes the same as the CPU."""
 
 from __future__ import annotations
 

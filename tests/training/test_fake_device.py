@@ -1,4 +1,4 @@
-"""On a device that counts (tests.fake_device): every model and optimizer trains there, and what a step costs it."""
+"""Every model and optimizer trains on the simulated device (tests.fake_device), at the expected cost per step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who chooses the epoch, which labels are scored, and how much each counts."""
+"""How the epoch is chosen, which labels are scored, and with which weights."""
 
 from __future__ import annotations
 

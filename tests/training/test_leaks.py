@@ -1,4 +1,4 @@
-"""What training may see: the rows of split.train, in its steps and in its scaling, and no others."""
+"""Training sees only the rows of split.train, in its steps and in its scaling."""
 
 from __future__ import annotations
 

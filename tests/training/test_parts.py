@@ -1,4 +1,4 @@
-"""Objective, metrics, schedules: against independent arithmetic."""
+"""Objective, metrics and schedules against independent arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics equal scikit-learn's and SciPy's on the same predictions, or plain arithmetic; what is undefined is None."""
+"""Metrics equal scikit-learn's and SciPy's on the same predictions, or plain arithmetic; undefined ones are None."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small runs, what of them must be equal to the bit, and a process that dies at a chosen moment."""
+"""Small runs, the parts of them that must be equal bit for bit, and a process that dies at a chosen moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a full disk, a damaged file or a second process can do: say which file and what to do; nothing that is done is lost."""
+"""Full disks, damaged files and second processes: the message names file and remedy, and no finished work is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and settings as people and programs get them wrong: one sentence and an exit code, through the real command line."""
+"""Malformed files and settings give one sentence and an exit code on the real command line."""
 
 from __future__ import annotations
 

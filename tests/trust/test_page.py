@@ -1,4 +1,4 @@
-"""docs/trust.md says how much is tested: here the tests are counted."""
+"""docs/trust.md states the number of tests; they are counted here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""molsam rerun: the record of a run is enough to make it again."""
+"""molsam rerun: the record of a run is enough to repeat it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is killed and started again ends in the bits of one that was left alone."""
+"""A run that is killed and resumed ends bit for bit like an uninterrupted one."""
 
 from __future__ import annotations
 

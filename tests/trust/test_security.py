@@ -1,4 +1,4 @@
-"""A stranger's configuration, checkpoint or run folder can say what it likes: none of it runs."""
+"""Code in a stranger's configuration, checkpoint or run folder is never run."""
 
 from __future__ import annotations
 

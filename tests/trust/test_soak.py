@@ -1,4 +1,4 @@
-"""Many short runs in one process: memory and file handles stay where they are."""
+"""Many short runs in one process: memory and file handles do not grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The baseline learns what a run learns: its rows, split, labels and metrics."""
+"""The baseline uses the rows, split, labels and metrics of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say."""
+"""Intervals contain the true value as often as they claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contributions are gradient x input, and find the atoms that count."""
+"""Contributions are gradient x input, and find the atoms that matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is edited, killed and run again in whatever order: a number belongs to what made it, and none is lost."""
+"""However runs are edited, killed and repeated, a number belongs to the settings that made it, and none is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder, a fold and a checkpoint go on with what made them, or say what differs."""
+"""A folder, fold or checkpoint continues only with its own settings; otherwise the message names the differences."""
 
 from __future__ import annotations
 

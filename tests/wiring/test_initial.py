@@ -1,4 +1,4 @@
-"""init_from, training.freeze and training.encoder_lr: which weights a run begins with, and which of them it moves."""
+"""init_from, training.freeze and training.encoder_lr: a run's initial weights, and which of them it trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search whose validation metric cannot be computed says so before any trial runs."""
+"""A search whose validation metric cannot be computed is refused before any trial runs."""
 
 from __future__ import annotations
 

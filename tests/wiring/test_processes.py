@@ -1,4 +1,4 @@
-"""Two processes that train one run equal one, to rounding."""
+"""Two processes that train one run give the same result as one, except for rounding."""
 
 from __future__ import annotations
 

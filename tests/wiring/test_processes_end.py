@@ -1,4 +1,4 @@
-"""How a run of several processes begins, ends, and goes on."""
+"""How a run of several processes starts, ends and resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals, verdicts and equal time of the page are those of the report."""
+"""Intervals, verdicts and equal time on the page equal those of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What groups are called, and which may stand beside each other."""
+"""The names of groups, and which groups may be compared."""
 
 from __future__ import annotations
 

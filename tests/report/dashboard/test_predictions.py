@@ -1,4 +1,4 @@
-"""The pictures of predictions say what the file says."""
+"""The plots of predictions show the values of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local server: loopback only, nothing outside its folders, news while runs go on."""
+"""The local server: loopback only, nothing outside its folders, updates while runs train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The W&B report: its construction without an account, and what is said where it cannot be made."""
+"""The W&B report: built without an account, and the message where it cannot be built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored runs are read as they are, and a series holds runs that may be compared."""
+"""Stored runs are read unchanged, and a series has only comparable runs."""
 
 from __future__ import annotations
 
