@@ -161,7 +161,7 @@ def test_missing_cells_are_named_with_their_command(
     assert main([*arguments, "sweeps.folds=[0,2]"]) == 1
     assert "sweeps=table9 'sweeps.folds=[0,2]'" in capsys.readouterr().out
     assert main(["report", "--table", "9", "--outputs", str(tmp_path / "none")]) == 2
-    assert "none is not a folder" in capsys.readouterr().err
+    assert "none does not exist" in capsys.readouterr().err
 
 
 def test_damaged_results_are_named_and_left_out(fill: Fill, tmp_path: Path, capsys: Any) -> None:

@@ -105,7 +105,7 @@ def test_wrong_sources_and_targets_are_refused(fill: Fill, tmp_path: Path, capsy
     (tmp_path / "mine.jsonl").write_text('{"a": 1}\n')
     (tmp_path / "empty").mkdir()
     for arguments, word in (
-        ([str(tmp_path / "none"), "-o", str(tmp_path / "a.jsonl")], "is not there"),
+        ([str(tmp_path / "none"), "-o", str(tmp_path / "a.jsonl")], "does not exist"),
         ([str(tmp_path / "empty"), "-o", str(tmp_path / "a.jsonl")], "no finished run"),
         ([outputs, "-o", str(tmp_path / "mine.jsonl")], "choose another name"),
     ):
