@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -272,3 +275,26 @@ def test_a_rerun_agrees_to_the_bit(runs: Path, tmp_path: Path, capsys: pytest.Ca
     assert old is not None
     assert new is not None
     assert old["test"] == new["test"]
+
+
+CALL = """
+import os, sys
+from molsam.commands import main
+assert "torch" not in sys.modules
+sys.modules["torch"] = None  # so that its first import ends the command
+try:
+    main.main(sys.argv[1:])
+except ImportError:
+    print(os.environ.get("OMP_WAIT_POLICY"))
+"""
+
+
+@pytest.mark.parametrize("command", ["predict", "embed"])
+def test_waiting_threads_leave_the_cores_to_the_workers(tmp_path: Path, command: str) -> None:
+    """What tells OpenMP so is read when torch is loaded, so it must be there before."""
+    (tmp_path / "new.csv").write_text("smiles\nCCO\n")
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, command, "run", "new.csv"], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["passive"], done.stderr

@@ -23,7 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write a row per molecule: its number in the file, its id, its SMILES, and its vector or the error."""
-    from molsam.commands.predict import read
+    from molsam.commands.predict import leave_cores_alone, read
+
+    leave_cores_alone()
     from molsam.data.featurize import featurized
     from molsam.tracking.console import counted as shown
     from molsam.tracking.tables import writer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +32,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=256, help="molecules per forward pass")
 
 
+def leave_cores_alone() -> None:
+    """Let torch's threads sleep while they wait, and not spin: the workers that featurize need the cores.
+
+    It has an effect only before torch is loaded. The numbers stay the same to the bit.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def run(args: argparse.Namespace) -> int:
     """Write every row and column of the input with predictions; rows that cannot be predicted have an error instead."""
+    leave_cores_alone()
     from molsam.data.descriptors import read_descriptors
     from molsam.wiring.predicting import Ensemble, Options
     from molsam.wiring.trained import Trained, expand
