@@ -316,6 +316,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
         "is_bf16_supported": lambda *_: True,
         "current_device": lambda: 0,
         "max_memory_allocated": lambda device=None: 1 << 20,
+        "reset_peak_memory_stats": lambda device=None: None,
         "get_device_name": lambda device=None: "no device at all",
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from molsam.training.accelerator import be_deterministic
+from molsam.training.closure import Closure
+from molsam.training.objective import Objective
 from molsam.wiring.run import lacks_bf16
 from tests.batteries.optimizers import NAMES, Training
 from tests.batteries.test_models import MODELS, subject
@@ -47,3 +49,37 @@ def test_processors_without_bf16_products_are_known(monkeypatch: pytest.MonkeyPa
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
         assert lacks_bf16() == lacks
+
+
+def test_the_passes_of_training_go_through_the_compiled_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = subject("gcn").build().train(), subject("gcn").molecules.batch(ROWS)
+    batch.targets, batch.mask = torch.ones(4, 2), torch.ones(4, 2, dtype=torch.bool)
+    called = []
+
+    def compiled(inner: torch.nn.Module, **how: object) -> object:
+        assert inner is model
+        assert how == {"dynamic": True}
+        return lambda given: called.append(given) or inner(given)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    for wanted in (False, True):
+        closure = Closure(model, Objective("regression"), compiled=wanted)
+        closure.batches = [batch]
+        closure()
+        assert called == [batch] * wanted
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_model_has_the_gradient_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        model, batch = subject("gcn").build().double().train(), subject("gcn").molecules.batch(ROWS)
+        batch = batch.to(dtype=torch.float64)
+        batch.targets, batch.mask = torch.ones(4, 2, dtype=torch.float64), torch.ones(4, 2, dtype=torch.bool)
+        closure = Closure(model, Objective("regression"), compiled=wanted)
+        closure.batches = [batch]
+        closure()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-11)

@@ -109,7 +109,7 @@ def test_a_second_call_fits_nothing_and_other_settings_are_refused(
     assert cli.main(["baseline", *settings, "model=dmpnn"]) == 2
     assert "model=dmpnn is no setting of a baseline" in capsys.readouterr().err
     assert cli.main(["baseline", "dataset=cifar10"]) == 2
-    assert "has images, and a baseline reads molecules" in capsys.readouterr().err
+    assert "dataset=cifar10 has no SMILES, which a baseline reads" in capsys.readouterr().err
     assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "in.csv")]) == 2
     assert "holds a baseline" in capsys.readouterr().err
     assert cli.main(["rerun", str(tmp_path / "run")]) == 0

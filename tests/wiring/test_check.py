@@ -117,7 +117,7 @@ def test_a_base_optimizer_alone_is_the_one_of_its_name(name: str) -> None:
 def test_every_option_of_the_other_groups_composes(group: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("smiles,y\nC,1\n")
     for path in (CONF / group).glob("*.yaml"):
-        extra = [f"dataset.path={tmp_path / 'x.csv'}"] if path.stem == "csv" else []
+        extra = [f"dataset.path={tmp_path / 'x.csv'}"] if path.stem in ("csv", "dgl") else []
         if path.stem in ("cifar10", "cifar100", "official"):
             extra = ["dataset=cifar100", "model=resnet18"]
         check.check(compose(["model=gcn", *extra, f"{group}={path.stem}"]))
@@ -132,6 +132,8 @@ def test_every_option_of_the_other_groups_composes(group: str, tmp_path: Path) -
         (["model=resnet18", "dataset=cifar10", "split=scaffold"], "split=scaffold does not fit dataset=cifar10"),
         (["model=resnet18", "dataset=cifar10", "training.loss=bce"], "does not fit a multiclass dataset"),
         (["model=resnet18", "dataset=cifar10", "dataset.metric=rmse"], "use one of: .*accuracy_percent"),
+        (["dataset=dgl", "dataset.path=x", "split=cluster"], "split=cluster reads SMILES, which dataset=dgl has"),
+        (["dataset=dgl", "dataset.path=x", "dataset.descriptors=rdkit_2d"], "descriptors=rdkit_2d reads SMILES, which"),
         (["model=gcn", "dataset.task=multiclass"], "dataset.metric=rmse does not fit a multiclass dataset"),
     ],
 )
@@ -266,3 +268,12 @@ def test_the_papers_experiment_has_the_released_loss() -> None:
 def test_averages_and_split_seeds_are_checked(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check.check(compose(["model=gcn", override]))
+
+
+def test_a_compiled_model_needs_a_compiler_and_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    check.check(compose(["model=gcn", "training.compile=false", "training.devices=2"]))
+    with pytest.raises(ConfigError, match=r"training\.compile=true goes with one process; use training\.devices=1"):
+        check.check(compose(["model=gcn", "training.compile=true", "training.devices=2"]))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match=r"training\.compile=true needs a C\+\+ compiler"):
+        check.check(compose(["model=gcn", "training.compile=true"]))

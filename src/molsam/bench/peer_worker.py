@@ -1,6 +1,6 @@
 """Worker that trains another package's model as fast as that package can; it runs in the peers' environment.
 
-Its argument is a JSON object: peer, model, batch, threads, and `data`, a file with the training molecules (smiles,
+Its argument is a JSON object: peer, model, batch, threads, device, and `data`, a file with the training molecules (smiles,
 targets, task). It prints "ready", then answers every line of its input, a number of seconds, with graphs/s.
 Molecules are featurized before the first round, as in molsam.
 """
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 Step = Callable[[Any], int]
 
 
-def chemprop(smiles: list[str], targets: list[list[float]], task: str, batch: int) -> tuple[Any, Step]:
+def chemprop(smiles: list[str], targets: list[list[float]], task: str, batch: int, device: str) -> tuple[Any, Step]:
     """Return batches and step of chemprop's D-MPNN: width 300, depth 3, mean over atoms, head with one hidden layer of
     300."""
     import numpy as np
@@ -32,11 +32,14 @@ def chemprop(smiles: list[str], targets: list[list[float]], task: str, batch: in
     dataset.cache = True
     head = nn.RegressionFFN if task == "regression" else nn.BinaryClassificationFFN
     model = models.MPNN(nn.BondMessagePassing(d_h=300, depth=3), nn.MeanAggregation(), head(n_tasks=len(targets[0])))
+    model.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    model.train()
 
     def step(found: Any) -> int:
-        graphs, atoms, molecules, wanted, weights, below, above = found
+        graphs, *rest = found
+        graphs.to(device)
+        there: list[Any] = [None if one is None else one.to(device) for one in rest]
+        atoms, molecules, wanted, weights, below, above = there
         optimizer.zero_grad()
         output = model.predictor.train_step(model.fingerprint(graphs, atoms, molecules))
         mask = wanted.isfinite()
@@ -103,7 +106,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # output of the package must not mix with the answers
     found = json.loads(Path(given["data"]).read_text(encoding="utf-8"))
     if given["peer"] == "chemprop":
-        loader, step = chemprop(found["smiles"], found["targets"], found["task"], given["batch"])
+        loader, step = chemprop(found["smiles"], found["targets"], found["task"], given["batch"], given["device"])
     else:
         loader, step = dgllife(given["model"], found["smiles"], found["targets"], found["task"], given["batch"])
     stream = batches(loader)

@@ -40,27 +40,38 @@ def bench_against(
     seconds: float,
     overrides: Sequence[str],
     folder: Path,
+    device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """Measure interleaved rounds, ours and then the peer's; `ratio` is the median of the rounds' ratios."""
-    ours = [model for model in models if model in PEERS]
+    """Measure interleaved rounds, ours and then the peer's; `ratio` is the median of the rounds' ratios.
+
+    On another device than the CPU, where its DGL does not compute, beside chemprop alone.
+    """
+    ours = [model for model in models if PEERS.get(model) in (PEERS.values() if device == "cpu" else ["chemprop"])]
     if not ours:
         raise ConfigError(
             f"--models={','.join(models)} has no model that another package has; choose from {', '.join(PEERS)}."
         )
     python = environment(folder)
-    return [_row(model, dataset, rounds, seconds, overrides, python) for dataset in datasets for model in ours]
+    return [_row(model, dataset, rounds, seconds, overrides, python, device) for dataset in datasets for model in ours]
 
 
 def _row(
-    model: str, dataset: str, rounds: int, seconds: float, overrides: Sequence[str], python: Path
+    model: str, dataset: str, rounds: int, seconds: float, overrides: Sequence[str], python: Path, device: str
 ) -> dict[str, Any]:
-    bench = Bench(model, dataset, overrides)
+    bench = Bench(model, dataset, [*overrides, f"training.device={device}"])
     peer, threads = PEERS[model], torch.get_num_threads()
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         data = place / "molecules.json"
         data.write_text(json.dumps(_molecules(bench)), encoding="utf-8")
-        given = {"peer": peer, "model": model, "batch": bench.size, "threads": threads, "data": str(data)}
+        given = {
+            "peer": peer,
+            "model": model,
+            "batch": bench.size,
+            "threads": threads,
+            "data": str(data),
+            "device": device,
+        }
         command = [str(python), str(peer_worker.__file__)]
         other = stack.enter_context(Process(command, given))
         own, theirs = [], []

@@ -52,9 +52,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=Path("outputs/.peers"),
         help="with --against: the folder of that environment (default: outputs/.peers)",
     )
+    parser.add_argument(
+        "--device",
+        default=None,
+        help="train on this device, such as cuda: all models with Adam and GraphSAM, batches of 32 and 512; with --against, "
+        "beside chemprop on it",
+    )
     parser.add_argument("--threads", type=int, default=None, help="torch threads (default: one per core)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement (default: 3)")
+    parser.add_argument(
+        "--seconds", type=float, default=None, help="length of one measurement (default: 3, with --device 1)"
+    )
     parser.add_argument("--no-memory", action="store_true", help="with training: do not measure peak memory")
     parser.add_argument("--picture", type=Path, default=None, help="with size and scale: the PNG file to draw")
     parser.add_argument(
@@ -74,11 +82,16 @@ def run(args: argparse.Namespace) -> int:
         import torch
 
         torch.set_num_threads(args.threads)
-    kind = "against" if args.against else args.kind
+    if args.device is not None and args.kind != "training":
+        raise ConfigError(f"--device {args.device} goes with training, not with {args.kind}; leave one of them out.")
+    kind = "against" if args.against else "device" if args.device is not None else args.kind
     found = {name: measure(name, args) for name in (["training", "features", "start"] if kind == "all" else [kind])}
     if args.json is not None:  # written before printing, because the reader of a pipe may stop early
         rows_of = {"rows": found[kind]} if kind in found else found
-        write_atomic(args.json, (json.dumps({"kind": kind, **rows_of, **_machine()}, indent=1) + "\n").encode())
+        write_atomic(
+            args.json,
+            (json.dumps({"kind": kind, **rows_of, **_machine(args.device or "cpu")}, indent=1) + "\n").encode(),
+        )
         print(f"written: {args.json}", file=sys.stderr)
     for name, rows in found.items():
         show(rows, f"molsam bench {name}")
@@ -89,7 +102,12 @@ def measure(kind: str, args: argparse.Namespace) -> Rows:
     """Run one kind of benchmark and return its rows."""
     models = args.models.split(",")
     one, both = ((args.datasets or default).split(",") for default in ("bbbp", "esol,bbbp"))
-    how = args.rounds, args.seconds, args.overrides
+    seconds = args.seconds if args.seconds is not None else 1.0 if args.device is not None else 3.0
+    how = args.rounds, seconds, args.overrides
+    if kind == "device":
+        from molsam.bench.device import bench_device
+
+        return bench_device(models, (args.datasets or "esol").split(",")[0], args.device, *how)
     if kind == "training":
         from molsam.bench.training import bench_training
 
@@ -97,7 +115,7 @@ def measure(kind: str, args: argparse.Namespace) -> Rows:
     if kind == "against":
         from molsam.bench.peers import bench_against
 
-        return bench_against(models, both, *how, args.peers)
+        return bench_against(models, both, *how, args.peers, args.device or "cpu")
     if kind == "optimizers":
         from molsam.bench.optimizers import bench_optimizers
         from molsam.config.compose import conf_dir
@@ -163,9 +181,9 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _machine() -> dict[str, Any]:
+def _machine(device: str) -> dict[str, Any]:
     import torch
 
     from molsam.runs import result
 
-    return {"machine": result.machine(torch.get_num_threads(), "cpu"), "versions": result.versions()}
+    return {"machine": result.machine(torch.get_num_threads(), device), "versions": result.versions()}

@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="the task to explain (default: the first)")
     parser.add_argument("--by", choices=("gradient", "attention"), default="gradient",
                         help="gradient x input (default), or where a transformer looks")  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
     parser.add_argument("-o", "--output", type=Path, default=Path("explained.svg"), help="the picture to write (default: explained.svg)")  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.suffix != ".svg":
         raise ConfigError(f"--output={args.output} is not an SVG file; give a name that ends in .svg.")
-    trained = Trained(expand(args.folder)[0])
+    trained = Trained(expand(args.folder)[0], args.device)
     task = args.task or trained.task_names[0]
     if task not in trained.task_names:
         raise ConfigError(

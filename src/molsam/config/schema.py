@@ -31,6 +31,7 @@ class TrainingConfig:
     devices: int = 1
     perturb: str = "averaged"
     deterministic: bool = False
+    compile: bool = False
     threads: int | None = None
     log_every: int = 10
     checkpoint_minutes: float = 1.0
@@ -106,6 +107,8 @@ class DatasetConfig:
     reader: str | None = None
     classes: int | None = None
     augment: bool | None = None
+    nodes: str | None = None
+    edges: str | None = None
 
 
 @dataclass

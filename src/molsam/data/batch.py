@@ -14,7 +14,7 @@ from torch import Tensor
 
 from molsam.data.states import BatchColours
 from molsam.data.transfer import send, send_once
-from molsam.errors import ConfigError
+from molsam.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import dgl
@@ -23,6 +23,22 @@ NO_DGL = (
     "batch.graph needs DGL, which cannot be imported here; use Python 3.11 with `pip install dgl==1.1.3 packaging`, or "
     "read the batch's src, dst, nodes and edges instead."
 )
+
+LOOPS = (
+    "This model passes messages from bond to bond, and a self loop has no reverse bond; leave self loops out "
+    "(dgl.remove_self_loop), or use model=gcn."
+)
+
+
+def dgl_library(without: str) -> Any:
+    """Return the DGL library. Raises ConfigError, which says `without`, if it cannot be imported."""
+    # Imported on first use because it takes a second. Without the variable DGL writes into the user's home.
+    os.environ.setdefault("DGLBACKEND", "pytorch")
+    try:
+        import dgl
+    except (ImportError, OSError) as error:
+        raise ConfigError(without) from error
+    return dgl
 
 
 @dataclass
@@ -141,12 +157,7 @@ class MoleculeBatch:
     @cached_property
     def graph(self) -> dgl.DGLGraph:
         """The batched DGL graph, atoms' features in ndata["x"], bonds' in edata["e"] (molsam.data.graph.from_dgl)."""
-        # Imported on first use because it takes a second. Without the variable DGL writes into the user's home.
-        os.environ.setdefault("DGLBACKEND", "pytorch")
-        try:
-            import dgl
-        except (ImportError, OSError) as error:
-            raise ConfigError(NO_DGL) from error
+        dgl = dgl_library(NO_DGL)
         graph = dgl.graph((self.src, self.dst), num_nodes=self.n_atoms)
         graph.set_batch_num_nodes(self.sizes)
         graph.set_batch_num_edges(self.bonds)
@@ -160,11 +171,9 @@ class MoleculeBatch:
 
     @cached_property
     def rev(self) -> Tensor:
-        """int64 [E], the reverse of each directed bond. Raises ValueError if there are self loops."""
+        """int64 [E], the reverse of each directed bond. Raises DataError if there are self loops."""
         if self.self_loops:
-            raise ValueError(
-                "reverse bonds are undefined in a graph with self loops; choose a featurizer without self loops"
-            )
+            raise DataError(LOOPS)
         return torch.arange(len(self.src), device=self.src.device) ^ 1
 
     @cached_property

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from molsam.chem import descriptors as descriptors_of
 from molsam.chem.arrays import Featurizer
+from molsam.data import dgl_file
 from molsam.data.batch import MoleculeBatch
 from molsam.data.cache import cached, keeper, key
 from molsam.data.columns import named
@@ -26,7 +27,7 @@ from molsam.data.packed import PackedMolecules
 from molsam.data.report import DataReport
 from molsam.data.scaler import TargetScaler
 from molsam.data.settings import check_settings, spread
-from molsam.data.sources import Source, locate
+from molsam.data.sources import Source, locate, own_paths
 from molsam.data.spec import DataSpec
 from molsam.data.states import Keep
 from molsam.data.table import Table
@@ -156,7 +157,7 @@ def load(
     if not settings.get("layouts"):
         tell(table, columns, read.task)
     smiles = [cell.strip() for cell in table.column(source.smiles)]
-    tensors, record, keep_colours = _features(settings, source, featurizer, folder, [smiles[row] for row in rows])
+    tensors, record, keep_colours = _features(settings, source, featurizer, folder, smiles, rows)
     report = _report(source, rows, smiles, record["invalid"])
     report.missing_in_file = int(np.isnan(read.values[rows]).sum())
     report.refuse_or_tell(settings.get("on_invalid") or "drop")
@@ -178,7 +179,7 @@ def load(
         metric=settings.get("metric") or "",
         duplicates=settings.get("duplicates") or "keep",
         report=report,
-        spec=DataSpec(featurizer.node_dim, featurizer.edge_dim, len(source.targets), 0),
+        spec=DataSpec(packed.node_table.shape[1], packed.edge_table.shape[1], len(source.targets), 0),
         table=table,
         kept=valid[keep].tolist(),
         descriptors=None if descriptors is None else descriptors[keep],
@@ -204,9 +205,16 @@ def _report(source: Source, rows: np.ndarray, smiles: Sequence[str], invalid: Se
 
 
 def _features(
-    settings: Mapping[str, Any], source: Source, featurizer: Featurizer, folder: Path, smiles: list[str]
-) -> tuple[dict[str, Tensor], dict[str, Any], Keep]:
-    """Return the molecules' tensors and record, from the cache or computed now, and the cache for their colours."""
+    settings: Mapping[str, Any],
+    source: Source,
+    featurizer: Featurizer,
+    folder: Path,
+    smiles: list[str],
+    rows: np.ndarray,
+) -> tuple[dict[str, Tensor], dict[str, Any], Keep | None]:
+    """Return tensors and record of some rows' molecules, from the cache or computed now, and the cache for their colours."""
+    if settings.get("reader") == "dgl":
+        return *dgl_file.graphs(own_paths(settings), rows, settings, featurizer), None
     limit, choice, how = settings.get("limit"), settings.get("descriptors"), (settings.get("standardize") or "none")
     depends: dict[str, Any] = {"smiles": source.smiles, "limit": limit and [limit, "spread"]}
     computed = choice if choice in descriptors_of.NAMES else None
@@ -217,7 +225,7 @@ def _features(
     work = Work(featurizer, computed, how)
     try:
         digest = key(source.table.content, featurizer, depends)
-        return *cached(folder, digest, lambda: featurize(smiles, work)), keeper(folder, digest)
+        return *cached(folder, digest, lambda: featurize([smiles[row] for row in rows], work)), keeper(folder, digest)
     except DataError as error:
         raise DataError(f"{source.table.path}: {error}") from error
 

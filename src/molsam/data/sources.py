@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from molsam.data import dgl_file
 from molsam.data.columns import named, smiles_column, target_columns
 from molsam.data.download import download, record_of, recorded
 from molsam.data.table import Table, joined, parse_table, read_table
@@ -120,15 +121,25 @@ def own_table(settings: Mapping[str, Any]) -> Table:
     return joined([table for _, table in _own_tables(settings)])
 
 
+def own_paths(settings: Mapping[str, Any]) -> list[Path]:
+    """A user's own files, in the order of their rows."""
+    names = ("path", "valid_path", "test_path")
+    return [Path(settings[name]).expanduser() for name in names if settings.get(name)]
+
+
 def _own_tables(settings: Mapping[str, Any]) -> list[tuple[int, Table]]:
     """Return those of the tables dataset.path (0), valid_path (1) and test_path (2) that are given."""
     path, wanted = settings.get("path"), settings.get("smiles") or "smiles"
     if not path or path == "???":
-        raise ConfigError("dataset.path is not set; give the CSV file with dataset.path=FILE.")
+        raise ConfigError("dataset.path is not set; give the file with dataset.path=FILE.")
     if isinstance(wanted, (Mapping, list, tuple)):
         raise ConfigError(f"dataset.smiles={wanted} is not a column name; give the SMILES column.")
     given = [path, settings.get("valid_path"), settings.get("test_path")]
     tables = [(part, read_table(Path(one).expanduser(), smiles=str(wanted))) for part, one in enumerate(given) if one]
+    for _, table in tables:
+        if table.content.startswith(dgl_file.MAGIC) != (settings.get("reader") == "dgl"):
+            is_one, use = ("is no", "csv") if settings.get("reader") == "dgl" else ("is a", "dgl")
+            raise DataError(f"{table.path} {is_one} file of dgl.save_graphs; use dataset={use}.")
     return [(part, _renamed(table, wanted, tables[0][1])) for part, table in tables]
 
 

@@ -107,12 +107,14 @@ def read_table(path: Path, *, keep_empty: bool = False, smiles: str = "smiles") 
 
 def parse_table(path: Path, packed: bytes, *, keep_empty: bool = False, smiles: str = "smiles") -> Table:
     """Return the table in the bytes of a file. Raises DataError like `read_table`."""
-    from molsam.data import delimited, formats
+    from molsam.data import delimited, dgl_file, formats
 
     name, content = unpacked(path, packed)
     suffix = name.lower().rpartition(".")[2]
     parts: dict[str, Any]
-    if content.startswith(PARQUET):
+    if packed.startswith(dgl_file.MAGIC):
+        parts = dgl_file.table(path)
+    elif content.startswith(PARQUET):
         parts = formats.parquet(path, content)
     elif suffix in ("sdf", "sd", "mol"):
         parts = formats.sdf(path, content)

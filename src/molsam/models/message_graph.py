@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molsam.data.batch import MoleculeBatch
+from molsam.data.batch import LOOPS, MoleculeBatch
 from molsam.data.states import BatchColours, ranges, to_device
+from molsam.errors import DataError
 from molsam.models.layers import segment
 from molsam.models.layers.fused import replay
 from molsam.native import kernels
@@ -83,7 +84,7 @@ class MessageGraph(NamedTuple):
         Raises ValueError for a batch with self loops.
         """
         if batch.self_loops:
-            raise ValueError("reverse bonds are undefined in a graph with self loops")
+            raise DataError(LOOPS)
         if merged and batch.colours is not None:
             return cls._merged(batch.colours, messages, apart, batch.src.device, also)
         every_atom, every_bond = (torch.arange(n, device=batch.src.device) for n in (batch.n_atoms, len(batch.src)))

@@ -35,6 +35,12 @@ def be_deterministic(wanted: bool) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def forget_memory(device: str) -> None:
+    """Count the most memory on a device anew."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def device_memory_mb(device: str) -> float | None:
     """Return the peak memory of tensors on a device in MB; None if torch does not track it."""
     module: Any = torch.cuda if torch.device(device).type == "cuda" else None

@@ -28,8 +28,11 @@ class Closure:
         objective: Objective,
         precision: str = "fp32",
         fetch: Callable[[np.ndarray], Batch] | None = None,
+        compiled: bool = False,
     ) -> None:
         self.model, self.objective, self.fetch = model, objective, fetch
+        # Batches differ in size: shapes are symbols, or every step would be compiled anew.
+        self.called: Callable[[Batch], ModelOutput] = torch.compile(model, dynamic=True) if compiled else model
         self.bf16 = precision == "bf16"
         self.batches: Sequence[Batch] = ()
         self.parameters = list(model.parameters())
@@ -107,6 +110,6 @@ class Closure:
         if self.bf16:
             context = torch.autocast(batch.targets.device.type, dtype=torch.bfloat16)
         with context:
-            output = self.model(batch)
+            output = self.called(batch)
         logits = output.logits.to(batch.targets.dtype)
         return within_bounds(output._replace(logits=logits), batch), batch.targets, batch.mask

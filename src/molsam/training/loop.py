@@ -79,7 +79,11 @@ class Trainer:
         self.augment, self.identity = augment, identity
         self.together = together or Alone()
         given = model, objective, settings.precision, None if augment else self.batch
-        self.closure = SharedClosure(*given, self.together) if isinstance(self.together, Together) else Closure(*given)
+        self.closure = (
+            SharedClosure(*given, self.together)
+            if isinstance(self.together, Together)
+            else Closure(*given, settings.compile)
+        )
         self.steps_per_epoch = steps_per_epoch(len(split.train), settings)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
         self.clock = Clock()

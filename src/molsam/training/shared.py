@@ -35,7 +35,7 @@ class SharedClosure(Closure):
         self.together = together
         self._batches: Sequence[Batch] = ()
         super().__init__(model, objective, precision, fetch)
-        self.joined = together.joined(model)
+        self.called = self.joined = together.joined(model)
 
     @property
     def batches(self) -> Sequence[Batch]:
@@ -121,12 +121,8 @@ class SharedClosure(Closure):
 
     def forward(self, batch: Batch) -> tuple[ModelOutput, Tensor, Tensor]:
         """Return output, targets and mask of one batch, computed through DistributedDataParallel."""
-        model, self.model = self.model, self.joined
-        try:
-            with self._summing(not self.together.local):
-                return super().forward(batch)
-        finally:
-            self.model = model
+        with self._summing(not self.together.local):
+            return super().forward(batch)
 
 
 def _some(places: Tensor) -> Tensor:

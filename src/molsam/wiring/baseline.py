@@ -55,8 +55,8 @@ def settings(overrides: Sequence[str], trees: int) -> DictConfig:
     # A featurizer decides which molecules are read at all: GCN's takes every one.
     cfg = compose(["model=gcn", "optimizer=adam", *(word for word in overrides if not word.startswith("hydra."))])
     OmegaConf.resolve(cfg)
-    if check.has_images(cfg):
-        raise ConfigError(f"dataset={cfg.choices.dataset} has images, and a baseline reads molecules; choose another.")
+    if not check.has_smiles(cfg):
+        raise ConfigError(f"dataset={cfg.choices.dataset} has no SMILES, which a baseline reads; choose another.")
     training = check.check(cfg)
     if trees < 1:
         raise ConfigError(f"--trees={trees} is too small; it must be at least 1.")

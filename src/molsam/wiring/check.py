@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.overrides import TorchFunctionMode
 
+from molsam.chem.descriptors import NAMES
 from molsam.config.compose import conf_dir, structured
 from molsam.config.metrics import TASKS
 from molsam.config.schema import TRAINING_LIMITS, TrainingConfig
@@ -58,6 +60,7 @@ def check_structured(cfg: DictConfig) -> TrainingConfig:
     """Do what `check` does for settings that `structured` has made."""
     training = training_config(cfg)
     check_device("training.device", training.device)
+    _check_compile(training)
     processes.check(training)
     if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed} is not a whole number from 0 up; give one such as seed=0.")
@@ -75,6 +78,11 @@ def check_structured(cfg: DictConfig) -> TrainingConfig:
 def has_images(cfg: DictConfig) -> bool:
     """Whether the dataset is one of images."""
     return cfg.dataset.get("reader") == "cifar"
+
+
+def has_smiles(cfg: DictConfig) -> bool:
+    """Whether the dataset is one of molecules that are written as SMILES, which new ones can be too."""
+    return cfg.dataset.get("reader") is None
 
 
 def _check_model(cfg: DictConfig) -> None:
@@ -123,6 +131,16 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def _check_compile(training: TrainingConfig) -> None:
+    """torch.compile needs a compiler of C++ for a CPU; molsam does not join it with DistributedDataParallel."""
+    if training.compile and (training.devices > 1 or processes.launched() is not None):
+        raise ConfigError("training.compile=true goes with one process; use training.devices=1, or leave it out.")
+    if training.compile and torch.device(training.device).type == "cpu" and shutil.which("c++") is None:
+        raise ConfigError(
+            "training.compile=true needs a C++ compiler, and there is no c++ on the path; install g++, or leave it out."
+        )
+
+
 def _check_observers(cfg: DictConfig) -> None:
     if not isinstance(cfg.callbacks, DictConfig):
         raise ConfigError(f"callbacks={cfg.callbacks} is not a group of settings; use callbacks=none.")
@@ -169,6 +187,9 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
     if (kind in KINDS and kind not in images) if has_images(cfg) else (kind == "official"):
         other = ", ".join(images) if has_images(cfg) else ", ".join(KINDS[:-1])
         raise ConfigError(f"split={kind} does not fit dataset={cfg.choices.dataset}; use {other}.")
+    if not has_smiles(cfg) and (cfg.dataset.get("descriptors") in NAMES or kind in ("scaffold", "cluster")):
+        what = f"split={kind}" if kind in ("scaffold", "cluster") else f"dataset.descriptors={cfg.dataset.descriptors}"
+        raise ConfigError(f"{what} reads SMILES, which dataset={cfg.choices.dataset} has none of; leave it out.")
     if kind == "scaffold" and cfg.split.get("convention") not in (None, "deepchem"):
         raise ConfigError(f"split.convention={cfg.split.convention} is not known; use deepchem, or null.")
     files = [name for name in ("valid_path", "test_path") if cfg.dataset.get(name)]

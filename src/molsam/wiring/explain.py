@@ -101,7 +101,7 @@ def apart(batch: MoleculeBatch) -> tuple[MoleculeBatch, Tensor, Tensor]:
         "edge_table": edges,
         "columns": lambda: (src, dst, types[1]),
     }
-    return replace(batch, **own, colours=kinds), nodes, edges
+    return replace(batch, **own, colours=kinds, origin=None), nodes, edges
 
 
 def picture(explanation: Explanation, task: str) -> str:

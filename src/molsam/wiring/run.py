@@ -91,7 +91,7 @@ def run(cfg: DictConfig, observer: RunObserver | None = None) -> float:
         if wanted:
             draw(folder)
         if hydra.mode == RunMode.RUN:
-            console.print_next(record.shown(folder), molecules=not check.has_images(cfg))
+            console.print_next(record.shown(folder), molecules=check.has_smiles(cfg))
         return value
     except MolsamError:
         remove_if_empty(folder)  # Hydra makes it before anything is checked

@@ -83,7 +83,7 @@ class Trained:
 
     Raises:
         StorageError: there is no finished run, or its files do not fit each other.
-        ConfigError: the run was trained on images, or the device cannot be used.
+        ConfigError: the run was trained on images or graphs, or the device cannot be used.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -103,6 +103,11 @@ class Trained:
         try:
             if "featurizer" not in cfg.model:
                 raise ConfigError(f"{folder} was trained on images; molecules cannot be predicted with it.")
+            if cfg.dataset.get("reader"):
+                raise ConfigError(
+                    f"{folder} was trained on graphs of DGL; features of other molecules are not made here. Its predictions of "
+                    "the test part are in test_predictions.csv."
+                )
             self.spec = DataSpec(**state["spec"])
             self.task: str = state["task"]
             self.task_names: list[str] = list(state["task_names"])
