@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from molsam.bench import device
 from molsam.commands import bench as command
@@ -58,7 +59,11 @@ def test_the_command_measures_each_model_at_two_sizes(monkeypatch: pytest.Monkey
         asked.append(given)
         return {"model": given[0]}
 
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="--device=cuda cannot be used"):
+            command.run(arguments("--device", "cuda"))
     monkeypatch.setattr(device, "_row", row)
+    monkeypatch.setattr("molsam.wiring.check.check_device", lambda *_: None)
     assert command.run(arguments("--device", "cuda", "training.precision=bf16")) == 0
     assert len(asked) == 6 * 2 * 2
     assert {one[1] for one in asked} == {"esol"}
