@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,7 @@ from molsam.training import checkpoint
 from molsam.training.loop import Trainer
 from molsam.wiring.run import start
 from tests.forked import Forked, train_py
-from tests.paths import PATIENCE, ROOT
+from tests.paths import PATIENCE
 
 TINY = ["dataset.limit=60", "training.epochs=2", "training.batch_size=16", "training.threads=1"]
 SMALL = {
@@ -192,15 +189,15 @@ def test_kill_9_and_the_same_command_end_in_the_same_bits(tmp_path: Path, model:
 
 def test_sigterm_saves_a_checkpoint_and_exits_with_143(tmp_path: Path, cache: Path) -> None:
     settings = [*SMALL["gcn"], *TINY, "model=gcn", "training.epochs=2000", "training.patience=null"]
-    command = [sys.executable, str(ROOT / "train.py"), *settings, f"hydra.run.dir={tmp_path / 'run'}"]
-    env = {**os.environ, "MOLSAM_CACHE": str(cache)}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [*settings, f"hydra.run.dir={tmp_path / 'run'}"]
+    process = Forked(train_py, words, tmp_path, tmp_path / "out", MOLSAM_CACHE=str(cache))
     log = tmp_path / "run" / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and log.stat().st_size):
         time.sleep(0.05)
     process.terminate()
-    _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 143, error
+    code = process.wait(PATIENCE)
+    error = (tmp_path / "out").read_text()
+    assert code == 143, error
     assert "checkpoint is saved" in error
     assert "Traceback" not in error
     assert checkpoint.load(tmp_path / "run" / "last" / "checkpoint.safetensors")["step"] > 0

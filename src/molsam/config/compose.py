@@ -73,7 +73,7 @@ def structured(cfg: DictConfig) -> DictConfig:
     Raises ConfigError for a setting that the schema does not have, has in another type, or misses.
     """
     try:
-        found = OmegaConf.merge(RunConfig, OmegaConf.to_container(cfg, resolve=True))
+        found = OmegaConf.unsafe_merge(RunConfig, OmegaConf.to_container(cfg, resolve=True))  # of copies
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error, functools.partial(names_of, cfg))) from error
     assert isinstance(found, DictConfig)
