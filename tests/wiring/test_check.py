@@ -51,7 +51,7 @@ PLAIN = ("adam", "adamw", "sgd")
         ("base_optimizer.lr=-0.1", r"optimizer.*learning rate"),
         ("rho_schedule.gamma=-2", r"gamma"),
         ("optimizer.rho_schedule=3", r"optimizer\.rho_schedule=3 has the wrong type; expected"),
-        ("lr_schedule.final=0", r"lr_schedule: final must be positive"),
+        ("lr_schedule.final=0", r"lr_schedule: final is 0; it must be positive"),
         (
             "dataset.metric=roc_auc",
             r"dataset\.metric=roc_auc does not fit a regression dataset; use one of: mae, r2, rmse",
