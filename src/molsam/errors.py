@@ -1,8 +1,8 @@
 """The exceptions of molsam: each is one plain sentence that names the field, the value and the remedy.
 
-Exit codes of every command: 0 success; 1 the answer is no (an incomplete report, a rerun that differs);
-2 a setting or an argument is wrong; 3 the data are wrong; 4 numbers went wrong (non-finite loss or
-gradient); 5 a file cannot be read or written, or is damaged; 6 another process of the run ended; 70 a defect; 130 Ctrl-C; 143 SIGTERM.
+Exit codes of every command: 0 success; 1 the answer is no (an incomplete report, a rerun that differs); 2 a setting or an
+argument is wrong; 3 the data are wrong; 4 a loss or gradient is not finite; 5 a file cannot be read or written, or is
+damaged; 6 another process of the run ended; 70 a defect of molsam; 130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 NOTE = 25
-"""Logging level of what a person should see though nothing is wrong; between INFO and WARNING."""
+"""Logging level of notes that a user should see although nothing is wrong; between INFO and WARNING."""
 
 
 class MolsamError(Exception):
-    """Base of all errors a user can cause and mend."""
+    """Base class of all errors that a user can cause and correct."""
 
     exit_code = 2
 
     def __str__(self) -> str:
-        """One line whatever value it quotes: line breaks and control characters are shown as escapes."""
+        """Return one line; line breaks and control characters in quoted values become escapes."""
         text = super().__str__()
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
@@ -32,7 +32,7 @@ class ConfigError(MolsamError):
 
 
 class DataError(MolsamError):
-    """A data file is missing, unreadable, or holds something that cannot be used."""
+    """A data file is missing, unreadable, or has values that cannot be used."""
 
     exit_code = 3
 
@@ -48,7 +48,7 @@ class NumericalError(MolsamError):
 
 
 class StorageError(MolsamError):
-    """A file cannot be written or read, or its checksum does not fit."""
+    """A file cannot be written or read, or its checksum is wrong."""
 
     exit_code = 5
 
@@ -60,14 +60,15 @@ class ProcessLost(MolsamError):  # noqa: N818 - it is not the user's error
 
 
 def counted(count: int, noun: str) -> str:
-    """1 molecule, 2 molecules."""
+    """Return a count with its noun: 1 molecule, 2 molecules."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def nearest(word: str, words: Iterable[str], least: float = 0.6) -> str | None:
-    """The one of `words` that is most like a mistyped word, None if none is alike enough.
+    """Return the one of `words` that is most similar to a mistyped word, or None if none is similar enough.
 
-    Alike is the share of letters that stay: by difflib, or by the fewest letters to add, drop, change or swap.
+    Similarity is the larger of difflib's ratio and the share of letters that remain after the fewest insertions,
+    deletions, substitutions and swaps.
     """
 
     def alike(other: str) -> float:

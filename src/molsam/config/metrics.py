@@ -16,22 +16,23 @@ NAMELESS = "_target_ is a function of molsam or of a package that you trust, dir
 
 
 def metric_folders() -> tuple[Path, ...]:
-    """The folders of metrics: molsam's, then that of the person's own configuration folder, if there is one."""
+    """Return the folders of metrics: molsam's, then the one in the user's configuration folder, if there is one."""
     own = os.environ.get(OWN)
     return (conf_dir() / "metric", *([Path(own) / "metric"] if own else []))
 
 
 def metric_files() -> dict[str, dict[str, Any]]:
-    """Settings of all metrics by name: _target_, task (a tuple), direction, display, main.
+    """Return the settings of all metrics by name: _target_, task (a tuple), direction, display, main.
 
-    Raises ConfigError for a file that is none, for a name that molsam has already, and for a function that is not trusted.
+    Raises ConfigError for a file that does not describe a metric, a name that molsam has already, and a function that is
+    not trusted.
     """
     return read(metric_folders(), os.environ.get(TRUSTED))
 
 
 @cache
 def read(folders: tuple[Path, ...], trust: str | None) -> dict[str, dict[str, Any]]:
-    """The metrics of some folders, read once for each value of MOLSAM_TRUSTED; raises as `metric_files` does."""
+    """Return the metrics of some folders, read once for each value of MOLSAM_TRUSTED; raises as `metric_files` does."""
     found: dict[str, dict[str, Any]] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("*.yaml"))):
         if path.stem in found:
@@ -41,7 +42,7 @@ def read(folders: tuple[Path, ...], trust: str | None) -> dict[str, dict[str, An
 
 
 def _metric(path: Path) -> dict[str, Any]:
-    """The settings of one metric."""
+    """Return the settings of one metric."""
     import yaml
 
     try:
@@ -71,5 +72,5 @@ def direction(metric: str) -> str:
 
 
 def display(metric: str) -> str:
-    """What a metric is called in tables."""
+    """Return the name of a metric in tables."""
     return str(metric_files().get(metric, {}).get("display", metric))

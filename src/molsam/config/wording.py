@@ -60,7 +60,7 @@ def explain(error: Exception, names: Callable[[], list[str]]) -> str:
 
 
 def _unreadable(word: str) -> str:
-    """The sentence about a word of the command line that Hydra cannot read."""
+    """Return the sentence about a word of the command line that Hydra cannot read."""
     key, equals, value = word.partition("=")
     if not equals or not re.fullmatch(r"[\w./@+~-]+", key):
         return f"{word} is not a setting; settings are written key=value, as in model=gcn."
@@ -77,7 +77,7 @@ def _quoted(value: str) -> str:
 
 
 def _of_schema(error: Exception, text: str, names: Callable[[], list[str]]) -> str:
-    """What does not fit the schema, or a group's own keys."""
+    """Return the sentence for settings that do not fit the schema or the keys of a group."""
     cause = _cause(error)
     whole = text if cause is None or cause is error else f"{text} {_text(cause)}"
     place = match[1] if (match := re.match(r"(In '[^']+': )", whole)) else ""
@@ -109,9 +109,9 @@ def _kept(key: str) -> str:
 
 
 def unknown(key: str, names: list[str]) -> str:
-    """The sentence for a setting that does not exist.
+    """Return the sentence for a setting that does not exist.
 
-    It suggests the setting of the same name in another section, the least deep one, else the one written most alike.
+    It suggests the setting of the same name in another section, the one nearest to the top, else the most similar name.
     """
     others = [name for name in names if not f"{key}.".startswith(f"{name}.")]
     meant = OTHER_WORDS.get(key.split(".")[-1], key.split(".")[-1])
@@ -122,19 +122,19 @@ def unknown(key: str, names: list[str]) -> str:
 
 
 def wrong_type(given: str, hint: Any) -> str:
-    """The sentence for a setting, `key=value`, of another type than `hint`."""
+    """Return the sentence for a setting, `key=value`, of another type than `hint`."""
     return f"{given} has the wrong type; expected {type_name(hint)}."
 
 
 def type_name(hint: Any) -> str:
-    """A type hint as people read it."""
+    """Return a type hint in words."""
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint)
 
 
 def expected(key: str) -> Any:
-    """The type of a setting of the schema, by its dotted name; Any if it is not one of them."""
+    """Return the type of a setting of the schema, by its dotted name; Any if it is not one of them."""
     hint: Any = RunConfig
     for part in key.split("."):
         hint = typing.get_type_hints(hint).get(part, Any) if is_dataclass(hint) else Any
@@ -142,7 +142,7 @@ def expected(key: str) -> Any:
 
 
 def names_of(node: DictConfig, prefix: str = "") -> list[str]:
-    """The dotted names of all settings and sections."""
+    """Return the dotted names of all settings and sections."""
     found = []
     for key in node:
         name = f"{prefix}{key!s}"
@@ -154,7 +154,7 @@ def names_of(node: DictConfig, prefix: str = "") -> list[str]:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """The error of OmegaConf behind one of Hydra's, else what raised it."""
+    """Return the error of OmegaConf behind one of Hydra's, else its cause."""
     found: BaseException | None = error
     while found is not None and not isinstance(found, OmegaConfBaseException):
         found = found.__cause__
@@ -162,7 +162,7 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _value(cause: BaseException | None, text: str) -> str:
-    """=VALUE of what was refused; empty where the error does not tell."""
+    """Return =VALUE of the refused setting; empty if the error does not name it."""
     if isinstance(cause, OmegaConfBaseException):
         return f"={cause.value!r}"
     match = re.search("Value '(.*?)' ", text)
