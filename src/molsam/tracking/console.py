@@ -134,7 +134,7 @@ def print_result(result: dict[str, Any]) -> None:
     for task, value in list(tasks.items())[:MOST_TASKS]:
         table.add_row(escape(f"test {metric}, {task}"), _number(value))
     if len(tasks) > MOST_TASKS:
-        table.add_row(f"{counted_noun(len(tasks) - MOST_TASKS, 'more task')}", "in result.json")
+        table.add_row(counted_noun(len(tasks) - MOST_TASKS, "more task"), "in result.json")
     if result["steps"]:
         speed = f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes per step"
         table.add_row("throughput", speed)
@@ -146,17 +146,27 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def print_folds(summary: dict[str, Any]) -> None:
-    """Print the table of folds."""
+    """Print the table of folds, and the means of the other main metrics and of each task."""
     metric = summary["metric"]
     table = Table(title=f"{escape(summary['name'])}: {len(summary['folds'])} folds", title_justify="left")
     for column in ("fold", f"valid {metric}", f"test {metric}", "graphs/s"):
         table.add_column(column, justify="right")
     for row in summary["folds"]:
         table.add_row(str(row["fold"]), _number(row["valid"]), _number(row["test"]), f"{row['graphs_per_s']:.0f}")
-    spread = [f"{_number(summary[key]['mean'])} ± {_number(summary[key]['std'])}" for key in ("valid", "test")]
-    table.add_row("mean ± std", *spread, "", style="bold")
+    table.add_row("mean ± std", _spread(summary["valid"]), _spread(summary["test"]), "", style="bold")
     console = terminal.console()
     console.print(table)
+    others = Table(show_header=False)
+    for name, settings in metric_files().items():
+        if settings["main"] and name != metric and name in summary["metrics"]:
+            others.add_row(f"test {name}", _spread(summary["metrics"][name]))
+    tasks = summary["tasks"] if len(summary["tasks"]) > 1 else {}
+    for task, found in list(tasks.items())[:MOST_TASKS]:
+        others.add_row(escape(f"test {metric}, {task}"), _spread(found))
+    if len(tasks) > MOST_TASKS:
+        others.add_row(counted_noun(len(tasks) - MOST_TASKS, "more task"), "in folds.json")
+    if others.row_count:
+        console.print(others)
     console.print(f"results: {summary['run_dir']}", soft_wrap=True, markup=False)
 
 
@@ -165,6 +175,10 @@ def print_next(folder: str, *, molecules: bool) -> None:
     start = command.program()
     predict = f"{start} predict {command.shell([folder])} molecules.csv; " if molecules else ""
     print(f"next: {predict}{start} dashboard")
+
+
+def _spread(found: dict[str, Any]) -> str:
+    return f"{_number(found['mean'])} ± {_number(found['std'])}"
 
 
 def _number(value: float | None) -> str:

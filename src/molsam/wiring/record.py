@@ -131,16 +131,24 @@ def folds(folder: Path, identity: Identity, outcomes: Sequence[dict[str, Any]]) 
         "folds": rows,
     }
     for key in ("valid", "test"):
-        values = [row[key] for row in rows if row[key] is not None]
-        summary[key] = {
-            "mean": float(np.mean(values)) if values else None,
-            "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            "n": len(values),
-        }
+        summary[key] = _spread([row[key] for row in rows])
+    for key, source in (("metrics", "test"), ("tasks", "test_per_task")):
+        scores = [outcome[source] or {} for outcome in outcomes]
+        summary[key] = {name: _spread([one.get(name) for one in scores]) for name in scores[0]}
     write_json(folder / "folds.json", summary)
     console.print_folds(summary)
     mean = summary["valid"]["mean"]
     return float("nan") if mean is None else mean
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and standard deviation of the values that are there, and how many these are."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": float(np.mean(known)) if known else None,
+        "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        "n": len(known),
+    }
 
 
 def _by_task(dataset: Dataset, scores: dict[str, Scores]) -> dict[str, dict[str, float | None]]:
