@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:PyTorch was compiled without cuD
 SMALL = ("dataset.limit=160", "training.batch_size=32", "training.threads=1", "split.fold=0")
 BARS = {"gcn": 80, "dmpnn": 100, "mpnn": 180, "cmpnn": 180, "compt": 395, "grover": 250}
 """most launches of a step with Adam; a new model has no bar yet"""
+RESUMED = [("gcn", "graphsam")] + [
+    pytest.param(*pair, marks=pytest.mark.slow)
+    for pair in [*product(["gcn"], NAMES), *product(MODELS, ["graphsam"])]
+    if pair != ("gcn", "graphsam")
+]
+"""models and optimizers that are resumed: each of either"""
 COPIES: dict[str, int] = {}
 """most copies to the device, where they are not two: the batch, and what a model makes of it on the CPU"""
 
@@ -108,8 +115,11 @@ def test_a_run_goes_through_on_the_device(device: Counts, tmp_path: Path) -> Non
     assert outcome["device_memory_mb"] == 1
 
 
-def test_training_goes_on_from_a_checkpoint_on_the_device(device: Counts, tmp_path: Path) -> None:
-    settings = ("model=gcn", "optimizer=graphsam", "training.device=cuda")
+@pytest.mark.parametrize(("model", "optimizer"), RESUMED)
+def test_training_goes_on_from_a_checkpoint_on_the_device(
+    model: str, optimizer: str, device: Counts, tmp_path: Path
+) -> None:
+    settings = (f"model={model}", f"optimizer={optimizer}", "training.device=cuda")
     whole = steps(trainer(tmp_path / "whole", *settings), 4)
     first = trainer(tmp_path / "parts", *settings)
     assert steps(first, 2) == whole[:2]
@@ -119,6 +129,9 @@ def test_training_goes_on_from_a_checkpoint_on_the_device(device: Counts, tmp_pa
     assert steps(second, 2) == whole[2:]
 
 
-def test_bf16_on_the_device(device: Counts, tmp_path: Path) -> None:
-    made = trainer(tmp_path, "model=dmpnn", "optimizer=graphsam", "training.device=cuda", "training.precision=bf16")
+@pytest.mark.parametrize(
+    "name", [name if name == "dmpnn" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
+def test_bf16_on_the_device(name: str, device: Counts, tmp_path: Path) -> None:
+    made = trainer(tmp_path, f"model={name}", "optimizer=graphsam", "training.device=cuda", "training.precision=bf16")
     assert all(math.isfinite(loss) for loss in steps(made, 2))
