@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molsam.data.batch import MoleculeBatch
+from molsam.errors import DataError
 from molsam.models.message_graph import Atoms, Bonds, MessageGraph, sum_entering, sum_times_max, take, turn
 from tests.reference.derivatives import check_derivatives
 from tests.reference.molecules import random_molecules
@@ -94,7 +95,7 @@ def test_a_graph_without_bonds_or_with_self_loops() -> None:
     alone = random_molecules(0, [1, 1], node_types=1).batch([0, 1])
     graph = MessageGraph.of(alone, 2)
     assert [len(step.src) for step in graph.bonds] == [0, 0]
-    with pytest.raises(ValueError, match="self loops"):
+    with pytest.raises(DataError, match="self loop has no reverse bond"):
         MessageGraph.of(random_molecules(0, [2], self_loops=True).batch([0]), 2)
 
 

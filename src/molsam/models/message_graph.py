@@ -81,7 +81,7 @@ class MessageGraph(NamedTuple):
             merged: False: merge no states at all; rows are then the batch's own.
             also: arrays int64 [.] to be sent to the device in the same copy.
 
-        Raises ValueError for a batch with self loops.
+        Raises DataError for a batch with self loops.
         """
         if batch.self_loops:
             raise DataError(LOOPS)

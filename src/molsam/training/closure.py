@@ -32,7 +32,8 @@ class Closure:
     ) -> None:
         self.model, self.objective, self.fetch = model, objective, fetch
         # Batches differ in size: shapes are symbols, or every step would be compiled anew.
-        self.called: Callable[[Batch], ModelOutput] = torch.compile(model, dynamic=True) if compiled else model
+        self.called: Callable[[Batch], ModelOutput] | None = torch.compile(model, dynamic=True) if compiled else None
+        """what passes go through in place of the model"""
         self.bf16 = precision == "bf16"
         self.batches: Sequence[Batch] = ()
         self.parameters = list(model.parameters())
@@ -110,6 +111,6 @@ class Closure:
         if self.bf16:
             context = torch.autocast(batch.targets.device.type, dtype=torch.bfloat16)
         with context:
-            output = self.called(batch)
+            output = (self.model if self.called is None else self.called)(batch)
         logits = output.logits.to(batch.targets.dtype)
         return within_bounds(output._replace(logits=logits), batch), batch.targets, batch.mask
