@@ -201,6 +201,7 @@ def test_a_failing_or_hanging_compiler_is_said_once_and_asked_again_once_it_has_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(build, "LIMIT", limit)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     path = compiler(script)
     assert not load()
     assert reason in caplog.text
@@ -218,6 +219,14 @@ def test_a_failing_or_hanging_compiler_is_said_once_and_asked_again_once_it_has_
         monkeypatch.setattr(build, "LIMIT", 60.0)
         assert load()
         assert not list(folder.glob("*.failed"))
+
+
+@pytest.mark.parametrize(("busy", "seconds"), [(0.0, 60), (2.0, 60), (6.0, 180), (99.0, 300)])
+def test_on_a_busy_machine_a_compiler_has_more_time(busy: float, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time limit that a slow compiler exceeds is recorded as its failure, and C would stay off."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (busy, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert build._limit() == seconds
 
 
 @needs_gcc

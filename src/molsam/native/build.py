@@ -131,7 +131,7 @@ def _lock(path: Path) -> Iterator[None]:
     import fcntl  # here, because Windows does not have it
 
     with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb") as file:
-        deadline = time.monotonic() + 2 * LIMIT
+        deadline = time.monotonic() + 2 * _limit()
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,11 +193,17 @@ def _reason(failure: Path, compiler: str) -> str | None:
         return None
 
 
+def _limit() -> float:
+    """Return the seconds that a compiler gets: LIMIT on a free machine, up to five times that on a busy one."""
+    return LIMIT * min(max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0), 5.0)
+
+
 def _run(command: list[str]) -> str:
     """Run a compiler within the time limit and return what it printed.
 
     Raises UnusableError if it fails or takes longer.
     """
+    limit = _limit()
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -208,11 +214,11 @@ def _run(command: list[str]) -> str:
         start_new_session=True,
     ) as process:
         try:
-            out, complaint = process.communicate(timeout=LIMIT)
+            out, complaint = process.communicate(timeout=limit)
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)  # the whole group: its children would keep the pipes open
             if isinstance(error, subprocess.TimeoutExpired):
-                raise UnusableError(f"{command[0]} was stopped after {LIMIT:g} s") from None
+                raise UnusableError(f"{command[0]} was stopped after {limit:.3g} s") from None
             raise
     if process.returncode:
         raise UnusableError(f"{command[0]} failed ({complaint.strip() or process.returncode})")
