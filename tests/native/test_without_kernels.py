@@ -14,7 +14,7 @@ LAYERS = ("layers", "gru", "message_graph", "compt_fused", "grover_parts")
 MODELS = ("compt", "cmpnn", "dmpnn", "gcn", "grover")
 GROUPS = {
     "parts": [
-        *(f"tests/optim/test_{name}.py" for name in ("adam", "vector", "along")),
+        *(f"tests/optim/test_{name}.py" for name in ("adam", "vector", "companion")),
         *(f"tests/models/test_{name}.py" for name in LAYERS),
     ],
     "models": [f"tests/models/test_{name}.py" for name in MODELS],

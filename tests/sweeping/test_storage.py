@@ -117,7 +117,7 @@ def test_a_folder_may_have_any_name(tmp_path_factory: pytest.TempPathFactory, na
 
 @pytest.mark.parametrize(("name", "sentence"), [("a${b}", "interpolation"), ("a\nb", "control character")])
 def test_what_settings_cannot_carry_is_refused_by_name(name: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=f"paths.outputs: .*{sentence}"):
+    with pytest.raises(ConfigError, match=f"paths.outputs=.*{sentence}"):
         usable("paths.outputs", f"/tmp/{name}")
     assert usable("paths.outputs", "/tmp/a?{b} 'c' #%$=,") == "/tmp/a?{b} 'c' #%$=,"
 

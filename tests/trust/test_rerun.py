@@ -43,7 +43,7 @@ def test_a_missing_number_is_a_difference() -> None:
 
 def test_without_a_result_there_is_nothing_to_repeat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rerun", str(tmp_path)]) == 5
-    assert "holds no result.json" in capsys.readouterr().err
+    assert "has no result.json" in capsys.readouterr().err
     (tmp_path / "result.json").write_text("{")
     assert cli.main(["rerun", str(tmp_path)]) == 5
 

@@ -101,7 +101,7 @@ def test_a_follower_ends_with_its_leader() -> None:
 def test_what_cannot_be_shared_is_one_sentence(
     words: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "_check_device", lambda name: None)
+    monkeypatch.setattr(check, "check_device", lambda *_: None)
     with pytest.raises(ConfigError, match=sentence):
         check.check(compose(words))
 
