@@ -381,3 +381,20 @@ def test_each_run_has_an_id_of_its_own_and_keeps_it(tmp_path: Path, monkeypatch:
     assert again.state() == {"id": ids[0]}
     again.finish(None)
     assert log_table(tmp_path, SETTINGS, name="table", columns=["a"], rows=[[1]]) != "shared"
+
+
+def test_a_run_killed_before_its_first_checkpoint_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id is on the disk before W&B has made anything, at whatever moment the kill came."""
+
+    def dies(**facts: Any) -> None:
+        raise KeyboardInterrupt(facts["id"])
+
+    tracker = WandbTracker(tmp_path, SETTINGS)
+    with monkeypatch.context() as patch:
+        patch.setattr("wandb.init", dies)
+        with pytest.raises(KeyboardInterrupt) as killed:
+            tracker.start(CONFIG, {})
+    again = WandbTracker(tmp_path, SETTINGS)
+    again.start(CONFIG, {})
+    assert again.state() == {"id": str(killed.value)}
+    again.finish(None)

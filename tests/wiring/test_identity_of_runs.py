@@ -52,6 +52,26 @@ def test_a_finished_run_of_an_edited_file_is_refused_and_kept(tmp_path: Path) ->
     assert (tmp_path / "run" / "result.json").read_bytes() != before
 
 
+def test_a_whole_result_is_believed_before_run_json(tmp_path: Path) -> None:
+    path = table(tmp_path / "assay.csv")
+    train(own(path), tmp_path / "run")
+    status = json.loads((tmp_path / "run" / "run.json").read_text())
+    status["identity"]["settings"]["training.epochs"] = 99
+    (tmp_path / "run" / "run.json").write_text(json.dumps(status))
+    with pytest.raises(ConfigError, match=r"\(training\.epochs was 1, is 2\)"):
+        train(own(path, "training.epochs=2"), tmp_path / "run")
+    train(own(path), tmp_path / "run")
+
+
+def test_a_renamed_folder_is_called_by_its_new_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table(tmp_path / "assay.csv")
+    train(own(path), tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "renamed")
+    capsys.readouterr()
+    train(own(path), tmp_path / "renamed")
+    assert f"results: {tmp_path / 'renamed'}" in capsys.readouterr().out
+
+
 def killed_in_fold(monkeypatch: pytest.MonkeyPatch, cfg: Any, folder: Path, fold: int) -> None:
     from molsam.wiring import run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from molsam.config.command import training
@@ -55,9 +56,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     first = args.folders[0]
     output = args.output or (first if first.is_dir() else first.parent) / "dashboard.html"
-    data = Collector(args.folders, relative_link(output.parent), study).collect()
+    collector = Collector(args.folders, relative_link(output.parent), study)
+    data = collector.collect()
+    for sentence in collector.damaged.values():
+        print(f"molsam: {sentence} It is left out.", file=sys.stderr)
     if not data["runs"]:
-        print(f"There are no runs under {', '.join(map(str, args.folders))} yet: {training()} makes one.")
+        print(
+            f"There are no {'other ' if collector.damaged else ''}runs under {', '.join(map(str, args.folders))} yet: {training()} makes one."
+        )
         return 1
     page = build(data).encode()
     write_atomic(output, page)

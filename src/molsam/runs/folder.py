@@ -32,7 +32,7 @@ WRITTEN = (".", ".hydra", "last", "best", "fold*", "fold*/last", "fold*/best")
 """Folders of a run that files are put into in one step."""
 RESULTS = (
     "result.json", "fold*/result.json", "folds.json", "last/checkpoint.*", "fold*/last/checkpoint.*",
-    "best/*", "fold*/best/*",
+    "best/*", "fold*/best/*", "wandb/unfinished", "fold*/wandb/unfinished",
 )  # fmt: skip
 """What would be taken for the outcome, or the middle, of the run that is now in the folder."""
 RECORDS = (STATUS, ".hydra/config.yaml", ".hydra/overrides.yaml")
@@ -93,14 +93,18 @@ def held(folder: Path, wanted: Identity) -> Identity | None:
     A run.json of before identities were recorded knows nothing of the data. They count as those of `wanted`: the
     run's checkpoint has their hash, which is looked at before it goes on.
     """
+    # A result has a checksum and run.json has none, so a whole result is believed first.
+    with contextlib.suppress(StorageError):
+        if (outcome := result.read(folder)) is not None:
+            return of_result(outcome)
     status = read_status(folder)
     if (found := restored(status.get("identity"))) is not None:
         return found
-    for path in (folder, *sorted(folder.glob("fold*"))):
+    for path in sorted(folder.glob("fold*")):
         with contextlib.suppress(StorageError):
             if (outcome := result.read(path)) is not None:
                 made = of_result(outcome)
-                return made if path == folder else replace(made, split={**made.split, FOLD: wanted.split[FOLD]})
+                return replace(made, split={**made.split, FOLD: wanted.split[FOLD]})
     with contextlib.suppress(StorageError):
         return identity(stored(folder), wanted.data) if "config_hash" in status else None
     return None

@@ -42,9 +42,9 @@ class WandbTracker:
 
     def start(self, config: dict[str, Any], state: dict[str, Any]) -> None:
         """Start a W&B run, or continue the one of the interrupted run."""
-        self.id = state.get("id")
-        self._safely(lambda: self._init(config))
-        if "id" in state:
+        known = state.get("id") or _interrupted(self.folder)
+        self._safely(lambda: self._init(config, known))
+        if known is not None:
             self._safely(self._log_again)
 
     def log(self, record: dict[str, Any]) -> None:
@@ -83,7 +83,10 @@ class WandbTracker:
             self._safely(lambda: _open(self.folder).unlink(missing_ok=True))
         self.run = None
 
-    def _init(self, config: dict[str, Any]) -> None:
+    def _init(self, config: dict[str, Any], known: str | None) -> None:
+        # WANDB_RUN_ID is not used, because all cells of a sweep, and all folds of a run, would share that id.
+        self.id = known or uuid.uuid4().hex[:8]
+        write_atomic(_open(self.folder), self.id.encode())  # first: a kill may come before the first checkpoint
         choices = config["choices"]
         seed, fold = config["seed"], config["split"]["fold"]
         self.run = begin(
@@ -95,9 +98,8 @@ class WandbTracker:
             tags=[choices["model"], choices["dataset"], choices["optimizer"], *(self.settings.tags or ())],
             config=config,
             id=self.id,
+            goes_on=known is not None,
         )
-        self.id = self.run.id
-        write_atomic(_open(self.folder), self.run.id.encode())
         for pattern in ("train/*", "valid/*", "test/*"):
             self.run.define_metric(pattern, step_metric="epoch")
         for metric in metric_files():
@@ -196,9 +198,7 @@ def log_table(
 
 def complete(folder: Path, settings: Any, result: dict[str, Any]) -> None:
     """Log the summary of a finished run whose process was killed after its result was written."""
-    try:
-        name = _open(folder).read_text(encoding="utf-8").strip()
-    except OSError:
+    if (name := _interrupted(folder)) is None:
         return
     tracker = WandbTracker(folder, settings)
     tracker.start(result["config"], {"id": name})
@@ -216,6 +216,14 @@ def _open(folder: Path) -> Path:
     return folder / "wandb" / OPEN
 
 
+def _interrupted(folder: Path) -> str | None:
+    """Return the id of a run that was begun in a folder and has no summary."""
+    try:
+        return _open(folder).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def _tags(tags: Sequence[Any]) -> list[str]:
     """Return the tags as W&B accepts them: distinct, and cut to LONGEST_TAG characters, with a warning."""
     words = [str(tag) for tag in tags if str(tag)]
@@ -225,15 +233,14 @@ def _tags(tags: Sequence[Any]) -> list[str]:
     return list(dict.fromkeys(word[:LONGEST_TAG] for word in words))
 
 
-def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -> Any:  # noqa: A002 - W&B's word
-    """Start a W&B run in `folder`; if an online one is not possible, warn and start an offline one."""
+def begin(folder: Path, settings: Any, *, goes_on: bool = False, **facts: Any) -> Any:
+    """Start a W&B run in `folder`, or go on with one; if an online one is not possible, warn and start an offline one."""
     import wandb
 
     # On a full disk W&B's own log file would fill the terminal with tracebacks.
     logging.raiseExceptions = False
-    # WANDB_RUN_ID is not used, because all cells of a sweep, and all folds of a run, would share that id.
-    own = id or uuid.uuid4().hex[:8]
-    facts |= {"dir": str(folder), "project": settings.project, "entity": settings.entity, "id": own}
+    facts.setdefault("id", uuid.uuid4().hex[:8])
+    facts |= {"dir": str(folder), "project": settings.project, "entity": settings.entity}
     facts["tags"] = _tags(facts["tags"])
     wanted = mode(settings)
     quiet = wandb.Settings(
@@ -250,7 +257,7 @@ def begin(folder: Path, settings: Any, *, id: str | None = None, **facts: Any) -
             if not wandb.login(prompt=False, verify=False):
                 raise ConnectionError("there is no key: use wandb login, or set WANDB_API_KEY")
             _reach(wandb.setup().settings.base_url)
-            return wandb.init(mode="online", resume="allow" if id else None, settings=quiet, **facts)
+            return wandb.init(mode="online", resume="allow" if goes_on else None, settings=quiet, **facts)
         except Exception as error:
             log.warning(
                 "logger.mode=online does not work (%s); writing an offline run, which wandb sync can upload later.",

@@ -136,7 +136,7 @@ def start(cfg: DictConfig, folder: Path, overrides: list[str], observer: RunObse
         folds = [cfg.split.fold] if cfg.split.fold is not None else list(range(cfg.split.folds))
         if len(folds) == 1:
             outcome = _fold(work, folder, folds[0])
-            console.print_result(outcome)
+            console.print_result(outcome | {"run_dir": record.shown(folder)})  # a folder may have been renamed
             value = outcome["valid"][outcome["metric"]]
         else:
             value = _all_folds(work, folds)

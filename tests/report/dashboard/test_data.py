@@ -199,6 +199,20 @@ def test_the_command_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
         run(str(tmp_path / "absent"))
 
 
+def test_a_damaged_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = write_run(tmp_path, "gcn", "adam", folder="damaged") / result.NAME
+    damaged.write_text(damaged.read_text().replace('"metric"', '"metrics"', 1))
+    assert run(str(tmp_path)) == 1
+    said = capsys.readouterr()
+    assert "There are no other runs" in said.out
+    assert str(damaged) in said.err
+    write_run(tmp_path, "gcn", "adam", folder="whole")
+    assert run(str(tmp_path)) == 0
+    said = capsys.readouterr()
+    assert "1 runs" in said.out
+    assert said.err.count(str(damaged)) == 1
+
+
 def test_a_run_that_nobody_works_on_is_not_running(tmp_path: Path) -> None:
     import fcntl
 

@@ -65,6 +65,8 @@ class Collector:
     _known: dict[Path, tuple[Any, list[Found]]] = field(default_factory=dict)
     _studies: dict[Path, tuple[Any, dict[str, Any] | None]] = field(default_factory=dict)
     _before: tuple[Any, dict[str, Any]] | None = None
+    damaged: dict[Path, str] = field(default_factory=dict)
+    """what cannot be read, and why"""
 
     def collect(self) -> dict[str, Any]:
         """Return the page's data: made, version, program, base, benchmarks, groups, labels, leads, runs and sweeps.
@@ -98,8 +100,10 @@ class Collector:
             return self._known[place][1]
         try:
             found = self._packed(place) if place.suffix == ".jsonl" else self._folder(place)
-        except StorageError:
-            found = []
+        except StorageError as error:
+            found, self.damaged[place] = [], str(error)
+        else:
+            self.damaged.pop(place, None)
         if found:
             self._known[place] = now, found
         return found
