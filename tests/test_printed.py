@@ -68,7 +68,7 @@ NOT_RUN = {
     r".*dataset\.metric=worst.*|.*model=gin.*|.*optimizer=random_sam.*|.*dataset=assay .*": (
         "needs the files of its page; tests/test_docs.py runs them with those"
     ),
-    r"PYTHONPATH=outputs/\.peers.*": "needs another package's environment, which `molsam bench --against` makes",
+    r"PYTHONPATH=outputs/\.peers.*|python results/chemprop_dmpnn\.py .*": "needs another package's environment, which `molsam bench --against` makes",
 }
 """Pattern -> why."""
 UNKNOWN = "no test runs it, and nothing says why"

@@ -91,7 +91,10 @@ def test_a_model_trains_as_on_the_cpu_and_waits_little(name: str, tmp_path: Path
     assert up <= COPIES.get(name, 2), counts.up
 
 
-@pytest.mark.parametrize("name", NAMES)
+QUICK = ("adam", "sam", "graphsam", "looksam", "esam", "asam", "rst", "graphsam_release")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_an_optimizer_steps_on_the_device(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     settings = ("model=dmpnn", f"optimizer={name}", "model.hidden_size=8", "training.precision=fp64")
     wanted = steps(here := trainer(tmp_path, *settings), 3)

@@ -76,7 +76,11 @@ def test_a_run_begins_with_the_predictions_of_the_other_one(model: str, tmp_path
     assert modes == {(False, True), (False, False)}
 
 
-@pytest.mark.parametrize("optimizer", NAMES)
+QUICK = ("adam", "sgd", "sam", "graphsam", "looksam", "esam", "graphsam_release")
+EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+
+
+@pytest.mark.parametrize("optimizer", EVERY)
 def test_no_optimizer_displaces_a_frozen_encoder(optimizer: str, run: Path, tmp_path: Path) -> None:
     frozen = trainer_of("gcn", tmp_path, f"init_from={run}", "training.freeze=encoder", f"optimizer={optimizer}")
     names = {id(p): name for name, p in frozen.model.named_parameters()}
@@ -94,7 +98,7 @@ def test_no_optimizer_displaces_a_frozen_encoder(optimizer: str, run: Path, tmp_
     assert all(seen)
 
 
-@pytest.mark.parametrize("optimizer", NAMES)
+@pytest.mark.parametrize("optimizer", EVERY)
 def test_the_learning_rate_of_the_head_for_the_encoder_changes_nothing(optimizer: str, tmp_path: Path) -> None:
     """To the bit: norms are over both groups. The release displaces the first group alone, unless told otherwise."""
     choice = [f"optimizer={optimizer}", *([f"base_optimizer={optimizer}"] if optimizer in ("adamw", "sgd") else [])]
