@@ -101,7 +101,7 @@ def other_bytes(app: App) -> None:
 @pytest.mark.parametrize(
     ("change", "overrides", "sentence"),
     [
-        (None, ("dataset=b",), "b.csv was"),
+        (None, ("dataset=b",), "b.csv ("),
         (other_bytes, (), "a.csv was"),
     ],
 )
@@ -115,6 +115,82 @@ def test_the_same_command_with_something_else_is_refused(
     assert len(app.numbers()) == 1
     assert "1 of 1 trials" in app.run(*SEARCH, *overrides, "++sweeps.name=other")
     assert len(app.numbers()) == 2
+
+
+def test_a_file_is_named_as_it_was_and_as_it_is(app: App) -> None:
+    app.run(*SEARCH)
+    said = app.run(*SEARCH, "dataset=b", code=2)
+    assert re.search(r"/a\.csv \([0-9a-f]{16}\) was read, \S+/b\.csv \([0-9a-f]{16}\) is given", said)
+    (app.folder / "a.csv").rename(app.folder / "moved.csv")
+    app.run(*SEARCH, "dataset.path=moved.csv")
+    assert "moved.csv (" in app.run(*SEARCH, "dataset=b", code=2)
+
+
+def test_a_folder_belongs_to_one_search(app: App) -> None:
+    """Under another name the trials would have the folders of the first search's, and its results were lost."""
+    here = f"hydra.sweep.dir={app.outputs}/here"
+    app.run(*SEARCH, here)
+    results = (app.outputs / "here" / "optimization_results.yaml").read_bytes()
+    for change in (["++sweeps.name=o"], ["++sweeps.name=o", "training.epochs=2"], ["hydra.sweeper.study_name=o"]):
+        said = app.run(*SEARCH, here, *change, code=2)
+        assert "holds another study, multirun; keep both with hydra.sweep.dir=OTHER_FOLDER" in said
+    said = app.run(*SEARCH, here, "training.epochs=2", code=2)
+    assert "keep both with hydra.sweep.dir=OTHER_FOLDER" in said
+    assert "sweeps.name" not in said
+    assert len(app.numbers()) == 1
+    assert optuna.get_all_study_names(f"sqlite:///{app.outputs}/here/study.db") == ["multirun"]
+    assert (app.outputs / "here" / "optimization_results.yaml").read_bytes() == results
+    assert "1 of 1 trials" in app.run(*SEARCH, here, "++sweeps.name=other", "training.epochs=2", "overwrite=true")
+    assert optuna.get_all_study_names(f"sqlite:///{app.outputs}/here/study.db") == ["other"]
+    assert "1 of them done" in app.run(*SEARCH, here, "++sweeps.name=other", "training.epochs=2")
+
+
+def test_trials_of_another_storage_are_not_mixed_in(app: App) -> None:
+    app.run(*SEARCH)
+    journal = ("hydra/sweeper/storage=journal", "training.epochs=2")
+    said = app.run(*SEARCH, *journal, code=2)
+    assert "multirun holds 1 trials of another search (trial-00000); keep them with sweeps.name=NAME" in said
+    assert len(app.numbers()) == 1
+    assert "1 of 1 trials" in app.run(*SEARCH, *journal, "overwrite=true")
+    # A search whose trials are its own goes on, and so does one whose restart was interrupted.
+    assert "1 of them done" in app.run(*SEARCH, *journal)
+
+
+def test_a_server_needs_another_study_too(app: App) -> None:
+    server = f"hydra.sweeper.storage=sqlite:///{app.folder}/shared.db"
+    app.run(*SEARCH, server)
+    changed = (*SEARCH, server, "training.epochs=2")
+    assert "keep both with sweeps.name=NAME, or" in app.run(*changed, code=2)
+    said = app.run(*changed, f"hydra.sweep.dir={app.outputs}/there", code=2)
+    assert "keep both with hydra.sweep.dir=OTHER_FOLDER sweeps.name=NAME, or" in said
+    own = ("hydra.sweeper.study_name=s", f"hydra.sweep.dir={app.outputs}/s")
+    app.run(*SEARCH, server, *own)
+    said = app.run(*changed, *own, code=2)
+    assert "keep both with hydra.sweep.dir=OTHER_FOLDER hydra.sweeper.study_name=NAME, or" in said
+
+
+def test_a_search_and_a_grid_do_not_share_a_study(app: App) -> None:
+    """The search would count the grid's cells as its trials."""
+    app.run(*SEARCH)
+    for more in ((), ("dry_run=true",)):
+        assert "holds another study, multirun; keep both with sweeps.name=NAME" in app.run("x=0.1", *more, code=2)
+    app.run("x=0.1", "++sweeps.name=grid")
+    assert "it is of a grid" in app.run(*SEARCH, "++sweeps.name=grid", code=2)
+    assert len(app.numbers()) == 2
+
+
+def test_what_overwriting_does_to_a_study_that_matches_is_said(app: App) -> None:
+    assert "To start over" not in app.run(*SEARCH, "overwrite=true")
+    said = app.run(*SEARCH, "overwrite=true")
+    assert "1 of them done" in said
+    assert "To start over, remove outputs/multirun or use sweeps.name=NAME" in said
+    assert len(app.numbers()) == 1
+
+
+def test_of_equally_good_trials_the_first_is_named(app: App) -> None:
+    said = app.run(*SEARCH[:2], "x=choice(0.1)", "hydra.sweeper.n_trials=3")
+    assert said.count("best 0.04 in trial") == 1
+    assert "in trial 0: outputs/multirun/trial-00000, and 2 others as good)" in said
 
 
 def other_choice(app: App) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
-from molsam.config.cells import Cell, quote
+from molsam.config.cells import Cell, quote, slug
 from molsam.sweeping.compose import Settings
 from molsam.sweeping.console import Count
 from molsam.sweeping.grid import Grid, is_done
@@ -94,8 +95,11 @@ def test_other_settings_are_not_mixed_in(app: App) -> None:
     app.run(*SMALL, "training.epochs=2", "overwrite=true")
     assert app.events("start") == once(CELLS) + once(CELLS)
     # The same command goes on: what is overwritten already stays.
-    app.run(*SMALL, "training.epochs=2", "overwrite=true")
+    said = app.run(*SMALL, "training.epochs=2", "overwrite=true")
     assert sum(app.events("start").values()) == 8
+    assert (
+        "4 finished cells have the same and stay. To start over, remove outputs/table or use sweeps.name=NAME" in said
+    )
 
 
 def test_an_edited_file_undoes_cells_and_a_moved_one_does_not(app: App) -> None:
@@ -109,10 +113,34 @@ def test_an_edited_file_undoes_cells_and_a_moved_one_does_not(app: App) -> None:
     moved.write_text(moved.read_text().replace("97", "98"))
     os.utime(moved, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     out = app.run(*SMALL, f"dataset.path={moved}", code=2)
-    assert f"{moved} was " in out
+    assert re.search(rf"a\.csv \([0-9a-f]{{16}}\) was read, {moved} \([0-9a-f]{{16}}\) is given", out)
     assert "sweeps.name=NAME" in out
     app.run(*SMALL, f"dataset.path={moved}", "overwrite=true")
     assert app.events("start") == once(CELLS) + once(CELLS)
+
+
+@pytest.mark.parametrize("key", ["+label", "paths.mode"])
+def test_cells_whose_folder_names_would_be_equal_keep_them(app: App, key: str) -> None:
+    """In another order, and in a longer list, a cell has the same folder; one without a twin has no suffix."""
+    values = ["'a [b]'", "'a (b)'", "plain"]
+    app.run(f"{key}={','.join(values[:2])}")
+    first = set(app.events("start"))
+    app.run(f"{key}={','.join(reversed(values))},'a <b>','a [b]'")
+    assert first < set(app.events("start"))
+    assert sorted(app.events("start").values()) == [1, 1, 1, 1]
+    assert slug(f"{key}=plain") in app.events("start")
+
+
+def test_a_cell_that_gets_a_twin_later_is_found(app: App) -> None:
+    app.run("+label='a [b]'")
+    app.run("+label='a (b)','a [b]'")
+    assert sorted(app.events("start").values()) == [1, 1]
+    app.run("+label='a [b]','a (b)'")
+    assert sorted(app.events("start").values()) == [1, 1]
+    # Two cells never share a folder, even if the choice cannot change a number.
+    app.run("paths.mode='a [b]'")
+    assert "2 of 2 cells" in app.run("paths.mode='a [b]','a (b)'")
+    assert len(app.events("start")) == 4
 
 
 def test_a_dry_run_refuses_what_the_run_would(app: App) -> None:

@@ -55,6 +55,7 @@ def main() -> int:
 
     try:
         own_folder(_config_dir())
+        sys.argv[1:] = with_name(sys.argv[1:])
         task()
     except MolsamError as error:
         return report(error)
@@ -126,6 +127,13 @@ def _is_of_hydra(error: Exception) -> bool:
         return str(error).startswith("Unknown plugin class")
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return str(frame.f_globals.get("__name__")).startswith("hydra.")
+
+
+def with_name(words: list[str]) -> list[str]:
+    """Return a command line on which sweeps.name=NAME is a setting of every sweep, also of one without a sweep file."""
+    if not {"--multirun", "-m"} & set(words) or any(word.startswith("sweeps=") for word in words):
+        return words
+    return [f"++{word}" if word.startswith("sweeps.name=") else word for word in words]
 
 
 def report(error: MolsamError) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,24 +38,21 @@ NEUTRAL_TRAINING = (
     "compile", "deterministic", "threads", "log_every", "checkpoint_minutes", "checkpoint_steps", "eval_batch_size", "test_each_epoch",
 )  # fmt: skip
 NEUTRAL_DATASET = (
-    "root",
-    "path",
-    "valid_path",
-    "test_path",
-    "url",
-    "sha256",
-    "embedded",
-    "layouts",
-    "display",
-    "published",
-    "id",
-)
+    "root", "path", "valid_path", "test_path", "url", "sha256", "embedded", "layouts", "display", "published", "id",
+)  # fmt: skip
 """Places and names of the data, and what was published for them. The hashes of the files stand for their content."""
 NEUTRAL_CLASS = ("_partial_", "_convert_", "_recursive_", "fused", "foreach")
 """How an object is built, and which of several equal kernels it calls."""
 FIRST = 1
 """The numerics version of all results that did not record theirs."""
 FOLD = "split.fold"
+PLACES = {
+    "dataset": "dataset.path",
+    "descriptors": "dataset.descriptors",
+    "pretrained": "model.pretrained",
+    "init_from": "init_from",
+}
+"""Files in `Identity.data` -> the setting that names each."""
 RECORDED = ("training.test_each_epoch", "dataset.id")
 """Neutral settings without which a run records less than another one may want of it."""
 
@@ -163,16 +161,15 @@ def stored(outcome: Mapping[str, Any]) -> Identity:
     nothing, so it is never equal to a run that reads some.
     """
     config, record = outcome["config"], outcome.get("identity")
-    named = {
-        "dataset": "dataset.path",
-        "descriptors": "dataset.descriptors",
-        "pretrained": "model.pretrained",
-        "init_from": "init_from",
-    }
-    paths = {name: str(place) for name, key in named.items() if (place := _value(config, key))}
+    paths = paths_of(config)
     if record is not None:
         return identity(config, record["data"], outcome["fold"], numerics=record["numerics"], paths=paths)
     return identity(config, _data_before(outcome), outcome["fold"], numerics=FIRST, paths=paths)
+
+
+def paths_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return where settings say that the files lie, by their names in `Identity.data`."""
+    return {name: str(place) for name, key in PLACES.items() if (place := _value(config, key))}
 
 
 def restored(whole: Any) -> Identity | None:
@@ -237,12 +234,23 @@ def differences(old: Identity, new: Identity) -> list[str]:
     for key in sorted({*old.data, *new.data}):
         a, b = old.data.get(key), new.data.get(key)
         if a != b:
-            place = new.paths.get(key) or old.paths.get(key) or f"the file of {key}"
-            what = f"the columns of {key.removesuffix('.columns')}" if key.endswith(".columns") else place
-            found.append(f"{what} was {a or 'not recorded'}, is {b or 'not read'}")
+            found.append(_file_difference(key, old, new))
     if old.numerics != new.numerics:
         found.append(f"molsam's numerics version was {old.numerics}, is {new.numerics}")
     return found
+
+
+def _file_difference(key: str, old: Identity, new: Identity) -> str:
+    """Return a phrase with the two hashes of a file, and with both names if another file is given now."""
+    a, b = old.data.get(key, "not recorded"), new.data.get(key, "not read")
+    if key.endswith(".columns"):
+        return f"the columns of {key.removesuffix('.columns')} were {a}, are {b}"
+    before, now = old.paths.get(key), new.paths.get(key)
+    if before and now and os.path.abspath(before) != os.path.abspath(now):
+        return f"{before} ({a}) was read, {now} ({b}) is given"
+    if now and not before and a != "not recorded":
+        return f"the file of {key} was {a}, is {b} ({now})"
+    return f"{now or before or f'the file of {key}'} was {a}, is {b}"
 
 
 def mismatch(place: object, old: Identity, new: Identity, *, other: str = "name=NAME") -> str:
@@ -253,8 +261,8 @@ def mismatch(place: object, old: Identity, new: Identity, *, other: str = "name=
     found = differences(old, new)
     shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
     return (
-        f"{place} holds a run of other settings or data ({shown}); keep both by giving this one another "
-        f"name ({other}), or start anew there with overwrite=true."
+        f"{place} holds a run of other settings or data ({shown}); keep both with {other}, or start anew there "
+        "with overwrite=true."
     )
 
 

@@ -18,8 +18,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from molsam.config.command import other_folder
 from molsam.config.compose import plain
-from molsam.config.identity import FOLD, Identity, identity, mismatch, restored
+from molsam.config.identity import FOLD, Identity, identity, mismatch, paths_of, restored
 from molsam.config.identity import stored as of_result
 from molsam.config.secrets import without_secrets
 from molsam.errors import ConfigError, DataError, MolsamError, StorageError
@@ -110,6 +111,17 @@ def held(folder: Path, wanted: Identity) -> Identity | None:
     return None
 
 
+def refusal(folder: Path, old: Identity, wanted: Identity, other: str | None = None) -> str:
+    """Return the error message for a folder that holds the run `old`, with the names of the files that it read.
+
+    `other`: the setting that gives `wanted` another folder; that of a run by default.
+    """
+    if not old.paths:
+        with contextlib.suppress(StorageError):
+            old = replace(old, paths=paths_of(plain(stored(folder))))
+    return mismatch(folder, old, wanted, other=other or other_folder())
+
+
 def read_status(folder: Path) -> dict[str, Any]:
     """run.json, empty if it is missing or damaged."""
     try:
@@ -189,7 +201,7 @@ class RunFolder:
         try:
             found = held(self.path, self.identity)
             if found is not None and found != self.identity and not self.cfg.overwrite:
-                raise ConfigError(mismatch(self.path, found, self.identity, other="hydra.run.dir=FOLDER"))
+                raise ConfigError(refusal(self.path, found, self.identity))
             for place in WRITTEN:
                 for folder in self.path.glob(place) if place != "." else [self.path]:
                     remove_temporaries(folder)
@@ -220,7 +232,7 @@ class RunFolder:
             self.lock.close()
             raise StorageError(
                 f"Another process is training in {self.path}; wait for it, or choose another folder with "
-                "hydra.run.dir=FOLDER."
+                f"{other_folder()}."
             ) from None
         except OSError as error:
             log.warning("%s cannot be locked (%s); let no other process train in it.", self.path, error.strerror)

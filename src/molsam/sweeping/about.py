@@ -14,6 +14,8 @@ from molsam.sweeping.study import SharedStudy
 
 ATTRIBUTE = "molsam"
 """User attribute of a study that stores its identity."""
+PATHS = "molsam:paths"
+"""User attribute of a study that stores where its files were read last, for messages."""
 
 
 def about(
@@ -52,7 +54,7 @@ def settle(
     wanted: Mapping[str, Any],
     *,
     paths: Mapping[str, str],
-    named: bool = True,
+    other: str = "sweeps.name=NAME",
     overwrite: bool = False,
 ) -> bool:
     """Store the identity in a new study, or check that of an existing one.
@@ -65,30 +67,44 @@ def settle(
         name: name of the sweep.
         wanted: identity of the search.
         paths: paths of its data, for the message.
-        named: whether the sweep has a sweep file.
+        other: the setting that gives this sweep a study of its own, for the message.
         overwrite: restart the study if it is of another search.
     """
-    found = study.study.user_attrs.get(ATTRIBUTE)
+    attributes = study.study.user_attrs
+    found, before = attributes.get(ATTRIBUTE), attributes.get(PATHS, {})
     if found == wanted and not study.direction_differs:
+        if before != paths:
+            study.study.set_user_attr(PATHS, dict(paths))
         return False
-    if found is None and not study.trials():
-        if study.direction_differs:
-            study.restart()
-        study.study.set_user_attr(ATTRIBUTE, dict(wanted))
-        return False
-    what = "its settings were not recorded" if found is None else unlike(found, wanted, paths)
-    if not overwrite:
+    new = found is None and not study.trials()
+    if not new and not overwrite:
+        what = _unrecorded(study) if found is None else unlike(found, wanted, before, paths)
         raise ConfigError(
-            f"The study {name} has other settings, data or choices ({what}); keep both by giving this one another name "
-            f"({'sweeps.name=NAME' if named else '++sweeps.name=NAME'}), or start it again with overwrite=true."
+            f"The study {name} has other settings, data or choices ({what}); keep both with {other}, or replace the old "
+            "study with overwrite=true."
         )
-    study.restart()
+    if not new or study.direction_differs:
+        study.restart()
+    study.study.set_user_attr(PATHS, dict(paths))
     study.study.set_user_attr(ATTRIBUTE, dict(wanted))
-    return True
+    return not new
 
 
-def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any], paths: Mapping[str, str]) -> str:
-    """Return up to three differences between two studies' identities, with both values."""
+def _unrecorded(study: SharedStudy) -> str:
+    if any("cell" in trial.user_attrs for trial in study.trials()):
+        return "it is of a grid"
+    return "its settings were not recorded"
+
+
+def unlike(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], before: Mapping[str, str], paths: Mapping[str, str]
+) -> str:
+    """Return up to three differences between two studies' identities, with both values.
+
+    Args:
+        found, wanted: the identities of the stored study and of this search.
+        before, paths: paths of their data.
+    """
     said = []
     if found["directions"] != wanted["directions"]:
         said.append(f"the direction was {', '.join(found['directions'])}, is {', '.join(wanted['directions'])}")
@@ -98,11 +114,11 @@ def unlike(found: Mapping[str, Any], wanted: Mapping[str, Any], paths: Mapping[s
             said.append(f"the space of {name} was {words(old.get(name))}, is {words(new.get(name))}")
     if found.get("folds") != wanted["folds"]:
         said.append(f"split.folds was {found.get('folds', 'not recorded')}, is {wanted['folds']}")
-    before = found.get("choices", {})
+    choices = found.get("choices", {})
     for name, of in wanted["choices"].items():
-        for text in (text for text, meaning in of.items() if before.get(name, {}).get(text, meaning) != meaning):
+        for text in (text for text, meaning in of.items() if choices.get(name, {}).get(text, meaning) != meaning):
             said.append(f"the settings or files of {name}={text} have changed")
-    said += differences(_identity(found, {}), _identity(wanted, paths))
+    said += differences(_identity(found, before), _identity(wanted, paths))
     if not said:
         said.append("the settings and files of its choices were not recorded")
     return "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")

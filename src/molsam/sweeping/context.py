@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from molsam.config.metrics import direction, metric_files
 from molsam.errors import ConfigError
-from molsam.sweeping.storage import Node
+from molsam.sweeping.storage import Node, file_of
 
 GRID = "optuna.samplers.GridSampler"
 
@@ -60,6 +60,25 @@ class Sweep:
     wait: bool
     reuse: bool
     workers: int
+
+    @property
+    def stores_in_folder(self) -> bool:
+        """Whether the study is a file in the sweep's own folder."""
+        path = file_of(self.storage)
+        return path is not None and path.resolve().parent == self.folder.resolve()
+
+    @property
+    def elsewhere(self) -> str:
+        """The settings that give the sweep another folder and study, for messages."""
+        given = OmegaConf.select(self.config, "hydra.overrides.hydra") or []
+        by_name = os.path.abspath(self.outputs / self.name) == os.path.abspath(self.folder)
+        by_name &= not any(str(one).lstrip("+").startswith("hydra.sweep.dir=") for one in given)
+        settings = ["sweeps.name=NAME" if by_name else "hydra.sweep.dir=OTHER_FOLDER"]
+        if not self.stores_in_folder and self.study_name != self.name:
+            settings.append("hydra.sweeper.study_name=NAME")
+        elif not self.stores_in_folder and not by_name:
+            settings.append("sweeps.name=NAME")
+        return " ".join(settings)
 
 
 def read(config: DictConfig) -> Sweep:

@@ -41,6 +41,14 @@ def ended(trial: FrozenTrial, name: str) -> Ended | None:
     return Ended(name, how, seconds, tuple(trial.user_attrs.get("warnings", ())))
 
 
+def matching(sweep: Sweep, what: str) -> str:
+    """Return a line that says what overwrite=true leaves: results of the same settings. So an interrupted sweep goes on."""
+    return (
+        f"{sweep.name}: overwrite=true replaces results of other settings or data; {what}. "
+        f"To start over, remove {shown(sweep.folder)} or use {sweep.elsewhere}"
+    )
+
+
 def next_line(sweep: Sweep, best: str | None = None) -> str:
     """Return a line with the commands to use next; `best` is the run folder of a search's best trial."""
     start, choices = program(), OmegaConf.select(sweep.config, "hydra.runtime.choices") or {}

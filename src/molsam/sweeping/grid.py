@@ -17,16 +17,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
 from molsam.config.cells import Cell
-from molsam.config.identity import is_record_of, mismatch, stored
+from molsam.config.identity import is_record_of, stored
 from molsam.errors import ConfigError, StorageError
 from molsam.runs import result
-from molsam.runs.folder import held
-from molsam.sweeping import estimate, launch, reuse, summary
+from molsam.runs.folder import held, refusal
+from molsam.sweeping import estimate, launch, occupied, reuse, summary
 from molsam.sweeping import storage as storages
 from molsam.sweeping.compose import Change
 from molsam.sweeping.console import Console, Count, Ended
 from molsam.sweeping.context import Sweep
-from molsam.sweeping.ending import SweepIncomplete, ended, next_line, shown
+from molsam.sweeping.ending import SweepIncomplete, ended, matching, next_line, shown
 from molsam.sweeping.heartbeat import host
 from molsam.sweeping.job import Launch, make_pruner
 from molsam.sweeping.plan import Plan, Planned, plan
@@ -54,6 +54,7 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     cells = plan(sweep, context, arguments)
     missing = any(not os.path.isdir(sweep.folder / cell.name) for cell in cells.cells)
     with launch.warm(sweep) if missing and not sweep.dry_run else contextlib.nullcontext():
+        occupied.free_for_grid(sweep)
         begun = _begin(sweep, cells)
         if begun is None:
             return
@@ -74,7 +75,9 @@ def _begin(sweep: Sweep, cells: Plan) -> frozenset[str] | None:
     if elsewhere is not None and elsewhere.runs:
         found = {planned.cell.name: elsewhere.find(planned) for planned in cells}
         same = {name: folder for name, folder in found.items() if folder is not None}
-    settle(begun, cells, overwrite=sweep.overwrite)
+    replaced = settle(begun, cells, overwrite=sweep.overwrite, other=sweep.elsewhere)
+    if sweep.overwrite and not replaced and done:
+        print(matching(sweep, f"{len(done)} finished cells have the same and stay"), file=sys.stderr)
     if sweep.dry_run:
         print(estimate.dry_run(sweep, list(cells), done, same))
         return None
@@ -111,20 +114,26 @@ def _folds_are_done(planned: Planned) -> bool:
         return False
 
 
-def settle(begun: Sequence[Planned], plan: Plan, *, overwrite: bool) -> None:
-    """Raise ConfigError if a cell's folder has a run of another identity; with `overwrite` mark it for overwriting."""
+def settle(begun: Sequence[Planned], plan: Plan, *, overwrite: bool, other: str = "sweeps.name=NAME") -> int:
+    """Mark cells for overwriting if their folders have runs of another identity, and return their number.
+
+    Raises ConfigError at the first of them without `overwrite`.
+    """
+    replaced = 0
     for planned in begun:
-        refusal = mismatch_of(planned, plan.files)
-        if refusal is not None and not overwrite:
-            raise ConfigError(refusal)
-        if refusal is not None:
+        message = mismatch_of(planned, plan.files, other)
+        if message is not None and not overwrite:
+            raise ConfigError(message)
+        if message is not None:
+            replaced += 1
             settings = planned.settings
             changes = (*settings.changes, Change("overwrite", True, True))
             overrides = (*settings.overrides, "++overwrite=true")
             plan.replace(replace(planned, settings=replace(settings, changes=changes, overrides=overrides)))
+    return replaced
 
 
-def mismatch_of(planned: Planned, files: identify.Files) -> str | None:
+def mismatch_of(planned: Planned, files: identify.Files, other: str = "sweeps.name=NAME") -> str | None:
     """Return the error message if a cell's folder has a run of another identity, else None."""
     try:
         found = result.read(planned.folder)
@@ -134,7 +143,7 @@ def mismatch_of(planned: Planned, files: identify.Files) -> str | None:
     old = held(planned.folder, wanted) if found is None else stored(found)
     if old is None or old == wanted:
         return None
-    return mismatch(planned.folder, old, wanted, other="sweeps.name=NAME")
+    return refusal(planned.folder, old, wanted, other)
 
 
 class Grid:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 
 from molsam.config.cells import Cell, key_of, shrunk, slug, table_cells
-from molsam.config.identity import NEUTRAL
+from molsam.config.identity import NEUTRAL, digest_of
 from molsam.errors import ConfigError
+from molsam.runs.folder import held
 from molsam.sweeping.compose import Composer, Settings
 from molsam.sweeping.context import Sweep
 from molsam.sweeping.overrides import fixed, parse, shrink, values_of
@@ -114,7 +115,16 @@ def plan(sweep: Sweep, context: HydraContext, arguments: Sequence[str]) -> Plan:
         base = [text for text in base if not text.startswith("hydra.")]
     base += shrink(base) if sweep.smoke else []
     composer = Composer(context.config_loader, sweep.config, base)
-    return Plan(cells, sweep.folder, composer, identify.Files(fetch=not sweep.dry_run))
+    files = identify.Files(fetch=not sweep.dry_run)
+
+    def made(cell: Cell) -> bool:
+        folder = sweep.folder / cell.name
+        if not folder.is_dir():
+            return False
+        wanted = identify.of(composer.settings(cell.overrides).values, files=files)
+        return held(folder, wanted) == wanted
+
+    return Plan(_told_apart(cells, made), sweep.folder, composer, files)
 
 
 def _table(sweep: Sweep, overrides: Sequence[Override], base: list[str]) -> tuple[list[Cell], list[str]]:
@@ -153,8 +163,22 @@ def _products(overrides: Sequence[Override], base: Sequence[str]) -> list[Cell]:
         name = ",".join(slug(text) for text in [*chosen, *same])[:NAME_LENGTH] or "default"
         attrs = tuple((key, value) for (key, _), value in zip(swept, combination, strict=True))
         cells.append(Cell(name, attrs, tuple(chosen)))
-    names = [cell.name for cell in cells]
-    if len(set(names)) < len(names):
-        # Long or unusual values may give equal folder names. Numbers are as stable as the command.
-        cells = [Cell(f"{cell.name}-{place}", cell.attrs, cell.overrides) for place, cell in enumerate(cells)]
-    return cells
+    return list(dict.fromkeys(cells))
+
+
+def _told_apart(cells: Sequence[Cell], made: Callable[[Cell], bool]) -> list[Cell]:
+    """Return the cells with different names. Long or unusual values may give equal ones.
+
+    A digest of a cell's own overrides is appended, so that a cell keeps its name in another order or a longer list.
+
+    Args:
+        cells: the cells.
+        made: whether the folder of a cell's name holds the run of this cell, which then keeps its name.
+    """
+    names, kept, found = Counter(cell.name for cell in cells), set(), []
+    for cell in cells:
+        if names[cell.name] > 1 and (cell.name in kept or not made(cell)):
+            cell = replace(cell, name=f"{cell.name}-{digest_of(cell.overrides)[:8]}")
+        kept.add(cell.name)
+        found.append(cell)
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,12 +15,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
 from molsam.config.cells import SMOKE_TRIALS
-from molsam.sweeping import launch, plots, summary
+from molsam.sweeping import launch, occupied, plots, summary
 from molsam.sweeping.about import about, settle
 from molsam.sweeping.compose import Composer
 from molsam.sweeping.console import Console, Count, Ended
 from molsam.sweeping.context import Sweep
-from molsam.sweeping.ending import SweepIncomplete, ended, next_line, shown
+from molsam.sweeping.ending import SweepIncomplete, ended, matching, next_line, shown
 from molsam.sweeping.heartbeat import SWEEPER, WORKER, Heartbeat
 from molsam.sweeping.job import Launch, conclude, make_pruner
 from molsam.sweeping.overrides import shrink
@@ -39,8 +38,6 @@ POLL = 1.0
 """Seconds between two checks of trials that other processes run."""
 
 RESULTS = "optimization_results.yaml"
-TRIAL = "trial-"
-"""First part of the name of a trial's run folder."""
 
 
 def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: list[str]) -> None:
@@ -56,15 +53,17 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     if not sweep.dry_run and "featurizer" in (common.values.get("model") or {}):
         objective.check(OmegaConf.create(dict(common.values)), space)
     sampler, pruner = make_sampler(sweep.sampler), make_pruner(sweep.pruner)
+    occupied.free_for_search(sweep)
     study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, sampler, pruner, sweep.heartbeat)
     split = common.values["split"]
     folds = 1 if split["fold"] is not None else split["folds"]
     searched = {name.lstrip("+") for name in space}
     wanted = about(fixed, space, sweep.directions, None if "split.folds" in searched else folds, choices)
     overwrite = sweep.overwrite and not sweep.dry_run
-    if settle(study, sweep.name, wanted, paths=fixed.paths, named=bool(sweep.section), overwrite=overwrite):
-        for folder in sweep.folder.glob(f"{TRIAL}*"):
-            shutil.rmtree(folder)  # results of the study that was restarted
+    restarted = settle(study, sweep.study_name, wanted, paths=fixed.paths, other=sweep.elsewhere, overwrite=overwrite)
+    occupied.clear(sweep, study)
+    if overwrite and not restarted and study.trials():
+        print(matching(sweep, "this study has the same and goes on"), file=sys.stderr)
     total = min(sweep.n_trials, SMOKE_TRIALS) if sweep.smoke else sweep.n_trials
     launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
     run = Search(sweep, study, launcher, composer, space, total)
@@ -98,7 +97,7 @@ def _choices(
 
 def folder_of(number: int) -> str:
     """Return the name of a trial's run folder, which has the trial's number."""
-    return f"{TRIAL}{number:05d}"
+    return f"{occupied.TRIAL}{number:05d}"
 
 
 @dataclass
@@ -253,10 +252,16 @@ class Search:
 
         pruned = sum(trial.state == TrialState.PRUNED for trial in self.study.trials())
         notes = [f"{pruned} pruned"] if pruned else []
-        for trial in best[:3]:
+        equal = len(self.study.directions) == 1  # else the Pareto front, whose trials differ
+        shown_best = best[:1] if equal else best[:3]
+        for trial in shown_best:
             value = " ".join(f"{value:.4g}" for value in trial.values)
             folder = shown(self.sweep.folder / folder_of(trial.number))
             notes.append(f"best {value} in trial {trial.number}: {folder}")
+        if more := len(best) - len(shown_best):
+            notes.append(
+                f"and {more} {'other' if more == 1 else 'others'} {'as good' if equal else 'of the Pareto front'}"
+            )
         return f"{self.sweep.name}: {self.over()} of {self.total} trials" + (f" ({', '.join(notes)})" if notes else "")
 
     def best(self) -> list[FrozenTrial]:

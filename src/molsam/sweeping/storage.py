@@ -84,6 +84,14 @@ def address(node: Node) -> str | None:
     return url
 
 
+def file_of(node: Node) -> Path | None:
+    """Return the path of the storage's file (SQLite or a journal), None if it is a server."""
+    path = _path(node) if isinstance(node, dict) else None
+    if path is None and (match := re.match(r"sqlite(?:\+\w+)?:///([^?]+)", address(node) or "")):
+        path = match.group(1)
+    return None if path in (None, ":memory:") else Path(str(path))
+
+
 def describe(node: Node) -> str:
     """Return the storage in words, without a password."""
     if isinstance(node, dict) and (path := _path(node)) is not None:
@@ -144,14 +152,11 @@ def _serialise_sqlite(storage: BaseStorage) -> None:
 
 
 def _make_folder(node: Node) -> None:
-    path = _path(node) if isinstance(node, dict) else None
-    url = address(node)
-    if path is None and url is not None and (match := re.match(r"sqlite(?:\+\w+)?:///([^?]+)", url)):
-        path = match.group(1)
-    if path is None or path == ":memory:":
+    path = file_of(node)
+    if path is None:
         return
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
             f"The folder of {path} cannot be made ({error.strerror}); choose another with paths.outputs=FOLDER."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from molsam.config.command import other_folder
 from molsam.config.identity import mismatch, restored
 from molsam.errors import ConfigError
 
@@ -21,7 +22,7 @@ def check(trainer: Trainer, made_from: dict[str, Any]) -> None:
     """Raise ConfigError if a checkpoint was made from something else. Older checkpoints have no identity."""
     before, wanted = restored(made_from.get("identity")), trainer.identity
     if before is not None and wanted is not None and before != wanted:
-        raise ConfigError(mismatch(trainer.checkpoint_path, before, wanted, other="hydra.run.dir=FOLDER"))
+        raise ConfigError(mismatch(trainer.checkpoint_path, before, wanted, other=other_folder()))
     now = of(trainer)
     for name in ("data file", "split"):
         if made_from.get(name) != now[name]:
