@@ -129,6 +129,8 @@ def test_cells_whose_folder_names_would_be_equal_keep_them(app: App, key: str) -
     assert first < set(app.events("start"))
     assert sorted(app.events("start").values()) == [1, 1, 1, 1]
     assert slug(f"{key}=plain") in app.events("start")
+    app.run(f"{key}=choice({values[1]})")
+    assert sum(app.events("start").values()) == 4
 
 
 def test_a_cell_that_gets_a_twin_later_is_found(app: App) -> None:
@@ -138,7 +140,7 @@ def test_a_cell_that_gets_a_twin_later_is_found(app: App) -> None:
     app.run("+label='a [b]','a (b)'")
     assert sorted(app.events("start").values()) == [1, 1]
     # Two cells never share a folder, even if the choice cannot change a number.
-    app.run("paths.mode='a [b]'")
+    app.run("paths.mode=choice('a [b]')")
     assert "2 of 2 cells" in app.run("paths.mode='a [b]','a (b)'")
     assert len(app.events("start")) == 4
 

@@ -42,16 +42,6 @@ def override(name: str, value: str, *, listed: bool = False) -> str:
     return shell([f"{name}=[{text}]" if listed else f"{name}={text}"])
 
 
-def other_folder() -> str:
-    """Return the setting that gives a run another folder. The folders of a sweep's runs lie in the sweep's own."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if HydraConfig.initialized() and HydraConfig.get().get("mode") == RunMode.MULTIRUN:
-        return "sweeps.name=NAME (hydra.sweep.dir=OTHER_FOLDER where that was given)"
-    return "hydra.run.dir=FOLDER"
-
-
 def train_arguments() -> list[str]:
     """Return the words that start a training in a process of its own, from any folder."""
     return [sys.executable, "-m", "molsam", "train"]

@@ -179,6 +179,16 @@ def _run_dir(choose: Callable[[DictConfig], Path], *_: str, _root_: DictConfig) 
     return str(choose(OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])))
 
 
+def other_folder() -> str:
+    """Return the setting that gives a run another folder. The folders of a sweep's runs lie in the sweep's own."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return "sweeps.name=NAME (hydra.sweep.dir=OTHER_FOLDER where that was given)"
+    return "hydra.run.dir=FOLDER"
+
+
 def plain(node: DictConfig) -> dict[str, Any]:
     """A section as a plain dict, interpolations resolved."""
     return {str(key): value for key, value in cast(dict[Any, Any], OmegaConf.to_container(node, resolve=True)).items()}

@@ -18,8 +18,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from molsam.config.command import other_folder
-from molsam.config.compose import plain
+from molsam.config.compose import other_folder, plain
 from molsam.config.identity import FOLD, Identity, identity, mismatch, paths_of, restored
 from molsam.config.identity import stored as of_result
 from molsam.config.secrets import without_secrets

@@ -169,16 +169,18 @@ def _products(overrides: Sequence[Override], base: Sequence[str]) -> list[Cell]:
 def _told_apart(cells: Sequence[Cell], made: Callable[[Cell], bool]) -> list[Cell]:
     """Return the cells with different names. Long or unusual values may give equal ones.
 
-    A digest of a cell's own overrides is appended, so that a cell keeps its name in another order or a longer list.
+    A digest of a cell's own overrides is appended, so that a cell keeps its name in another order, a longer or a
+    shorter list.
 
     Args:
         cells: the cells.
-        made: whether the folder of a cell's name holds the run of this cell, which then keeps its name.
+        made: whether the folder of a cell's name holds the run of this cell, which then keeps that name.
     """
     names, kept, found = Counter(cell.name for cell in cells), set(), []
     for cell in cells:
-        if names[cell.name] > 1 and (cell.name in kept or not made(cell)):
-            cell = replace(cell, name=f"{cell.name}-{digest_of(cell.overrides)[:8]}")
-        kept.add(cell.name)
-        found.append(cell)
+        longer = replace(cell, name=f"{cell.name}-{digest_of(cell.overrides)[:8]}")
+        alone = names[cell.name] == 1
+        used = longer if (made(longer) if alone else cell.name in kept or not made(cell)) else cell
+        kept.add(used.name)
+        found.append(used)
     return found

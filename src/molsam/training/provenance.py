@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from molsam.config.command import other_folder
+from molsam.config.compose import other_folder
 from molsam.config.identity import mismatch, restored
 from molsam.errors import ConfigError
 

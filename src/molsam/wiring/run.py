@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from molsam.config import command
-from molsam.config.compose import plain, structured
+from molsam.config.compose import other_folder, plain, structured
 from molsam.config.identity import Identity, lacks, mismatch
 from molsam.config.identity import identity as make_identity
 from molsam.config.identity import stored as stored_identity
@@ -165,12 +165,12 @@ def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         return _train(work, cfg, identity, folder)
     if (found := stored_identity(done)) != identity:
-        raise ConfigError(mismatch(folder, found, identity, other=command.other_folder()))
+        raise ConfigError(mismatch(folder, found, identity, other=other_folder()))
     if missing := lacks(done["config"], cfg):
         raise ConfigError(
             f"{folder} holds this run, but made without {missing[0]}={OmegaConf.select(cfg, missing[0])}, which it therefore "
             "did not record; start anew "
-            f"there with overwrite=true, or in another folder with {command.other_folder()}."
+            f"there with overwrite=true, or in another folder with {other_folder()}."
         )
     console.say(f"{folder} is finished already; overwrite=true trains it again.")
     # A kill may have come between the result and this.
