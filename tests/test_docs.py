@@ -26,6 +26,7 @@ import molsam.models
 import molsam.optim
 import molsam.training
 from molsam.commands.main import COMMANDS
+from molsam.commands.train import with_name
 from molsam.config.cells import table_cells
 from molsam.config.compose import compose, conf_dir, plain
 from molsam.report.dashboard.collect import Collector, relative_link
@@ -95,7 +96,7 @@ def test_a_command_is_understood(words: list[str]) -> None:
     if words[0] == "torchrun":  # options of its own, then -m molsam train ...
         words = words[words.index("-m") + 1 :]
     if words[:2] in (["python", "train.py"], ["molsam", "train"]):
-        hydra_understands([word for word in words[2:] if word not in ("--multirun", "...")])
+        hydra_understands([word for word in with_name(words[2:]) if word not in ("--multirun", "...")])
     elif words[0] == "molsam":
         molsam_understands(words[1:])
     elif words[0] == "python" and words[1].startswith("results/"):
