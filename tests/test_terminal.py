@@ -192,7 +192,8 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("closed", ["2>&-", pytest.param(">&-", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["2>&-", ">&-"])
 def test_a_training_outlives_its_terminal(closed: str, place: Path) -> None:
     """SIGTERM with one stream closed and the other read by nobody any more: a checkpoint and its exit code."""
     folder = f"outputs/{len(closed)}"

@@ -84,7 +84,8 @@ def test_killed_at_random_moments_many_times(app: App, seed: int, storage: str) 
     assert_each_once(app)
 
 
-@pytest.mark.parametrize("end", ["sweeper", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["sweeper", "all"])
 def test_workers_save_themselves_and_end_with_their_sweep(app: App, end: str) -> None:
     """The sweeper alone is killed, or all are asked to stop; the same command waits for those that still save."""
     arguments = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "sweeps.seeds=[0]", "paths.work=2")

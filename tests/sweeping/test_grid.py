@@ -78,6 +78,7 @@ def test_a_cell_that_writes_no_result_is_a_failure(app: App) -> None:
     assert sum(app.events("start").values()) == 2
 
 
+@pytest.mark.slow
 def test_a_dying_worker_loses_nothing_but_itself(app: App) -> None:
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     out = app.run(*SMALL, "sweeps.rows=['x = 0.1']", "paths.mode=die-1", *launcher, code=1)
