@@ -245,6 +245,12 @@ def test_a_check_imports_nothing_slow_that_it_does_not_need() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_the_plan_of_a_sweep_imports_no_torch() -> None:
+    """Two thousand cells are planned while the workers import it."""
+    code = "import sys; from molsam.sweeping import context, grid; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_the_papers_experiment_has_the_released_loss() -> None:
     """The square root of the batch's mean squared error in regression; its classification datasets are trained, too."""
     for dataset, task, name in (("esol", "regression", "rmse"), ("bbbp", "classification", "bce")):

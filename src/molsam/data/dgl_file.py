@@ -15,8 +15,6 @@ from molsam.data.batch import dgl_library
 from molsam.data.packed import pack
 from molsam.errors import ConfigError, DataError
 
-MAGIC = bytes.fromhex("3fa1b446f04f2edd")
-"""The first bytes of such a file."""
 GRAPH = "graph"
 """The column that says which graph a row is, in place of its SMILES."""
 WITHOUT = (

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from molsam.data import dgl_file
 from molsam.data.columns import named, smiles_column, target_columns
 from molsam.data.download import download, record_of, recorded
 from molsam.data.table import Table, joined, parse_table, read_table
+from molsam.data.unpack import DGL
 from molsam.errors import ConfigError, DataError, StorageError
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def _own_tables(settings: Mapping[str, Any]) -> list[tuple[int, Table]]:
     given = [path, settings.get("valid_path"), settings.get("test_path")]
     tables = [(part, read_table(Path(one).expanduser(), smiles=str(wanted))) for part, one in enumerate(given) if one]
     for _, table in tables:
-        if table.content.startswith(dgl_file.MAGIC) != (settings.get("reader") == "dgl"):
+        if table.content.startswith(DGL) != (settings.get("reader") == "dgl"):
             is_one, use = ("is no", "csv") if settings.get("reader") == "dgl" else ("is a", "dgl")
             raise DataError(f"{table.path} {is_one} file of dgl.save_graphs; use dataset={use}.")
     return [(part, _renamed(table, wanted, tables[0][1])) for part, table in tables]

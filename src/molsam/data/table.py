@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from molsam.data.unpack import PARQUET, read_bytes, unpacked
+from molsam.data.unpack import DGL, PARQUET, read_bytes, unpacked
 from molsam.errors import DataError
 
 MISSING = {"", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "?", "#n/a", "#na", "#n/a n/a", "<na>", "1.#ind",
@@ -107,12 +107,14 @@ def read_table(path: Path, *, keep_empty: bool = False, smiles: str = "smiles") 
 
 def parse_table(path: Path, packed: bytes, *, keep_empty: bool = False, smiles: str = "smiles") -> Table:
     """Return the table in the bytes of a file. Raises DataError like `read_table`."""
-    from molsam.data import delimited, dgl_file, formats
+    from molsam.data import delimited, formats
 
     name, content = unpacked(path, packed)
     suffix = name.lower().rpartition(".")[2]
     parts: dict[str, Any]
-    if packed.startswith(dgl_file.MAGIC):
+    if packed.startswith(DGL):
+        from molsam.data import dgl_file  # imports torch, which the plan of a sweep does without
+
         parts = dgl_file.table(path)
     elif content.startswith(PARQUET):
         parts = formats.parquet(path, content)

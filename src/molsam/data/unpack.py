@@ -19,6 +19,8 @@ ALWAYS = 16_000_000
 LARGEST = 2_000_000_000
 """Largest unpacked size in bytes."""
 GZIP, ZIP, PARQUET = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06"), b"PAR1"
+DGL = bytes.fromhex("3fa1b446f04f2edd")
+"""The first bytes of a file of `dgl.save_graphs`."""
 REPACK, RESAVE = "unpack it and give the unpacked file", "save the table as Parquet or CSV and give that file"
 OTHERS = {
     b"BZh": f"a bzip2 file; {REPACK}",
