@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from rich.markup import escape
@@ -126,15 +126,7 @@ def print_result(result: dict[str, Any]) -> None:
     table.add_row(f"test {metric}", _number(result["test"].get(metric)))
     chosen = f" (best epoch {result['best_epoch'] + 1})" if result["steps"] else ""
     table.add_row(f"valid {metric}", f"{_number(result['valid'].get(metric))}{chosen}")
-    others = [name for name, settings in metric_files().items() if settings["main"] and name != metric]
-    for name in others:
-        if name in result["test"]:
-            table.add_row(f"test {name}", _number(result["test"][name]))
-    tasks = result["test_per_task"] if len(result["test_per_task"]) > 1 else {}
-    for task, value in list(tasks.items())[:MOST_TASKS]:
-        table.add_row(escape(f"test {metric}, {task}"), _number(value))
-    if len(tasks) > MOST_TASKS:
-        table.add_row(counted_noun(len(tasks) - MOST_TASKS, "more task"), "in result.json")
+    _add_others(table, metric, result["test"], result["test_per_task"], _number, "result.json")
     if result["steps"]:
         speed = f"{result['graphs_per_s']:.0f} graphs/s, {result['passes_per_step']:.2f} passes per step"
         table.add_row("throughput", speed)
@@ -157,17 +149,28 @@ def print_folds(summary: dict[str, Any]) -> None:
     console = terminal.console()
     console.print(table)
     others = Table(show_header=False)
-    for name, settings in metric_files().items():
-        if settings["main"] and name != metric and name in summary["metrics"]:
-            others.add_row(f"test {name}", _spread(summary["metrics"][name]))
-    tasks = summary["tasks"] if len(summary["tasks"]) > 1 else {}
-    for task, found in list(tasks.items())[:MOST_TASKS]:
-        others.add_row(escape(f"test {metric}, {task}"), _spread(found))
-    if len(tasks) > MOST_TASKS:
-        others.add_row(counted_noun(len(tasks) - MOST_TASKS, "more task"), "in folds.json")
+    _add_others(others, metric, summary["metrics"], summary["tasks"], _spread, "folds.json")
     if others.row_count:
         console.print(others)
     console.print(f"results: {summary['run_dir']}", soft_wrap=True, markup=False)
+
+
+def _add_others(
+    table: Table,
+    metric: str,
+    metrics: Mapping[str, Any],
+    tasks: Mapping[str, Any],
+    told: Callable[[Any], str],
+    file: str,
+) -> None:
+    """Add a row for each other main metric and, of several tasks, for each task; `file` has those left out."""
+    for name, settings in metric_files().items():
+        if settings["main"] and name != metric and name in metrics:
+            table.add_row(f"test {name}", told(metrics[name]))
+    for task, value in list(tasks.items())[:MOST_TASKS] if len(tasks) > 1 else ():
+        table.add_row(escape(f"test {metric}, {task}"), told(value))
+    if len(tasks) > MOST_TASKS:
+        table.add_row(counted_noun(len(tasks) - MOST_TASKS, "more task"), f"in {file}")
 
 
 def print_next(folder: str, *, molecules: bool) -> None:
