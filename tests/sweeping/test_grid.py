@@ -21,6 +21,7 @@ from molsam.sweeping.compose import Settings
 from molsam.sweeping.console import Count
 from molsam.sweeping.grid import Grid, is_done
 from molsam.sweeping.plan import Plan, Planned
+from molsam.sweeping.study import SharedStudy
 from tests.sweeping.conftest import App
 
 SMALL = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1")
@@ -291,3 +292,41 @@ def test_a_cell_of_several_folds_is_done_by_their_summary(tmp_path: Path) -> Non
         found = {"identity": {"digest": digest}, "folds": [{"fold": fold} for fold in range(folds)]}
         (tmp_path / "folds.json").write_text(json.dumps(found))
         assert is_done(planned) == done
+
+
+def shared_grid(folder: Path) -> tuple[Grid, Planned]:
+    """A grid of one cell, and its plan."""
+    plan = Plan([Cell("a", (), ())], folder, None, None)  # type: ignore[arg-type]
+    planned = Planned(plan.cells[0], folder / "a", Settings(OmegaConf.create(), (), (), {}), "digest")
+    study = SharedStudy(f"sqlite:///{folder}/study.db", "s", ["minimize"], None, optuna.pruners.NopPruner(), 5)
+    return Grid(SimpleNamespace(outputs=folder), study, None, plan, frozenset()), planned  # type: ignore[arg-type]
+
+
+def test_a_trial_that_another_sweep_has_just_claimed_is_not_taken_for_dead(tmp_path: Path) -> None:
+    """Both sweeps may launch one waiting trial; the one whose job came too late finds it without a heartbeat yet."""
+    grid, planned = shared_grid(tmp_path)
+    (number,) = [grid.queue(planned)]
+    assert number == 0
+
+    def claimed_by_another(_: object) -> None:
+        assert grid.study.storage.set_trial_state_values(grid.study.trial_id(0), state=optuna.trial.TrialState.RUNNING)
+
+    grid.plan.job = lambda _: planned  # type: ignore[method-assign]
+    grid.launcher = SimpleNamespace(run=lambda jobs: claimed_by_another(list(jobs)), at_once=False)  # type: ignore[assignment]
+    grid.launch([planned.cell])
+    assert [trial.state.name for trial in grid.study.trials()] == ["RUNNING"]
+    assert grid.study.revive(own={0}) == [0]
+
+
+@pytest.mark.parametrize("host", ["here", "elsewhere"])
+def test_a_cell_that_another_sweep_ends_while_this_one_begins_is_not_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    grid, planned = shared_grid(tmp_path)
+    attrs = {"cell": "a", "identity": "digest", "host": host}
+    grid.study.study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=attrs))
+    grid.known = {0}
+    grid.shared = host == "elsewhere"
+    monkeypatch.setattr("molsam.sweeping.grid.is_done", lambda _: host == "here")
+    assert grid.queue(planned) is None
+    assert len(grid.study.trials()) == 1

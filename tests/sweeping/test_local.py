@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+
 import psutil
 import pytest
 
 from molsam.sweeping import local
 
 
-def is_worker(process: psutil.Process) -> bool:
-    return "popen_loky" in " ".join(process.cmdline())
+def workers() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children() if "popen_loky" in " ".join(one.cmdline())]
 
 
-def test_an_error_of_the_plan_ends_the_workers() -> None:
+@pytest.mark.parametrize("reused", [False, True])
+def test_an_error_of_the_plan_ends_the_workers(monkeypatch: pytest.MonkeyPatch, reused: bool) -> None:
     """Otherwise a refusal would be printed only after they have imported what they no longer need."""
-    before = set(psutil.Process().children())
+    crashed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", crashed.append)
+    executor = local._executor(1, 1)
+    executor.submit(int).result()
+    if not reused:
+        executor.shutdown(kill_workers=True)
     begun: list[psutil.Process] = []
 
     def refuse() -> None:
         with local.warm(1, 1):
-            begun.extend(one for one in psutil.Process().children() if one not in before and is_worker(one))
+            begun.extend(workers())
             raise ValueError("refused")
 
     with pytest.raises(ValueError, match="refused"):
@@ -27,3 +35,4 @@ def test_an_error_of_the_plan_ends_the_workers() -> None:
     assert begun
     _, left = psutil.wait_procs(begun, timeout=60)
     assert not left
+    assert not crashed

@@ -221,13 +221,13 @@ class Grid:
             launches = self.launches(todo, numbers)
             self.launcher.run(list(launches) if self.launcher.at_once else launches)
         except Exception as error:
-            dead = self.study.revive(own=set(numbers))
+            dead = self.study.revive(own=set(numbers), shared=True)
             if not dead and not self.progressed(set(numbers)):
                 raise
             log.warning(f"{len(dead)} jobs were lost ({type(error).__name__}: {error}); they are started again")
             self.count_deaths([planned for number, planned in numbers.items() if number in dead])
         else:
-            self.study.revive(own=set(numbers))
+            self.study.revive(own=set(numbers), shared=True)
 
     def launches(self, todo: Sequence[Cell], numbers: dict[int, Planned]) -> Iterator[Launch]:
         """Yield a job for each cell that no other process has begun, and record its trial in `numbers`.
@@ -247,7 +247,7 @@ class Grid:
         trials = self.by_cell()
         mine = trials.get(key_of(planned), [])
         if not any(trial.state == TrialState.WAITING for trial in mine):
-            if any(trial.state == TrialState.RUNNING or self.fresh(trial) for trial in mine):
+            if self.state(planned, trials) != "missing":
                 return None
             attrs = {"cell": planned.cell.name, "identity": planned.identity, "planned": sum(map(len, trials.values()))}
             self.study.add(user_attrs={**planned.cell.values, **attrs})
@@ -255,13 +255,6 @@ class Grid:
         waiting = [trial.number for trial in mine if trial.state == TrialState.WAITING]
         # If another sweep took the trial in the meantime, there is none, and the cell is left to that sweep.
         return min(waiting, default=None)
-
-    def fresh(self, trial: FrozenTrial) -> bool:
-        """Return whether a trial has completed or failed since this sweep began."""
-        from optuna.trial import TrialState
-
-        over = trial.state == TrialState.COMPLETE or "error" in trial.user_attrs
-        return trial.number not in self.known and over
 
     def progressed(self, numbers: set[int]) -> bool:
         """Return whether any of these jobs has started."""

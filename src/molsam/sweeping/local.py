@@ -10,6 +10,7 @@ import contextlib
 import copy
 import importlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -80,11 +81,13 @@ class Workers:
 def warm(count: int, threads: int | None) -> Iterator[None]:
     """Start the workers and their imports while the body runs; an error in the body ends them."""
     executor = _executor(count, threads)
-    for _ in range(count):
-        executor.submit(importlib.import_module, "molsam.wiring.run")
+    imports = [executor.submit(importlib.import_module, "molsam.wiring.run") for _ in range(count)]
     try:
         yield
     except BaseException:
+        # loky's own thread fails with KeyError if it still has to send a job when the workers are killed.
+        while not all(future.running() or future.done() for future in imports):
+            time.sleep(0.01)
         executor.shutdown(wait=False, kill_workers=True)
         raise
 

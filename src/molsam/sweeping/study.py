@@ -78,12 +78,14 @@ class SharedStudy:
         """Whether the stored study has another direction than this sweep."""
         return [one.name.lower() for one in self.study.directions] != self.directions
 
-    def revive(self, own: set[int] | None = None) -> list[int]:
+    def revive(self, own: set[int] | None = None, *, shared: bool = False) -> list[int]:
         """Mark running trials of dead workers as failed, and queue each again with the same parameters.
 
         Args:
             own: numbers of the trials to check, if this sweep launched them and the launcher has returned. Whether this
                 sweep itself is alive then does not count.
+            shared: whether another sweep's worker may have taken one of these trials instead, and may have done so just
+                now, before its first heartbeat.
 
         Returns:
             The numbers of the dead trials.
@@ -96,8 +98,10 @@ class SharedStudy:
                 continue
             if own is None:
                 dead = self.watch.dead(trial)
+            elif shared or WORKER in trial.system_attrs:
+                dead = self.watch.dead(trial, (WORKER,))
             else:
-                dead = WORKER not in trial.system_attrs or self.watch.dead(trial, (WORKER,))
+                dead = True
             if dead and self._bury(trial):
                 found.append(trial.number)
         return found

@@ -95,4 +95,8 @@ def _train(together: Together, cfg: DictConfig, made_from: dict[str, Any], inter
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without Python's own end: gloo's threads would sometimes abort it.
+    os._exit(code)
