@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -36,3 +38,15 @@ def test_an_error_of_the_plan_ends_the_workers(monkeypatch: pytest.MonkeyPatch, 
     _, left = psutil.wait_procs(begun, timeout=60)
     assert not left
     assert not crashed
+
+
+def test_workers_of_one_turn_import_one_after_another(tmp_path: Path) -> None:
+    thread = threading.Thread(target=local._import, args=(tmp_path / "turn",))
+    with open(tmp_path / "turn", "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(60)
+    assert not thread.is_alive()
+    local._import(tmp_path / "gone" / "turn")

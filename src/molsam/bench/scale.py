@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from molsam.errors import StorageError
+from molsam.native.process import cores
 
 ENDS = (
     "",
@@ -110,14 +111,13 @@ def _worker(words: list[str], steps: int = 100) -> dict[str, float]:
     for batches in islice(trainer.steps(trainer.order(0)), steps):
         trainer.closure.batches = batches
         trainer.optimizer.step(trainer.closure)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "load_s": loaded,
         "load_cpu_s": used,
         "first_steps_s": time.perf_counter() - started - loaded,
         "load_mb": memory,
         "train_mb": _peak(resource.RUSAGE_SELF),
-        "workers_mb": _peak(resource.RUSAGE_CHILDREN) * cores,
+        "workers_mb": _peak(resource.RUSAGE_CHILDREN) * cores(),
     }
 
 

@@ -33,7 +33,7 @@ class Bench:
     def __init__(self, model: str, dataset: str, overrides: Sequence[str] = ()) -> None:
         from molsam.config.compose import compose
         from molsam.data.split import make_split
-        from molsam.native.memory import keep_freed_memory
+        from molsam.native.process import keep_freed_memory
         from molsam.wiring import check
         from molsam.wiring.run import load_dataset, make_trainer
 

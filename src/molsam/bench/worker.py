@@ -13,7 +13,7 @@ import sys
 import torch
 
 from molsam.bench.training import Bench
-from molsam.native.memory import peak_memory_mb
+from molsam.native.process import peak_memory_mb
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from molsam.chem.molecule import canonical_smiles, parse
 from molsam.chem.standardize import standardize
 from molsam.data.packed import PackedMolecules, join, pack
 from molsam.errors import DataError, InvalidMolecule
+from molsam.native import process
 
 WORTH_A_POOL = 3000
 """Number of molecules from which starting worker processes saves time."""
@@ -94,8 +95,7 @@ def featurized(smiles: Sequence[str], work: Work, cores: int | None = None) -> I
 
     cores: number of processes, if there are enough molecules; None for all cores of the machine.
     """
-    if cores is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = process.cores() if cores is None else cores
     done = 0
     if len(smiles) >= WORTH_A_POOL and cores > 1:
         chunks = [(work, list(smiles[i : i + CHUNK])) for i in range(0, len(smiles), CHUNK)]

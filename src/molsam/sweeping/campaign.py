@@ -24,6 +24,7 @@ from molsam.config.cells import Cell, table_cells
 from molsam.config.command import train_arguments
 from molsam.config.compose import sweep_section
 from molsam.errors import ConfigError, StorageError
+from molsam.native.process import cores
 from molsam.runs import result
 from molsam.runs.folder import locked
 
@@ -137,11 +138,10 @@ def _job(entry: dict[str, Any]) -> Job:
 
 def workers() -> int:
     """Return the number of runs at a time: the cores less those that CAMPAIGN_WORKERS leaves to other programs."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     left = os.environ.get(FREE, "0")
     if not left.isdigit():
         raise ConfigError(f"{FREE}={left} must be a whole number of cores that the campaign leaves to other programs.")
-    return max(1, cores - int(left))
+    return max(1, cores() - int(left))
 
 
 def launch(campaign: Campaign, job: Job) -> subprocess.Popen[bytes]:

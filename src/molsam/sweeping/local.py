@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import fcntl
 import importlib
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -24,6 +26,7 @@ from hydra.types import HydraContext
 from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from molsam.native.process import cores
 from molsam.sweeping import orphan
 from molsam.sweeping.compose import Change, put
 from molsam.sweeping.job import Job, Launch
@@ -81,15 +84,26 @@ class Workers:
 def warm(count: int, threads: int | None) -> Iterator[None]:
     """Start the workers and their imports while the body runs; an error in the body ends them."""
     executor = _executor(count, threads)
-    imports = [executor.submit(importlib.import_module, "molsam.wiring.run") for _ in range(count)]
-    try:
-        yield
-    except BaseException:
-        # loky's own thread fails with KeyError if it still has to send a job when the workers are killed.
-        while not all(future.running() or future.done() for future in imports):
-            time.sleep(0.01)
-        executor.shutdown(wait=False, kill_workers=True)
-        raise
+    at_once = max(cores() - 1, 1)  # so that the first worker is ready soon: one core is left to the body
+    with tempfile.TemporaryDirectory() as folder:
+        turns = [Path(folder, str(worker % at_once)) for worker in range(count)]
+        imports = [executor.submit(_import, turn) for turn in turns]
+        try:
+            yield
+        except BaseException:
+            # loky's own thread fails with KeyError if it still has to send a job when the workers are killed.
+            while not all(future.running() or future.done() for future in imports):
+                time.sleep(0.01)
+            executor.shutdown(wait=False, kill_workers=True)
+            raise
+
+
+def _import(turn: Path) -> None:
+    """Import what a run needs, after other workers with the same `turn`; at once if that file's folder is gone."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            fcntl.flock(stack.enter_context(open(turn, "wb")), fcntl.LOCK_EX)
+        importlib.import_module("molsam.wiring.run")
 
 
 def _executor(count: int, threads: int | None) -> ProcessPoolExecutor:

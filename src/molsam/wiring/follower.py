@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from molsam.config.compose import structured
 from molsam.errors import ConfigError, MolsamError, NumericalError
-from molsam.native.memory import keep_freed_memory
+from molsam.native.process import keep_freed_memory
 from molsam.training import accelerator
 from molsam.training.interrupt import Interrupted, Interrupts
 from molsam.training.together import Together

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from molsam.config.compose import plain
 from molsam.config.schema import TrainingConfig
 from molsam.errors import ConfigError, ProcessLost
+from molsam.native.process import cores
 from molsam.training.together import Alone, Together
 
 log = logging.getLogger(__name__)
@@ -211,5 +212,4 @@ def own_device(training: TrainingConfig, rank: int) -> TrainingConfig:
 def share_cores(training: TrainingConfig) -> None:
     """Give each process on this machine its part of the cores, unless training.threads says how many."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", training.devices)) if launched() else training.devices
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(training.threads or max(cores // here, 1))
+    torch.set_num_threads(training.threads or max(cores() // here, 1))

@@ -18,7 +18,7 @@ from molsam.config.secrets import without_secrets
 from molsam.data.api import Dataset
 from molsam.data.split import Split
 from molsam.files import csv_text, write_atomic, write_json
-from molsam.native.memory import peak_memory_mb
+from molsam.native.process import peak_memory_mb
 from molsam.runs import result
 from molsam.runs.folder import called
 from molsam.tracking import console

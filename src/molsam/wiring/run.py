@@ -32,7 +32,7 @@ from molsam.data.weights import label_weights
 from molsam.errors import ConfigError, MolsamError, counted
 from molsam.files import write_json
 from molsam.images import dataset as images
-from molsam.native.memory import keep_freed_memory
+from molsam.native.process import keep_freed_memory
 from molsam.runs import result
 from molsam.runs.folder import RunFolder, remove_if_empty, stored
 from molsam.runs.log import RunLog

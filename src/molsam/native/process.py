@@ -1,13 +1,19 @@
-"""The process's memory: its peak, and a setting of glibc that avoids page faults for the large tensors of each step."""
+"""The process: its cores, its peak memory, and a setting of glibc that avoids page faults for large tensors."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:
