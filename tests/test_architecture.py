@@ -25,7 +25,7 @@ ORDER = (
 FEWER = {
     "native": {"errors", "files"},
     "chem": {"errors"},
-    "data": {"errors", "files", "terminal", "config", "chem"},
+    "data": {"errors", "files", "terminal", "config", "native", "chem"},
     "optim": {"errors", "native"},
     "models": {"errors", "native", "chem", "data"},
     "training": {"errors", "files", "config", "data", "models"},

@@ -88,7 +88,7 @@ def test_killed_at_random_moments_many_times(app: App, seed: int, storage: str) 
 @pytest.mark.parametrize("end", ["sweeper", "all"])
 def test_workers_save_themselves_and_end_with_their_sweep(app: App, end: str) -> None:
     """The sweeper alone is killed, or all are asked to stop; the same command waits for those that still save."""
-    arguments = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "sweeps.seeds=[0]", "paths.work=2")
+    arguments = ("sweeps=table", "sweeps.datasets=[a]", "sweeps.folds=1", "sweeps.seeds=[0]", "paths.work=8")
     sweep = app.start(*arguments, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     while app.log.read_text().count("start") < 2:
         time.sleep(0.02)
