@@ -32,6 +32,7 @@ class TrainingConfig:
     perturb: str = "averaged"
     deterministic: bool = False
     compile: bool = False
+    graphs: bool = False
     threads: int | None = None
     log_every: int = 10
     checkpoint_minutes: float = 1.0

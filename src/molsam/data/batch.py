@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 NO_DGL = (
     "batch.graph needs DGL, which cannot be imported here; use Python 3.11 with `pip install dgl==1.1.3 packaging`, or "
     "read the batch's src, dst, nodes and edges instead."
+)
+
+NO_CAPTURE = (
+    "batch.graph is a DGL graph, which cannot be captured as a CUDA graph; leave training.graphs out, or read the batch's "
+    "src, dst, nodes and edges instead."
 )
 
 LOOPS = (
@@ -93,6 +98,10 @@ class MoleculeBatch:
     """the batch on the CPU that this one was copied from"""
     spare: bool = False
     """whether it is filler: a process that has no molecules left needs a batch to take part in a joint pass"""
+    real: Tensor | None = None
+    """float [B], 0 for the filler molecules of a padded batch (molsam.data.padded), else 1; None if it is not padded"""
+    kept: dict[Any, Sequence[Tensor]] = field(default_factory=dict)
+    """what `derive` has returned"""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -129,20 +138,34 @@ class MoleculeBatch:
         mask = self.here.mask
         return 0 if mask is None else int(mask.count_nonzero())
 
+    @property
+    def fixed(self) -> bool:
+        """Whether a pass over the batch is captured: no size in it may depend on the molecules, and the CPU computes
+        nothing but what `derive` is asked for."""
+        return self.real is not None and not self.sizes.is_cpu
+
     @cached_property
-    def neighbours_and_own(self) -> tuple[Tensor, Tensor]:
+    def real_atoms(self) -> Tensor | None:
+        """float [N], 0 for the atoms of filler molecules, else 1; None if the batch is not padded."""
+        return None if self.real is None else self.real.index_select(0, self.molecule)
+
+    def derive(self, make: Callable[..., Sequence[Tensor]], *given: Any) -> Sequence[Tensor]:
+        """Return what `make(batch, *given)` computes from the batch on the CPU, on the batch's device, once per batch.
+
+        The tensors are sent in one copy. A captured pass finds those of each new batch in the same place, so `make`
+        must be a function of a module, `given` hashable, and the result must depend on nothing else.
+        """
+        key = make, *given
+        if key not in self.kept:
+            made = make(self.here, *given)
+            self.kept[key] = made if self.here is self else send(made, self.sizes.device)
+        return self.kept[key]
+
+    @property
+    def neighbours_and_own(self) -> Sequence[Tensor]:
         """`neighbours` and `neighbour_offsets` for [N, 2] rows: (v, 0) has (u, 0) of each neighbour u; (v, 1) has
         itself."""
-        if self.here is not self:
-            rows, bounds = send(self.here.neighbours_and_own, self.sizes.device)
-            return rows, bounds
-        offsets, every = self.neighbour_offsets.numpy(), np.arange(self.n_atoms)
-        found, ends = np.empty(len(self.neighbours) + self.n_atoms, np.int64), np.zeros(2 * self.n_atoms + 1, np.int64)
-        ends[1::2] = own = offsets[1:] + every
-        ends[2::2] = own + 1
-        found[own] = 2 * every + 1
-        found[np.arange(len(self.neighbours)) + every.repeat(np.diff(offsets))] = 2 * self.neighbours.numpy()
-        return torch.from_numpy(found), torch.from_numpy(ends)
+        return self.derive(_neighbours_and_own)
 
     @property
     def n_atoms(self) -> int:
@@ -157,6 +180,8 @@ class MoleculeBatch:
     @cached_property
     def graph(self) -> dgl.DGLGraph:
         """The batched DGL graph, atoms' features in ndata["x"], bonds' in edata["e"] (molsam.data.graph.from_dgl)."""
+        if self.fixed:
+            raise ConfigError(NO_CAPTURE)
         dgl = dgl_library(NO_DGL)
         graph = dgl.graph((self.src, self.dst), num_nodes=self.n_atoms)
         graph.set_batch_num_nodes(self.sizes)
@@ -176,19 +201,14 @@ class MoleculeBatch:
             raise DataError(LOOPS)
         return torch.arange(len(self.src), device=self.src.device) ^ 1
 
-    @cached_property
-    def padded(self) -> tuple[Tensor, Tensor]:
+    @property
+    def padded(self) -> Sequence[Tensor]:
         """Indices and mask that pad every molecule to the n atoms of the largest one.
 
         int64 [B * n], the atom at each place (any atom in the padding); and float [B, n], 0 for atoms and -inf in the
         padding, in the features' dtype.
         """
-        if self.here is not self:
-            rows, outside = send(self.here.padded, self.sizes.device)
-            return rows, outside
-        place, sizes = np.arange(self.max_size), self.sizes.numpy()
-        rows = torch.from_numpy(np.minimum(self.offsets.numpy()[:-1, None] + place, self.n_atoms - 1).reshape(-1))
-        return rows, torch.from_numpy(np.where(place < sizes[:, None], 0.0, -np.inf)).to(self.node_table.dtype)
+        return self.derive(_padded)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> MoleculeBatch:
         """Return the batch on another device, its floating-point tensors in another dtype.
@@ -196,23 +216,57 @@ class MoleculeBatch:
         From the CPU all tensors go in one copy. Tables that all batches of a dataset share are copied only once.
         """
         device = self.sizes.device if device is None else torch.device(device)
+        if self.sizes.is_cpu and device.type != "cpu":
+            return self.arrived(send(list(self.leaving(dtype).values()), device), dtype)
 
-        def cast(value: Tensor) -> Tensor:
-            return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+        def moved(value: Tensor) -> Tensor:
+            return value.to(device, dtype if value.is_floating_point() else None)
 
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        own: dict[str, Any] = {name: cast(value) for name, value in fields.items() if isinstance(value, Tensor)}
-        if device == self.sizes.device:
-            return replace(self, columns=lambda: tuple(map(cast, self._made)), **own)
-        if self.sizes.device.type != "cpu":
-            own = {name: value.to(device) for name, value in own.items()}
-            columns = lambda: tuple(part.to(device) for part in self._made)  # noqa: E731
-            return replace(self, columns=columns, origin=None, **own)
+        own: dict[str, Any] = {name: moved(value) for name, value in fields.items() if isinstance(value, Tensor)}
+        origin = self.origin if device == self.sizes.device else None
+        return replace(self, columns=lambda: tuple(map(moved, self._made)), origin=origin, kept={}, **own)
+
+    def leaving(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Return what goes from the CPU to a device with each batch: fields by name, then `src`, `dst`, `edge_type`.
+
+        A padded batch's distances stay, because their number depends on the molecules.
+        """
+        found = {name: value for name in self.__dataclass_fields__ if isinstance(value := getattr(self, name), Tensor)}
+        for name in ["edge_table"] + ["node_table"] * self._shares_nodes + ["distances"] * (self.real is not None):
+            found.pop(name, None)
+        if dtype is not None:
+            found = {name: value.to(dtype) if value.is_floating_point() else value for name, value in found.items()}
         if self.mask is not None and self.targets is not None:
-            own["mask"] = self.mask.to(own["targets"].dtype)  # losses are multiplied by it
-        shared = ["edge_table"] + ["node_table"] * (len(self.node_table) < self.n_atoms)
-        sent = {name: send_once(fields[name], device, own.pop(name).dtype) for name in shared}
-        parts = send([*own.values(), *self._made], device)
-        src, dst, edge_type = parts[len(own) :]
-        moved: dict[str, Any] = dict(zip(own, parts[: len(own)], strict=True)) | sent
-        return replace(self, columns=lambda: (src, dst, edge_type), origin=self, **moved)
+            found["mask"] = self.mask.to(found["targets"].dtype)  # losses are multiplied by it
+        return found | dict(zip(("src", "dst", "edge_type"), self._made, strict=True))
+
+    def arrived(self, parts: Sequence[Tensor], dtype: torch.dtype | None = None) -> MoleculeBatch:
+        """Return the batch on a device to which `leaving` was sent as `parts`."""
+        own: dict[str, Any] = dict(zip(self.leaving(), parts, strict=True))
+        device, columns = parts[0].device, tuple(own.pop(name) for name in ("src", "dst", "edge_type"))
+        own["distances"] = own.get("distances")
+        for name in ["edge_table"] + ["node_table"] * self._shares_nodes:
+            table: Tensor = getattr(self, name)
+            own[name] = send_once(table, device, dtype or table.dtype)
+        return replace(self, columns=lambda: columns, origin=self, kept={}, **own)
+
+    @property
+    def _shares_nodes(self) -> bool:
+        return len(self.node_table) < self.n_atoms
+
+
+def _neighbours_and_own(batch: MoleculeBatch) -> list[Tensor]:
+    offsets, every = batch.neighbour_offsets.numpy(), np.arange(batch.n_atoms)
+    found, ends = np.empty(len(batch.neighbours) + batch.n_atoms, np.int64), np.zeros(2 * batch.n_atoms + 1, np.int64)
+    ends[1::2] = own = offsets[1:] + every
+    ends[2::2] = own + 1
+    found[own] = 2 * every + 1
+    found[np.arange(len(batch.neighbours)) + every.repeat(np.diff(offsets))] = 2 * batch.neighbours.numpy()
+    return [torch.from_numpy(found), torch.from_numpy(ends)]
+
+
+def _padded(batch: MoleculeBatch) -> list[Tensor]:
+    place, sizes = np.arange(batch.max_size), batch.sizes.numpy()
+    rows = torch.from_numpy(np.minimum(batch.offsets.numpy()[:-1, None] + place, batch.n_atoms - 1).reshape(-1))
+    return [rows, torch.from_numpy(np.where(place < sizes[:, None], 0.0, -np.inf)).to(batch.node_table.dtype)]

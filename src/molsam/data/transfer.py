@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -20,15 +21,26 @@ def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
     For CUDA the buffer is pinned, so the copy runs asynchronously. torch keeps the buffer until the copy is done.
     """
-    starts, size = [], 0
-    for tensor in tensors:
-        starts.append(size)
-        size += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
-    buffer = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    for tensor, start in zip(tensors, starts, strict=True):
+    return parts(joined(tensors, pinned=device.type == "cuda").to(device, non_blocking=True), tensors)
+
+
+def joined(tensors: Sequence[Tensor], *, pinned: bool = False) -> Tensor:
+    """Return copies of tensors on the CPU in one buffer, uint8 [bytes], which a GPU can read itself if it is pinned."""
+    starts = _starts(tensors)
+    buffer = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=pinned)
+    for tensor, start in zip(tensors, starts, strict=False):
         _part(buffer, start, tensor).copy_(tensor)
-    there = buffer.to(device, non_blocking=True)
-    return [_part(there, start, tensor) for tensor, start in zip(tensors, starts, strict=True)]
+    return buffer
+
+
+def parts(buffer: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Return views of a buffer that `joined` made of tensors with the dtypes and shapes of `like`."""
+    return [_part(buffer, start, tensor) for tensor, start in zip(like, _starts(like), strict=False)]
+
+
+def _starts(tensors: Sequence[Tensor]) -> list[int]:
+    """Return where each tensor begins in a buffer, and the buffer's size."""
+    return [0, *accumulate(-(-tensor.nbytes // ALIGNMENT) * ALIGNMENT for tensor in tensors)]
 
 
 def send_once(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

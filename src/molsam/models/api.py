@@ -42,6 +42,15 @@ class MoleculeModel(nn.Module):
         raise NotImplementedError
 
     @property
+    def independent(self) -> bool:
+        """Whether the result for a molecule does not depend on the others of its batch, except through BatchNorm."""
+        return True
+
+    def draw(self) -> Tensor | None:
+        """Draw the numbers that a pass takes from the CPU's generator and `forward` accepts after the batch, or None."""
+        return None
+
+    @property
     def heads(self) -> set[str]:
         """Names of the submodules that turn a molecule's vector into logits; the rest is the encoder."""
         return {name.split(".")[0] for name in self.readers}

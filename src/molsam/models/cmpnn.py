@@ -12,7 +12,7 @@ from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers.activation import activation as make_activation
-from molsam.models.layers.gru import BiGRU, Reading, reading
+from molsam.models.layers.gru import BiGRU, PaddedReading, Reading, padded_reading, reading
 from molsam.models.layers.padding import pad
 from molsam.models.layers.segment import segment_max, segment_mean
 from molsam.models.message_graph import MessageGraph, sum_times_max, take, turn
@@ -82,6 +82,11 @@ class CMPNN(MoleculeModel):
             nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.xavier_normal_(parameter)
 
     @property
+    def independent(self) -> bool:
+        """Whether the result for a molecule does not depend on the others of its batch."""
+        return not self.padded
+
+    @property
     def heads(self) -> set[str]:
         """The head, and its activation, which may have a weight."""
         return {"head", "head_activation"}
@@ -89,7 +94,9 @@ class CMPNN(MoleculeModel):
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Return logits [1, B, T]."""
         graph = self._graph(batch)
-        order = Reading(*graph.also) if graph.also else None
+        order: Reading | PaddedReading | None = Reading(*graph.also) if graph.also else None
+        if batch.fixed:
+            order = PaddedReading(*batch.derive(_padded_reading))
         vector = self.molecules(self.encode(batch, graph), batch, order)
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
@@ -100,8 +107,8 @@ class CMPNN(MoleculeModel):
 
     def _graph(self, batch: MoleculeBatch) -> MessageGraph:
         """Return the message graph of a batch; on a device, with the order in which the GRU reads the atoms."""
-        here = batch.here
-        also = reading(here.sizes.numpy()) if here is not batch and not self.padded else ()
+        on_cpu = batch.sizes.is_cpu or batch.fixed or self.padded
+        also = () if on_cpu else reading(batch.here.sizes.numpy())
         # Merged states would share one dropout mask.
         return MessageGraph.of(batch, len(self.messages), apart=self.training and self.dropout.p > 0, also=also)
 
@@ -126,7 +133,7 @@ class CMPNN(MoleculeModel):
         x = torch.cat([sum_times_max(b, last, full), take(a, last.before)], dim=1)
         return take(torch.addmm(own, x, by_rest.t()), graph.place)
 
-    def molecules(self, x: Tensor, batch: MoleculeBatch, order: Reading | None = None) -> Tensor:
+    def molecules(self, x: Tensor, batch: MoleculeBatch, order: Reading | PaddedReading | None = None) -> Tensor:
         """Return the molecules' vectors [B, hidden] of atoms [N, hidden]."""
         message = F.relu(x + self.gru_bias)
         h0 = segment_max(x, batch.molecule, len(batch))
@@ -134,7 +141,7 @@ class CMPNN(MoleculeModel):
             message, rows = pad(message, batch.sizes, batch.max_size)
             states = self.gru(message, torch.full_like(batch.here.sizes, batch.max_size), h0).index_select(0, rows)
         else:
-            states = self.gru(message, batch.here.sizes, h0, order)
+            states = self.gru(message, None if batch.fixed else batch.here.sizes, h0, order)
         return segment_mean(self.dropout(self.activation(self.output(states))), batch.molecule, batch.sizes)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -156,6 +163,10 @@ class CMPNN(MoleculeModel):
     def _names(self) -> list[tuple[str, str]]:
         steps = [(f".messages.{t}.", f".encoder.encoder.W_h_{t}.") for t in range(len(self.messages))]
         return steps + [(f".head.{i}.", f".ffn.{3 * i + 1}.") for i in range(len(self.head))] + _NAMES
+
+
+def _padded_reading(batch: MoleculeBatch) -> list[Tensor]:
+    return list(map(torch.from_numpy, padded_reading(batch.sizes.numpy(), batch.max_size)))
 
 
 _NAMES = [

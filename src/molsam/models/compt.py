@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError, DataError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.layers import bond_attention
-from molsam.models.layers.gru import BiGRU, Reading, reading
+from molsam.models.layers.gru import BiGRU, PaddedReading, Reading, padded_reading, reading
 from molsam.models.layers.mish import Mish
 from molsam.models.layers.norm import ScaleNorm, norm_layer
 from molsam.models.layers.padding import pad
@@ -108,11 +107,12 @@ class CoMPT(MoleculeModel):
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:
         """Return logits [1, B, T] of a batch with distances; raises DataError for a molecule that is too large."""
-        order = reading(self.readout.lengths(batch).numpy()) if batch.here is not batch else ()
-        x, bonds, relations = self._embed(batch, order)
+        also = () if batch.sizes.is_cpu else (_readings, self.padded_length, batch.fixed)
+        x, bonds, relations = self._embed(batch, also)
         for layer, shared in zip(self._stack, self._shared(bonds, relations), strict=True):
             x = layer(x, shared, relations)
-        vector = self.readout(self.last_norm(x), batch, Reading(*relations.also) if order else None)
+        order = (PaddedReading if batch.fixed else Reading)(*relations.also) if also else None
+        vector = self.readout(self.last_norm(x), batch, order)
         if batch.descriptors is not None:
             vector = torch.cat([vector, batch.descriptors], dim=1)
         return ModelOutput(self.head(vector).unsqueeze(0))
@@ -153,10 +153,9 @@ class CoMPT(MoleculeModel):
         return {k.replace("generator.proj.0.", "generator.proj."): v for k, v in named.items()}
 
     def _embed(
-        self, batch: MoleculeBatch, order: Sequence[np.ndarray] = ()
+        self, batch: MoleculeBatch, also: tuple[Any, ...] = ()
     ) -> tuple[Tensor, Tensor, bond_attention.Relations]:
-        """Return atoms [N, d], bond types [T, d] (type 0 is no bond) and the batch's `Relations`, which also carry
-        `order`."""
+        """Return atoms [N, d], bond types [T, d] (type 0 is no bond) and the batch's `Relations` with `also`."""
         for name, limit in [("largest molecule of the dataset", self.max_atoms), ("", self.padded_length)]:
             if limit is not None and batch.max_size > limit:
                 what = f"the position table ends at {limit}, the {name}" if name else f"padded_length={limit}"
@@ -168,7 +167,7 @@ class CoMPT(MoleculeModel):
         x = torch.add(position, self.dropout(self.atoms(batch.nodes[:, :-1])), alpha=self.scale)
         none = batch.edge_table.new_zeros(1, batch.edge_table.shape[1])
         bonds = self.bonds(torch.cat([none, batch.edge_table])) * self.scale
-        return x, bonds, bond_attention.Relations(batch, self.n_heads, order)
+        return x, bonds, bond_attention.Relations(batch, self.n_heads, also)
 
     def _shared(self, bonds: Tensor, relations: bond_attention.Relations) -> Iterator[Shared]:
         """Return what each layer needs that does not depend on the atoms, computed for all layers at once."""
@@ -284,22 +283,28 @@ class Readout(nn.Module):
         self.bias = nn.Parameter(torch.empty(d_model).uniform_(-1, 1).div_(math.sqrt(d_model)))
         self.mish = Mish()
 
-    def lengths(self, batch: MoleculeBatch) -> Tensor:
-        """Return the number of rows that the GRU reads of each molecule, int64 [B] on the CPU."""
-        sizes = batch.here.sizes
-        return sizes if self.padded_length is None else torch.full_like(sizes, self.padded_length)
-
-    def forward(self, x: Tensor, batch: MoleculeBatch, order: Reading | None = None) -> Tensor:
-        """Return the molecules' vectors [B, d] of atoms [N, d]; order: the `Reading` of `lengths`, on the batch's
-        device."""
+    def forward(self, x: Tensor, batch: MoleculeBatch, order: Reading | PaddedReading | None = None) -> Tensor:
+        """Return the molecules' vectors [B, d] of atoms [N, d]; order: `_readings`, on the batch's device."""
         molecule = batch.molecule
         if self.padded_length is not None:
             x, _ = pad(x, batch.sizes, self.padded_length)
             molecule = torch.arange(len(x), device=x.device) // self.padded_length
         initial = segment_max(self.mish(x + self.bias), molecule, len(batch))
-        states = self.gru(x, self.lengths(batch), initial, order)
+        states = self.gru(x, None if batch.fixed else _lengths(batch.here, self.padded_length), initial, order)
         total = segment_sum(self.mish(self.linear(states)), molecule, len(batch))
         return total / batch.sizes.unsqueeze(1)
+
+
+def _lengths(batch: MoleculeBatch, padded_length: int | None) -> Tensor:
+    """Return the number of rows that the GRU reads of each molecule of a batch on the CPU, int64 [B]."""
+    return batch.sizes if padded_length is None else torch.full_like(batch.sizes, padded_length)
+
+
+def _readings(batch: MoleculeBatch, padded_length: int | None, fixed: bool) -> list[Tensor]:
+    """Return the fields of the order in which the GRU reads a batch on the CPU: a `PaddedReading` if `fixed`."""
+    lengths = _lengths(batch, padded_length).numpy()
+    made = padded_reading(lengths, padded_length or batch.max_size) if fixed else reading(lengths)
+    return list(map(torch.from_numpy, made))
 
 
 def _dense_activation(name: str, slope: float) -> nn.Module:

@@ -120,7 +120,7 @@ class DMPNN(MoleculeModel):
             vector = segment_sum(atoms, batch.molecule, len(batch))
             vector = vector / NORM if self.aggregation == "norm" else vector
         if self.batch_norm is not None:
-            vector = self.batch_norm(vector)
+            vector = self.batch_norm(vector, batch.real)
         return vector if batch.descriptors is None else torch.cat([vector, batch.descriptors], dim=1)
 
     def from_reference(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -65,6 +65,8 @@ class Passes:
     """State that the passes of a step share: parameters, random numbers, running statistics and counters."""
 
     param_groups: list[dict[str, Any]]
+    in_place = False
+    """whether displaced weights are written into the parameters' own memory, which a captured CUDA graph reads"""
 
     def __init__(self, module: nn.Module | None, same_noise: bool) -> None:
         self.same_noise = same_noise
@@ -163,18 +165,26 @@ class Passes:
         """Within the context the parameters have the values of `copies`; afterwards they are theta again.
 
         The memory of theta is never written: within the context the parameters point to the copies. This moves half as
-        many bytes as saving, adding and restoring, and theta is restored bit for bit even after an error.
+        many bytes as saving, adding and restoring, and theta is restored bit for bit even after an error. If `in_place`,
+        theta is saved, overwritten and written back.
         """
         originals = [parameter.data for parameter in parameters]
+        theta = torch._foreach_mul(originals, 1.0) if self.in_place and originals else ()
         within, self._displaced = self._displaced, True
         try:
-            for parameter, displaced in zip(parameters, copies, strict=True):
-                parameter.data = displaced
+            if self.in_place:
+                _write(originals, copies)
+            else:
+                for parameter, displaced in zip(parameters, copies, strict=True):
+                    parameter.data = displaced
             yield
         finally:
             self._displaced = within
-            for parameter, original in zip(parameters, originals, strict=True):
-                parameter.data = original
+            if self.in_place:
+                _write(originals, theta)
+            else:
+                for parameter, original in zip(parameters, originals, strict=True):
+                    parameter.data = original
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -230,6 +240,12 @@ class Passes:
         """Return the parameters' `.grad`."""
         parameters = self.parameters()
         return {p: grad for p, grad in zip(parameters, map(GRADIENT, parameters), strict=True) if grad is not None}
+
+
+def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into tensors of the same shapes."""
+    if tensors:
+        torch._foreach_copy_(list(tensors), list(values))
 
 
 def call(closure: Closure) -> Tensor:

@@ -32,7 +32,7 @@ class Closure:
     ) -> None:
         self.model, self.objective, self.fetch = model, objective, fetch
         # Batches differ in size: shapes are symbols, or every step would be compiled anew.
-        self.called: Callable[[Batch], ModelOutput] | None = torch.compile(model, dynamic=True) if compiled else None
+        self.called: Callable[..., ModelOutput] | None = torch.compile(model, dynamic=True) if compiled else None
         """what passes go through in place of the model"""
         self.bf16 = precision == "bf16"
         self.batches: Sequence[Batch] = ()
@@ -103,14 +103,14 @@ class Closure:
         """Return the scalar loss of one batch, with its graph."""
         return self.objective(*self.forward(batch), labels=getattr(batch, "labels", None))
 
-    def forward(self, batch: Batch) -> tuple[ModelOutput, Tensor, Tensor]:
-        """Return output, targets and mask of one batch."""
+    def forward(self, batch: Batch, *drawn: Tensor) -> tuple[ModelOutput, Tensor, Tensor]:
+        """Return output, targets and mask of one batch; drawn: what `MoleculeModel.draw` has drawn, if not the pass."""
         assert batch.targets is not None
         assert batch.mask is not None
         context: AbstractContextManager[object] = nullcontext()
         if self.bf16:
             context = torch.autocast(batch.targets.device.type, dtype=torch.bfloat16)
         with context:
-            output = (self.model if self.called is None else self.called)(batch)
+            output = (self.model if self.called is None else self.called)(batch, *drawn)
         logits = output.logits.to(batch.targets.dtype)
         return within_bounds(output._replace(logits=logits), batch), batch.targets, batch.mask

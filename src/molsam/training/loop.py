@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from molsam.config.identity import Identity
 from molsam.config.schema import TrainingConfig
 from molsam.data.api import Batch, Dataset
+from molsam.data.batch import MoleculeBatch
+from molsam.data.padded import Padding
 from molsam.data.scaler import TargetScaler
 from molsam.data.split import Split
 from molsam.errors import ConfigError, NumericalError, StorageError
-from molsam.training import checkpoint, provenance, state
+from molsam.training import checkpoint, graphs, provenance, state
 from molsam.training.average import Average
 from molsam.training.clock import Clock
 from molsam.training.closure import Closure
@@ -84,6 +86,13 @@ class Trainer:
             if isinstance(self.together, Together)
             else Closure(*given, settings.compile)
         )
+        self.padding: Padding | None = None
+        if settings.graphs:
+            self.padding = graphs.padding(model, dataset, split.train, settings.batch_size)
+            optimizer.in_place, device = True, torch.device(settings.device)
+            if device.type != "cpu":
+                dtype = DTYPES[settings.precision]
+                self.closure = graphs.GraphClosure(model, objective, settings.precision, device, dtype)
         self.steps_per_epoch = steps_per_epoch(len(split.train), settings)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
         self.clock = Clock()
@@ -173,16 +182,18 @@ class Trainer:
         for start in range(first * stride, len(order), AHEAD * stride):
             made = self.together.batches(self.dataset, order[start : start + AHEAD * stride], size, self.scaler)
             for batch in range(0, len(made), self.settings.accumulate):
-                yield [self._placed(one) for one in made[batch : batch + self.settings.accumulate]]
+                yield [self._placed(one, self.padding) for one in made[batch : batch + self.settings.accumulate]]
 
-    def _placed(self, batch: Batch) -> Batch:
-        dtype = DTYPES[self.settings.precision]
-        if self.settings.device == "cpu" and dtype == torch.float32:
-            return batch
+    def _placed(self, batch: Batch, padding: Padding | None = None) -> Batch:
+        dtype, on_cpu = DTYPES[self.settings.precision], self.settings.device == "cpu"
         if dtype == torch.float64:  # the batch's own targets are float32
             labels = self.scaler.transform(self.dataset.targets[batch.index.numpy()])
             batch.targets = torch.from_numpy(np.nan_to_num(labels))
-        return batch.to(self.settings.device, dtype)
+        if padding is not None:
+            batch = padding(cast("MoleculeBatch", batch))
+            if not on_cpu:
+                return batch  # a captured pass has a place for it
+        return batch if on_cpu and dtype == torch.float32 else batch.to(self.settings.device, dtype)
 
     def predict(self, index: np.ndarray, together: Alone | None = None) -> tuple[np.ndarray, float]:
         """Return predictions and the mean loss on some molecules.

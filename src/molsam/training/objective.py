@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from molsam.data.transfer import send_once
 from molsam.errors import ConfigError
 from molsam.models.api import ModelOutput
 
@@ -103,7 +104,9 @@ class Objective:
     def _logits(self, output: ModelOutput) -> Tensor:
         """Return logits [H, B, T, K], minus infinity for classes that a task does not have."""
         logits = self._by_class(output.logits)
-        return logits if self.surplus is None else logits.masked_fill(self.surplus.to(logits.device), -math.inf)
+        if self.surplus is None:
+            return logits
+        return logits.masked_fill(send_once(self.surplus, logits.device, torch.bool), -math.inf)
 
 
 def within_bounds(output: ModelOutput, batch: Any) -> ModelOutput:

@@ -119,10 +119,10 @@ class SharedClosure(Closure):
         device = self.parameters[0].device
         return places.to(device), (chosen[places] - first).to(device), len(chosen)
 
-    def forward(self, batch: Batch) -> tuple[ModelOutput, Tensor, Tensor]:
+    def forward(self, batch: Batch, *drawn: Tensor) -> tuple[ModelOutput, Tensor, Tensor]:
         """Return output, targets and mask of one batch, computed through DistributedDataParallel."""
         with self._summing(not self.together.local):
-            return super().forward(batch)
+            return super().forward(batch, *drawn)
 
 
 def _some(places: Tensor) -> Tensor:

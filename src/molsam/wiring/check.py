@@ -19,6 +19,8 @@ from molsam.data.split import KINDS
 from molsam.errors import ConfigError
 from molsam.images.resnet import ResNet18
 from molsam.models.api import DataSpec, MoleculeModel
+from molsam.optim.esam import ESAM
+from molsam.training import graphs
 from molsam.training.events import Callback
 from molsam.training.metrics import check_metric
 from molsam.training.objective import Objective
@@ -61,17 +63,20 @@ def check_structured(cfg: DictConfig) -> TrainingConfig:
     training = training_config(cfg)
     check_device("training.device", training.device)
     _check_compile(training)
+    _check_graphs(cfg, training)
     processes.check(training)
     if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed} is not a whole number from 0 up; give one such as seed=0.")
     _check_data(cfg, training)
     inputs.check(cfg)
-    _check_model(cfg)
+    _check_model(cfg, training)
     build("lr_schedule", cfg.lr_schedule)
     _check_observers(cfg)
     _check_base(cfg)
     dummy = [torch.nn.Parameter(torch.zeros(1))]
-    make_optimizer(cfg, dummy, steps_per_epoch=1, training=training)
+    optimizer = make_optimizer(cfg, dummy, steps_per_epoch=1, training=training)
+    if training.graphs and isinstance(optimizer, ESAM) and optimizer.gamma < 1:
+        raise ConfigError(graphs.SELECTS)
     return training
 
 
@@ -85,7 +90,7 @@ def has_smiles(cfg: DictConfig) -> bool:
     return cfg.dataset.get("reader") is None
 
 
-def _check_model(cfg: DictConfig) -> None:
+def _check_model(cfg: DictConfig, training: TrainingConfig) -> None:
     if not isinstance(cfg.model, DictConfig):
         raise ConfigError(
             f"model={cfg.model} is not a group of settings; choose one of the options of its config group."
@@ -105,6 +110,8 @@ def _check_model(cfg: DictConfig) -> None:
         model = build("model", cfg.model, spec)
     if not isinstance(model, ResNet18 if images else MoleculeModel):
         raise ConfigError(f"model._target_={cfg.model._target_} is not a molsam model; give a MoleculeModel.")
+    if training.graphs:
+        graphs.check_model(model)
 
 
 def _check_base(cfg: DictConfig) -> None:
@@ -138,6 +145,25 @@ def _check_compile(training: TrainingConfig) -> None:
     if training.compile and torch.device(training.device).type == "cpu" and shutil.which("c++") is None:
         raise ConfigError(
             "training.compile=true needs a C++ compiler, and there is no c++ on the path; install g++, or leave it out."
+        )
+
+
+def _check_graphs(cfg: DictConfig, training: TrainingConfig) -> None:
+    """CUDA graphs are one process's, and capture molsam's own passes over molecules."""
+    if not training.graphs:
+        return
+    if training.devices > 1 or processes.launched() is not None:
+        raise ConfigError("training.graphs=true goes with one process; use training.devices=1, or leave it out.")
+    if training.compile:
+        raise ConfigError("training.graphs=true and training.compile=true do not go together; leave one of them out.")
+    if has_images(cfg):
+        raise ConfigError(
+            f"training.graphs=true pads batches of molecules, and dataset={cfg.choices.dataset} has images; leave it out."
+        )
+    if torch.device(training.device).type not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"training.graphs=true needs CUDA, and training.device={training.device} has none; use "
+            "training.device=cuda, or leave it out."
         )
 
 

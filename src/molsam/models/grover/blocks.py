@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molsam.models.grover import compiled
-from molsam.models.grover.encoders import Plan, encode
-from molsam.models.grover.graph import Neighbours
+from molsam.models.grover.encoders import Plan, encode, encode_all
+from molsam.models.grover.graph import LineSums, Neighbours
 from molsam.models.layers.activation import activation, leaky
 from molsam.models.layers.head_attention import head_attention, joint_map
 from molsam.models.layers.segment import take
@@ -92,17 +92,32 @@ class MTBlock(nn.Module):
 
     def forward(self, x: Tensor, neighbours: Neighbours, plan: Plan, chosen: Tensor | None = None) -> Tensor:
         """Return the block's output [n, hidden] of x [n, hidden]; chosen: see `encode`."""
-        projections = [p for layer in (self.query, self.key, self.value) for p in (layer.weight, layer.bias)]
-        maps = self.W_o.weight, self.W_o.bias, self.W_out.weight, self.W_out.bias
-        dropout, act = self.dropout if self.training else 0.0, leaky(self.act)
+        act, dropout = leaky(self.act), self.training and self.dropout
         if act is not None and not dropout and neighbours.bounds is not None and kernels.available(x):
-            encoders = self.W_h, self.b_h
             norm = self.norm.eps, self.norm.weight, self.norm.bias
-            tensors = x, *encoders, *maps, *projections
+            tensors = x, self.W_h, self.b_h, *self._maps, *self._projections
             return compiled.block(neighbours, plan, act, self.heads, *norm, *tensors)
         states = encode(x, self.W_h, self.b_h, neighbours, plan, self._activate, chosen).unflatten(0, (3, self.heads))
-        attended = head_attention(states, projections, self.heads, dropout)
-        return F.dropout(self.norm(F.linear(attended.flatten(1), *joint_map(*maps))), self.dropout, self.training)
+        return self._attended(states)
+
+    def of_fixed_size(self, x: Tensor, neighbours: Neighbours | LineSums, depths: Tensor, steps: int) -> Tensor:
+        """Return the output, [n, hidden], by operations that do not depend on the depths (see `encode_all`)."""
+        states = encode_all(x, self.W_h, self.b_h, neighbours, depths, steps, self._activate)
+        return self._attended(states.unflatten(1, (self.heads, 3)).permute(2, 1, 0, 3))
+
+    def _attended(self, states: Tensor) -> Tensor:
+        """Return the output [n, hidden] of the encoders' states [3, heads, n, hidden]."""
+        attended = head_attention(states, self._projections, self.heads, self.dropout if self.training else 0.0)
+        joint = F.linear(attended.flatten(1), *joint_map(*self._maps))
+        return F.dropout(self.norm(joint), self.dropout, self.training)
+
+    @property
+    def _maps(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        return self.W_o.weight, self.W_o.bias, self.W_out.weight, self.W_out.bias
+
+    @property
+    def _projections(self) -> list[Tensor]:
+        return [p for layer in (self.query, self.key, self.value) for p in (layer.weight, layer.bias)]
 
     def _activate(self, m: Tensor, chosen: Tensor) -> Tensor:
         if isinstance(self.act, nn.PReLU):

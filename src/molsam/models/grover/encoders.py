@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molsam.models.grover.graph import Neighbours
+from molsam.models.grover.graph import LineSums, Neighbours
 from molsam.models.layers.segment import take
 
 
@@ -87,3 +87,31 @@ def encode(
             for slot, state in zip(ending, finished.unbind(1), strict=True):
                 states[slot] = state
     return torch.stack(states)
+
+
+def encode_all(
+    x: Tensor,
+    W: Tensor,
+    b: Tensor | None,
+    neighbours: Neighbours | LineSums,
+    depths: Tensor,
+    steps: int,
+    act: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Return the final states of J encoders, [n, J, h], where all make `steps` steps and later ones do not count.
+
+    The depths, int64 [J] on the device, then change no size. More arithmetic, but a captured pass can repeat it.
+    """
+    count = len(W)
+    which = torch.arange(count, device=x.device)
+    origin = x.unsqueeze(1) if b is None else x.unsqueeze(1) + b
+    states = m = x.unsqueeze(1).expand(-1, count, -1)
+    for step in range(1, steps + 1):
+        if step == 1:
+            m = origin + F.linear(neighbours.sum(x), W.flatten(0, 1)).unflatten(1, (count, -1))
+        else:
+            summed = neighbours.sum(m).transpose(0, 1)
+            m = torch.baddbmm(origin.expand(-1, count, -1).transpose(0, 1), summed, W.mT).transpose(0, 1)
+        m = act(m, which)
+        states = torch.where((depths > step).unsqueeze(1), m, states)
+    return states

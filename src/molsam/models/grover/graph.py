@@ -16,6 +16,7 @@ from torch import Tensor
 
 from molsam.data.batch import MoleculeBatch
 from molsam.data.states import BatchColours, ranges, to_device
+from molsam.models.layers.segment import take
 from molsam.native import kernels
 
 
@@ -57,6 +58,26 @@ class Neighbours(NamedTuple):
             else:
                 total.addcmul_(missing.unsqueeze(1), flat[-1])
         return total.view(len(total), *x.shape[1:])
+
+
+class LineSums(NamedTuple):
+    """The sums over bonds that lead to a bond as differences: those that enter its source, less its reverse.
+
+    The number of bonds fixes all sizes. With lists they would depend on the degrees of the atoms.
+    """
+
+    entering: Neighbours
+    """from bonds to the atom that they enter"""
+    source: Tensor
+    """int64 [E], the atom that each bond leaves"""
+    reverse: Tensor
+    """int64 [E]"""
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Return the sums [E, ...] of rows x [E, ...], differentiable any number of times."""
+        rows = x.flatten(1)
+        entering = take(self.entering.sum(rows), self.source)
+        return (entering - take(rows, self.reverse)).view(x.shape)
 
 
 class _Sum(torch.autograd.Function):
@@ -142,6 +163,25 @@ class Neighbourhood(NamedTuple):
         kinds = batch.node_type, batch.node_type.index_select(0, src), batch.edge_type
         sent = tuple(to_device(list(also), src.device)) if also else ()
         return cls(atoms, bonds, atoms, into_atoms, kinds, also=sent)
+
+
+class FixedSums(NamedTuple):
+    """The sums over the atoms and bonds of a captured batch; its numbers of atoms and bonds fix all sizes."""
+
+    atoms: Neighbours
+    """from neighbouring atoms to each atom"""
+    bonds: LineSums
+    entering: Neighbours
+    """from bonds that enter an atom to each atom"""
+
+    @classmethod
+    def of(cls, batch: MoleculeBatch) -> FixedSums:
+        """Return the sums of a batch without self loops."""
+        every_bond = torch.arange(len(batch.src) + 1, device=batch.src.device)
+        offsets, order = batch.neighbour_offsets, batch.dst.sort(stable=True)[1]
+        entering = Neighbours(order, offsets, batch.dst, every_bond)
+        atoms = Neighbours(batch.neighbours, offsets, batch.neighbours, offsets)
+        return cls(atoms, LineSums(entering, batch.src, batch.rev), entering)
 
 
 Lists = tuple[np.ndarray, np.ndarray]

@@ -19,7 +19,7 @@ from molsam.data.batch import MoleculeBatch
 from molsam.errors import ConfigError
 from molsam.models.api import DataSpec, ModelOutput, MoleculeModel
 from molsam.models.grover.blocks import FeedForward, InputLayer, MTBlock, Rows
-from molsam.models.grover.graph import Neighbourhood
+from molsam.models.grover.graph import FixedSums, Neighbourhood
 from molsam.models.layers.activation import activation
 from molsam.models.layers.segment import segment_mean
 
@@ -30,8 +30,10 @@ CHOICES = {
     "readout": ("mean", "self_attention"),
 }
 ROLES = ("q", "k", "v")
-TAIL = math.erfc(3 / math.sqrt(2)) / 2
-"""probability of a normal variable beyond three standard deviations on one side"""
+MOST = 3
+"""most standard deviations between a depth and the mean depth"""
+TAIL = math.erfc(MOST / math.sqrt(2)) / 2
+"""probability of a normal variable beyond them on one side"""
 
 
 class SelfAttentiveReadout(nn.Module):
@@ -159,9 +161,11 @@ class Grover(MoleculeModel):
 
     def encode(self, batch: MoleculeBatch, depths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the atoms of the atoms' encoder and of the bonds' encoder, both [N, hidden_size]."""
-        padding = self._pads()
         if depths is None:
             depths = self.draw_depths()
+        if batch.fixed:
+            return self._encode_fixed(batch, depths)
+        padding = self._pads()
         node_depths, edge_depths = depths.view(2, self.n_blocks, 3 * self.n_heads).tolist()
         # Merged states would share one dropout mask.
         steps = None if self.training and self.dropout else (_steps(node_depths), _steps(edge_depths))
@@ -190,6 +194,28 @@ class Grover(MoleculeModel):
         of_atoms = self.from_atoms(nodes, atoms, graph.around)
         of_bonds = self.from_bonds(nodes, bonds, graph.entering)
         return (of_atoms[: batch.n_atoms], of_bonds[: batch.n_atoms]) if padding else (of_atoms, of_bonds)
+
+    def _encode_fixed(self, batch: MoleculeBatch, depths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `encode` does for a captured batch; depths: on its device."""
+        sums, nodes = FixedSums.of(batch), Rows(batch.node_table, batch.node_type)
+        sources = Rows(batch.node_table, batch.node_type.index_select(0, batch.src))
+        atoms = self.node_input(nodes)
+        bonds = self.edge_input(sources, Rows(batch.edge_table, batch.edge_type))
+        most, each = self.depth + (MOST if self.dynamic_depth else 0), depths.view(2, self.n_blocks, -1)
+        for place in range(self.n_blocks):
+            of_node, of_edge = (cast("MTBlock", blocks[place]) for blocks in (self.node_blocks, self.edge_blocks))
+            atoms = of_node.of_fixed_size(atoms, sums.atoms, each[0, place], most - 1)
+            bonds = of_edge.of_fixed_size(bonds, sums.bonds, each[1, place], most - 1)
+        return self.from_atoms(nodes, atoms, sums.atoms), self.from_bonds(nodes, bonds, sums.entering)
+
+    @property
+    def independent(self) -> bool:
+        """Whether the result for a molecule does not depend on the others of its batch."""
+        return self.padding != "reference" and (self.reference_padding.is_meta or not self._pads())
+
+    def draw(self) -> Tensor:
+        """Draw the depths (see `draw_depths`)."""
+        return self.draw_depths()
 
     def draw_depths(self) -> Tensor:
         """Return the encoders' depths, int64 [2 * blocks * heads * 3].

@@ -20,7 +20,10 @@ class BatchNorm(nn.BatchNorm1d):
     therefore shifted to a mean near zero first, which makes the error negligible and does not change the result.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name torch gives it
+    def forward(self, input: Tensor, real: Tensor | None = None) -> Tensor:  # noqa: A002 - the name torch gives it
+        """Return the normalised rows; real: float [n], 0 for rows that do not count (filler), or None if all count."""
+        if self.training and real is not None:
+            return self._counted(input, real.unsqueeze(1))
         if not self.training:
             return super().forward(input)
         assert self.num_batches_tracked is not None
@@ -38,6 +41,24 @@ class BatchNorm(nn.BatchNorm1d):
         if self.track_running_stats:
             self.running_mean.data.add_(shift, alpha=self.momentum)  # saved for backward, but not read there
         return normalised
+
+    def _counted(self, rows: Tensor, real: Tensor) -> Tensor:
+        """Normalise by the mean and variance of some rows; their number is not known to the CPU. real: float [n, 1]."""
+        assert self.momentum is not None
+        rows = rows.to(self.weight.dtype)
+        count = real.sum()
+        mean = (rows * real).sum(0) / count
+        variance = ((rows - mean).square() * real).sum(0) / count
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            several = count > 1
+            kept = torch.stack([self.running_mean, self.running_var])  # a copy: a single row is normalised by it
+            unbiased = variance.detach() * (count / (count - 1).clamp(min=1))
+            step = several.to(kept.dtype) * self.momentum
+            self.running_mean.lerp_(mean.detach(), step)
+            self.running_var.lerp_(unbiased, step)
+            self.num_batches_tracked.add_(several)
+            mean, variance = torch.where(several, mean, kept[0]), torch.where(several, variance, kept[1])
+        return (rows - mean) * ((variance + self.eps).rsqrt() * self.weight) + self.bias
 
     def _normalise(self, rows: Tensor, mean: Tensor | None, var: Tensor | None, *, training: bool) -> Tensor:
         assert self.momentum is not None

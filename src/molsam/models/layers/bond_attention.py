@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from torch import Tensor
 from molsam.chem.arrays import DISCONNECTED
 from molsam.data.batch import MoleculeBatch
 from molsam.data.states import ranges
-from molsam.data.transfer import send
 from molsam.models.layers.fused import replay
 from molsam.models.layers.segment import take
 from molsam.native import kernels
@@ -37,30 +36,23 @@ FAR = 1e8
 class Relations:
     """Everything about a batch that the attention of all layers needs; the batch must have distances.
 
-    also: arrays int64 [.] to be sent to the device in the same copy; the attribute of that name has them there.
+    also: a module's function of the batch on the CPU, and its other arguments. Tensors that it returns are sent to the
+    device in the same copy; the attribute of that name has them there.
     """
 
-    def __init__(self, batch: MoleculeBatch, heads: int, also: Sequence[np.ndarray] = ()) -> None:
-        if batch.distances is None:
-            raise ValueError("the batch has no distances; its featurizer must have pairs=True")
-        self.batch, self.heads, here = batch, heads, batch.here
-        N, T = len(here.molecule), len(batch.edge_table) + 1
-        counts = torch.bincount(here.dst * T + here.edge_type + 1, minlength=N * T).view(N, T)
-        counts[:, 0] = here.sizes.index_select(0, here.molecule) - counts.sum(1)
-        counts = counts.to(batch.node_table.dtype).unsqueeze(1)
-        self.log_counts = counts.log()
+    def __init__(self, batch: MoleculeBatch, heads: int, also: tuple[Any, ...] = ()) -> None:
+        self.batch, self.heads = batch, heads
+        on_cpu, real = batch.sizes.is_cpu, batch.node_table.dtype
+        made = _counts(batch, real) if on_cpu else batch.derive(_on_device, heads, real, *also)
+        self.log_counts = made[0]
         """float [N, 1, T], logarithm of the number of pairs of each bond type that an atom has; type 0 is no bond, type
         t + 1 is row t of the batch's table"""
-        self.weight = 2 / counts.clamp(min=1)
+        self.weight = made[1]
         """float [N, 1, T], 2 / that number, or 2 where it is 0"""
-        self.also: list[Tensor] = [torch.from_numpy(array) for array in also]
-        if here is not batch:
-            groups = [(len(batch), batch.max_size)]  # on a device one more call costs more than padding
-            lists = _lists(here, heads, groups, batch.node_table.dtype)
-            sent = send([self.log_counts, self.weight, *lists, *self.also], batch.sizes.device)
-            self.log_counts, self.weight = sent[:2]
-            self.pairs = _pairs(batch, heads, groups, Lists(*sent[2 : 2 + len(lists)]))
-            self.also = sent[2 + len(lists) :]
+        self.also: Sequence[Tensor] = made[2 + len(Lists._fields) :]
+        if not on_cpu:
+            lists = Lists(*made[2 : 2 + len(Lists._fields)])
+            self.pairs = _pairs(batch, heads, [(len(batch), batch.max_size)], lists)
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -82,6 +74,24 @@ class Relations:
         decay: float [L], or a scalar (then L is 1).
         """
         return [_kernel(bucket, decay.view(-1, 1, 1, 1), kernel) * bucket.halves for bucket in self.pairs.buckets]
+
+
+def _counts(batch: MoleculeBatch, real: torch.dtype) -> list[Tensor]:
+    """Return `Relations.log_counts` and `Relations.weight` of a batch on the CPU."""
+    if batch.distances is None:
+        raise ValueError("the batch has no distances; its featurizer must have pairs=True")
+    N, T = len(batch.molecule), len(batch.edge_table) + 1
+    counts = torch.bincount(batch.dst * T + batch.edge_type + 1, minlength=N * T).view(N, T)
+    counts[:, 0] = batch.sizes.index_select(0, batch.molecule) - counts.sum(1)
+    counts = counts.to(real).unsqueeze(1)
+    return [counts.log(), 2 / counts.clamp(min=1)]
+
+
+def _on_device(batch: MoleculeBatch, heads: int, real: torch.dtype, *also: Any) -> list[Tensor]:
+    """Return all that a device needs: `_counts`, the `Lists` of one bucket, and what `also` computes."""
+    groups = [(len(batch), batch.max_size)]  # on a device one more call costs more than padding
+    others = also[0](batch, *also[1:]) if also else []
+    return [*_counts(batch, real), *_lists(batch, heads, groups, real), *others]
 
 
 class Bucket(NamedTuple):
@@ -119,10 +129,8 @@ class Lists(NamedTuple):
     slot: Tensor
     outside: Tensor
     """float [slots without heads], -inf at padding, else 0"""
-    place: Tensor
-    """int64 [sum of n^2], the place of each pair of each molecule"""
     distance: Tensor
-    """float [sum of n^2]"""
+    """float [places], 0 at padding"""
     bond: Tensor
     """int64 [E], the place of (dst, src) of each bond"""
 
@@ -143,10 +151,11 @@ def _lists(batch: MoleculeBatch, heads: int, groups: list[tuple[int, int]], real
     row[slot], outside[first + local] = np.arange(len(slot)), 0
     distance = batch.distances.to(real)
     distance.masked_fill_(batch.distances == DISCONNECTED, FAR)
-    lists = row, slot, outside, ranges(pair, sizes.take(molecule))[0]
-    row_, slot_, outside_, place = map(torch.from_numpy, lists)
-    bond = torch.from_numpy(pair.take(batch.dst.numpy()) + local.take(batch.src.numpy()))
-    return Lists(row_, slot_, outside_.to(real), place, distance, bond)
+    place = torch.from_numpy(ranges(pair, sizes.take(molecule))[0])
+    every = distance.new_zeros(np.square(padded).sum()).index_copy_(0, place, distance)
+    bond = pair.take(batch.dst.numpy()) + local.take(batch.src.numpy())
+    row_, slot_, outside_, bond_ = map(torch.from_numpy, (row, slot, outside, bond))
+    return Lists(row_, slot_, outside_.to(real), every, bond_)
 
 
 def _order(sizes: np.ndarray) -> np.ndarray:
@@ -156,11 +165,10 @@ def _order(sizes: np.ndarray) -> np.ndarray:
 
 def _pairs(batch: MoleculeBatch, heads: int, groups: list[tuple[int, int]], lists: Lists) -> Pairs:
     pairs, types = [b * n * n for b, n in groups], len(batch.edge_table) + 1
-    distance = lists.distance.new_zeros(sum(pairs)).index_copy_(0, lists.place, lists.distance)
     kind = lists.bond.new_zeros(sum(pairs)).index_copy_(0, lists.bond, batch.edge_type + 1)
     slots = [b * n for b, n in groups]
     parts = (
-        distance.split(pairs),
+        lists.distance.split(pairs),
         kind.split(pairs),
         lists.outside.split(slots),
         lists.row.split([s * heads for s in slots]),

@@ -95,6 +95,29 @@ def reading(sizes: np.ndarray) -> list[np.ndarray]:
     return [line, place, order, rank]
 
 
+class PaddedReading(NamedTuple):
+    """The order in which each direction reads the atoms of molecules that are padded to n atoms.
+
+    The padding follows the atoms in both directions, so it changes no atom's state.
+    """
+
+    rows: Tensor
+    """int64 [2, n * B], the atom that is read at each place (any atom in the padding): all first atoms, and so on"""
+    place: Tensor
+    """int64 [2, N], the place at which each atom is read"""
+
+
+def padded_reading(sizes: np.ndarray, longest: int) -> list[np.ndarray]:
+    """Return the fields of the `PaddedReading` for molecules with `sizes` (int64 [B]) atoms, none above `longest`."""
+    count, every, ends = len(sizes), np.arange(longest)[:, None], sizes.cumsum()
+    first = np.repeat(ends - sizes, sizes)
+    forth = np.arange(len(first)) - first
+    back = sizes.repeat(sizes) - 1 - forth
+    within = np.minimum(every, sizes - 1)
+    rows = np.stack([ends - sizes + within, ends - 1 - within]).reshape(2, -1)
+    return [rows, np.stack([forth, back]) * count + np.arange(count).repeat(sizes)]
+
+
 class BiGRU(nn.GRU):
     """One-layer bidirectional GRU; its parameters, their names and their initialisation are those of torch.nn.GRU."""
 
@@ -102,13 +125,13 @@ class BiGRU(nn.GRU):
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, sizes: Tensor, h0: Tensor, order: Reading | None = None
+        self, x: Tensor, sizes: Tensor | None, h0: Tensor, order: Reading | PaddedReading | None = None
     ) -> Tensor:
         """Return the states of all atoms, float [N, 2 * hidden]: forward direction, then backward.
 
         Args:
             x: float [N, input], molecules one after the other.
-            sizes: int64 [B] on the CPU, the number of atoms of each molecule.
+            sizes: int64 [B] on the CPU, the number of atoms of each molecule; None with a `PaddedReading`.
             h0: float [B, hidden], the initial state of both directions.
             order: the `Reading` on the device, if it is there already; None: computed here.
 
@@ -116,6 +139,9 @@ class BiGRU(nn.GRU):
         """
         weights = [getattr(self, name) for name in self._flat_weights_names]
         x, h0 = x.to(weights[0].dtype), h0.to(weights[0].dtype)  # autocast may have lowered them
+        if isinstance(order, PaddedReading):
+            return _padded(order, x, h0, weights)
+        assert sizes is not None
         if not x.is_cpu:
             order = order or Reading(*to_device(reading(sizes.numpy()), x.device))
             return _on_device(sizes, order, x, h0, weights)
@@ -133,6 +159,16 @@ def _on_device(sizes: Tensor, order: Reading, x: Tensor, h0: Tensor, weights: li
     # cuDNN differentiates only in training mode; without dropout the mode changes nothing else.
     states, _ = torch._VF.gru(take(x, order.line), active, initial, weights, True, 1, 0.0, True, True)
     return take(states, order.place)
+
+
+def _padded(order: PaddedReading, x: Tensor, h0: Tensor, weights: list[Tensor]) -> Tensor:
+    """Run torch's GRU once for each direction, over molecules of one size."""
+    states = []
+    for rows, place, own in zip(order.rows, order.place, (weights[:4], weights[4:]), strict=True):
+        read, initial = take(x, rows).view(-1, *h0.shape[:1], x.shape[1]), h0.unsqueeze(0)
+        found, _ = torch._VF.gru(read, initial, own, True, 1, 0.0, True, False, False)
+        states.append(take(found.flatten(0, 1), place))
+    return torch.cat(states, dim=1)
 
 
 class _BiGRU(torch.autograd.Function):
