@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +66,48 @@ class Counts:
 
 
 COUNTS = Counts()
+CAPTURED: list[Callable[[], object]] | None = None
+"""what a graph repeats, while it is captured"""
+
+
+def capture(function: Callable[[], object]) -> Callable[[], None]:
+    """What a function does on the device, as a function that does it again in the same memory, as a CUDA graph does.
+
+    Nothing else is repeated: numbers that Python has computed stay as they were. The CPU must not be needed.
+    """
+    global CAPTURED
+    assert CAPTURED is None, "a capture within a capture"
+    CAPTURED = again = []
+    try:
+        function()
+    finally:
+        CAPTURED = None
+
+    def repeat() -> None:
+        COUNTS.launches["graph"] += 1
+        with _disable_current_modes(), torch.no_grad():
+            for step in again:
+                step()
+
+    return repeat
+
+
+def _launched(func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    """The result of an operation on CPU tensors, of which a graph that is being captured takes note."""
+    if CAPTURED is not None and not getattr(func, "__name__", "").startswith(("empty", "new_empty")):
+        CAPTURED.append(lambda: _overwrite(out, func(*args, **kwargs)))
+    return out
+
+
+def _overwrite(old: Any, new: Any) -> None:
+    for before, now in zip(tree_flatten(old)[0], tree_flatten(new)[0], strict=True):
+        if isinstance(before, Tensor) and before.data_ptr() != now.data_ptr():
+            before.copy_(now)
+
+
+def _forbidden(what: str) -> None:
+    if CAPTURED is not None:
+        raise RuntimeError(f"{what}: operation not permitted when stream is capturing")
 
 
 def _here(name: str) -> str:
@@ -134,8 +176,9 @@ class OnDevice(Tensor):
         _account(name, args, kwargs)
         if kwargs.get("device") is not None:
             kwargs["device"] = CPU
+        given, named = tree_map(_inside, args), tree_map(_inside, kwargs)
         with _disable_current_modes():
-            out = func(*tree_map(_inside, args), **tree_map(_inside, kwargs))
+            out = _launched(func, given, named, func(*given, **named))
         if name == "_local_scalar_dense":
             return out
         if name.endswith("_") and not name.endswith("__"):
@@ -148,9 +191,11 @@ def _account(name: str, args: Any, kwargs: Any) -> None:
     tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
     strangers = [x for x in tensors if not isinstance(x, OnDevice) and x.dim() > 0]
     if name == "copy_" and strangers:
+        _forbidden(_here("copy_"))
         (COUNTS.up if isinstance(args[0], OnDevice) else COUNTS.down)[_here("copy_")] += 1
         return
     if strangers and name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+        _forbidden(_here(name))
         COUNTS.up[_here(name)] += 1  # torch sends an index itself
     elif strangers and not (name.startswith("_fused_adam") and all(x.dim() == 0 for x in strangers)):
         raise RuntimeError(f"{_here(name)}: expected all tensors to be on the same device, found cuda:0 and cpu")
@@ -158,6 +203,7 @@ def _account(name: str, args: Any, kwargs: Any) -> None:
     index = args[1] if name.startswith("index") and isinstance(args[1], (list, tuple)) else ()
     masked = any(isinstance(x, Tensor) and x.dtype in (torch.bool, torch.uint8) for x in index)
     if name in WAITS or ragged or masked:
+        _forbidden(_here(name))
         COUNTS.waits[_here(name)] += 1
     if name not in VIEWS:
         COUNTS.launches[name] += 1
@@ -199,20 +245,30 @@ class _Recurrent(torch.autograd.Function):
     def forward(ctx: Any, func: Any, args: Any, *tensors: Tensor) -> Any:
         ctx.name = func.__name__
         COUNTS.launches[ctx.name] += RECURRENT[ctx.name][0]
-        with torch.enable_grad():
-            held = iter([_inside(t).detach().requires_grad_(t.is_floating_point()) for t in tensors])
-            ctx.inputs = list(held)
-            held = iter(ctx.inputs)
-            out = func(*tree_map(lambda x: next(held) if isinstance(x, Tensor) else x, args))
-        ctx.outputs = [out] if isinstance(out, Tensor) else out
-        each = tuple(OnDevice(out.detach()) for out in ctx.outputs)
-        return each[0] if isinstance(out, Tensor) else each
+        given = list(map(_inside, tensors))
+
+        def run() -> Any:
+            with torch.enable_grad():
+                ctx.inputs = [t.detach().requires_grad_(t.is_floating_point()) for t in given]
+                held = iter(ctx.inputs)
+                out = func(*tree_map(lambda x: next(held) if isinstance(x, Tensor) else x, args))
+            ctx.outputs = [out] if isinstance(out, Tensor) else list(out)
+            return [out.detach() for out in ctx.outputs]
+
+        each = tuple(map(OnDevice, _launched(run, (), {}, run())))
+        return each[0] if len(each) == 1 else each
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         COUNTS.launches[f"{ctx.name}_backward"] += RECURRENT[ctx.name][1]
-        wanted = [x for x in ctx.inputs if x.requires_grad]
-        found = iter(torch.autograd.grad(ctx.outputs, wanted, list(map(_inside, gradients)), allow_unused=True))
+        given = list(map(_inside, gradients))
+        places = [place for place, x in enumerate(ctx.inputs) if x.requires_grad]
+
+        def run() -> Any:
+            wanted = [ctx.inputs[place] for place in places]
+            return torch.autograd.grad(ctx.outputs, wanted, given, allow_unused=True)
+
+        found = iter(_launched(run, (), {}, run()))
         each = [next(found) if x.requires_grad else None for x in ctx.inputs]
         return None, None, *(None if grad is None else OnDevice(grad) for grad in each)
 
@@ -221,6 +277,8 @@ def _moved(x: Tensor, device: Any) -> Tensor:
     """A tensor on another device."""
     up = device is not None and torch.device(device).type == "cuda"
     tracked = x.requires_grad and torch.is_grad_enabled()
+    if device is not None and up != isinstance(x, OnDevice):
+        _forbidden(_here("to"))
     if up and not isinstance(x, OnDevice):
         COUNTS.up[_here("to")] += 1
         return _Up.apply(x) if tracked else OnDevice(x.detach().clone())
@@ -243,6 +301,7 @@ class FakeCuda(TorchFunctionMode):
         if name == "cuda" and isinstance(args[0], Tensor):
             return _moved(args[0], CUDA)
         if name in READS and args and isinstance(args[0], OnDevice):
+            _forbidden(_here(name))
             COUNTS.waits[_here(name)] += 1
             return getattr(args[0].elem, name)()
         if name in ("numpy", "__array__") and args and isinstance(args[0], OnDevice):
@@ -255,7 +314,8 @@ class FakeCuda(TorchFunctionMode):
             elif name != "new_empty":
                 COUNTS.launches[name] += 1
             kwargs.pop("device", None)
-            return OnDevice(getattr(args[0].elem, name)(*tree_map(_inside, args[1:]), **kwargs))
+            make, given = getattr(args[0].elem, name), tree_map(_inside, args[1:])
+            return OnDevice(_launched(make, given, kwargs, make(*given, **kwargs)))
         if name in RECURRENT and any(isinstance(x, OnDevice) for x in tree_flatten(args)[0]):
             return _Recurrent.apply(func, args, *(x for x in tree_flatten(args)[0] if isinstance(x, Tensor)))
         kwargs.pop("pin_memory", None)
@@ -264,7 +324,8 @@ class FakeCuda(TorchFunctionMode):
                 COUNTS.up[_here(name)] += 1
             elif not name.startswith("empty"):
                 COUNTS.launches[name] += 1
-            return OnDevice(func(*args, **{**kwargs, "device": CPU}))
+            kwargs["device"] = CPU
+            return OnDevice(_launched(func, args, kwargs, func(*args, **kwargs)))
         return func(*args, **kwargs)
 
     @staticmethod

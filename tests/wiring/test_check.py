@@ -283,3 +283,37 @@ def test_a_compiled_model_needs_a_compiler_and_one_process(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match=r"training\.compile=true needs a C\+\+ compiler"):
         check.check(compose(["model=gcn", "training.compile=true"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=gcn", "training.devices=2"], r"training\.graphs=true goes with one process; use training\.devices=1"),
+        (
+            ["model=gcn", "training.compile=true"],
+            r"training\.graphs=true and training\.compile=true do not go together",
+        ),
+        (
+            ["model=resnet18", "dataset=cifar10"],
+            r"training\.graphs=true pads batches of molecules, and dataset=cifar10",
+        ),
+        (["model=gcn", "training.device=mps"], r"training\.graphs=true needs CUDA, and training\.device=mps has none"),
+        (
+            ["model=gcn", "optimizer=esam", "optimizer.gamma=0.5"],
+            r"training\.graphs=true does not compute; use optimizer\.",
+        ),
+        (["model=cmpnn", "model.padding=reference"], r"model\.padding=reference reads the batch's other molecules"),
+        (["model=grover", "model.padding=reference"], r"model\.padding=reference reads the batch's other molecules"),
+    ],
+)
+def test_what_does_not_go_with_graphs(overrides: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "check_device", lambda setting, name: None)
+    monkeypatch.setattr(check.shutil, "which", lambda name: "/usr/bin/c++")
+    with pytest.raises(ConfigError, match=message):
+        check.check(compose([*overrides, "training.graphs=true"]))
+
+
+def test_graphs_go_with_models_that_read_each_molecule_by_itself() -> None:
+    for name in ("cmpnn", "grover", "gcn"):
+        check.check(compose([f"model={name}", "training.graphs=true"]))
+    check.check(compose(["model=compt", "model.padding=reference", "training.graphs=true"]))

@@ -57,7 +57,8 @@ class Closure:
         total = torch.stack(labels).sum().clamp(min=1)
         losses = []
         for batch, count in zip(self.batches, labels, strict=True):
-            part = self.loss(batch) * (count / total)
+            loss = self.loss(batch)
+            part = loss * (count / total.to(loss.dtype))
             part.backward()
             losses.append(part.detach())
         whole = torch.stack(losses).sum()

@@ -70,6 +70,8 @@ class GraphClosure(Closure):
         self.device, self.dtype, self.cuda = device, dtype, Cuda(device)
         self.captured: dict[tuple[int, ...], Captured] = {}
         """by molecules, atoms, directed bonds and largest molecule"""
+        self.trained = [parameter for parameter in self.parameters if parameter.requires_grad]
+        """those that have a gradient in a captured pass; an optimizer may exempt some from a single pass, as ESAM does"""
 
     def _pass(self, weighted: bool) -> Tensor:
         batches = cast("Sequence[MoleculeBatch]", self.batches)
@@ -83,18 +85,18 @@ class GraphClosure(Closure):
                 torch._foreach_add_([whole, *gradients], [loss, *more], alpha=share)
         if weighted:
             gradients = list(torch._foreach_mul(gradients, whole))
-        for parameter, gradient in zip(self._trained, gradients, strict=True):
-            parameter.grad = gradient
+        for parameter, gradient in zip(self._reached, gradients, strict=True):
+            parameter.grad = gradient if parameter.requires_grad else None
         return whole
 
     def _repeated(self, batch: MoleculeBatch) -> tuple[Tensor, list[Tensor]]:
-        """Return the loss of one batch, and the gradient of each of `_trained`, as new tensors."""
+        """Return the loss of one batch, and the gradient of each of `_reached`, as new tensors."""
         size = len(batch), batch.n_atoms, len(batch.src), batch.max_size
         drawn = [] if (numbers := cast(Any, self.model).draw()) is None else [numbers]
         if size not in self.captured:
             self.captured[size] = Captured(self, batch, drawn)
         loss, gradients = self.captured[size](batch, drawn)
-        self._trained = [p for p, gradient in zip(self.parameters, gradients, strict=True) if gradient is not None]
+        self._reached = [p for p, gradient in zip(self.trained, gradients, strict=True) if gradient is not None]
         loss, *copies = torch._foreach_mul([loss, *(one for one in gradients if one is not None)], 1.0)
         return loss, copies
 
@@ -177,12 +179,12 @@ class Captured:
 
     def _compute(self, batch: MoleculeBatch, drawn: list[Tensor]) -> None:
         closure = self.closure
-        for parameter in closure.parameters:
+        for parameter in closure.trained:
             parameter.grad = None
         # The number of labels is computed on the device, because it differs from batch to batch.
         loss = closure.objective(*closure.forward(batch, *drawn))
         loss.backward(closure._one(loss.detach()))
-        self.loss, self.gradients = loss.detach(), [parameter.grad for parameter in closure.parameters]
+        self.loss, self.gradients = loss.detach(), [parameter.grad for parameter in closure.trained]
 
     @contextmanager
     def _without_trace(self) -> Iterator[None]:
@@ -191,14 +193,19 @@ class Captured:
         kept = [buffer.clone() for buffer in buffers]
         device = self.closure.device
         random = torch.get_rng_state(), torch.get_device_module(device).get_rng_state(device)
+        exempt = [parameter for parameter in self.closure.trained if not parameter.requires_grad]
         try:
+            for parameter in exempt:
+                parameter.requires_grad_(True)
             yield
         finally:
+            for parameter in exempt:
+                parameter.requires_grad_(False)
             for buffer, before in zip(buffers, kept, strict=True):
                 buffer.copy_(before)
             torch.set_rng_state(random[0])
             torch.get_device_module(device).set_rng_state(random[1], device)
-            for parameter in self.closure.parameters:
+            for parameter in self.closure.trained:
                 parameter.grad = None
 
 

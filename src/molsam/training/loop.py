@@ -28,6 +28,7 @@ from molsam.training.clock import Clock
 from molsam.training.closure import Closure
 from molsam.training.evaluation import predictions
 from molsam.training.events import Callback
+from molsam.training.graphs import GraphClosure
 from molsam.training.interrupt import Interrupts
 from molsam.training.judge import Judge
 from molsam.training.late import last_epochs
@@ -92,7 +93,7 @@ class Trainer:
             optimizer.in_place, device = True, torch.device(settings.device)
             if device.type != "cpu":
                 dtype = DTYPES[settings.precision]
-                self.closure = graphs.GraphClosure(model, objective, settings.precision, device, dtype)
+                self.closure = GraphClosure(model, objective, settings.precision, device, dtype)
         self.steps_per_epoch = steps_per_epoch(len(split.train), settings)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
         self.clock = Clock()
@@ -185,15 +186,17 @@ class Trainer:
                 yield [self._placed(one, self.padding) for one in made[batch : batch + self.settings.accumulate]]
 
     def _placed(self, batch: Batch, padding: Padding | None = None) -> Batch:
-        dtype, on_cpu = DTYPES[self.settings.precision], self.settings.device == "cpu"
+        dtype = DTYPES[self.settings.precision]
         if dtype == torch.float64:  # the batch's own targets are float32
             labels = self.scaler.transform(self.dataset.targets[batch.index.numpy()])
             batch.targets = torch.from_numpy(np.nan_to_num(labels))
         if padding is not None:
             batch = padding(cast("MoleculeBatch", batch))
-            if not on_cpu:
-                return batch  # a captured pass has a place for it
-        return batch if on_cpu and dtype == torch.float32 else batch.to(self.settings.device, dtype)
+            if isinstance(self.closure, GraphClosure):
+                return batch  # a captured pass has a place for it on the device
+        if self.settings.device == "cpu" and dtype == torch.float32:
+            return batch
+        return batch.to(self.settings.device, dtype)
 
     def predict(self, index: np.ndarray, together: Alone | None = None) -> tuple[np.ndarray, float]:
         """Return predictions and the mean loss on some molecules.
