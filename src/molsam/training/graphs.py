@@ -71,7 +71,7 @@ class GraphClosure(Closure):
         self.captured: dict[tuple[int, ...], Captured] = {}
         """by molecules, atoms, directed bonds and largest molecule"""
         self.trained = [parameter for parameter in self.parameters if parameter.requires_grad]
-        """those that have a gradient in a captured pass; an optimizer may exempt some from a single pass, as ESAM does"""
+        """those that have a gradient in every captured pass, even if the optimizer exempts some from it, as ESAM does"""
 
     def _pass(self, weighted: bool) -> Tensor:
         batches = cast("Sequence[MoleculeBatch]", self.batches)
@@ -86,7 +86,7 @@ class GraphClosure(Closure):
         if weighted:
             gradients = list(torch._foreach_mul(gradients, whole))
         for parameter, gradient in zip(self._reached, gradients, strict=True):
-            parameter.grad = gradient if parameter.requires_grad else None
+            parameter.grad = gradient
         return whole
 
     def _repeated(self, batch: MoleculeBatch) -> tuple[Tensor, list[Tensor]]:
