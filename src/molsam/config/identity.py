@@ -35,7 +35,7 @@ NEUTRAL = (
 COPIED = ("base_optimizer", "rho_schedule")
 """Sections that count only where the optimizer's own section takes them over."""
 NEUTRAL_TRAINING = (
-    "compile", "graphs", "deterministic", "threads", "log_every", "checkpoint_minutes", "checkpoint_steps", "eval_batch_size", "test_each_epoch",
+    "compile", "deterministic", "threads", "log_every", "checkpoint_minutes", "checkpoint_steps", "eval_batch_size", "test_each_epoch",
 )  # fmt: skip
 NEUTRAL_DATASET = (
     "root", "path", "valid_path", "test_path", "url", "sha256", "embedded", "layouts", "display", "published", "id",
@@ -62,6 +62,7 @@ ADDED: dict[str, Any] = {
     "training.average_decay": 0.99,
     "training.average_start": 0.75,
     "training.devices": 1,
+    "training.graphs": False,
     "training.perturb": "averaged",
 }
 """Settings that were added later -> the value that means what was done before. At this value a setting is left out,
