@@ -53,6 +53,13 @@ def test_files_are_found_by_their_names(tmp_path: Path) -> None:
 def test_cells_that_a_spreadsheet_would_work_out_are_text() -> None:
     from molsam.files import csv_text
 
-    cells = ["=1+1", "+cmd", "-x", "@sum", "-1.5", "+2e3", "C=C", "", 7, -0.5, "\tx"]
+    cells = ["=1+1", "+cmd", "-x", "@sum", "-1.5", "+2e3", "C=C", "", 7, -0.5, "\tx", "-1-cmd", "-1+1"]
     (line,) = csv_text([cells], end="\n").splitlines()
-    assert line == "'=1+1,'+cmd,'-x,'@sum,-1.5,+2e3,C=C,,7,-0.5,'\tx"
+    assert line == "'=1+1,'+cmd,'-x,'@sum,-1.5,+2e3,C=C,,7,-0.5,'\tx,'-1-cmd,'-1+1"
+
+
+def test_numbers_of_other_countries_and_signs_stay_as_they_are() -> None:
+    from molsam.files import as_text
+
+    for cell in ("-4,69", "+0,5", "-1.234,5", "-12 000", "-5 %", "-1,5e-3", "-", "+", "+++", "-inf"):
+        assert as_text(cell) == cell

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,18 +67,22 @@ def csv_text(rows: Iterable[Sequence[Any]], end: str = "\r\n") -> str:
     return text.getvalue()
 
 
+HARMLESS = re.compile(r"[-+]+|[-+][\d., ]*\d(?:e[-+]?\d+)? ?%?", re.IGNORECASE | re.ASCII)
+"""What begins with a sign and is no formula: signs alone, and numbers with a decimal comma, marks of thousands or %."""
+
+
 def as_text(cell: Any) -> Any:
     """A cell that a spreadsheet opens as what it is.
 
     A text that begins like a formula (=, +, -, @) and is no number gets an apostrophe in front, because a spreadsheet
-    would work it out.
+    would work it out. A number may have a decimal comma, and signs alone work out nothing.
     """
     if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
     try:
         float(cell)
     except ValueError:
-        return f"'{cell}"
+        return cell if HARMLESS.fullmatch(cell) else f"'{cell}"
     return cell
 
 

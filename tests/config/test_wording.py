@@ -19,3 +19,10 @@ MEANT = {
 def test_the_setting_that_is_meant_is_named(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{key} is not a setting of this run\. Did you mean {MEANT[key]}\?"):
         compose(["dataset=csv", "optimizer=graphsam", f"{key}=1"])
+
+
+def test_a_file_in_place_of_a_dataset_is_recognized() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^dataset=mine\.csv does not exist\. For a file of your own use dataset=csv "
+    ):
+        compose(["dataset=mine.csv"])

@@ -200,9 +200,12 @@ def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, Any], messa
     ("settings", "message"),
     [
         ({"smiles": "smile"}, "did you mean 'smiles'"),
-        ({"targets": ["Y"]}, "has no column 'Y'"),
-        ({"targets": ["y", "y"]}, "column 'y' is used twice"),
-        ({"targets": ["smiles"]}, "column 'smiles' is used twice"),
+        ({"targets": ["Y"]}, r"^dataset\.targets=Y: .*has no column 'Y'"),
+        ({"weights": "w"}, r"^dataset\.weights=w: .*has no column 'w'"),
+        ({"id": "name"}, r"^dataset\.id=name: .*has no column 'name'"),
+        ({"targets": ["y", "y"]}, r"column 'y' is used twice in dataset\.targets"),
+        ({"targets": ["smiles"]}, r"column 'smiles' is used twice, in dataset\.targets and as"),
+        ({"targets": ["y"], "id": "y"}, r"column 'y' is used twice, in dataset\.targets and as"),
     ],
 )
 def test_columns_that_are_not_there(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

@@ -152,7 +152,7 @@ def test_a_column_may_say_it(tmp_path: Path) -> None:
     settings = {"kind": "predefined", "column": "part"}
     data = load_rows(tmp_path, rows, "smiles,y,part", targets=["y"])
     assert parts(make_split(data, settings, seed=0, fold=0)) == [[0, 3], [2], [1]]
-    with pytest.raises(DataError, match="has no column 'split'"):
+    with pytest.raises(DataError, match=r"^split\.column=split: .*has no column 'split'"):
         make_split(data, {"kind": "predefined", "column": "split"}, seed=0, fold=0)
     data = load_rows(tmp_path, [*rows, ("O", 1, "holdout")], "smiles,y,part", targets=["y"])
     with pytest.raises(
@@ -286,6 +286,18 @@ def test_time(tmp_path: Path) -> None:
         make_split(data, settings, seed=0, fold=0)
 
 
+def test_a_date_with_points_has_the_day_first(tmp_path: Path) -> None:
+    """11.2.2020 is in February; with slashes the order is not known, so they stop the run."""
+    rows = [("C" * (i + 1), i % 4 + 0.5, f"{12 - i}.{i + 1}.2020") for i in range(7)]
+    settings = {"kind": "time", "column": "when", "fractions": [0.6, 0.2, 0.2]}
+    data = load_rows(tmp_path, rows, "smiles,y,when", targets=["y"])
+    assert parts(make_split(data, settings, seed=0, fold=0))[0][:3] == [0, 1, 2]
+    for wrong in ("31.13.2019", "03/04/2019", "1.2.19"):
+        data = load_rows(tmp_path, [*rows, ("N", 1, wrong)], "smiles,y,when", targets=["y"])
+        with pytest.raises(DataError, match=r"neither a number nor a date; write .* or 31\.05\.2024"):
+            make_split(data, settings, seed=0, fold=0)
+
+
 def test_clusters_are_butinas(tmp_path: Path) -> None:
     """As RDKit's own, which keeps all distances in memory; similar molecules stay together."""
     from rdkit import Chem
@@ -365,5 +377,9 @@ def test_files_of_their_own(tmp_path: Path) -> None:
     one = load_rows(tmp_path, rows, **own)
     split = make_split(one, {"kind": "files", "valid": 0.2}, seed=0, fold=0)
     assert (len(split.train), len(split.valid), split.test.tolist()) == (8, 2, [10, 11, 12])
+    for given in ({"targets": ["y"]}, {}):  # the file that lacks the labels is named, and not the first one
+        write(tmp_path / "test.csv", [("C", 1)], "smiles,other")
+        with pytest.raises(DataError, match=r"test\.csv lacks 'y' of .*data\.csv"):
+            load_rows(tmp_path, [("C" * (i + 1), i / 3) for i in range(10)], test_path=own["test_path"], **given)
     with pytest.raises(ConfigError, match=r"split=files needs a file for test; give dataset\.test_path=FILE"):
         make_split(load_rows(tmp_path, rows, targets=["y"]), {"kind": "files", "valid": 0.2}, seed=0, fold=0)

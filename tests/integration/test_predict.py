@@ -132,7 +132,7 @@ def test_a_parquet_file_has_the_same(runs: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.parquet"]
 
 
-def test_intervals_come_from_the_validation_part(runs: Path, tmp_path: Path) -> None:
+def test_intervals_come_from_the_validation_part(runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "in.csv").write_text("smiles\nCCO\nx\n")
     command = ["predict", str(runs / "s0"), str(runs / "s1"), str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv")]
     assert cli.main([*command, "--interval", "0.5", "--nearest"]) == 0
@@ -149,6 +149,11 @@ def test_intervals_come_from_the_validation_part(runs: Path, tmp_path: Path) -> 
     assert bounds == pytest.approx([middle - expected, middle + expected])
     assert bad["log_solubility_lower"] == bad["nearest_tanimoto"] == ""
     assert cli.main([*command, "--interval", "90"]) == 2
+    assert "needs" not in caplog.text
+    assert cli.main([*command, "--interval", "0.999"]) == 0
+    assert "--interval=0.999 needs 999 labels in the validation part; these have fewer" in caplog.text
+    assert f"intervals are unbounded: log_solubility ({len(errors)})" in caplog.text
+    assert (read(tmp_path / "out.csv")[0])["log_solubility_upper"] == "inf"
 
 
 def test_the_nearest_training_molecule_is_told(runs: Path, tmp_path: Path) -> None:

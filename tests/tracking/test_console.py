@@ -32,6 +32,9 @@ def test_folds_show_the_main_metrics_and_each_task(
     lines = [" ".join(line.strip("│ ").replace("│", "").split()) for line in capsys.readouterr().out.splitlines()]
     assert f"test mae {1.5:.4f} ± {np.std([0.5, 1.5, 2.5], ddof=1):.4f}" in lines
     assert "test r2 - ± -" in lines
+    assert [line for line in lines if line.startswith("-:")] == [
+        "-: undefined, because that part has too few labels or lacks a class"
+    ]
     assert not any("kendall" in line for line in lines), "not a main one"
     shown = [line for line in lines if line.startswith("test rmse, t")]
     assert len(shown) == (min(tasks, console.MOST_TASKS) if tasks > 1 else 0)
@@ -44,3 +47,15 @@ def test_folds_show_the_main_metrics_and_each_task(
         ]
     )
     assert len(json.loads((tmp_path / "folds.json").read_text())["tasks"]) == tasks
+
+
+@pytest.mark.parametrize(("value", "dashes"), [(None, 1), (-0.5, 0)])
+def test_a_value_that_is_undefined_is_explained_once(
+    capsys: pytest.CaptureFixture[str], value: float | None, dashes: int
+) -> None:
+    made = outcome(0, 3) | {"best_epoch": 0, "steps": 1, "epochs": 1, "seconds": 1.0, "passes_per_step": 1.0,
+                            "run_dir": "run"}  # fmt: skip
+    made["test"] |= {"r2": value}
+    made["test_per_task"] |= {"t1": value}
+    console.print_result(made)
+    assert capsys.readouterr().out.count("-: undefined, because") == dashes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,24 @@ def test_each_task_has_its_picture(tmp_path: Path, task: str, kind: str) -> None
         image = Image.open(path)
         assert image.width == 680, "a column at 200 dots an inch"
         assert np.asarray(image.convert("L")).std() > 5, "something is drawn"
+
+
+def test_a_picture_has_the_number_and_the_classes_of_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an earlier task has no label in the test part."""
+    outcome = finished(tmp_path, "multiclass", ["a", "b"]) | {"classes": [["x", "y", "z"], ["low", "mid", "top"]]}
+    path = tmp_path / "test_predictions.csv"
+    kept = [re.sub(r'("a"),[^,]*,', r"\1,,", line) for line in path.read_text().splitlines()]
+    path.write_text("\n".join(kept) + "\n")
+    named: list[Any] = []
+    whole = pictures._confusion
+
+    def confusion(*given: Any, names: Any) -> Any:
+        named.append(names)
+        return whole(*given, names=names)
+
+    monkeypatch.setattr(pictures, "_confusion", confusion)
+    assert [made.name for made in pictures.draw(tmp_path, outcome)] == ["learning_curve.png", "confusion-02-b.png"]
+    assert named == [["low", "mid", "top"]]
 
 
 def test_one_class_only_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from molsam.config.compose import compose
 from molsam.data.dataset import MoleculeDataset
 from molsam.data.split import Split
 from molsam.data.weights import label_weights
@@ -18,6 +20,8 @@ from molsam.models.api import ModelOutput
 from molsam.training.judge import Judge
 from molsam.training.objective import Objective, one_sided
 from tests.data.helpers import load_rows
+from tests.integration.test_run import SMALL
+from tests.trust.helpers import train
 
 CHAIN = ["C" * n for n in range(1, 13)]
 
@@ -54,6 +58,29 @@ def test_one_class_in_validation_leaves_the_choice_to_the_loss(
         judge.warn()
     assert judge.chooses == "loss"
     assert "roc_auc is undefined on the validation part" in caplog.text
+
+
+def test_without_labels_in_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    """Neither the first one, of which all others are no better, nor an end by patience."""
+    lines = [f"{'C' * (n + 1)}O,{'' if n >= 20 else n / 10},{('train', 'valid')[n >= 20]}" for n in range(24)]
+    lines += [f"{'C' * (n + 1)}N,{n / 10},test" for n in range(4)]
+    (tmp_path / "assay.csv").write_text("\n".join(["smiles,y,part", *lines]) + "\n")
+    settings = [f"dataset.path={tmp_path / 'assay.csv'}", "dataset.targets=[y]", "split=predefined",
+                "split.column=part", "training.patience=1", "training.epochs=3"]  # fmt: skip
+    train(compose(["model=gcn", *SMALL["gcn"], "dataset=csv", "training.threads=1", *settings]), tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (found["chosen_by"], found["best_epoch"], found["epochs"]) == ("last", 2, 3)
+
+
+def test_a_task_that_was_not_learnt_is_no_label_of_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = data(tmp_path, [[1.5, 2, 3, "", "", 6], ["", "", "", 4, 5, 6]])
+    judge = Judge(dataset, split([0, 1, 2], [3, 4], [5]))
+    with caplog.at_level(logging.WARNING, logger="molsam"):
+        judge.warn()
+    assert judge.chooses == "last"
+    assert "No molecule of the validation part has a label, so the last epoch is kept" in caplog.text
+    bounds = data(tmp_path, [[1.5, 2, 3, ">4", ">5", 6]], censored="bound")
+    assert Judge(bounds, split([0, 1, 2], [3, 4], [5])).chooses == "loss", "a bound has a loss"
 
 
 def test_bounds_are_not_scored(tmp_path: Path) -> None:

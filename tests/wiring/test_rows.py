@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 from molsam.config.compose import compose
+from molsam.report.dashboard import predictions
+from molsam.tracking import plots
+from molsam.wiring import conformal
 from molsam.wiring.trained import expand
 from tests.integration.test_run import SMALL
 from tests.trust.helpers import train
@@ -47,6 +50,28 @@ def test_a_row_points_at_its_molecule(tmp_path: Path, more: list[str]) -> None:
         assert frame.iloc[split[part]]["name"].tolist() == split["ids"][part]
         assert "not a molecule" not in frame.iloc[split[part]]["smiles"].tolist()
     assert {int(line["row"]) for line in predicted} == set(split["test"])
+
+
+def test_bounds_are_marked_and_count_nowhere_as_values(tmp_path: Path) -> None:
+    """The metric is that of the written rows without a mark; pictures, dashboard and intervals leave bounds out too."""
+    signs = ["", "", ">", "", "<"]
+    lines = [f"{'C' * (i % 20 + 1)}{'ON'[i % 2]},{signs[i % 5]}{i / 10}" for i in range(40)]
+    (tmp_path / "assay.csv").write_text("\n".join(["smiles,y", *lines]) + "\n")
+    run, named = tmp_path / "run", ["dataset.targets=[y]", "dataset.censored=bound", "split.fractions=[0.5,0.25,0.25]"]
+    train(compose([*BASE, f"dataset.path={tmp_path / 'assay.csv'}", *named]), run)
+    frames = {part: pd.read_csv(run / f"{part}_predictions.csv", dtype={"bound": str}) for part in ("test", "valid")}
+    for frame in frames.values():
+        marks = frame["bound"].fillna("").tolist()
+        assert marks == [signs[row % 5] for row in frame["row"]]
+        assert {"", "<", ">"} == set(marks)
+    values = {part: frame[frame["bound"].isna()] for part, frame in frames.items()}
+    test, valid = values["test"], values["valid"]
+    result = json.loads((run / "result.json").read_text())["test"]
+    assert ((test["target"] - test["prediction"]) ** 2).mean() ** 0.5 == pytest.approx(result["rmse"])
+    assert plots.read_predictions(run)[0].tolist() == test["target"].tolist()
+    assert predictions.read(run, "regression")["y"]["of"] == len(test)
+    (errors,) = conformal.scores([run], "regression", ["y"])
+    assert errors == pytest.approx((valid["target"] - valid["prediction"]).abs().to_numpy())
 
 
 def test_folds_that_an_earlier_run_left_predict_no_more(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def explain(error: Exception, names: Callable[[], list[str]]) -> str:
         choices = re.findall(r"[\w-]+", options)
         near = nearest(given, choices)
         hint = f" Did you mean {group}={near}?" if near else ""
+        if group == "dataset" and not near and "." in given:
+            hint = f" For a file of your own use dataset=csv dataset.path={given}."
         return f"{group}={given} does not exist.{hint} Choose one of: {', '.join(choices)}."
     if match := re.search(r"Ambiguous value for argument '([^']+?)=([^']*)'", text):
         key, value = match.groups()

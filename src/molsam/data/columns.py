@@ -68,7 +68,7 @@ def named(table: Table, setting: str, value: Any) -> str:
     if isinstance(value, str):
         if value not in table.columns:
             lower = [name for name in table.columns if name.lower() == value.lower()]
-            table.place(lower[0] if len(lower) == 1 and setting == "dataset.smiles" else value)
+            place(table, setting, lower[0] if len(lower) == 1 and setting == "dataset.smiles" else value)
         return value
     alike = [name for name in dict.fromkeys(table.columns) if repr(_read(name)) == repr(value)]
     if len(alike) > 1:
@@ -77,8 +77,16 @@ def named(table: Table, setting: str, value: Any) -> str:
             f"quotes: {setting}=\"'{alike[0]}'\"."
         )
     if not alike:
-        table.place(str(value))
+        place(table, setting, str(value))
     return alike[0] if alike else str(value)
+
+
+def place(table: Table, setting: str, name: str) -> int:
+    """Return the index of the column that a setting names. Raises DataError like `Table.place`, with the setting."""
+    try:
+        return table.place(name)
+    except DataError as error:
+        raise DataError(f"{setting}={name}: {error}") from None
 
 
 def target_columns(table: Table, value: Any, others: Sequence[str]) -> list[str]:
@@ -94,10 +102,14 @@ def target_columns(table: Table, value: Any, others: Sequence[str]) -> list[str]
             )
         given = value if isinstance(value, (list, tuple)) else [value]
         names = [named(table, "dataset.targets", one) for one in given]
-        twice = sorted({name for name in names if names.count(name) > 1 or name in others})
+        twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
+            raise DataError(f"{table.path}: column {twice[0]!r} is used twice in dataset.targets; name it once.")
+        taken = [name for name in names if name in others]
+        if taken:
             raise DataError(
-                f"{table.path}: column {twice[0]!r} is used twice; rename or leave out all but one of them."
+                f"{table.path}: column {taken[0]!r} is used twice, in dataset.targets and as the column of molecules, "
+                "ids, weights or the split; name another column in one of the settings."
             )
         return names
     return _chosen(table, others)
@@ -133,7 +145,9 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
     left += [f"{_shown(name)} (an id)" for name in ids]
     if not candidates:
         what = f" (left out: {_listed(left)})" if left else ""
-        typed = override("dataset.targets", words[0] if words else "pIC50", listed=True)
+        # What looks most like classes: the fewest words.
+        likely = min(words, key=lambda name: len(set(table.column(name))), default="pIC50")
+        typed = override("dataset.targets", likely, listed=True)
         raise DataError(
             f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name the label "
             f"columns, as in {typed}."

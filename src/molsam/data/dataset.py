@@ -18,7 +18,7 @@ from molsam.chem.arrays import Featurizer
 from molsam.data import dgl_file
 from molsam.data.batch import MoleculeBatch
 from molsam.data.cache import cached, keeper, key
-from molsam.data.columns import named
+from molsam.data.columns import named, place
 from molsam.data.descriptors import read_descriptors
 from molsam.data.duplicates import find, treat
 from molsam.data.featurize import Work, featurize
@@ -127,7 +127,7 @@ class MoleculeDataset:
 
     def split_column(self, name: str) -> list[str]:
         """Return each molecule's cell of a column of the file."""
-        cells = self.table.column(name)
+        cells = self.table.cells[place(self.table, "split.column", name)]
         return [cells[row] for row in self.kept]
 
 

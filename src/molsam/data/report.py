@@ -54,7 +54,10 @@ class DataReport:
         """Raise DataError (`error`) or warn (`drop`) if rows have no valid molecule."""
         if not self.invalid:
             return
-        shown = "; ".join(f"{where}: {smiles[:80]} ({reason})" for where, smiles, reason in self.invalid[:SHOWN])
+        shown = "; ".join(
+            f"{where}: {f'{smiles[:80]} ' if smiles.strip() else ''}({reason})"
+            for where, smiles, reason in self.invalid[:SHOWN]
+        )
         have = "has" if len(self.invalid) == 1 else "have"
         text = f"{Path(self.path).name}: {len(self.invalid)} of {self.rows} rows {have} no valid molecule: {shown}"
         if on_invalid == "error":

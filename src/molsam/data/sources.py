@@ -113,7 +113,9 @@ def fitting(table: Table, layouts: Sequence[Layout]) -> Layout:
         if min(counts) and (max(counts) == 1 or layout.get("first_of_repeated")):
             return layout
     known = "; or ".join(", ".join([layout["smiles"], *layout["targets"]][:6]) for layout in layouts)
-    raise DataError(f"{table.path} does not have the columns of this dataset ({known}); put the right file there.")
+    raise DataError(
+        f"{table.path} does not have the columns of this dataset ({known}); put the right file there. For a table of your own use dataset=csv."
+    )
 
 
 def own_table(settings: Mapping[str, Any]) -> Table:
@@ -153,7 +155,23 @@ def _own_file(settings: Mapping[str, Any], others: Sequence[Any]) -> Source:
             known.append(named(table, f"dataset.{name}", value))
     known += [str(other) for other in others if other is not None]
     parts = [part for part, one in tables for _ in one.numbers] if len(tables) > 1 else None
-    return Source(table, smiles, target_columns(table, settings.get("targets"), known), False, parts)
+    try:
+        targets = target_columns(table, settings.get("targets"), known)
+    except DataError:
+        _refuse_unlike([one for _, one in tables], known)
+        raise
+    return Source(table, smiles, targets, False, parts)
+
+
+def _refuse_unlike(tables: Sequence[Table], known: Sequence[str]) -> None:
+    """Raise DataError if one of several files lacks columns of the first; `known` are no label columns."""
+    for other in tables[1:]:
+        lacking = [name for name in tables[0].columns if name and name not in (*known, *other.columns)]
+        if lacking:
+            raise DataError(
+                f"{other.path} lacks {', '.join(map(repr, lacking[:12]))} of {tables[0].path}, and the files must have "
+                "the same label columns; name them alike."
+            )
 
 
 def _smiles_in(table: Table, wanted: Any) -> str:

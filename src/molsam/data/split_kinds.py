@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -127,15 +129,22 @@ def times_of(dataset: Any, column: str | None) -> np.ndarray:
         except (ValueError, OverflowError):
             raise DataError(
                 f"{dataset.where(row)}, column {column!r}: {cell[:60]!r} is neither a number nor a date; write a year, "
-                "or a date such as 2024-05-31."
+                "or a date such as 2024-05-31 or 31.05.2024."
             ) from None
     return np.array(times)
+
+
+GERMAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
+"""Day, month and year. With points the order is never another, unlike with slashes."""
 
 
 def _time(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
+        if german := GERMAN.fullmatch(text):
+            day, month, year = map(int, german.groups())
+            return datetime(year, month, day).timestamp()
         from dateutil.parser import isoparse
 
         value = isoparse(text).timestamp()

@@ -134,6 +134,7 @@ def print_result(result: dict[str, Any]) -> None:
     table.add_row("time", f"{result['seconds']:.0f} s{epochs}")
     console = terminal.console()
     console.print(table)
+    _explain_dashes(console, table)
     console.print(f"results: {result['run_dir']}", soft_wrap=True, markup=False)
 
 
@@ -148,10 +149,12 @@ def print_folds(summary: dict[str, Any]) -> None:
     table.add_row("mean ± std", _spread(summary["valid"]), _spread(summary["test"]), "", style="bold")
     console = terminal.console()
     console.print(table)
+    _explain_dashes(console, table)
     others = Table(show_header=False)
     _add_others(others, metric, summary["metrics"], summary["tasks"], _spread, "folds.json")
     if others.row_count:
         console.print(others)
+        _explain_dashes(console, others)
     console.print(f"results: {summary['run_dir']}", soft_wrap=True, markup=False)
 
 
@@ -171,6 +174,12 @@ def _add_others(
         table.add_row(escape(f"test {metric}, {task}"), told(value))
     if len(tasks) > MOST_TASKS:
         table.add_row(counted_noun(len(tasks) - MOST_TASKS, "more task"), f"in {file}")
+
+
+def _explain_dashes(console: Any, table: Table) -> None:
+    """Print why a table has values that are undefined, if it has."""
+    if any(str(cell).split(" ")[0] == "-" for column in table.columns for cell in column.cells):
+        console.print("-: undefined, because that part has too few labels or lacks a class", markup=False)
 
 
 def print_next(folder: str, *, molecules: bool) -> None:

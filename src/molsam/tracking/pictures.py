@@ -16,7 +16,7 @@ import numpy as np
 
 from molsam.config.metrics import display
 from molsam.files import write_atomic
-from molsam.tracking.plots import PREDICTIONS
+from molsam.tracking.plots import BOUND, PREDICTIONS
 
 log = logging.getLogger(__name__)
 FOLDER = "pictures"
@@ -98,13 +98,16 @@ def _tasks(folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with open(folder / PREDICTIONS, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["target"] != "":
-                found[row["task"]].append((float(row["target"]), float(row["prediction"])))
+            own = found[row["task"]]  # also of a task without labels: a figure has the number of its task
+            if row["target"] != "" and not row.get(BOUND):
+                own.append((float(row["target"]), float(row["prediction"])))
     if len(found) > MOST_TASKS:
         log.info("Only the first %d of %d tasks are drawn.", MOST_TASKS, len(found))
     figures = {}
     names = outcome.get("classes") or []
     for place, (task, pairs) in enumerate(list(found.items())[:MOST_TASKS], 1):
+        if not pairs:
+            continue
         target, prediction = np.array(pairs).T
         kind, make = {
             "regression": ("parity", _parity),

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 PREDICTIONS = "test_predictions.csv"
+BOUND = "bound"
+"""Its column that marks labels which are bounds, if the dataset has any."""
 # At its first start matplotlib logs which fonts it found.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
 
@@ -39,10 +41,10 @@ def pixels(figure: Any) -> np.ndarray:
 
 
 def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return targets and predictions of all known labels of the test part, task by task."""
+    """Return targets and predictions of all known values of the test part, task by task; bounds are no values."""
     with open(folder / PREDICTIONS, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    pairs = [(row["target"], row["prediction"]) for row in rows if row["target"] != ""]
+    pairs = [(row["target"], row["prediction"]) for row in rows if row["target"] != "" and not row.get(BOUND)]
     values = np.array(pairs, dtype=float).reshape(-1, 2)
     return values[:, 0], values[:, 1]
 

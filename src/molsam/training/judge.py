@@ -12,6 +12,9 @@ from molsam.training.metrics import Scores, definable, score, score_all
 
 log = logging.getLogger(__name__)
 
+LAST = "last"
+"""What selects the epoch if the validation part has no labels: the last one is kept."""
+
 
 class Judge:
     """Scores predictions.
@@ -32,12 +35,18 @@ class Judge:
         self.targets[:, unlearnt] = np.nan
         classes = dataset.spec.n_tasks // len(dataset.task_names)
         defined = definable(self.metric, self.targets[split.valid], classes)
-        self.chooses = self.metric if defined else "loss"
-        """what selects the epoch and counts for patience: the metric, or "loss" if the metric is undefined"""
+        labelled = bool((~np.isnan(dataset.targets[split.valid][:, ~unlearnt])).any())
+        self.chooses = self.metric if defined else "loss" if labelled else LAST
+        """what selects the epoch and counts for patience: the metric, "loss" if the metric is undefined, or LAST"""
 
     def warn(self) -> None:
         """Warn about tasks that cannot be trained and a metric that cannot select the epoch."""
         self.warn_of_tasks()
+        if self.chooses == LAST:
+            log.warning(
+                "No molecule of the validation part has a label, so the last epoch is kept; give labels to the validation "
+                "part to select the best epoch."
+            )
         if self.chooses == "loss":
             log.warning(
                 "%s is undefined on the validation part (only one class, or too few labels), so the validation loss "

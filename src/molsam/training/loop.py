@@ -30,7 +30,7 @@ from molsam.training.evaluation import predictions
 from molsam.training.events import Callback
 from molsam.training.graphs import GraphClosure
 from molsam.training.interrupt import Interrupts
-from molsam.training.judge import Judge
+from molsam.training.judge import LAST, Judge
 from molsam.training.late import last_epochs
 from molsam.training.metrics import Scores, better
 from molsam.training.objective import Objective
@@ -339,7 +339,8 @@ class Trainer:
             callback.on_train_epoch_end(self, record)
 
     def _keep_best(self, value: float) -> None:
-        if better(self.judge.chooses, value, self.best["value"]) or self.best["epoch"] is None:
+        unjudged = self.judge.chooses == LAST
+        if unjudged or better(self.judge.chooses, value, self.best["value"]) or self.best["epoch"] is None:
             weights = {name: tensor.detach().clone() for name, tensor in self.evaluated.state_dict().items()}
             self.best = {"epoch": self.epoch, "value": value, "weights": weights}
         patience = self.settings.patience

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from molsam.errors import ConfigError, StorageError
+from molsam.tracking.plots import BOUND
 
 VALID = "valid_predictions.csv"
 OF_TRUTH = "probability_of_target"
@@ -22,7 +23,8 @@ OF_TRUTH = "probability_of_target"
 def scores(folders: Sequence[Path], task: str, names: Sequence[str]) -> list[np.ndarray]:
     """How far the runs' predictions are from the labels of their validation parts, of each task [n].
 
-    Regression: absolute errors. Classes: 1 - probability of the true class. Those of several runs are pooled.
+    Regression: absolute errors; labels that are bounds have none. Classes: 1 - probability of the true class. Those of
+    several runs are pooled.
     Raises StorageError if a run has none.
     """
     found: dict[str, list[float]] = {name: [] for name in names}
@@ -30,7 +32,7 @@ def scores(folders: Sequence[Path], task: str, names: Sequence[str]) -> list[np.
         try:
             with (folder / VALID).open(newline="", encoding="utf-8") as file:
                 for line in csv.DictReader(file):
-                    if line["target"]:
+                    if line["target"] and not line.get(BOUND):
                         found[line["task"]].append(_score(task, line))
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise StorageError(

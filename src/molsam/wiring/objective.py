@@ -23,9 +23,9 @@ def check(cfg: DictConfig, varied: Iterable[str]) -> None:
     dataset = load_dataset(cfg)
     folds = [cfg.split.fold] if cfg.split.get("fold") is not None else list(range(cfg.split.get("folds", 1)))
     for fold in folds:
-        if Judge(dataset, make_split(dataset, cfg.split, seed=cfg.seed, fold=fold)).chooses == "loss":
+        if Judge(dataset, make_split(dataset, cfg.split, seed=cfg.seed, fold=fold)).chooses != dataset.metric:
             raise ConfigError(
-                f"{dataset.metric} is undefined on the validation part of fold {fold} (one class only, or too few labels), so "
+                f"{dataset.metric} is undefined on the validation part of fold {fold} (one class only, or too few labels or none), so "
                 "a search would have no objective; use split=stratified, a larger validation part, or another "
                 "dataset.metric."
             )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from molsam.errors import ConfigError, InvalidMolecule
 from molsam.wiring import conformal
 from molsam.wiring.trained import TRAINING, Trained, refuse_mixture
 
+log = logging.getLogger(__name__)
 CHUNK = 4096
 """Molecules that are in memory at a time."""
 
@@ -66,7 +69,20 @@ class Ensemble:
         if options.interval is not None:
             found = conformal.scores([run.folder for run in runs], self.task, self.names)
             self.radii = [conformal.radius(values, options.interval) for values in found]
+            self._warn_of_few(options.interval, found)
         self.nearest = Nearest([run.folder for run in runs], first.work.standardize) if options.nearest else None
+
+    def _warn_of_few(self, coverage: float, found: Sequence[np.ndarray]) -> None:
+        """Warn of tasks with too few labels in the validation part for an interval."""
+        few = [f"{name} ({len(values)})" for name, values in zip(self.names, found, strict=True)
+               if math.isinf(conformal.radius(values, coverage))]  # fmt: skip
+        if few:
+            least = next(n for n in count(1) if math.isfinite(conformal.radius(np.zeros(n), coverage)))
+            log.warning(
+                "--interval=%s needs %d labels in the validation part; these have fewer, so their %s: %s.",
+                coverage, least, "intervals are unbounded" if self.task == "regression" else "sets hold every class",
+                ", ".join(few),
+            )  # fmt: skip
 
     def predict(self, smiles: Sequence[str]) -> Iterator[Predictions]:
         """Predictions of all rows, a chunk at a time."""

@@ -22,7 +22,7 @@ from molsam.native.process import peak_memory_mb
 from molsam.runs import result
 from molsam.runs.folder import called
 from molsam.tracking import console
-from molsam.tracking.plots import PREDICTIONS
+from molsam.tracking.plots import BOUND, PREDICTIONS
 from molsam.training import checkpoint
 from molsam.training.accelerator import device_memory_mb
 from molsam.training.judge import Judge
@@ -31,6 +31,9 @@ from molsam.training.loop import Trainer
 from molsam.training.metrics import Scores
 from molsam.wiring.conformal import OF_TRUTH, VALID
 from molsam.wiring.trained import TRAINING
+
+SIGNS = {0: "", 1: ">", -1: "<"}
+"""What stands in the column `bound` of a label that is a value, a lower bound, and an upper one."""
 
 
 def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: datetime, seconds: float) -> dict[str, Any]:
@@ -170,21 +173,22 @@ def save_predictions(trainer: Trainer) -> None:
 
 def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np.ndarray) -> None:
     """A line per molecule of the part and task; of several classes the prediction is the number of the likeliest."""
-    rows, ids = dataset.rows, dataset.ids
+    rows, ids, bounds = dataset.rows, dataset.ids, getattr(dataset, "bounds", None)
     several = values.ndim == 3
     kind = "smiles" if dataset.noun == "molecule" else "image"
-    lines: list[list[Any]] = [["row", *([] if ids is None else ["id"]), kind, "task", "target", "prediction",
-                              *([OF_TRUTH] if several else [])]]  # fmt: skip
+    lines: list[list[Any]] = [["row", *([] if ids is None else ["id"]), kind, "task", "target",
+                              *([] if bounds is None else [BOUND]), "prediction", *([OF_TRUTH] if several else [])]]  # fmt: skip
     for place, one in enumerate(part):
         for t, task in enumerate(dataset.task_names):
             target = float(dataset.targets[one, t])
             known = "" if math.isnan(target) else repr(target)
             name = [] if ids is None else [ids[one]]
+            sign = [] if bounds is None else [SIGNS[int(bounds[one, t])]]
             value = values[place, t]
             found = [repr(float(value.argmax() if several else value))]
             if several:
                 found.append(repr(float(value[int(target)])) if known else "")
-            lines.append([int(rows[one]), *name, dataset.smiles[one], task, known, *found])
+            lines.append([int(rows[one]), *name, dataset.smiles[one], task, known, *sign, *found])
     write_atomic(path, csv_text(lines).encode())
 
 

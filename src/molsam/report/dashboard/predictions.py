@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 NAME = "test_predictions.csv"
+BOUND = "bound"
 COLUMNS = ("row", "task", "target", "prediction")
 TASKS = 12
 """Largest number of tasks that are kept."""
@@ -30,9 +31,10 @@ def read(folder: Path, task: str) -> dict[str, dict[str, Any]]:
             lines = csv.reader(file)
             head = next(lines)
             row, name, target, value = (head.index(column) for column in COLUMNS)
+            bound = head.index(BOUND) if BOUND in head else None
             by_task: dict[str, list[tuple[int, float, float]]] = {}
             for line in lines:
-                if line[target] != "":
+                if line[target] != "" and not (bound is not None and line[bound]):  # a bound is no measured value
                     one = int(line[row]), float(line[target]), float(line[value])
                     by_task.setdefault(line[name], []).append(one)
     except (OSError, ValueError, IndexError, StopIteration, csv.Error):
