@@ -106,9 +106,10 @@ class PackedMolecules:
 
     @cached_property
     def _by_dst(self) -> tuple[np.ndarray, np.ndarray]:
-        """All bonds sorted by the atom that they enter, int32 [E]; and the number that enter each atom."""
+        """All bonds sorted by the atom that they enter, int32 [E]; and the number that enter each atom, int16 [A]."""
         dst = self._numbered(self.dst)
-        return dst.argsort(kind="stable").astype(np.int32), np.bincount(dst, minlength=len(self.node_type))
+        counts = np.bincount(dst, minlength=len(self.node_type))
+        return dst.argsort(kind="stable").astype(np.int32), counts.astype(np.int16)
 
     def _numbered(self, atoms: Tensor) -> np.ndarray:
         """Return atoms (int32 [E], numbered within their molecules) numbered through the dataset."""
@@ -122,7 +123,7 @@ class PackedMolecules:
             return None
         entering, counts = self._by_dst
         types = self.node_type.numpy(), self.edge_type.numpy()
-        graph = Graph(*types, self._numbered(self.src), entering, _offsets_of(counts))
+        graph = Graph(*types, self._numbered(self.src), entering, _offsets_of(counts).astype(np.int32))
         return Colours(graph, self.keep)
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:

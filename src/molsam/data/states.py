@@ -12,7 +12,7 @@ wrong state.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -37,9 +37,9 @@ class Step(NamedTuple):
     """Colours after a step. Atoms and bonds are each numbered from 0 without gaps."""
 
     atoms: np.ndarray
-    """int32 [A]"""
+    """int8, int16 or int32 [A]"""
     bonds: np.ndarray
-    """int32 [E]"""
+    """int8, int16 or int32 [E]"""
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -224,7 +224,7 @@ def _following(graph: Graph, values: np.ndarray, bonds: np.ndarray) -> Lists:
 
 
 def number(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None = None) -> np.ndarray:
-    """Return a colour for every row, int32 [n], numbered from 0.
+    """Return a colour for every row, [n], numbered from 0, as the smallest of int8, int16 and int32 that holds them.
 
     Rows have the same colour if and only if their columns and lists are equal.
 
@@ -234,13 +234,13 @@ def number(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | Non
     """
     hashes = _hashed(columns, lists)
     colours, first = _by_hash(hashes)
-    if all(_equal(columns, lists, rows, first[colours[rows]]) for rows in _blocks(len(hashes))):
-        return colours
-    return _by_comparison(columns, lists)
+    if not all(_equal(columns, lists, rows, first[colours[rows]]) for rows in _blocks(len(hashes))):
+        colours = _by_comparison(columns, lists)
+    return colours.astype(np.result_type(np.int8, np.min_scalar_type(-int(colours.max(initial=0)) - 1)), copy=False)
 
 
-def _blocks(n: int) -> list[np.ndarray]:
-    return [np.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+def _blocks(n: int) -> Iterator[np.ndarray]:
+    return (np.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
 
 
 def _hashed(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None) -> np.ndarray:
@@ -272,8 +272,12 @@ def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a number for each row, equal for equal hashes, int32 [n]; and the first row of each number."""
     colours, firsts, count = np.empty(len(hashes), np.int32), [np.empty(0, np.int64)], 0
     bits = max(len(hashes) // BUCKET, 1).bit_length() - 1
+    buckets = np.zeros(len(hashes), np.uint16)
+    if bits:
+        for rows in _blocks(len(hashes)):
+            buckets[rows] = hashes[rows] >> np.uint64(64 - bits)
     for bucket in range(1 << bits):
-        rows = np.flatnonzero(hashes >> np.uint64(64 - bits) == bucket) if bits else np.arange(len(hashes))
+        rows = np.flatnonzero(buckets == bucket)
         _, first, place = np.unique(hashes[rows], return_index=True, return_inverse=True)
         colours[rows] = place + count
         firsts.append(rows[first])
