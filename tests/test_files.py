@@ -63,3 +63,30 @@ def test_numbers_of_other_countries_and_signs_stay_as_they_are() -> None:
 
     for cell in ("-4,69", "+0,5", "-1.234,5", "-12 000", "-5 %", "-1,5e-3", "-", "+", "+++", "-inf"):
         assert as_text(cell) == cell
+
+
+@pytest.mark.parametrize("how", ["bytes", "table"])
+@pytest.mark.parametrize("kind", ["pipe", "open file"])
+def test_a_device_or_pipe_is_written_to_and_stays(tmp_path: Path, how: str, kind: str) -> None:
+    """`-o /dev/null` and `-o /dev/stdout` must not put a file in their place."""
+    from molsam.files import write_atomic
+    from molsam.tracking.tables import writer
+
+    place = tmp_path / "place"
+    with open(tmp_path / "open", "w+b") as behind:
+        if kind == "pipe":
+            os.mkfifo(place)
+            reader = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+        else:
+            place.symlink_to(f"/proc/self/fd/{behind.fileno()}")
+            reader = os.dup(behind.fileno())
+        before = os.lstat(place).st_mode, os.lstat(place).st_ino
+        if how == "bytes":
+            write_atomic(place, b"a\n1\n")
+        else:
+            with writer(place) as out:
+                out.write(["a"], [["1"]])
+        assert os.read(reader, 100) == b"a\n1\n"
+        os.close(reader)
+    assert (os.lstat(place).st_mode, os.lstat(place).st_ino) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["open", "place"]

@@ -25,6 +25,9 @@ def write_atomic(path: Path, data: bytes) -> None:
     # Not the process's number: machines that share a folder have equal ones.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
+        if is_special(path):
+            path.write_bytes(data)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(data)
@@ -38,6 +41,13 @@ def write_atomic(path: Path, data: bytes) -> None:
             f"{path} cannot be written ({error.strerror or error}); free some space or choose a writable folder, "
             "then run the same command again: it continues."
         ) from error
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a device, a pipe or an open file (/dev/null, /dev/stdout), which a rename would do away with."""
+    if path.is_symlink() and os.readlink(path).startswith("/proc/"):
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def below(root: Path, *names: str, suffix: str | None = None) -> Iterator[Path]:

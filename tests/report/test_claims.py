@@ -122,6 +122,38 @@ def test_a_search_is_shown_with_its_importances(tmp_path: Path, capsys: Any) -> 
     assert found["trials"][-1]["state"] == "pruned"
     assert found["importances"]["optimizer.beta"] > found["importances"]["optimizer.rho"]
     assert len((tmp_path / "to" / "tune_graphsam.csv").read_text().splitlines()) == 14
+    head = next(line for line in out.splitlines() if "trial " in line and "state" in line)
+    assert head.split() == ["trial", "state", "value", "beta", "rho"]
+    study.set_user_attr("molsam:total", 13)
+    assert main([*arguments, str(tmp_path / "outputs")]) == 0, "as many as were asked for"
+    assert "13 of 13 trials" in capsys.readouterr().out
     (tmp_path / "none").mkdir()
     assert main([*arguments, str(tmp_path / "none")]) == 2
     assert "study.db" in capsys.readouterr().err
+
+
+def test_a_search_without_a_sweep_file_is_reported_by_its_name(tmp_path: Path, capsys: Any) -> None:
+    import optuna
+
+    def made(name: str, settings: dict[str, float]) -> None:
+        (tmp_path / name).mkdir()
+        study = optuna.create_study(storage=f"sqlite:///{tmp_path / name / 'study.db'}", study_name=name)
+        space = {key: optuna.distributions.FloatDistribution(0, 1) for key in settings}
+        study.add_trial(optuna.create_trial(params=settings, distributions=space, value=0.25))
+
+    made("mine", {"optimizer.rho": 0.5, "base_optimizer.lr": 0.125})
+    made("grid", {})
+    arguments = ["--to", str(tmp_path / "to"), "--outputs", str(tmp_path)]
+    assert main(["report", "--table", "mine", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "mine: 1 of 1 trials, minimized" in out
+    assert "0.125" in out
+    assert (tmp_path / "to" / "mine.csv").read_text().splitlines()[
+        0
+    ] == "trial,state,value,optimizer.rho,base_optimizer.lr"
+    assert main(["report", "--table", "grid", *arguments]) == 2
+    assert f"is a grid without a sweep file, so it has no table; compare its runs with molsam dashboard {tmp_path}" in (
+        capsys.readouterr().err
+    )
+    assert main(["report", "--table", "none", *arguments]) == 2
+    assert "There is no sweep none" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from molsam.config.command import program, shell
 from molsam.errors import ConfigError
 from molsam.files import write_atomic
 
@@ -16,7 +17,9 @@ SCORES = {"best": "score", "late": "late"}
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `molsam report`."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--table", metavar="N", help="a table's number, or the name of a sweep file: 3, fig7, table3")
+    what.add_argument(
+        "--table", metavar="N", help="a table's number, the name of a sweep file, or of a search: 3, fig7, table3"
+    )
     what.add_argument("--all", action="store_true", help="the state of every table and figure")
     what.add_argument("--claims", action="store_true", help="every claim of the paper, with our verdict")
     parser.add_argument("changes", nargs="*", metavar="sweeps.KEY=VALUE",
@@ -69,6 +72,8 @@ def _table(args: argparse.Namespace, runs: object) -> int:
 
     from molsam.report import console, pair_picture, picture, render, specs, table, verdicts
 
+    if args.table not in specs.names() and (own := _own_search(args.outputs, args.table)):
+        return _search(args, args.table, args.table, own)
     spec = specs.load(args.table, tuple(args.changes), smoke=args.smoke)
     if spec.trials is not None:
         return _search(args, spec.folder, spec.title, spec.trials)
@@ -90,6 +95,25 @@ def _table(args: argparse.Namespace, runs: object) -> int:
     return 0 if built.complete else 1
 
 
+def _own_search(outputs: list[Path], name: str) -> int | None:
+    """Return how many trials a search without a sweep file will have; None if there is none of this name.
+
+    Raises ConfigError for a grid.
+    """
+    from molsam.sweeping import trials
+
+    for place in (root / name for root in outputs if Path(name).name == name):
+        if any((place / file).is_file() for file in (trials.FILE, trials.JOURNAL)):
+            found = trials.read(place)
+            if any(len(trial) > len(trials.HEAD) for trial in found.trials):
+                return found.total or len(found.trials)
+            raise ConfigError(
+                f"{place} is a grid without a sweep file, so it has no table; compare its runs with "
+                f"{program()} dashboard {shell([str(place)])}."
+            )
+    return None
+
+
 def _search(args: argparse.Namespace, folder: str, title: str, total: int) -> int:
     from rich.text import Text
 
@@ -98,7 +122,7 @@ def _search(args: argparse.Namespace, folder: str, title: str, total: int) -> in
 
     places = [root / folder for root in args.outputs]
     found = trials.read(next((place for place in places if (place / trials.FILE).is_file()), places[0]))
-    over = sum(trial["state"] in ("complete", "pruned") for trial in found.trials)
+    over, total = sum(trial["state"] in ("complete", "pruned") for trial in found.trials), found.total or total
     head = f"{title}: {over} of {total} trials, {found.direction}d"
     stem = args.to / folder
     for suffix, text in (

@@ -32,7 +32,9 @@ def terminal(title: str, trials: Sequence[Mapping[str, Any]], importances: Mappi
     names = heads(trials)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
-        grid.add_column(Text(name.replace(".", ".\n", 1)), justify="right")
+        short = name.rpartition(".")[2]
+        alone = [one.rpartition(".")[2] for one in names].count(short) == 1
+        grid.add_column(Text(short if alone else name.replace(".", ".\n", 1)), justify="right")
     for trial in trials[:SHOWN]:
         grid.add_row(*(Text(_shown(trial.get(name))) for name in names))
     more = [Text(f"... and {len(trials) - SHOWN} more in the files")] if len(trials) > SHOWN else []

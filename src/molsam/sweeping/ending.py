@@ -59,6 +59,9 @@ def next_line(sweep: Sweep, best: str | None = None) -> str:
         changes += ["--smoke"] if sweep.smoke else []
         changes += [] if outputs == "outputs" else ["--outputs", outputs]
         words.append(f"{start} {shell(['report', '--table', choices['sweeps'], *changes])}")
+    elif best is not None:
+        more = [] if outputs == "outputs" else ["--outputs", outputs]
+        words.append(f"{start} {shell(['report', '--table', sweep.name, *more])}")
     words.append(f"{start} dashboard {shell([shown(sweep.folder)])}")
     return f"next: {'; '.join(words)}"
 

@@ -11,6 +11,8 @@ from molsam.errors import ConfigError, StorageError
 from molsam.sweeping.heartbeat import Watch
 
 FILE, JOURNAL = "study.db", "study.journal"
+HEAD = ("trial", "state", "value")
+"""What a trial has beside its settings."""
 TOTAL = "molsam:total"
 """User attribute of a study: the number of cells or trials that its sweep will have."""
 
@@ -27,6 +29,8 @@ class Found:
     direction: str
     trials: tuple[dict[str, Any], ...]
     importances: dict[str, float]
+    total: int | None = None
+    """number of trials that the search will have, if it was recorded"""
 
 
 def read(folder: Path) -> Found:
@@ -40,11 +44,14 @@ def read(folder: Path) -> Found:
     direction = study.directions[0].name.lower()
     sign = 1 if direction == "minimize" else -1
     trials = [
-        {"trial": t.number, "state": t.state.name.lower(), "value": t.values[0] if t.values else None, **t.params}
+        {
+            **dict(zip(HEAD, (t.number, t.state.name.lower(), t.values[0] if t.values else None), strict=True)),
+            **t.params,
+        }
         for t in study.get_trials(deepcopy=False)
     ]
     ordered = sorted(trials, key=lambda t: (t["value"] is None, sign * (t["value"] or 0.0), t["trial"]))
-    return Found(study.study_name, direction, tuple(ordered), _importances(study))
+    return Found(study.study_name, direction, tuple(ordered), _importances(study), study.user_attrs.get(TOTAL))
 
 
 class Progress:

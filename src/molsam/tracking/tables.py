@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from molsam.errors import ConfigError, StorageError
-from molsam.files import as_text
+from molsam.files import as_text, is_special
 from molsam.terminal import as_data
 
 OTHERS = (".xls", ".xlsx", ".ods", ".sdf", ".smi", ".json", ".gz", ".zip")
@@ -60,7 +60,7 @@ class _Parquet:
 def writer(path: Path | None) -> Iterator[Writer]:
     """Open a table for writing: Parquet or TSV by its suffix, else CSV; None for CSV on standard output.
 
-    The file appears only when it is complete.
+    The file appears only when it is complete. A device or a pipe is written to.
     Raises ConfigError for other kinds of files, StorageError if it cannot be written.
     """
     if path is None:
@@ -71,7 +71,8 @@ def writer(path: Path | None) -> Iterator[Writer]:
         raise ConfigError(
             f"{path} is not a table that molsam can write; give a name that ends in .csv, .tsv or .parquet."
         )
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    special = is_special(path)
+    fresh = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +84,14 @@ def writer(path: Path | None) -> Iterator[Writer]:
                 with fresh.open("w", newline="", encoding="utf-8") as stream:
                     yield _Delimited(stream, "\t" if suffix == ".tsv" else ",")
                     stream.flush()
-                    os.fsync(stream.fileno())
-            os.replace(fresh, path)
+                    if not special:
+                        os.fsync(stream.fileno())
+            if not special:
+                os.replace(fresh, path)
         except OSError as error:
             raise StorageError(
                 f"{path} cannot be written ({error.strerror or error}); give another path with --output."
             ) from error
     finally:
-        fresh.unlink(missing_ok=True)
+        if not special:
+            fresh.unlink(missing_ok=True)
