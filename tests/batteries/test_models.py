@@ -25,6 +25,7 @@ from molsam.data.graph import from_dgl
 from molsam.data.packed import PackedMolecules, pack
 from molsam.models.api import DataSpec, MoleculeModel
 from molsam.wiring import build
+from molsam.wiring.trained import reading
 from tests.paths import ROOT
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if "featurizer" in path.read_text())
@@ -99,6 +100,16 @@ def test_no_molecule_affects_another(name: str, index: list[int]) -> None:
     model, alone = one_by_one(name)
     together = predict(model, subject(name).molecules.batch(index))
     torch.testing.assert_close(together, alone[index], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_reader_is_given_a_vector_per_molecule(name: str) -> None:
+    """`molsam embed` writes it; a reader that `forward` does not call itself would have none."""
+    model = subject(name).build().eval()
+    with reading(model) as vectors:
+        predict(model, subject(name).molecules.batch(list(range(len(SMALL)))))
+    assert len(vectors) == len(model.readers) > 0
+    assert all(vector.ndim == 2 and len(vector) == len(SMALL) for vector in vectors)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in READ_IN_ORDER])

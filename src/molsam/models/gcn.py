@@ -106,7 +106,7 @@ class GCN(MoleculeModel):
     head's hidden width and the dropout before it. Raises ConfigError for an unknown norm or a list of wrong length.
     """
 
-    readers = ("head",)
+    readers = ("head.0",)
 
     def __init__(
         self,
