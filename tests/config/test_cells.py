@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molsam.config.cells import cell_name, folds, key_of, quote, rows, slug, table_cells
+from molsam.config.cells import Cell, cell_name, folds, key_of, quote, rows, slug, table_cells
 from molsam.errors import ConfigError
 
 
@@ -91,3 +91,16 @@ def test_hydra_reads_a_quoted_value_back(text: str) -> None:
 
 def test_key_of_an_override() -> None:
     assert [key_of(o) for o in ("a.b=1", "+a=1", "++a=1", "~a", "~a=b", "g@pkg=1")] == ["a.b", "a", "a", "a", "a", "g"]
+
+
+def test_a_label_tells_a_cell_from_the_others() -> None:
+    """Of a grid the swept values alone; the whole name where these are no start of it, as in a table."""
+    same = "dataset=csv,dataset.path=c.csv"
+    cells = [
+        Cell(f"optimizer.rho={rho},split.fold=0,{same}", (), (f"optimizer.rho={rho}", "split.fold=0"))
+        for rho in (1, 12)
+    ]
+    assert [cell.label for cell in cells] == ["optimizer.rho=1,split.fold=0", "optimizer.rho=12,split.fold=0"]
+    for name, overrides in (("beta_0.9-esol-f0-s0", ("optimizer.beta=0.9",)), ("model=gcn", ("model=gcn",)),
+                            (f"name=a_b,{same}", ("name=a b",)), ("default", ())):  # fmt: skip
+        assert Cell(name, (), overrides).label == name

@@ -33,6 +33,12 @@ class Cell:
     overrides: tuple[str, ...]
 
     @property
+    def label(self) -> str:
+        """What is printed for it: the start of its folder's name that tells it from the others, if it has such a start."""
+        swept = ",".join(self.overrides)  # not in the form of a folder's name, in which two values may be one
+        return swept if swept and self.name.startswith(f"{swept},") else self.name
+
+    @property
     def values(self) -> dict[str, Any]:
         """`attrs` as a dict."""
         return dict(self.attrs)

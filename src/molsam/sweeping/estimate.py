@@ -37,9 +37,9 @@ class Guess(NamedTuple):
 def dry_run(sweep: Sweep, plan: Collection[Planned], done: Collection[str], same: Mapping[str, Path]) -> str:
     """Return the list of cells, the numbers of those done and reused, and the estimated time of the others."""
     lines = []
-    for name in (p.cell.name for p in plan):
+    for name, label in ((p.cell.name, p.cell.label) for p in plan):
         state = "done   " if name in done else "same   " if name in same else "missing"
-        lines.append(f"{state}  {name}" + (f"  is {same[name].parent.name}/{same[name].name}" if name in same else ""))
+        lines.append(f"{state}  {label}" + (f"  is {same[name].parent.name}/{same[name].name}" if name in same else ""))
     missing = [p for p in plan if p.cell.name not in done and p.cell.name not in same]
     taken = f"{len(same)} are runs of equal settings elsewhere, " if same else ""
     lines.append(f"{sweep.name}: {len(done)} of {len(plan)} cells are done, {taken}{len(missing)} would run.")

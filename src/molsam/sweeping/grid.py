@@ -288,10 +288,11 @@ class Grid:
 
     def news(self, trials: Trials) -> list[Ended]:
         """Return the cells of this sweep that have ended and were not reported yet, in the order of their ends."""
+        labels = {planned.cell.name: planned.cell.label for planned in self.plan.known()}
         mine = [trial for planned in self.plan.known() for trial in trials.get(key_of(planned), ())]
         new = [trial for trial in mine if trial.state.is_finished() and trial.number not in self.reported]
         self.reported |= {trial.number for trial in new}
-        said = [ended(trial, trial.user_attrs["cell"]) for trial in sorted(new, key=by_end)]
+        said = [ended(trial, labels[trial.user_attrs["cell"]]) for trial in sorted(new, key=by_end)]
         return [one for one in said if one is not None]
 
     def conclude(self, states: Mapping[str, str]) -> None:
@@ -303,8 +304,9 @@ class Grid:
         failed = {cell: state.removeprefix("failed: ") for cell, state in states.items() if state.startswith("failed")}
         running = sum(state == "running" for state in states.values())
         if failed:
+            labels = {planned.cell.name: planned.cell.label for planned in self.plan.known()}
             for cell, reason in failed.items():
-                print(f"failed: {cell}: {reason}", file=sys.stderr)
+                print(f"failed: {labels.get(cell, cell)}: {reason}", file=sys.stderr)
             raise SweepIncomplete(
                 f"{len(failed)} of {total} cells of {name} failed (listed above, details in error.log in their "
                 f"folders under {folder}); run the same command to try them again."
