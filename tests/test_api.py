@@ -104,3 +104,9 @@ def test_the_notebook_of_the_documentation_runs(tmp_path: Path, monkeypatch: pyt
     exec(compile(code, "notebook", "exec"), names)  # noqa: S102 - our own page
     assert isinstance(names["run"], molsam.Run)
     assert (tmp_path / "outputs" / "notebook" / "result.json").exists()
+
+
+def test_a_folder_that_is_not_there_has_no_results(tmp_path: Path) -> None:
+    assert len(molsam.results(tmp_path)) == 0
+    with pytest.raises(molsam.MolsamError, match="nowhere does not exist; give the folder of runs"):
+        molsam.results(tmp_path, tmp_path / "nowhere")

@@ -194,9 +194,15 @@ def load(folder: str | os.PathLike[str]) -> Run:
 
 
 def results(*folders: str | os.PathLike[str]) -> pd.DataFrame:
-    """All finished runs under some folders (outputs, if none is given), a line each; damaged ones are left out."""
+    """All finished runs under some folders (outputs, if none is given), a line each; damaged ones are left out.
+
+    Raises ConfigError if a folder is given that does not exist.
+    """
     from molsam.report.frame import load as read
 
+    for folder in folders:
+        if not Path(folder).exists():
+            raise ConfigError(f"{folder} does not exist; give the folder of runs, such as outputs, or a packed file.")
     frame, _ = read([Path(folder) for folder in folders or ("outputs",)])
     return frame
 

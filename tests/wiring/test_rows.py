@@ -52,6 +52,19 @@ def test_a_row_points_at_its_molecule(tmp_path: Path, more: list[str]) -> None:
     assert {int(line["row"]) for line in predicted} == set(split["test"])
 
 
+@pytest.mark.parametrize(
+    ("bare", "words"), [(0, ""), (1, "1 molecule without any label"), (7, "7 molecules without any")]
+)
+def test_molecules_without_any_label_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bare: int, words: str
+) -> None:
+    lines = [f"{'C' * (i + 1)}O,{'' if i < bare else i / 10},{'' if i % 2 or i < bare else 1.5}" for i in range(30)]
+    (tmp_path / "assay.csv").write_text("\n".join(["smiles,y,z", *lines]) + "\n")
+    train(compose([*BASE, f"dataset.path={tmp_path / 'assay.csv'}", "dataset.targets=[y,z]"]), tmp_path / "run")
+    told = [line for line in capsys.readouterr().err.splitlines() if "without any label" in line]
+    assert [line.startswith(f"note: {words}") for line in told] == [True] * bool(bare)
+
+
 def test_bounds_are_marked_and_count_nowhere_as_values(tmp_path: Path) -> None:
     """The metric is that of the written rows without a mark; pictures, dashboard and intervals leave bounds out too."""
     signs = ["", "", ">", "", "<"]

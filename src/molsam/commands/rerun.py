@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from molsam.errors import StorageError
+from molsam.errors import StorageError, counted
 
 COMPARED = ("best_epoch", "epochs", "steps", "gradient_passes", "valid", "test", "test_per_task", "gradients")
 
@@ -59,7 +59,7 @@ def _again(folder: Path, place: Path) -> bool:
     assert new is not None
     worst, where = difference(old, new)
     if not worst:
-        print(f"{folder}: the metrics agree to the bit ({threads} threads).")
+        print(f"{folder}: the metrics agree to the bit ({counted(threads, 'thread')}).")
         return True
     reasons = [f"{k} {v} -> {new['versions'].get(k)}" for k, v in versions.items() if new["versions"].get(k) != v]
     reasons += identity.differences(before, identity.stored(new))

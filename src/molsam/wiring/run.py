@@ -356,6 +356,9 @@ def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     )
     seed = cfg.seed if cfg.split.get("seed") is None else cfg.split.seed
     console.say(f"{split.kind} split: {sizes} for training, validation and test (seed {seed}, fold {cfg.split.fold})")
+    bare = int(np.isnan(dataset.targets).all(1).sum())
+    if bare:
+        console.say(f"note: {counted(bare, dataset.noun)} without any label; they train and judge nothing.")
     if split.leaked:
         console.say(
             f"note: {counted(split.leaked, 'molecule')} of validation or test {'is' if split.leaked == 1 else 'are'} also in training; "
