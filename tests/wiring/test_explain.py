@@ -99,3 +99,24 @@ def test_the_atoms_are_those_that_the_model_reads(
         atoms = Counter(line.split()[1] for line in printed if len(line.split()) == 3)
         assert atoms == Counter(re.findall(r"[A-Z]", read))
         assert "<svg" in Path("explained.svg").read_text(encoding="iso-8859-1")
+
+
+def test_the_class_that_is_explained_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two classes the positive one, in the words of the file."""
+    lines = [f"{'C' * (i + 1)}O,{('inactive', 'active')[i % 2]}" for i in range(40)]
+    (tmp_path / "assay.csv").write_text("\n".join(["smiles,y", *lines]) + "\n")
+    words = ["model=gcn", "model.hidden_sizes=[8]", "training.epochs=1", "training.threads=1"]
+    start(
+        compose([*words, "dataset=csv", f"dataset.path={tmp_path / 'assay.csv'}", "dataset.targets=[y]"]),
+        tmp_path / "run",
+        [],
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.csv").write_text("smiles\nCCO\n")
+    capsys.readouterr()
+    assert cli.main(["predict", "run", "in.csv"]) == 0
+    share = float(capsys.readouterr().out.splitlines()[1].split(",")[2])
+    assert cli.main(["explain", "run", "CCO"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"y: active, probability {share:.4g}"

@@ -35,7 +35,10 @@ def run(args: argparse.Namespace) -> int:
             f"--task={task} is not predicted by {args.folder}; use one of: {', '.join(trained.task_names)}."
         )
     explained = (attention if args.by == "attention" else explain)(trained, args.smiles)
-    kind = f"{explained.classes[task]}, probability " if explained.classes else ""
+    called = explained.classes.get(task)
+    if trained.task == "classification":
+        called = trained.class_names[trained.task_names.index(task)][1]
+    kind = "" if called is None else f"{called}, probability "
     print(f"{task}: {kind}{explained.values[task]:.4g}")
     if trained.work.standardize != "none":
         print(f"as the model reads it: {canonical_smiles(explained.mol)}")
