@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from molsam.commands.main import main
-from molsam.report import frame, specs, table
+from molsam.report import frame, packing, specs, table
 from molsam.report.stored import find_runs, scan
 from molsam.runs import pack, result
 from tests.report.conftest import Fill, fill  # noqa: F401 - a fixture
@@ -97,6 +97,17 @@ def test_runs_can_be_filed_under_another_sweep(fill: Fill, tmp_path: Path) -> No
     assert not damaged
     assert set(runs["sweep"]) == {"main_claim"}
     assert set(runs["identity"]) == set(frame.load([tmp_path / "outputs"])[0]["identity"])
+
+
+def test_repeats_of_a_cell_and_runs_that_are_there_are_not_overwritten(tmp_path: Path) -> None:
+    pack.write(tmp_path / "a.jsonl", [packed(0, {"seed": 0}, valid={"rmse": value}) for value in (1.0, 2.0)])
+    target = tmp_path / "out"
+    result.write(target / "cell0", {**outcome(), "valid": {"rmse": 7.0}})
+    (target / "cell0-2").mkdir()
+    for _ in range(2):
+        assert packing.unpack(tmp_path / "a.jsonl", target) == (2, [])
+        found = {path.parent.name: json.loads(path.read_text())["valid"] for path in target.glob("*/result.json")}
+        assert found == {"cell0": {"rmse": 7.0}, "cell0-3": {"rmse": 1.0}, "cell0-4": {"rmse": 2.0}}
 
 
 def test_wrong_sources_and_targets_are_refused(fill: Fill, tmp_path: Path, capsys: Any) -> None:  # noqa: F811

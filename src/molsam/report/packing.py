@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from molsam.errors import ConfigError
+from molsam.errors import ConfigError, StorageError
 from molsam.files import write_atomic
 from molsam.report.stored import StoredRun, scan
 from molsam.runs import pack as packs
@@ -36,15 +38,30 @@ def pack(sources: Iterable[Path], target: Path, sweep: str | None = None) -> tup
 
 
 def unpack(path: Path, target: Path) -> tuple[int, list[str]]:
-    """Write a run folder for every run in a file; return their number, and a sentence for each damaged one."""
+    """Write a run folder for every run in a file; return their number, and a sentence for each damaged one.
+
+    A repeat of a cell gets the cell's name with a number, and no other run that is already there is overwritten.
+    """
     runs, damaged = packs.read(path)
     for run in runs:
-        folder = target / run.cell
+        folder = _own_folder(target / run.cell, run.result["checksum"])
         result.write(folder, {key: value for key, value in run.result.items() if key not in ("schema", "status")})
         if run.curve:
             lines = "".join(json.dumps(row) + "\n" for row in packs.epochs(run.curve))
             write_atomic(folder / "metrics.jsonl", lines.encode())
     return len(runs), damaged
+
+
+def _own_folder(folder: Path, checksum: str) -> Path:
+    """Return the first of NAME, NAME-2, ... that does not exist, or holds the very run."""
+    for number in itertools.count(1):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if not place.exists():
+            return place
+        with contextlib.suppress(StorageError):
+            if (found := result.read(place)) is not None and found["checksum"] == checksum:
+                return place
+    raise AssertionError("unreachable")
 
 
 def _filed(run: StoredRun, sweep: str | None) -> dict[str, object]:
