@@ -115,7 +115,11 @@ def test_the_end_of_a_sweep_says_what_comes_next(tmp_path: Path, monkeypatch: py
     hydra = {"runtime": {"choices": {"sweeps": "table3"}}, "overrides": {"task": ["sweeps.folds=2", "seed=1"]}}
     outputs = tmp_path / "outputs"
     sweep: Any = SimpleNamespace(
-        config=OmegaConf.create({"hydra": hydra}), smoke=True, outputs=outputs, folder=outputs / "table3-smoke"
+        config=OmegaConf.create({"hydra": hydra}),
+        smoke=True,
+        name="x",
+        outputs=outputs,
+        folder=outputs / "table3-smoke",
     )
     line = next_line(sweep)
     assert line == "next: molsam report --table table3 sweeps.folds=2 --smoke; molsam dashboard outputs/table3-smoke"

@@ -16,7 +16,7 @@ from tests.trust.helpers import settings, train
 def test_a_run_is_made_again_to_the_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(settings("gcn", "diagnostics=gradients"), tmp_path / "run")
     assert cli.main(["rerun", str(tmp_path / "run")]) == 0
-    assert "the metrics agree to the bit (1 threads)" in capsys.readouterr().out
+    assert "the metrics agree to the bit (1 thread)" in capsys.readouterr().out
     found = json.loads((tmp_path / "run" / "result.json").read_text())
     found["test"]["rmse"] *= 1 + 1e-6
     found["versions"]["torch"] = "1.0"

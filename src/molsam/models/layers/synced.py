@@ -59,7 +59,9 @@ class SyncedBatchNorm(_BatchNorm):
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
         """Accept any shape."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name torch gives it
+    def forward(self, input: Tensor, real: None = None) -> Tensor:  # noqa: A002 - the name torch gives it
+        """Return the normalised rows; real: as in `BatchNorm`, and None, because filler goes with one process."""
+        assert real is None
         if not self.training:
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]
