@@ -91,7 +91,7 @@ def test_a_model_trains_as_on_the_cpu_and_waits_little(name: str, tmp_path: Path
     assert up <= COPIES.get(name, 2), counts.up
 
 
-QUICK = ("adam", "sam", "graphsam", "looksam", "esam", "asam", "rst", "graphsam_release")
+QUICK = ("adam", "sam", "graphsam", "looksam", "esam")
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])

@@ -76,7 +76,7 @@ def test_a_run_begins_with_the_predictions_of_the_other_one(model: str, tmp_path
     assert modes == {(False, True), (False, False)}
 
 
-QUICK = ("adam", "sam", "graphsam", "esam", "graphsam_release")
+QUICK = ("sam", "graphsam", "esam")
 EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 

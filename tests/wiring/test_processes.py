@@ -110,7 +110,10 @@ def test_missing_labels_and_weights_count_over_the_whole_batch(team: processes.T
     assert_alike(*both(team, tmp_path, cfg), 1e-7)
 
 
-@pytest.mark.parametrize("optimizer", ["sam", "graphsam", "aesam", "fsam", "adam"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["sam", "graphsam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aesam", "fsam", "adam"))],
+)
 def test_perturbed_by_its_own_part_every_process_takes_the_same_step(
     team: processes.Team, tmp_path: Path, optimizer: str
 ) -> None:
