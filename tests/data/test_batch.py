@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from molsam.data.distinct import distinct
 from molsam.data.graph import from_dgl
-from molsam.data.packed import distinct, join
+from molsam.data.packed import join
 from molsam.errors import DataError
 from tests.reference.molecules import random_molecules
 

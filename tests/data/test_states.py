@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from molsam.chem.arrays import MolArrays
 from molsam.chem.chemprop import ChempropFeaturizer
 from molsam.data import dataset, states
 from molsam.data.dataset import load
 from molsam.data.graph import from_dgl
-from molsam.data.packed import PackedMolecules
+from molsam.data.packed import PackedMolecules, pack
 from molsam.data.states import Colours, Rule
 from tests.data.helpers import write
 from tests.reference.molecules import random_molecules
@@ -81,25 +81,16 @@ def test_colours_are_equal_if_and_only_if_trees_are(
 ) -> None:
     packed = molecules(seed, sizes, node_types)
     found = colours_of(packed).after(rule, steps)
-    for part, expected in zip(found, trees(packed, rule, steps), strict=True):
+    for part, expected in zip(found[:2], trees(packed, rule, steps), strict=True):
         assert_same_parts(part, expected)
 
 
 def test_trees_of_rings_and_chains_that_differ_far_away() -> None:
     """In a chain of equal atoms one more step tells one more atom from the middle."""
-    packed = molecules(0, [1], 1)
     n = 12
-    src = torch.tensor([end for i in range(n - 1) for end in (i, i + 1)], dtype=torch.int32)
-    chain = PackedMolecules(
-        packed.nodes,
-        torch.zeros(n, dtype=torch.int32),
-        torch.ones(1, 2),
-        torch.zeros(len(src), dtype=torch.int32),
-        src,
-        src.view(-1, 2).flip(1).flatten(),
-        torch.tensor([0, n]),
-        torch.tensor([0, len(src)]),
-    )
+    src = np.array([end for i in range(n - 1) for end in (i, i + 1)], np.int32)
+    dst = src.reshape(-1, 2)[:, ::-1].reshape(-1)
+    chain = pack([MolArrays(np.ones((n, 3), np.float32), np.ones((len(src), 2), np.float32), src, dst, None)])
     counts = [colours_of(chain).after("neighbours", t).counts[0] for t in range(9)]
     assert counts == [1, 2, 3, 4, 5, 6, 6, 6, 6]
     found = colours_of(chain)
@@ -125,7 +116,7 @@ def test_hashes_that_collide_are_found(
     monkeypatch.setattr(states, "_by_comparison", counted)
     for seed in range(5):
         packed = molecules(seed, [7, 1, 9, 4])
-        for part, expected in zip(colours_of(packed).after(rule, 2), trees(packed, rule, 2), strict=True):
+        for part, expected in zip(colours_of(packed).after(rule, 2)[:2], trees(packed, rule, 2), strict=True):
             assert_same_parts(part, expected)
     assert compared
 
@@ -143,8 +134,8 @@ def test_blocks_and_buckets_may_end_anywhere(rule: Rule, monkeypatch: pytest.Mon
     for block, bucket in ((1, 1), (3, 5), (7, 2)):
         monkeypatch.setattr(states, "BLOCK", block)
         monkeypatch.setattr(states, "BUCKET", bucket)
-        again = Colours(colours_of(packed).graph).after(rule, 3)
-        for part, whole in zip(again, expected, strict=True):
+        again = Colours(packed._whole, len(packed.node_type)).after(rule, 3)
+        for part, whole in zip(again[:2], expected[:2], strict=True):
             assert_same_parts(part, whole.tolist())
 
 
@@ -173,7 +164,7 @@ def test_a_batch_has_the_colours_of_its_rows() -> None:
     assert np.array_equal(batch.colours.of_atoms("messages", 2), step.atoms[rows])
     found = batch.colours.of_bonds("messages", 2)
     assert np.array_equal(found, np.concatenate([packed.batch([i]).colours.of_bonds("messages", 2) for i in (2, 0, 2)]))  # type: ignore[union-attr]
-    assert batch.colours.entering().tolist() == batch.dst.argsort(stable=True).tolist()
+    assert batch.colours.columns()[3].tolist() == batch.dst.argsort(stable=True).tolist()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -188,7 +179,7 @@ def test_a_dgl_graph_made_elsewhere_has_colours(rule: Rule) -> None:
     assert_same_parts(batch.colours.of_atoms(rule, 3), atoms)
     assert_same_parts(batch.colours.of_bonds(rule, 3), bonds)
     assert len(batch.node_table) == 2
-    assert batch.colours.entering().tolist() == batch.dst.argsort(stable=True).tolist()
+    assert batch.colours.columns()[3].tolist() == batch.dst.argsort(stable=True).tolist()
     graph.ndata["x"].requires_grad_()
     assert len(from_dgl(graph).node_table) == 19, "a row for each atom, whose gradient is its own"
 

@@ -24,7 +24,7 @@ from molsam.errors import StorageError
 from molsam.files import remove_temporaries, write_atomic
 
 log = logging.getLogger(__name__)
-PACKING = 4
+PACKING = 5
 """Version of the stored format: PackedMolecules, the order of directed bonds, and this file."""
 
 AT_ONCE = 64_000_000

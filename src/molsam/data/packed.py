@@ -12,7 +12,8 @@ from torch import Tensor
 
 from molsam.chem.arrays import MolArrays
 from molsam.data.batch import MoleculeBatch
-from molsam.data.states import BLOCK, BatchColours, Colours, Graph, Keep
+from molsam.data.distinct import distinct, projected
+from molsam.data.states import BatchColours, Colours, Graph, Keep, smallest
 
 FEW = 10
 """Mean number of atoms per distinct feature vector from which a table of distinct vectors is worthwhile."""
@@ -20,20 +21,29 @@ FEW = 10
 
 @dataclass
 class PackedMolecules:
-    """M molecules, A atoms, E directed bonds; J distinct atom feature vectors, K distinct bond feature vectors."""
+    """M molecules, A atoms, E directed bonds; J distinct atom feature vectors, K distinct bond feature vectors.
+
+    Integers of atoms and bonds have the smallest of the types int8, int16 and int32 that holds all of them.
+    """
 
     node_table: Tensor
     """float32 [J, node_dim], the distinct atom feature vectors; they take a hundredth of the memory of all vectors"""
     node_type: Tensor
-    """int32 [A], each atom's row of `node_table`"""
+    """int [A], each atom's row of `node_table`"""
     edge_table: Tensor
     """float32 [K, edge_dim], the distinct bond feature vectors"""
     edge_type: Tensor
-    """int32 [E], each directed bond's row of `edge_table`"""
+    """int [E], each directed bond's row of `edge_table`"""
     src: Tensor
-    """int32 [E], the atom that each bond leaves, numbered within its molecule"""
+    """int [E], the atom that each bond leaves, numbered within its molecule"""
     dst: Tensor
-    """int32 [E], the atom that each bond enters, numbered within its molecule"""
+    """int [E], the atom that each bond enters, numbered within its molecule"""
+    entering: Tensor
+    """int [E], the bonds that enter a molecule's first atom, then its second, ..., numbered within the molecule"""
+    neighbours: Tensor
+    """int [E], the atoms that these bonds leave, numbered within their molecule"""
+    degree: Tensor
+    """int [A], number of bonds that enter each atom"""
     node_offset: Tensor
     """int64 [M + 1], first atom of each molecule"""
     edge_offset: Tensor
@@ -63,7 +73,7 @@ class PackedMolecules:
     @property
     def nodes(self) -> Tensor:
         """float32 [A, node_dim], the feature vector of every atom; a new tensor."""
-        return self.node_table.index_select(0, self.node_type)
+        return self.node_table.index_select(0, self.node_type.int())
 
     @property
     def max_atoms(self) -> int:
@@ -78,16 +88,19 @@ class PackedMolecules:
     def select(self, index: Tensor) -> PackedMolecules:
         """Return some of the molecules (int64 [m]) as a new packed dataset."""
         sizes, bonds = self.node_offset.diff()[index], self.edge_offset.diff()[index]
-        bond_rows = _ranges(self.edge_offset[index], bonds)
+        atom_rows, bond_rows = _ranges(self.node_offset[index], sizes), _ranges(self.edge_offset[index], bonds)
         pairs = None
         if self.distances is not None:
             pairs = self.distances[_ranges(self.pair_offset[index], sizes.square())]
         return replace(
             self,
-            node_type=self.node_type[_ranges(self.node_offset[index], sizes)],
+            node_type=self.node_type[atom_rows],
             edge_type=self.edge_type[bond_rows],
             src=self.src[bond_rows],
             dst=self.dst[bond_rows],
+            entering=self.entering[bond_rows],
+            neighbours=self.neighbours[bond_rows],
+            degree=self.degree[atom_rows],
             node_offset=_offsets(sizes),
             edge_offset=_offsets(bonds),
             distances=pairs,
@@ -100,31 +113,26 @@ class PackedMolecules:
         return _offsets(self.node_offset.diff().square())
 
     @cached_property
-    def _neighbours(self) -> np.ndarray:
-        """int32 [E], `src` in the order of `_by_dst`."""
-        return self.src.numpy().take(self._by_dst[0])
-
-    @cached_property
-    def _by_dst(self) -> tuple[np.ndarray, np.ndarray]:
-        """All bonds sorted by the atom that they enter, int32 [E]; and the number that enter each atom, int16 [A]."""
-        dst = self._numbered(self.dst)
-        counts = np.bincount(dst, minlength=len(self.node_type))
-        return dst.argsort(kind="stable").astype(np.int32), counts.astype(np.int16)
-
-    def _numbered(self, atoms: Tensor) -> np.ndarray:
-        """Return atoms (int32 [E], numbered within their molecules) numbered through the dataset."""
-        first = self.node_offset.to(torch.int32).numpy()[:-1]
-        return atoms.numpy() + first.repeat(np.diff(self.edge_offset.numpy()))
-
-    @cached_property
     def colours(self) -> Colours | None:
         """Colours of the atoms and bonds; None in graphs with self loops."""
         if self.self_loops:
             return None
-        entering, counts = self._by_dst
-        types = self.node_type.numpy(), self.edge_type.numpy()
-        graph = Graph(*types, self._numbered(self.src), entering, _offsets_of(counts).astype(np.int32))
-        return Colours(graph, self.keep)
+        return Colours(self._whole, len(self.node_type), self.keep)
+
+    def _whole(self) -> Graph:
+        """Return the graph of all molecules, its atoms and bonds numbered through the dataset."""
+        bonds = np.diff(self.edge_offset.numpy())
+
+        def numbered(within: Tensor, offsets: Tensor) -> np.ndarray:
+            return offsets.to(torch.int32).numpy()[:-1].repeat(bonds) + within.numpy()
+
+        return Graph(
+            kind=self.node_type.numpy(),
+            edge_type=self.edge_type.numpy(),
+            src=numbered(self.src, self.node_offset),
+            entering=numbered(self.entering, self.edge_offset),
+            offsets=_offsets_of(self.degree.numpy()).astype(np.int32),
+        )
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
         """Return the molecules of `index` (int64 [B], B > 0) as one batch, in that order."""
@@ -148,17 +156,17 @@ class PackedMolecules:
         n_atoms, n_bonds = np.diff(start, append=atoms.total), np.diff(bonds.offsets[first], append=bonds.total)
         within = (atoms.offsets[:-1] - start.repeat(counts)).repeat(bonds.sizes)
         """first atom of each bond's molecule in its batch"""
-        entering = _offsets_of(self._by_dst[1].take(atoms.places))
+        entering = _offsets_of(self.degree.numpy().take(atoms.places))
         molecule = (np.arange(len(rows)) - first.repeat(counts)).repeat(atoms.sizes)
         fields = zip(
             self._nodes(atoms.places, n_atoms),
-            self._columns(bonds.places, within, n_bonds),
+            self._columns(bonds, within, first, n_bonds),
             _split(atoms.sizes, counts),
             _split(bonds.sizes, counts),
             _rebased(atoms.offsets, first, counts),
             [self._distances(part) for part in _parts(rows, counts)],
             _split(rows, counts),
-            _split(self._neighbours.take(bonds.places) + within, n_bonds),
+            _split(self.neighbours.numpy().take(bonds.places) + within, n_bonds),
             _rebased(entering, start, n_atoms),
             _split(molecule, n_atoms),
             np.maximum.reduceat(atoms.sizes, first).tolist(),
@@ -192,7 +200,7 @@ class PackedMolecules:
             node_table=nodes[0],
             node_type=nodes[1],
             edge_table=self.edge_table,
-            columns=columns,
+            columns=lambda: columns()[:3],
             sizes=sizes,
             bonds=bonds,
             offsets=offsets,
@@ -214,15 +222,20 @@ class PackedMolecules:
         return [(_take(self.node_table, part), torch.arange(len(part))) for part in parts]
 
     def _columns(
-        self, places: np.ndarray, within: np.ndarray, counts: np.ndarray
+        self, bonds: _Cut, within: np.ndarray, first: np.ndarray, counts: np.ndarray
     ) -> Iterable[Callable[[], tuple[Tensor, ...]]]:
-        """Return for each batch of `counts` bonds its function `columns`; the first call computes all batches'."""
+        """Return for each batch of `counts` bonds a function that returns src, dst, edge_type and entering.
+
+        `first` is the first molecule of each batch. The first call computes the columns of all batches.
+        """
 
         @cache
         def cut() -> list[tuple[Tensor, ...]]:
-            ends = self.src, self.dst, self.edge_type
-            columns = np.stack([column.numpy().take(places) for column in ends]).astype(np.int64)
+            sources = self.src, self.dst, self.edge_type, self.entering
+            columns = np.stack([column.numpy().take(bonds.places) for column in sources]).astype(np.int64)
             columns[:2] += within
+            start = bonds.offsets[:-1] - bonds.offsets[first].repeat(np.diff(first, append=len(bonds.sizes)))
+            columns[3] += start.repeat(bonds.sizes)
             return [part.unbind() for part in _split(columns, counts)]
 
         def of(batch: int) -> Callable[[], tuple[Tensor, ...]]:
@@ -247,17 +260,25 @@ def pack(molecules: Sequence[MolArrays], *, self_loops: bool = False) -> PackedM
     if not molecules:
         raise ValueError("there are no molecules to pack; give at least one")
     edge_table, edge_type = distinct(np.concatenate([m.edges for m in molecules]))
-    node_table, node_type = _projected(np.concatenate([m.nodes for m in molecules]))
+    node_table, node_type = projected(np.concatenate([m.nodes for m in molecules]))
     distances = [m.distances.reshape(-1) for m in molecules if m.distances is not None]
+    src, dst = (np.concatenate(ends) for ends in zip(*((m.src, m.dst) for m in molecules), strict=True))
+    atoms, bonds = (np.array([len(rows) for rows in own]) for own in zip(*(m[:2] for m in molecules), strict=True))
+    node_offset, edge_offset = _offsets_of(atoms), _offsets_of(bonds)
+    entered = dst + node_offset[:-1].repeat(bonds)
+    order = entered.argsort(kind="stable")
     return PackedMolecules(
         node_table=torch.from_numpy(np.ascontiguousarray(node_table)),
-        node_type=torch.from_numpy(node_type.astype(np.int32)),
+        node_type=_small(node_type),
         edge_table=torch.from_numpy(np.ascontiguousarray(edge_table)),
-        edge_type=torch.from_numpy(edge_type.astype(np.int32)),
-        src=torch.from_numpy(np.concatenate([m.src for m in molecules]).astype(np.int32)),
-        dst=torch.from_numpy(np.concatenate([m.dst for m in molecules]).astype(np.int32)),
-        node_offset=_offsets(torch.tensor([len(m.nodes) for m in molecules])),
-        edge_offset=_offsets(torch.tensor([len(m.edges) for m in molecules])),
+        edge_type=_small(edge_type),
+        src=_small(src),
+        dst=_small(dst),
+        entering=_small(order - edge_offset[:-1].repeat(bonds)),
+        neighbours=_small(src[order]),
+        degree=_small(np.bincount(entered, minlength=int(node_offset[-1]))),
+        node_offset=torch.from_numpy(node_offset),
+        edge_offset=torch.from_numpy(edge_offset),
         distances=torch.from_numpy(np.concatenate(distances)) if distances else None,
         self_loops=self_loops,
     )
@@ -268,13 +289,18 @@ def join(parts: Sequence[PackedMolecules]) -> PackedMolecules:
     if len(parts) == 1:
         return parts[0]
 
-    def types(tables: list[Tensor], rows: list[Tensor], find: Callable[[np.ndarray], Lists]) -> tuple[Tensor, Tensor]:
+    def types(
+        tables: list[Tensor], rows: list[Tensor], find: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[Tensor, Tensor]:
         table, place = find(torch.cat(tables).numpy())
         starts = np.cumsum([0, *map(len, tables)])
         moved = [place[start:].take(own.numpy()) for start, own in zip(starts.tolist(), rows, strict=False)]
-        return torch.from_numpy(table), torch.from_numpy(np.concatenate(moved).astype(np.int32))
+        return torch.from_numpy(table), _small(np.concatenate(moved))
 
-    node_table, node_type = types([p.node_table for p in parts], [p.node_type for p in parts], _projected)
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    node_table, node_type = types([p.node_table for p in parts], [p.node_type for p in parts], projected)
     edge_table, edge_type = types([p.edge_table for p in parts], [p.edge_type for p in parts], distinct)
     pairs = [p.distances for p in parts if p.distances is not None]
     return PackedMolecules(
@@ -282,43 +308,20 @@ def join(parts: Sequence[PackedMolecules]) -> PackedMolecules:
         node_type=node_type,
         edge_table=edge_table,
         edge_type=edge_type,
-        src=torch.cat([p.src for p in parts]),
-        dst=torch.cat([p.dst for p in parts]),
         node_offset=_offsets(torch.cat([p.node_offset.diff() for p in parts])),
         edge_offset=_offsets(torch.cat([p.edge_offset.diff() for p in parts])),
+        src=joined("src"),
+        dst=joined("dst"),
+        entering=joined("entering"),
+        neighbours=joined("neighbours"),
+        degree=joined("degree"),
         distances=torch.cat(pairs) if pairs else None,
         self_loops=parts[0].self_loops,
     )
 
 
-Lists = tuple[np.ndarray, np.ndarray]
-
-
-def distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct rows, sorted, and each row's index among them.
-
-    The same as numpy's `unique` over axis 0, but faster if there are few distinct rows.
-    """
-    table, kind = _projected(rows)
-    table, order = np.unique(table, axis=0, return_inverse=True)
-    return table, order.reshape(-1)[kind]
-
-
-def _projected(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct rows in any order, and each row's index among them.
-
-    Rows are compared by their projection on a random line, which takes a hundredth of the time of comparing them whole.
-    If different rows have the same projection, they are compared whole.
-    """
-    line = np.random.default_rng(0).normal(size=rows.shape[1])
-    # Not a matrix product, which may round equal rows differently, depending on their position.
-    blocks = range(0, len(rows), BLOCK)
-    projected = np.concatenate([np.empty(0), *((rows[i : i + BLOCK] * line).sum(1) for i in blocks)])
-    _, first, kind = np.unique(projected, return_index=True, return_inverse=True)
-    table = rows[first]
-    if not all(np.array_equal(table[kind[i : i + BLOCK]], rows[i : i + BLOCK]) for i in blocks):
-        table, kind = np.unique(rows, axis=0, return_inverse=True)
-    return table, kind.reshape(-1)
+def _small(numbers: np.ndarray) -> Tensor:
+    return torch.from_numpy(numbers.astype(smallest(int(numbers.max(initial=0))), copy=False))
 
 
 def _offsets(counts: Tensor) -> Tensor:

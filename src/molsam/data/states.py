@@ -40,11 +40,13 @@ class Step(NamedTuple):
     """int8, int16 or int32 [A]"""
     bonds: np.ndarray
     """int8, int16 or int32 [E]"""
+    counts: tuple[int, int]
+    """number of colours of the atoms, and of the bonds"""
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Number of colours of the atoms, and of the bonds."""
-        return int(self.atoms.max(initial=-1)) + 1, int(self.bonds.max(initial=-1)) + 1
+    @classmethod
+    def of(cls, atoms: np.ndarray, bonds: np.ndarray) -> Step:
+        """Count the colours."""
+        return cls(atoms, bonds, (int(atoms.max(initial=-1)) + 1, int(bonds.max(initial=-1)) + 1))
 
 
 Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
@@ -69,8 +71,12 @@ class Graph(NamedTuple):
 class Colours:
     """Colours of a dataset's atoms and bonds. A step is computed, or read from the cache, when it is first used."""
 
-    def __init__(self, graph: Graph, keep: Keep | None = None) -> None:
-        self.graph = graph
+    def __init__(self, graph: Callable[[], Graph], atoms: int, keep: Keep | None = None) -> None:
+        """
+        graph: makes the graph; called for each step that is computed, and not kept, because it takes much memory.
+        atoms: number of atoms of the dataset
+        """
+        self._graph, self._largest = graph, atoms
         self._keep: Keep = keep or (lambda name, make: make())
         self._found: dict[Rule, list[Step]] = {}
         self._room = threading.local()
@@ -91,15 +97,19 @@ class Colours:
             # If a step adds no colours, later steps do not either.
             settled = len(found) > 1 and found[-1].counts == found[-2].counts
             found.append(found[-1] if settled else self._step(rule, found))
+            self._largest = max(self._largest, *found[-1].counts)
         return found[steps]
 
     def _step(self, rule: Rule, found: list[Step]) -> Step:
         def make() -> dict[str, Tensor]:
-            step = _RULES[rule](self.graph, found[-1]) if found else _first(self.graph)
-            return {"atoms": torch.from_numpy(step.atoms), "bonds": torch.from_numpy(step.bonds)}
+            graph = self._graph()
+            step = _RULES[rule](graph, found[-1]) if found else _first(graph)
+            arrays = {"atoms": step.atoms, "bonds": step.bonds, "counts": np.array(step.counts)}
+            return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
         made = self._keep(f"{rule}-{len(found)}" if found else "features", make)
-        return Step(made["atoms"].numpy(), made["bonds"].numpy())
+        atoms, bonds = made["counts"].tolist()
+        return Step(made["atoms"].numpy(), made["bonds"].numpy(), (atoms, bonds))
 
     def classes(self, colours: np.ndarray, bounds: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return one row for each colour, int64 [n], ascending; and for every row the index of its colour, int64 [N].
@@ -128,8 +138,8 @@ class Colours:
 
     @property
     def _scratch(self) -> np.ndarray:
-        if not hasattr(self._room, "numbers"):
-            self._room.numbers = np.empty(max(len(self.graph.kind), len(self.graph.src)), np.int64)
+        if len(getattr(self._room, "numbers", ())) < self._largest:
+            self._room.numbers = np.empty(self._largest, np.int64)
         numbers: np.ndarray = self._room.numbers
         return numbers
 
@@ -146,7 +156,7 @@ class BatchColours(NamedTuple):
     node_type: np.ndarray
     """int64 [N], as in the batch"""
     columns: Callable[[], tuple[Tensor, ...]]
-    """returns src, dst and edge_type, int64 [E]"""
+    """returns src, dst, edge_type and entering, int64 [E]; entering: the bonds that enter atom 0, then atom 1, ..."""
     offsets: np.ndarray
     """int64 [N + 1], where each atom's bonds begin in `entering`"""
 
@@ -161,11 +171,6 @@ class BatchColours(NamedTuple):
     def classes(self, colours: np.ndarray, bounds: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """See `Colours.classes`."""
         return self.whole.classes(colours, bounds)
-
-    def entering(self) -> np.ndarray:
-        """Return int64 [E], the bonds that enter atom 0, then those that enter atom 1, and so on."""
-        places = self.bonds
-        return self.whole.graph.entering.take(places) + (np.arange(len(places)) - places)
 
 
 def to_device(arrays: list[np.ndarray], device: torch.device) -> list[Tensor]:
@@ -182,19 +187,19 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _first(graph: Graph) -> Step:
-    return Step(number([graph.kind]), number([_ends(graph.kind, graph.src), graph.edge_type]))
+    return Step.of(number([graph.kind]), number([_ends(graph.kind, graph.src), graph.edge_type]))
 
 
 def _messages(graph: Graph, before: Step) -> Step:
     atoms = number([before.atoms], lambda rows: _entering(graph, before.bonds, rows))
     reverse = before.bonds.reshape(-1, 2)[:, ::-1].reshape(-1)
-    return Step(atoms, number([before.bonds, _ends(atoms, graph.src), reverse]))
+    return Step.of(atoms, number([before.bonds, _ends(atoms, graph.src), reverse]))
 
 
 def _neighbours(graph: Graph, before: Step) -> Step:
     neighbours = _ends(before.atoms, graph.src)
     atoms = number([before.atoms], lambda rows: _entering(graph, neighbours, rows))
-    return Step(atoms, number([before.bonds], lambda rows: _following(graph, before.bonds, rows)))
+    return Step.of(atoms, number([before.bonds], lambda rows: _following(graph, before.bonds, rows)))
 
 
 _RULES: dict[Rule, Callable[[Graph, Step], Step]] = {"messages": _messages, "neighbours": _neighbours}
@@ -224,7 +229,7 @@ def _following(graph: Graph, values: np.ndarray, bonds: np.ndarray) -> Lists:
 
 
 def number(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None = None) -> np.ndarray:
-    """Return a colour for every row, [n], numbered from 0, as the smallest of int8, int16 and int32 that holds them.
+    """Return a colour for every row, [n], numbered from 0, in the smallest type that holds them.
 
     Rows have the same colour if and only if their columns and lists are equal.
 
@@ -232,11 +237,15 @@ def number(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | Non
         columns: integers, [n] each.
         lists: returns the lists of some rows, int64 [m]; the order within a list does not count.
     """
-    hashes = _hashed(columns, lists)
-    colours, first = _by_hash(hashes)
-    if not all(_equal(columns, lists, rows, first[colours[rows]]) for rows in _blocks(len(hashes))):
+    colours, first = _by_hash(_hashed(columns, lists))
+    if not all(_equal(columns, lists, rows, first[colours[rows]]) for rows in _blocks(len(colours))):
         colours = _by_comparison(columns, lists)
-    return colours.astype(np.result_type(np.int8, np.min_scalar_type(-int(colours.max(initial=0)) - 1)), copy=False)
+    return colours.astype(smallest(int(colours.max(initial=0))), copy=False)
+
+
+def smallest(largest: int) -> np.dtype:
+    """Return the smallest of int8, int16 and int32 that holds the numbers from 0 to `largest`."""
+    return np.result_type(np.int8, np.min_scalar_type(-largest - 1))
 
 
 def _blocks(n: int) -> Iterator[np.ndarray]:
@@ -270,9 +279,9 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a number for each row, equal for equal hashes, int32 [n]; and the first row of each number."""
-    colours, firsts, count = np.empty(len(hashes), np.int32), [np.empty(0, np.int64)], 0
-    bits = max(len(hashes) // BUCKET, 1).bit_length() - 1
-    buckets = np.zeros(len(hashes), np.uint16)
+    colours, firsts, count = np.empty(len(hashes), np.int32), [np.empty(0, np.int32)], 0
+    bits = min(max(len(hashes) // BUCKET, 1).bit_length() - 1, 8)
+    buckets = np.zeros(len(hashes), np.uint8)
     if bits:
         for rows in _blocks(len(hashes)):
             buckets[rows] = hashes[rows] >> np.uint64(64 - bits)
@@ -280,7 +289,7 @@ def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = np.flatnonzero(buckets == bucket)
         _, first, place = np.unique(hashes[rows], return_index=True, return_inverse=True)
         colours[rows] = place + count
-        firsts.append(rows[first])
+        firsts.append(rows[first].astype(np.int32))
         count += len(first)
     return colours, np.concatenate(firsts)
 

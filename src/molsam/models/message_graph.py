@@ -99,8 +99,8 @@ class MessageGraph(NamedTuple):
     def _merged(
         cls, colours: BatchColours, messages: int, apart: bool, device: torch.device, also: Sequence[np.ndarray]
     ) -> MessageGraph:
-        src, _, types = (column.numpy() for column in colours.columns())
-        entering, starts, node_type = colours.entering(), colours.offsets, colours.node_type
+        src, _, types, entering = (column.numpy() for column in colours.columns())
+        starts, node_type = colours.offsets, colours.node_type
         counts = np.diff(starts)
         every_atom, every_bond = np.arange(len(counts)), np.arange(len(src))
         chosen, bond = colours.classes(colours.of_bonds("messages", 0))

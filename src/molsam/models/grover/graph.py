@@ -195,7 +195,8 @@ def _in_classes(
 
     C takes a chunk of whole molecules at a time, so there each chunk has its own classes.
     """
-    src, starts, entering = colours.columns()[0].numpy(), colours.offsets, colours.entering()
+    src, _, types, entering = (column.numpy() for column in colours.columns())
+    starts = colours.offsets
     sizes: tuple[list[int] | None, list[int] | None] = None, None
     if batch.src.is_cpu and kernels.in_use() == "compiled":
         sizes = batch.sizes.tolist(), batch.bonds.tolist()
@@ -218,7 +219,7 @@ def _in_classes(
         bonds.chosen,
         colours.node_type.take(atoms.chosen),
         colours.node_type.take(source),
-        colours.columns()[2].numpy().take(bonds.chosen),
+        types.take(bonds.chosen),
         *also,
     ]
     tensors = to_device(parts, batch.src.device)
