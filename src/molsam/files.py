@@ -10,7 +10,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,23 @@ RECORDS = {"metrics": "metrics.jsonl", "gradients": "gradients.jsonl", "sharpnes
 """Files of a run with a JSON object per line."""
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary name, fsync, rename. Raises StorageError that names the file."""
+def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
+    """Write to a temporary name, fsync, rename. Raises StorageError that names the file.
+
+    data: the contents; or a function that writes them to the path that it is given, and raises OSError if it cannot.
+    """
     # Not the process's number: machines that share a folder have equal ones.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        if is_special(path):
+        if isinstance(data, bytes) and is_special(path):
             path.write_bytes(data)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
+        if isinstance(data, bytes):
+            temporary.write_bytes(data)
+        else:
+            data(temporary)
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:

@@ -166,3 +166,26 @@ def test_a_graph_without_features_or_one_way_bonds_is_refused() -> None:
     graph.ndata["x"], graph.edata["e"] = torch.ones(2, 2), torch.tensor([[0.0], [1.0]])
     with pytest.raises(DataError, match="equal features"):
         from_dgl(graph)
+
+
+@pytest.mark.parametrize("largest", [5, 130, 300])
+def test_numbers_within_molecules_are_stored_small_and_read_whole(largest: int) -> None:
+    """Also beside a molecule with more atoms or bonds than int8 holds, and joined with smaller ones."""
+    small = random_molecules(0, [3, 1, 5])
+    whole = join([small, random_molecules(1, [largest, 2])])
+    names = ("src", "dst", "entering", "neighbours")
+    assert {getattr(small, name).dtype for name in names} == {torch.int8}
+    for name in names:
+        values = getattr(whole, name)
+        assert values.dtype == (torch.int8 if int(values.max()) < 128 else torch.int16)
+    assert whole.src.max() == largest - 1, "else the numbers are not tested"
+    for rows in ([3, 0, 4], [1, 3], [2]):
+        batch = whole.batch(rows)
+        order = batch.dst.argsort(stable=True)
+        assert torch.equal(batch.neighbours, batch.src[order])
+        assert torch.equal(batch.neighbour_offsets.diff(), torch.bincount(batch.dst, minlength=batch.n_atoms))
+        assert batch.colours is not None
+        assert torch.equal(batch.colours.columns()[3], order)
+        chosen = whole.select(torch.tensor(rows)).batch(range(len(rows)))
+        for name in ("src", "dst", "neighbours", "neighbour_offsets"):
+            assert torch.equal(getattr(chosen, name), getattr(batch, name)), name

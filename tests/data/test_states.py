@@ -134,7 +134,7 @@ def test_blocks_and_buckets_may_end_anywhere(rule: Rule, monkeypatch: pytest.Mon
     for block, bucket in ((1, 1), (3, 5), (7, 2)):
         monkeypatch.setattr(states, "BLOCK", block)
         monkeypatch.setattr(states, "BUCKET", bucket)
-        again = Colours(packed._whole, len(packed.node_type)).after(rule, 3)
+        again = Colours(colours_of(packed).graph).after(rule, 3)
         for part, whole in zip(again[:2], expected[:2], strict=True):
             assert_same_parts(part, whole.tolist())
 

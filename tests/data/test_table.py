@@ -57,7 +57,7 @@ def test_one_column(tmp_path: Path) -> None:
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
-    assert read(tmp_path, 'smiles,y\n\nC,1\n"C\nC",2\nCC,3\n').lines == [3, 5, 6]
+    assert list(read(tmp_path, 'smiles,y\n\nC,1\n"C\nC",2\nCC,3\n').lines) == [3, 5, 6]
 
 
 def test_missing_labels_and_numbers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from molsam.errors import StorageError
-from molsam.native.process import cores
+from molsam.native.process import cores, keep_freed_memory
 
 ENDS = (
     "",
@@ -107,6 +107,7 @@ def _worker(words: list[str], steps: int = 100) -> dict[str, float]:
     dataset, split = run.load_data(cfg)
     loaded, memory = time.perf_counter() - started, _peak(resource.RUSAGE_SELF)
     used = sum(os.times()[:4]) - cpu
+    keep_freed_memory()
     trainer = run.make_trainer(cfg, training, dataset, split, Path(os.devnull))
     for batches in islice(trainer.steps(trainer.order(0)), steps):
         trainer.closure.batches = batches

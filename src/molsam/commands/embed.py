@@ -35,14 +35,18 @@ def run(args: argparse.Namespace) -> int:
     table, column = read(args.molecules, args.smiles)
     trained = Trained(expand(args.folder)[0], args.device)
     name = args.id or (trained.id_column if trained.id_column in table.columns else None)
-    ids = None if name is None else table.column(name)
-    smiles, done, failed = table.column(column), 0, 0
+    ids = None if name is None else table.cells[table.place(name)]
+    smiles, done, failed = table.cells[table.place(column)], 0, 0
     with writer(args.output) as out:
         parts = chunks(featurized(smiles, trained.work), 256)
         for rows in shown(parts, len, len(smiles)):
             vectors, reasons = trained.embed(rows)
             part = slice(done, done + len(rows))
-            named = {"row": table.numbers[part], **({} if ids is None else {"id": ids[part]}), "smiles": smiles[part]}
+            named = {
+                "row": list(table.numbers[part]),
+                **({} if ids is None else {"id": ids[part]}),
+                "smiles": smiles[part],
+            }
             made = {f"v{place}": values for place, values in enumerate(vectors.T.tolist())}
             columns = {**named, **made, "error": reasons}
             out.write(list(columns), list(columns.values()))

@@ -88,7 +88,9 @@ def write(table: Table, column: str, ensemble: Ensemble, output: Path | None) ->
     names = list(table.columns)
     done = failed = 0
     with writer(output) as out:
-        for part in counted(ensemble.predict(table.column(column)), lambda part: len(part.reasons), len(table)):
+        for part in counted(
+            ensemble.predict(table.cells[table.place(column)]), lambda part: len(part.reasons), len(table)
+        ):
             count = len(part.reasons)
             made = {**part.columns, "error": part.reasons}
             if not done:

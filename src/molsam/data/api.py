@@ -64,11 +64,11 @@ class Dataset(Protocol):
         """float64 [M, T], NaN where missing"""
 
     @property
-    def smiles(self) -> list[str]:
+    def smiles(self) -> Sequence[str]:
         """[M], the text that stands for each item in messages and tables"""
 
     @property
-    def canonical(self) -> list[str]:
+    def canonical(self) -> Sequence[str]:
         """[M], canonical form of `smiles`: equal items have equal strings"""
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import rdkit
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from molsam.chem.arrays import Featurizer
@@ -58,7 +58,7 @@ def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:
 
     A damaged file is rebuilt with a warning; a large one at the next start (see `verify`). A cache that cannot be read
     or written causes a warning, never an error. Processes that start together each make the entry and write the same
-    file.
+    file. What is returned lies in the file, which is mapped into memory, so that the system may drop pages of it.
     """
     path = folder / "features" / f"{digest}.safetensors"
     if os.path.exists(path):
@@ -69,7 +69,8 @@ def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:
     tensors, record = make()
     try:
         _store(path, tensors, record)
-    except StorageError as error:
+        return _read(path)[1], record
+    except (StorageError, SafetensorError, OSError) as error:
         log.warning("The features are not cached. %s", error)
     return tensors, record
 
@@ -87,13 +88,27 @@ def _store(path: Path, tensors: Mapping[str, Tensor], record: dict[str, Any]) ->
     remove_temporaries(path.parent, older_than=DAY)
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     text = json.dumps(record)
-    write_atomic(path, save(whole, metadata={"state": f"{_checksum(whole, text)} {text}"}))
+    state = f"{_checksum(whole, text)} {text}"
+
+    def write(to: Path) -> None:
+        try:
+            save_file(whole, to, metadata={"state": state})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    write_atomic(path, write)
 
 
-def _load(path: Path) -> Entry:
+def _read(path: Path) -> tuple[str, dict[str, Tensor], str]:
+    """Return the checksum that a file states, its tensors, and its record as text."""
     with safe_open(str(path), framework="pt") as file:
         checksum, _, text = (file.metadata() or {})["state"].partition(" ")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    return checksum, tensors, text
+
+
+def _load(path: Path) -> Entry:
+    checksum, tensors, text = _read(path)
     if os.path.getsize(path) > AT_ONCE:
         _checks.append(check := _Check(path, tensors, checksum, text))
         check.start()

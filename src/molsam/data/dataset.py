@@ -21,7 +21,7 @@ from molsam.data.cache import cached, keeper, key
 from molsam.data.columns import named, place
 from molsam.data.descriptors import read_descriptors
 from molsam.data.duplicates import find, treat
-from molsam.data.featurize import Work, featurize
+from molsam.data.featurize import Work, canonical_of, featurize
 from molsam.data.labels import Labels, labels, read_columns, tell
 from molsam.data.packed import PackedMolecules
 from molsam.data.report import DataReport
@@ -31,6 +31,7 @@ from molsam.data.sources import Source, locate, own_paths
 from molsam.data.spec import DataSpec
 from molsam.data.states import Keep
 from molsam.data.table import Table
+from molsam.data.texts import Texts
 from molsam.data.weights import sample_weights
 from molsam.errors import NOTE, DataError
 from molsam.files import cache_folder
@@ -46,8 +47,8 @@ class MoleculeDataset:
 
     noun: ClassVar[str] = "molecule"
     packed: PackedMolecules
-    smiles: list[str]
-    canonical: list[str]
+    smiles: Sequence[str]
+    canonical: Sequence[str]
     targets: np.ndarray
     """float64 [M, T], NaN where missing"""
     task_names: list[str]
@@ -59,8 +60,8 @@ class MoleculeDataset:
     report: DataReport
     spec: DataSpec
     table: Table
-    kept: list[int]
-    """each molecule's position in the table"""
+    kept: np.ndarray
+    """int64 [M], each molecule's position in the table"""
     descriptors: np.ndarray | None = None
     """float32 [M, descriptor_dim]"""
     bounds: np.ndarray | None = None
@@ -84,7 +85,7 @@ class MoleculeDataset:
     @property
     def rows(self) -> np.ndarray:
         """int64 [M], each molecule's row in the file: the first data row is 0, blank lines do not count."""
-        return np.array([self.table.numbers[place] for place in self.kept], dtype=np.int64)
+        return np.array(self.table.numbers, dtype=np.int64)[self.kept]
 
     @property
     def ids(self) -> list[str] | None:
@@ -94,7 +95,7 @@ class MoleculeDataset:
     def where(self, molecule: int) -> str:
         """Return where a molecule is in the file, for messages: row, line and id."""
         ids = self.ids
-        place = self.table.where(self.kept[molecule])
+        place = self.table.where(int(self.kept[molecule]))
         return place if ids is None else f"{place}, id {ids[molecule]}"
 
     def batch(self, index: np.ndarray | Sequence[int], scaler: TargetScaler | None = None) -> MoleculeBatch:
@@ -127,8 +128,7 @@ class MoleculeDataset:
 
     def split_column(self, name: str) -> list[str]:
         """Return each molecule's cell of a column of the file."""
-        cells = self.table.cells[place(self.table, "split.column", name)]
-        return [cells[row] for row in self.kept]
+        return list(self.table.cells[place(self.table, "split.column", name)].take(self.kept))
 
 
 def load(
@@ -156,23 +156,23 @@ def load(
     read = labels(table, columns, settings)
     if not settings.get("layouts"):
         tell(table, columns, read.task)
-    smiles = [cell.strip() for cell in table.column(source.smiles)]
+    smiles = Texts.of(cell.strip() for cell in table.column(source.smiles))
     tensors, record, keep_colours = _features(settings, source, featurizer, folder, smiles, rows)
     report = _report(source, rows, smiles, record["invalid"])
     report.missing_in_file = int(np.isnan(read.values[rows]).sum())
     report.refuse_or_tell(settings.get("on_invalid") or "drop")
-    valid = rows[np.array(record["valid"], dtype=np.int64)]
+    valid, canonical = rows[tensors.pop("valid").numpy()], canonical_of(tensors)
     computed = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
     packed = PackedMolecules(**tensors, self_loops=record["self_loops"], keep=keep_colours)
     own = replace(read, values=read.values[valid], bounds=None if read.bounds is None else read.bounds[valid])
-    keep = _kept(settings, packed, record["canonical"], own, report)
+    keep = _kept(settings, packed, canonical, own, report)
     descriptors = computed
     if computed is None and settings.get("descriptors"):
         descriptors = read_descriptors(Path(settings["descriptors"]), len(table))[valid]
     dataset = MoleculeDataset(
         packed=packed if len(keep) == len(packed) else packed.select(torch.from_numpy(keep)),
-        smiles=[smiles[row] for row in valid[keep]],
-        canonical=[record["canonical"][i] for i in keep],
+        smiles=smiles.take(valid[keep]),
+        canonical=canonical.take(keep),
         targets=own.values[keep],
         task_names=source.targets,
         task=own.task,
@@ -181,7 +181,7 @@ def load(
         report=report,
         spec=DataSpec(packed.node_table.shape[1], packed.edge_table.shape[1], len(source.targets), 0),
         table=table,
-        kept=valid[keep].tolist(),
+        kept=valid[keep],
         descriptors=None if descriptors is None else descriptors[keep],
         bounds=own.bounds[keep] if own.bounds is not None and own.bounds[keep].any() else None,
         classes=own.classes,
@@ -209,7 +209,7 @@ def _features(
     source: Source,
     featurizer: Featurizer,
     folder: Path,
-    smiles: list[str],
+    smiles: Texts,
     rows: np.ndarray,
 ) -> tuple[dict[str, Tensor], dict[str, Any], Keep | None]:
     """Return tensors and record of some rows' molecules, from the cache or computed now, and the cache for their colours."""
@@ -225,7 +225,7 @@ def _features(
     work = Work(featurizer, computed, how)
     try:
         digest = key(source.table.content, featurizer, depends)
-        return *cached(folder, digest, lambda: featurize([smiles[row] for row in rows], work)), keeper(folder, digest)
+        return *cached(folder, digest, lambda: featurize(smiles.take(rows), work)), keeper(folder, digest)
     except DataError as error:
         raise DataError(f"{source.table.path}: {error}") from error
 
@@ -253,7 +253,7 @@ def _finish(dataset: MoleculeDataset) -> MoleculeDataset:
 
 
 def _kept(
-    settings: Mapping[str, Any], packed: PackedMolecules, canonical: list[str], read: Labels, report: DataReport
+    settings: Mapping[str, Any], packed: PackedMolecules, canonical: Texts, read: Labels, report: DataReport
 ) -> np.ndarray:
     """Return the positions of the molecules to keep.
 
@@ -269,7 +269,7 @@ def _kept(
             f"{report.path}: every molecule has more than dataset.max_atoms={largest} atoms; give a larger number."
         )
     some = replace(read, values=read.values[keep], bounds=None if read.bounds is None else read.bounds[keep])
-    report.found = find([canonical[i] for i in keep], some)
+    report.found = find(canonical.take(keep), some)
     stay = treat(report.found, len(keep), some, settings)
     read.values[keep] = some.values
     if read.bounds is not None and some.bounds is not None:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from molsam.chem.arrays import Featurizer, MolArrays
 from molsam.chem.distances import shortest_paths
 from molsam.data.batch import dgl_library
+from molsam.data.featurize import stored
 from molsam.data.packed import pack
+from molsam.data.texts import Texts
 from molsam.errors import ConfigError, DataError
 
 GRAPH = "graph"
@@ -80,9 +83,9 @@ def graphs(
         loops |= looped
         found.append(arrays)
     _refuse_misfit(paths[0], found, featurizer)
-    names = [f"graph {number}" for _, number, _ in chosen]
-    record = {"valid": list(range(len(found))), "canonical": names, "invalid": [], "self_loops": loops}
-    return pack(found, self_loops=loops).tensors(), record
+    names = Texts.of(f"graph {number}" for _, number, _ in chosen)
+    tensors = pack(found, self_loops=loops).tensors() | {"valid": torch.arange(len(found)), **stored(names)}
+    return tensors, {"invalid": [], "self_loops": loops}
 
 
 def _refuse_misfit(path: Path, found: Sequence[MolArrays], featurizer: Featurizer) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,6 +25,7 @@ from molsam.chem.descriptors import compute
 from molsam.chem.molecule import canonical_smiles, parse
 from molsam.chem.standardize import standardize
 from molsam.data.packed import PackedMolecules, join, pack
+from molsam.data.texts import GrowingTexts, Texts
 from molsam.errors import DataError, InvalidMolecule
 from molsam.native import process
 
@@ -59,11 +61,12 @@ class Featurized(NamedTuple):
 def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return all molecules packed, as the tensors and the record of a cache entry.
 
-    Record: valid (rows that became molecules), canonical (their SMILES), invalid ((row, reason) pairs), self_loops.
+    Tensors besides those of PackedMolecules: valid, the rows that became molecules; their SMILES, see
+    `canonical_of`; descriptors. Record: invalid ((row, reason) pairs), self_loops.
     `cores`: number of processes; None for all cores of the machine.
     Raises DataError if no row has a valid molecule.
     """
-    valid, invalid, canonical = list[int](), list[tuple[int, str]](), list[str]()
+    valid, invalid, canonical = array("i"), list[tuple[int, str]](), GrowingTexts()
     descriptors, parts, waiting = list[np.ndarray](), list[PackedMolecules](), list[MolArrays]()
     self_loops = work.featurizer.self_loops
     for row, one in enumerate(_progress(featurized(smiles, work, cores), len(smiles))):
@@ -71,7 +74,7 @@ def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tu
             invalid.append((row, one.reason))
             continue
         valid.append(row)
-        canonical.append(one.canonical)
+        canonical.extend([one.canonical])
         waiting.append(one.arrays)
         if one.descriptors is not None:
             descriptors.append(one.descriptors)
@@ -84,10 +87,23 @@ def featurize(smiles: Sequence[str], work: Work, cores: int | None = None) -> tu
         raise DataError(f"No row has a valid molecule (the first: {first}); check the SMILES column.")
     if waiting:
         parts.append(pack(waiting, self_loops=self_loops))
-    tensors = join(parts).tensors()
+    tensors = join(parts).tensors() | {
+        "valid": torch.from_numpy(np.frombuffer(valid, np.int32)),
+        **stored(canonical.done()),
+    }
     if descriptors:
         tensors["descriptors"] = torch.from_numpy(np.stack(descriptors))
-    return tensors, {"valid": valid, "canonical": canonical, "invalid": invalid, "self_loops": self_loops}
+    return tensors, {"invalid": invalid, "self_loops": self_loops}
+
+
+def stored(canonical: Texts) -> dict[str, Tensor]:
+    """Return texts as the tensors that `canonical_of` reads."""
+    return {"canonical": torch.from_numpy(canonical.data), "canonical_end": torch.from_numpy(canonical.ends)}
+
+
+def canonical_of(tensors: dict[str, Tensor]) -> Texts:
+    """Take the canonical SMILES out of the tensors of a cache entry."""
+    return Texts(tensors.pop("canonical").numpy(), tensors.pop("canonical_end").numpy())
 
 
 def featurized(smiles: Sequence[str], work: Work, cores: int | None = None) -> Iterator[Featurized]:
@@ -98,7 +114,7 @@ def featurized(smiles: Sequence[str], work: Work, cores: int | None = None) -> I
     cores = process.cores() if cores is None else cores
     done = 0
     if len(smiles) >= WORTH_A_POOL and cores > 1:
-        chunks = [(work, list(smiles[i : i + CHUNK])) for i in range(0, len(smiles), CHUNK)]
+        chunks = ((work, list(smiles[i : i + CHUNK])) for i in range(0, len(smiles), CHUNK))
         try:
             with ProcessPoolExecutor(cores, initializer=_begin_worker) as pool:
                 for results in _windowed(pool, chunks, 4 * cores):

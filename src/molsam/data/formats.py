@@ -27,7 +27,7 @@ def parquet(path: Path, content: bytes) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} cannot be read as Parquet ({reason}); write it again.") from error
     columns = [str(name).strip() for name in table.column_names]
-    return {"columns": columns, "cells": texts, "numbers": list(range(table.num_rows)), "lines": None}
+    return {"columns": columns, "cells": texts, "numbers": range(table.num_rows), "lines": None}
 
 
 def _parquet_texts(column: Any) -> list[str]:
@@ -71,7 +71,7 @@ def sdf(path: Path, content: bytes) -> dict[str, Any]:
     if not records:
         raise DataError(f"{path} holds no molecule; give an SDF file with at least one.")
     starts = _starts(text, len(records))
-    return {"columns": columns, "cells": cells, "numbers": list(range(len(records))), "lines": starts}
+    return {"columns": columns, "cells": cells, "numbers": range(len(records)), "lines": starts}
 
 
 def smi(path: Path, text: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def smi(path: Path, text: str) -> dict[str, Any]:
     return {
         "columns": [name.strip() for name in names],
         "cells": cells,
-        "numbers": list(range(len(rows))),
+        "numbers": range(len(rows)),
         "lines": [line for line, _ in entries],
     }
 

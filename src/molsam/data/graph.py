@@ -76,9 +76,9 @@ def colours_of(node_type: Tensor, offsets: Tensor, src: Tensor, dst: Tensor, edg
     """Return the colours of a graph's atoms and bonds."""
     columns = tuple(column.cpu() for column in (src, dst, edge_type, dst.argsort(stable=True)))
     starts, of_atoms = offsets.long().cpu().numpy(), node_type.cpu().numpy()
-    graph = Graph(of_atoms, columns[2].numpy(), columns[0].numpy(), columns[3].numpy(), starts)
+    graph = Graph(of_atoms, columns[2].numpy(), columns[0].numpy, columns[3].numpy, lambda: starts)
     atoms, bonds = np.arange(len(of_atoms)), np.arange(len(src))
-    return BatchColours(Colours(lambda: graph, len(of_atoms)), atoms, bonds, of_atoms, lambda: columns, starts)
+    return BatchColours(Colours(graph), atoms, bonds, of_atoms, lambda: columns, starts)
 
 
 def _check_pairs(src: Tensor, dst: Tensor, edge_type: Tensor) -> None:

@@ -49,7 +49,7 @@ class PackedMolecules:
     edge_offset: Tensor
     """int64 [M + 1], first directed bond of each molecule"""
     distances: Tensor | None = None
-    """int16 [sum of n^2], row-major topological distances, or None"""
+    """int [sum of n^2], row-major topological distances, or None"""
     self_loops: bool = False
     keep: Keep | None = None
     """cache for the colours (molsam.data.states), if the dataset is cached"""
@@ -117,22 +117,21 @@ class PackedMolecules:
         """Colours of the atoms and bonds; None in graphs with self loops."""
         if self.self_loops:
             return None
-        return Colours(self._whole, len(self.node_type), self.keep)
-
-    def _whole(self) -> Graph:
-        """Return the graph of all molecules, its atoms and bonds numbered through the dataset."""
-        bonds = np.diff(self.edge_offset.numpy())
 
         def numbered(within: Tensor, offsets: Tensor) -> np.ndarray:
-            return offsets.to(torch.int32).numpy()[:-1].repeat(bonds) + within.numpy()
+            """Return the atoms or bonds numbered through the dataset, int32 [E]."""
+            found = offsets.to(torch.int32).numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
+            found += within.numpy()
+            return found
 
-        return Graph(
+        graph = Graph(
             kind=self.node_type.numpy(),
             edge_type=self.edge_type.numpy(),
-            src=numbered(self.src, self.node_offset),
-            entering=numbered(self.entering, self.edge_offset),
-            offsets=_offsets_of(self.degree.numpy()).astype(np.int32),
+            src=lambda: numbered(self.src, self.node_offset),
+            entering=lambda: numbered(self.entering, self.edge_offset),
+            offsets=lambda: _offsets_of(self.degree.numpy(), np.int32),
         )
+        return Colours(graph, self.keep)
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
         """Return the molecules of `index` (int64 [B], B > 0) as one batch, in that order."""
@@ -249,7 +248,7 @@ class PackedMolecules:
             return None
         array, bounds = self.distances.numpy(), self.pair_offset.numpy()
         starts, ends = bounds[rows], bounds[rows + 1]
-        out = torch.empty(int((ends - starts).sum()), dtype=self.distances.dtype)
+        out = torch.empty(int((ends - starts).sum()), dtype=torch.int16)
         parts = [array[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         np.concatenate(parts, out=out.numpy())
         return out
@@ -279,7 +278,7 @@ def pack(molecules: Sequence[MolArrays], *, self_loops: bool = False) -> PackedM
         degree=_small(np.bincount(entered, minlength=int(node_offset[-1]))),
         node_offset=torch.from_numpy(node_offset),
         edge_offset=torch.from_numpy(edge_offset),
-        distances=torch.from_numpy(np.concatenate(distances)) if distances else None,
+        distances=_small(np.concatenate(distances)) if distances else None,
         self_loops=self_loops,
     )
 
@@ -351,9 +350,9 @@ class _Cut:
         self.places += np.arange(self.total)
 
 
-def _offsets_of(sizes: np.ndarray) -> np.ndarray:
-    offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
-    sizes.cumsum(out=offsets[1:])
+def _offsets_of(sizes: np.ndarray, dtype: type[np.integer] = np.int64) -> np.ndarray:
+    offsets = np.zeros(len(sizes) + 1, dtype)
+    sizes.cumsum(dtype=dtype, out=offsets[1:])
     return offsets
 
 

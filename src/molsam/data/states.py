@@ -12,7 +12,7 @@ wrong state.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -54,29 +54,28 @@ Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 
 
 class Graph(NamedTuple):
-    """The A atoms and E directed bonds of all molecules of a dataset; the reverse of bond i is i ^ 1."""
+    """The A atoms and E directed bonds of all molecules of a dataset; the reverse of bond i is i ^ 1.
+
+    Large arrays are returned by functions, so that each is in memory only while it is used.
+    """
 
     kind: np.ndarray
     """int [A], equal for atoms with equal features"""
     edge_type: np.ndarray
     """int [E], equal for bonds with equal features"""
-    src: np.ndarray
+    src: Callable[[], np.ndarray]
     """int [E], the atom that each bond leaves"""
-    entering: np.ndarray
+    entering: Callable[[], np.ndarray]
     """int [E], the bonds that enter atom 0, then those that enter atom 1, ..."""
-    offsets: np.ndarray
+    offsets: Callable[[], np.ndarray]
     """int [A + 1], where each atom's bonds begin in `entering`"""
 
 
 class Colours:
     """Colours of a dataset's atoms and bonds. A step is computed, or read from the cache, when it is first used."""
 
-    def __init__(self, graph: Callable[[], Graph], atoms: int, keep: Keep | None = None) -> None:
-        """
-        graph: makes the graph; called for each step that is computed, and not kept, because it takes much memory.
-        atoms: number of atoms of the dataset
-        """
-        self._graph, self._largest = graph, atoms
+    def __init__(self, graph: Graph, keep: Keep | None = None) -> None:
+        self.graph, self._largest = graph, len(graph.kind)
         self._keep: Keep = keep or (lambda name, make: make())
         self._found: dict[Rule, list[Step]] = {}
         self._room = threading.local()
@@ -102,8 +101,7 @@ class Colours:
 
     def _step(self, rule: Rule, found: list[Step]) -> Step:
         def make() -> dict[str, Tensor]:
-            graph = self._graph()
-            step = _RULES[rule](graph, found[-1]) if found else _first(graph)
+            step = _RULES[rule](self.graph, found[-1]) if found else _first(self.graph)
             arrays = {"atoms": step.atoms, "bonds": step.bonds, "counts": np.array(step.counts)}
             return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -186,60 +184,80 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.arange(offsets[-1]) + (starts - offsets[:-1]).repeat(counts), offsets
 
 
+Values = Callable[[np.ndarray], np.ndarray]
+"""Returns an integer for each of some rows, [n]."""
+Lists = tuple[np.ndarray, np.ndarray]
+"""Values of lists, one list after the other; and the length of each list."""
+ListsOf = Callable[[np.ndarray], Lists]
+"""Returns the lists of some rows."""
+
+
 def _first(graph: Graph) -> Step:
-    return Step.of(number([graph.kind]), number([_ends(graph.kind, graph.src), graph.edge_type]))
+    ends = _ends(graph, graph.kind)
+    return Step.of(
+        number(len(graph.kind), [graph.kind.take]), number(len(graph.edge_type), [ends, graph.edge_type.take])
+    )
 
 
 def _messages(graph: Graph, before: Step) -> Step:
-    atoms = number([before.atoms], lambda rows: _entering(graph, before.bonds, rows))
-    reverse = before.bonds.reshape(-1, 2)[:, ::-1].reshape(-1)
-    return Step.of(atoms, number([before.bonds, _ends(atoms, graph.src), reverse]))
+    atoms = number(len(before.atoms), [before.atoms.take], _entering(graph, before.bonds.take))
+    columns: list[Values] = [before.bonds.take, _ends(graph, atoms), lambda bonds: before.bonds.take(bonds ^ 1)]
+    return Step.of(atoms, number(len(before.bonds), columns))
 
 
 def _neighbours(graph: Graph, before: Step) -> Step:
-    neighbours = _ends(before.atoms, graph.src)
-    atoms = number([before.atoms], lambda rows: _entering(graph, neighbours, rows))
-    return Step.of(atoms, number([before.bonds], lambda rows: _following(graph, before.bonds, rows)))
+    atoms = number(len(before.atoms), [before.atoms.take], _entering(graph, _ends(graph, before.atoms)))
+    return Step.of(atoms, number(len(before.bonds), [before.bonds.take], _following(graph, before.bonds.take)))
 
 
 _RULES: dict[Rule, Callable[[Graph, Step], Step]] = {"messages": _messages, "neighbours": _neighbours}
 
-Lists = tuple[np.ndarray, np.ndarray]
-"""Values of lists, one list after the other; and the length of each list."""
+
+def _ends(graph: Graph, atoms: np.ndarray) -> Values:
+    """Return the values of the atoms that bonds leave."""
+    src = graph.src()
+    return lambda bonds: atoms.take(src.take(bonds))
 
 
-def _ends(atoms: np.ndarray, src: np.ndarray) -> np.ndarray:
-    return atoms.take(src)
+def _entering(graph: Graph, values: Values) -> ListsOf:
+    """Return for atoms the values of the bonds that enter them."""
+    entering, offsets = graph.entering(), graph.offsets()
+
+    def lists(atoms: np.ndarray) -> Lists:
+        starts = offsets[atoms]
+        counts = offsets[atoms + 1] - starts
+        return values(entering[ranges(starts, counts)[0]]), counts
+
+    return lists
 
 
-def _entering(graph: Graph, values: np.ndarray, atoms: np.ndarray) -> Lists:
-    """Return for each of some atoms the values of the bonds that enter it."""
-    starts = graph.offsets[atoms]
-    counts = graph.offsets[atoms + 1] - starts
-    return values[graph.entering[ranges(starts, counts)[0]]], counts
+def _following(graph: Graph, values: Values) -> ListsOf:
+    """Return for bonds the values of the bonds that enter their source, except their own reverse."""
+    src, entering, offsets = graph.src(), graph.entering(), graph.offsets()
+
+    def lists(bonds: np.ndarray) -> Lists:
+        source = src[bonds]
+        starts = offsets[source]
+        counts = offsets[source + 1] - starts
+        found = entering[ranges(starts, counts)[0]]
+        return values(found[found != (bonds ^ 1).repeat(counts)]), counts - 1
+
+    return lists
 
 
-def _following(graph: Graph, values: np.ndarray, bonds: np.ndarray) -> Lists:
-    """Return for each of some bonds the values of the bonds that enter its source, except its own reverse."""
-    source = graph.src[bonds]
-    starts = graph.offsets[source]
-    counts = graph.offsets[source + 1] - starts
-    found = graph.entering[ranges(starts, counts)[0]]
-    return values[found[found != (bonds ^ 1).repeat(counts)]], counts - 1
-
-
-def number(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None = None) -> np.ndarray:
+def number(n: int, columns: Sequence[Values], lists: ListsOf | None = None) -> np.ndarray:
     """Return a colour for every row, [n], numbered from 0, in the smallest type that holds them.
 
     Rows have the same colour if and only if their columns and lists are equal.
 
     Args:
-        columns: integers, [n] each.
-        lists: returns the lists of some rows, int64 [m]; the order within a list does not count.
+        n: number of rows.
+        columns: return the integers of some rows, int64 [m].
+        lists: returns the lists of some rows; the order within a list does not count.
     """
-    colours, first = _by_hash(_hashed(columns, lists))
-    if not all(_equal(columns, lists, rows, first[colours[rows]]) for rows in _blocks(len(colours))):
-        colours = _by_comparison(columns, lists)
+    colours, first = _by_hash(_hashed(n, columns, lists))
+    if not all(_equal(columns, lists, rows, first[colours[rows]]) for rows in _blocks(n)):
+        colours = _by_comparison(n, columns, lists)
     return colours.astype(smallest(int(colours.max(initial=0))), copy=False)
 
 
@@ -252,13 +270,13 @@ def _blocks(n: int) -> Iterator[np.ndarray]:
     return (np.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
 
 
-def _hashed(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None) -> np.ndarray:
+def _hashed(n: int, columns: Sequence[Values], lists: ListsOf | None) -> np.ndarray:
     """Return a hash of each row's columns and list, uint64 [n]."""
-    hashes = np.zeros(len(columns[0]), np.uint64)
-    for rows in _blocks(len(hashes)):
+    hashes = np.zeros(n, np.uint64)
+    for rows in _blocks(n):
         part = hashes[rows[0] : rows[-1] + 1]
         for column in columns:
-            part[:] = mix(part ^ column[rows[0] : rows[-1] + 1].astype(np.uint64))
+            part[:] = mix(part ^ column(rows).astype(np.uint64))
         if lists is not None:
             values, counts = lists(rows)
             # The sum of hashes, modulo 2^64, does not depend on their order.
@@ -294,13 +312,11 @@ def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return colours, np.concatenate(firsts)
 
 
-def _equal(
-    columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None, rows: np.ndarray, others: np.ndarray
-) -> bool:
+def _equal(columns: Sequence[Values], lists: ListsOf | None, rows: np.ndarray, others: np.ndarray) -> bool:
     """Return whether each row equals its counterpart in `others`."""
     differing = rows != others
     rows, others = rows[differing], others[differing]
-    if not all(np.array_equal(column[rows], column[others]) for column in columns):
+    if not all(np.array_equal(column(rows), column(others)) for column in columns):
         return False
     return lists is None or all(map(np.array_equal, _sorted(*lists(rows)), _sorted(*lists(others))))
 
@@ -312,11 +328,12 @@ def _sorted(values: np.ndarray, counts: np.ndarray) -> Lists:
     return keys & 0xFFFFFFFF, counts
 
 
-def _by_comparison(columns: list[np.ndarray], lists: Callable[[np.ndarray], Lists] | None) -> np.ndarray:
+def _by_comparison(n: int, columns: Sequence[Values], lists: ListsOf | None) -> np.ndarray:
     """Return the same as `number`, without hashes: slower, used when two different rows have the same hash."""
-    whole = [np.asarray(column, np.int64) for column in columns]
+    every = np.arange(n)
+    whole = [np.asarray(column(every), np.int64) for column in columns]
     if lists is not None:
-        values, counts = _sorted(*lists(np.arange(len(whole[0]))))
+        values, counts = _sorted(*lists(every))
         table = np.full((len(counts), counts.max(initial=0)), -1, np.int64)
         table[np.arange(table.shape[1]) < counts[:, None]] = values
         whole += list(table.T)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from molsam.data.texts import Texts
 from molsam.data.unpack import DGL, PARQUET, read_bytes, unpacked
 from molsam.errors import DataError
 
@@ -22,11 +24,11 @@ class Table:
 
     path: Path
     columns: list[str]
-    cells: list[list[str]]
+    cells: list[Texts]
     """for each column, n texts"""
-    numbers: list[int]
+    numbers: Sequence[int]
     """number of each row in the file, from 0; blank lines do not count, as in pandas"""
-    lines: list[int] | None
+    lines: Sequence[int] | None
     """line of the file where each row ends, from 1; None if the format has no lines"""
     content: bytes
     """the bytes of the file, unpacked"""
@@ -43,7 +45,7 @@ class Table:
 
     def column(self, name: str, *, first: bool = False) -> list[str]:
         """Return the cells of a column. Raises DataError like `place`."""
-        return self.cells[self.place(name, first=first)]
+        return list(self.cells[self.place(name, first=first)])
 
     def place(self, name: str, *, first: bool = False) -> int:
         """Return the index of a column; with `first`, that of the first one if there are several.
@@ -70,9 +72,9 @@ class Table:
         """Return a table of some of the rows."""
         return replace(
             self,
-            cells=[[column[row] for row in rows] for column in self.cells],
-            numbers=[self.numbers[row] for row in rows],
-            lines=None if self.lines is None else [self.lines[row] for row in rows],
+            cells=[column.take(rows) for column in self.cells],
+            numbers=array("q", (self.numbers[row] for row in rows)),
+            lines=None if self.lines is None else array("q", (self.lines[row] for row in rows)),
             files=None if self.files is None else [self.files[row] for row in rows],
         )
 
@@ -87,9 +89,9 @@ def joined(tables: Sequence[Table]) -> Table:
     return Table(
         path=first.path,
         columns=columns,
-        cells=[[cell for table in tables for cell in table.column(name)] for name in columns],
-        numbers=[number for table in tables for number in table.numbers],
-        lines=None if any(one is None for one in lines) else [line for one in lines for line in one or []],
+        cells=[Texts.of(cell for table in tables for cell in table.column(name)) for name in columns],
+        numbers=array("q", (number for table in tables for number in table.numbers)),
+        lines=None if any(one is None for one in lines) else array("q", (line for one in lines for line in one or ())),
         content=b"\0".join(table.content for table in tables),
         files=[table.path.name for table in tables for _ in table.numbers],
     )
@@ -124,10 +126,11 @@ def parse_table(path: Path, packed: bytes, *, keep_empty: bool = False, smiles: 
         parts = formats.smi(path, delimited.decoded(path, content))
     else:
         parts = delimited.split(path, delimited.decoded(path, content), smiles)
-    table = Table(path=path, content=content, **parts)
+    cells = [Texts.of(column) for column in parts.pop("cells")]
+    table = Table(path=path, content=content, cells=cells, **parts)
     if not keep_empty:
-        filled = [row for row, texts in enumerate(zip(*table.cells, strict=True)) if any(map(str.strip, texts))]
-        table = table if len(filled) == len(table) else table.take(filled)
+        empty = {row for row, texts in enumerate(zip(*table.cells, strict=True)) if not any(map(str.strip, texts))}
+        table = table.take([row for row in range(len(table)) if row not in empty]) if empty else table
     if not len(table):
         raise DataError(f"{path} has a header but no rows; give at least one molecule.")
     return table

@@ -17,18 +17,20 @@ def cores() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's malloc reuse freed memory for large blocks instead of mapping new pages.
+    """Return freed memory to the system, then let glibc's malloc keep what is freed from now on.
 
-    Does nothing without glibc.
+    A step's blocks then reuse memory, instead of mapping new pages. Blocks above 64 MB are still mapped and returned:
+    they belong to a large dataset, not to a step. Does nothing without glibc.
     """
     if not sys.platform.startswith("linux"):
         return
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        library.malloc_trim(0)
+        for option, value in ((M_MMAP_THRESHOLD, 64 << 20), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 64 << 20)):
+            library.mallopt(option, value)
     except (OSError, AttributeError):
         return
-    for option, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 64 << 20)):
-        mallopt(option, value)
 
 
 def peak_memory_mb() -> float:

@@ -78,12 +78,12 @@ def _train(together: Together, cfg: DictConfig, made_from: dict[str, Any], inter
     cfg = structured(cfg)
     training = processes.own_device(check.training_config(cfg), together.rank)
     cfg.training.device, together.local = training.device, training.perturb == "local"
-    keep_freed_memory()
     processes.share_cores(training)
     accelerator.be_deterministic(training.deterministic)
     if torch.device(training.device).type == "cuda":
         torch.cuda.set_device(training.device)
     dataset, split = run.load_data(cfg)
+    keep_freed_memory()
     for name, value in run.hashes(dataset, split).items():
         if value != made_from[name]:
             raise ConfigError(

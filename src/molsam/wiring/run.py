@@ -186,13 +186,13 @@ def _train(work: Work, cfg: DictConfig, identity: Identity, folder: Path) -> dic
     training = work.training
     started = datetime.now(UTC)
     clock = time.monotonic()
-    keep_freed_memory()
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     accelerator.be_deterministic(training.deterministic)
     if training.precision == "bf16" and training.device == "cpu" and lacks_bf16():
         log.warning("training.precision=bf16: this processor has no bf16 products, so they are slower; use fp32.")
     dataset, split = load_data(cfg)
+    keep_freed_memory()
     Objective(dataset.task, training.loss)
     check_metric(dataset.metric, dataset.task)
     _describe(cfg, dataset, split)
