@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from molsam.commands import main as cli
 from molsam.config.compose import compose
 from molsam.data.featurize import featurized
 from molsam.runs import result
+from molsam.tracking.tables import writer
 from molsam.wiring.run import start
 from molsam.wiring.trained import Trained
 
@@ -181,6 +183,19 @@ def test_embed_writes_what_the_head_reads(runs: Path, tmp_path: Path) -> None:
     rows = list(featurized(["CCO", "c1ccccc1"], trained.work))
     assert values == pytest.approx(trained.predict(rows)[0], rel=1e-4)
     assert frame["v0"].isna().tolist() == [False, True, False]
+    assert cli.main([*command[:-1], str(tmp_path / "v.csv")]) == 0
+    cells = [row["v0"] for row in read(tmp_path / "v.csv")]
+    assert [bool(cell) for cell in cells] == [True, False, True], "a molecule without a vector has empty cells"
+
+
+def test_a_table_of_numbers_may_begin_without_one(tmp_path: Path) -> None:
+    for name in ("t.parquet", "t.csv", "t.tsv"):
+        with writer(tmp_path / name) as out:
+            out.write(["v", "n"], [[np.nan], [1]])
+            out.write(["v", "n"], [[0.5], [2]])
+    assert pq.read_table(tmp_path / "t.parquet").to_pydict() == {"v": [None, 0.5], "n": [1, 2]}
+    assert (tmp_path / "t.csv").read_text() == "v,n\n,1\n0.5,2\n"
+    assert (tmp_path / "t.tsv").read_text() == "v\tn\n\t1\n0.5\t2\n"
 
 
 @pytest.fixture(scope="module")

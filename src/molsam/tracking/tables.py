@@ -19,7 +19,7 @@ OTHERS = (".xls", ".xlsx", ".ods", ".sdf", ".smi", ".json", ".gz", ".zip")
 
 
 class Writer(Protocol):
-    """Writes a table chunk by chunk."""
+    """Writes a table chunk by chunk; NaN becomes an empty cell (null in Parquet)."""
 
     def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
         """Write some rows. The names of the columns must be the same in each call."""
@@ -34,7 +34,8 @@ class _Delimited:
         if not self.begun:
             self.writer.writerow(map(as_text, names))
             self.begun = True
-        self.writer.writerows(map(as_text, row) for row in zip(*columns, strict=True))
+        rows = zip(*columns, strict=True)
+        self.writer.writerows([as_text(cell) if cell == cell else "" for cell in row] for row in rows)
 
 
 class _Parquet:
@@ -46,7 +47,12 @@ class _Parquet:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.Table.from_arrays([pa.array(values) for values in columns], names=list(names))
+        arrays = [
+            # Named, because values that are all NaN have no type of their own.
+            pa.array(values, pa.float64() if isinstance(values[0], float) else None, from_pandas=True)
+            for values in columns
+        ]
+        table = pa.Table.from_arrays(arrays, names=list(names))
         if self.writer is None:
             self.writer = pq.ParquetWriter(self.path, table.schema)
         self.writer.write_table(table)
