@@ -125,7 +125,7 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
             continue
         if table.columns.count(name) > 1:
             table.place(name)
-        column = read_column(table, name, table.cells[place], commas=any("," in cell for cell in table.cells[place]))
+        column = read_column(name, table.cells[place], commas=[True] * len(table))  # whether it is plain shows later
         if column.kind == "empty":
             left.append(f"{_shown(name)} (empty)")
         elif column.kind == "words" or (column.kind == "class" and column.wrong and not _truth(column)):

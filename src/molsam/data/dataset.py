@@ -197,6 +197,7 @@ def _report(source: Source, rows: np.ndarray, smiles: Sequence[str], invalid: Se
     table = source.table
     return DataReport(
         path=str(table.path),
+        files=len(table.parts()),
         hash=hashlib.sha256(table.content).hexdigest()[:16],
         rows=len(rows),
         verified=source.verified,

@@ -23,11 +23,13 @@ def parquet(path: Path, content: bytes) -> dict[str, Any]:
         table = pq.read_table(io.BytesIO(content))
         table = table.drop_columns([name for name in table.column_names if re.fullmatch(r"__index_level_\d+__", name)])
         texts = [_parquet_texts(column) for column in table.columns]
+        kinds = [pa.types.is_floating(column.type) or pa.types.is_integer(column.type) for column in table.columns]
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} cannot be read as Parquet ({reason}); write it again.") from error
     columns = [str(name).strip() for name in table.column_names]
-    return {"columns": columns, "cells": texts, "numbers": range(table.num_rows), "lines": None}
+    typed = frozenset(name for name, is_number in zip(columns, kinds, strict=True) if is_number)
+    return {"columns": columns, "cells": texts, "numbers": range(table.num_rows), "lines": None, "typed": typed}
 
 
 def _parquet_texts(column: Any) -> list[str]:

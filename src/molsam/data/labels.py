@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from molsam.data.numbers import decimal_commas, number
+from molsam.data.numbers import decimal_commas, number, remedy
 from molsam.data.table import MISSING, Table
 from molsam.errors import NOTE, ConfigError, DataError
 
@@ -95,8 +95,8 @@ class Column:
         return "class" if found == {0.0, 1.0} else "one" if found in ({0.0}, {1.0}) else "number"
 
 
-def read_column(table: Table, name: str, cells: Sequence[str], commas: bool) -> Column:
-    """Read the cells of a label column; `commas`: whether a comma is the decimal point."""
+def read_column(name: str, cells: Sequence[str], commas: Sequence[bool] | np.ndarray) -> Column:
+    """Read the cells of a label column; `commas`: for each row, whether a comma is the decimal point."""
     texts = ["" if cell.strip().lower() in MISSING else cell.strip() for cell in cells]
     values, bounds, wrong = np.full(len(texts), np.nan), np.zeros(len(texts), dtype=np.int8), []
     for row, text in enumerate(texts):
@@ -105,7 +105,7 @@ def read_column(table: Table, name: str, cells: Sequence[str], commas: bool) -> 
         sign, rest = 0, text
         if match := BOUND.fullmatch(text):
             sign, rest = (1 if match[1] in (">", ">=", "≥") else -1), match[2]
-        value = number(rest, commas)
+        value = number(rest, bool(commas[row]))
         if value is None:
             wrong.append(row)
         else:
@@ -114,10 +114,13 @@ def read_column(table: Table, name: str, cells: Sequence[str], commas: bool) -> 
 
 
 def read_columns(table: Table, names: Sequence[str], *, first: bool = False) -> list[Column]:
-    """Read label columns, all with the same decimal sign. Raises DataError if a column does not exist."""
+    """Read label columns, all of one file with the same decimal sign.
+
+    Raises DataError if a column does not exist, or if it is not plain which sign it is.
+    """
     cells = [table.column(name, first=first) for name in names]
     commas = decimal_commas(table, names, cells)
-    return [read_column(table, name, texts, commas) for name, texts in zip(names, cells, strict=True)]
+    return [read_column(name, texts, commas) for name, texts in zip(names, cells, strict=True)]
 
 
 def labels(table: Table, columns: Sequence[Column], settings: Mapping[str, Any]) -> Labels:
@@ -148,9 +151,13 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
     if words:
         column = words[0]
         count = len({text.casefold() for text in column.texts if text})
+        what = f"{at(table, column, column.wrong[0])} is not a number"
+        hint = remedy([column.texts[row] for row in column.wrong]) or "write numbers such as 0.52"
+        if count > _most_classes(column):
+            raise DataError(f"{what}; {hint}, or name other columns in dataset.targets.")
         raise DataError(
-            f"{at(table, column, column.wrong[0])} is not a number, and the column holds {count} different words; set "
-            "dataset.task=multiclass if they are classes, or name other columns in dataset.targets."
+            f"{what}, and the column holds {count} different words; {hint}, set dataset.task=multiclass if they are "
+            "classes, or name other columns in dataset.targets."
         )
     if classes and numbers:
         raise DataError(
@@ -169,8 +176,9 @@ def _numbers(table: Table, columns: Sequence[Column], censored: str | None) -> L
                 [] if not np.isnan(truth)[column.known].any() else column.wrong,
             )
         if column.wrong:
+            hint = remedy([column.texts[column.wrong[0]]]) or "correct it"
             raise DataError(
-                f"{at(table, column, column.wrong[0])} is not a finite number below 1e+12; correct it, leave the cell "
+                f"{at(table, column, column.wrong[0])} is not a finite number below 1e+12; {hint}, leave the cell "
                 "empty if the label is missing, or name other columns in dataset.targets."
             )
         bounded = np.flatnonzero(column.bounds)
@@ -195,7 +203,7 @@ def _classes(table: Table, column: Column) -> tuple[np.ndarray, list[str]]:
         if text:
             names.setdefault(token, text)
     order = sorted(names, key=lambda token: (isinstance(token, str), token))
-    if len(order) > max(20, len(column.known) // 2):
+    if len(order) > _most_classes(column):
         raise DataError(
             f"{table.path}: column {column.name!r} has {len(order)} different values in {len(column.known)} rows, too "
             "many for classes; set dataset.task=regression or name another column in dataset.targets."
@@ -203,6 +211,10 @@ def _classes(table: Table, column: Column) -> tuple[np.ndarray, list[str]]:
     place = {token: float(i) for i, token in enumerate(order)}
     values = [place[token] if text else np.nan for token, text in zip(tokens, column.texts, strict=True)]
     return np.array(values), [names[token] for token in order]
+
+
+def _most_classes(column: Column) -> int:
+    return max(20, len(column.known) // 2)
 
 
 def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list[str]]:
@@ -261,4 +273,4 @@ def _token(text: str) -> Any:
 
 def at(table: Table, column: Column, row: int) -> str:
     """Return file, row, column and value of a cell, for messages."""
-    return f"{table.path}, {table.where(row)}, column {column.name!r}: {column.texts[row][:60]!r}"
+    return f"{table.at(row)}, column {column.name!r}: {column.texts[row][:60]!r}"

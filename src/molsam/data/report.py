@@ -22,6 +22,8 @@ class DataReport:
     hash: str
     """hex digest of the file's content, unpacked"""
     rows: int
+    files: int = 1
+    """number of files"""
     verified: bool = False
     """whether the file equals, byte for byte, the copy whose counts and label statistics are documented"""
     invalid: list[tuple[str, str, str]] = field(default_factory=list)
@@ -59,7 +61,8 @@ class DataReport:
             for where, smiles, reason in self.invalid[:SHOWN]
         )
         have = "has" if len(self.invalid) == 1 else "have"
-        text = f"{Path(self.path).name}: {len(self.invalid)} of {self.rows} rows {have} no valid molecule: {shown}"
+        name = Path(self.path).name if self.files == 1 else f"{self.files} files"
+        text = f"{name}: {len(self.invalid)} of {self.rows} rows {have} no valid molecule: {shown}"
         if on_invalid == "error":
             raise DataError(f"{text}. Correct them, or drop them with dataset.on_invalid=drop.")
         log.warning("%s%s They are left out.", text, " ..." if len(self.invalid) > SHOWN else ".")

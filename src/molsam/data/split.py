@@ -12,6 +12,7 @@ from molsam.chem.molecule import parse
 from molsam.chem.scaffold import scaffold
 from molsam.data import split_groups, split_kinds
 from molsam.data.split_kinds import Parts, group_by
+from molsam.data.times import times_of
 from molsam.errors import ConfigError, DataError, counted
 
 PARTS = ("train", "valid", "test")
@@ -94,7 +95,7 @@ def _parts(dataset: Any, settings: Mapping[str, Any], kind: str, seed: int, fold
             return split_groups.deepchem_split(names, fractions(settings))
         return split_groups.scaffold_split(names, fractions(settings), settings["balanced"], seed, fold)
     if kind == "time":
-        times = split_kinds.times_of(dataset, settings["column"])
+        times = times_of(dataset, settings["column"])
         return split_kinds.time_split(groups, times, fractions(settings))
     if kind == "predefined":
         cells = dataset.split_column(settings["column"])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -111,46 +109,6 @@ def _dealt(count: int, shares: Sequence[float], rng: np.random.Generator) -> np.
         dealt[place] = owed.argmax()
         owed[dealt[place]] -= 1
     return dealt
-
-
-def times_of(dataset: Any, column: str | None) -> np.ndarray:
-    """Return float64 [M], each molecule's time, from a column of numbers or dates.
-
-    Raises DataError for a cell that is neither.
-    """
-    if not column:
-        raise ConfigError(
-            "split.column is not set; name the column with the time of each row, as in split.column=year."
-        )
-    times = []
-    for row, cell in enumerate(dataset.split_column(column)):
-        try:
-            times.append(_time(cell.strip()))
-        except (ValueError, OverflowError):
-            raise DataError(
-                f"{dataset.where(row)}, column {column!r}: {cell[:60]!r} is neither a number nor a date; write a year, "
-                "or a date such as 2024-05-31 or 31.05.2024."
-            ) from None
-    return np.array(times)
-
-
-GERMAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
-"""Day, month and year. With points the order is never another, unlike with slashes."""
-
-
-def _time(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        if german := GERMAN.fullmatch(text):
-            day, month, year = map(int, german.groups())
-            return datetime(year, month, day).timestamp()
-        from dateutil.parser import isoparse
-
-        value = isoparse(text).timestamp()
-    if not np.isfinite(value):
-        raise ValueError(text)
-    return value
 
 
 def time_split(groups: Sequence[np.ndarray], times: np.ndarray, share: tuple[float, float]) -> Parts:

@@ -6,8 +6,11 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from molsam.data.texts import Texts
 from molsam.data.unpack import DGL, PARQUET, read_bytes, unpacked
@@ -32,8 +35,10 @@ class Table:
     """line of the file where each row ends, from 1; None if the format has no lines"""
     content: bytes
     """the bytes of the file, unpacked"""
-    files: list[str] | None = None
-    """name of each row's file, if there are several"""
+    files: list[Path] | None = None
+    """each row's file, if there are several"""
+    typed: frozenset[str] = frozenset()
+    """columns that are numbers in the file, not text"""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -64,9 +69,22 @@ class Table:
 
     def where(self, row: int) -> str:
         """Return where a row is in the file, for messages: file, row number and line."""
-        file = "" if self.files is None else f"{self.files[row]}, "
-        line = "" if self.lines is None else f" (line {self.lines[row]})"
-        return f"{file}row {self.numbers[row]}{line}"
+        file = "" if self.files is None else f"{self.files[row].name}, "
+        return f"{file}{self._place(row)}"
+
+    def at(self, row: int) -> str:
+        """Return the path of a row's file, and where in it the row is, for messages."""
+        return f"{self.path if self.files is None else self.files[row]}, {self._place(row)}"
+
+    def _place(self, row: int) -> str:
+        return f"row {self.numbers[row]}" + ("" if self.lines is None else f" (line {self.lines[row]})")
+
+    def parts(self) -> list[range]:
+        """Return the rows of each file."""
+        if self.files is None:
+            return [range(len(self))]
+        ends = np.cumsum([len(list(rows)) for _, rows in groupby(self.files)]).tolist()
+        return [range(start, end) for start, end in pairwise([0, *ends])]
 
     def take(self, rows: Sequence[int]) -> Table:
         """Return a table of some of the rows."""
@@ -93,7 +111,8 @@ def joined(tables: Sequence[Table]) -> Table:
         numbers=array("q", (number for table in tables for number in table.numbers)),
         lines=None if any(one is None for one in lines) else array("q", (line for one in lines for line in one or ())),
         content=b"\0".join(table.content for table in tables),
-        files=[table.path.name for table in tables for _ in table.numbers],
+        files=[table.path for table in tables for _ in table.numbers],
+        typed=frozenset.intersection(*(table.typed for table in tables)),
     )
 
 
