@@ -152,11 +152,13 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
         column = words[0]
         count = len({text.casefold() for text in column.texts if text})
         what = f"{at(table, column, column.wrong[0])} is not a number"
-        hint = remedy([column.texts[row] for row in column.wrong]) or "write numbers such as 0.52"
+        hint = remedy([column.texts[row] for row in column.wrong])
         if count > _most_classes(column):
-            raise DataError(f"{what}; {hint}, or name other columns in dataset.targets.")
+            raise DataError(
+                f"{what}; {hint or 'write numbers such as 0.52'}, or name other columns in dataset.targets."
+            )
         raise DataError(
-            f"{what}, and the column holds {count} different words; {hint}, set dataset.task=multiclass if they are "
+            f"{what}, and the column holds {count} different words; {f'{hint}, ' if hint else ''}set dataset.task=multiclass if they are "
             "classes, or name other columns in dataset.targets."
         )
     if classes and numbers:
