@@ -144,8 +144,8 @@ def test_parquet_keeps_numbers_words_and_nothing(tmp_path: Path) -> None:
     frame = pd.DataFrame({"SMILES": ["C", "CC"], "y": [0.1, None], "flag": [True, False], "n": [1, 2]}, index=[5, 9])
     frame.to_parquet(tmp_path / "d.parquet")
     table = read_table(tmp_path / "d.parquet")
-    assert table.columns == ["SMILES", "y", "flag", "n"]
-    assert table.rows == [["C", "0.1", "true", "1"], ["CC", "", "false", "2"]]
+    assert table.columns == ["SMILES", "y", "flag", "n", ""], "the index has no name"
+    assert table.rows == [["C", "0.1", "true", "1", "5"], ["CC", "", "false", "2", "9"]]
     assert table.where(1) == "row 1"
 
 

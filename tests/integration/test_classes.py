@@ -73,6 +73,7 @@ def test_every_model_learns_classes_and_gives_their_probabilities(model: str, ta
         if (line := stored.get((str(place), "kind"))) is not None:
             assert float(line["probability_of_target"]) == pytest.approx(shares[KINDS[place]], rel=1e-4)
             assert ["acid", "other", "ring"][int(float(line["prediction"]))] == row["kind_pred"]
+            assert (line["target_class"], line["predicted_class"]) == (KINDS[place], row["kind_pred"])
 
 
 def test_several_runs_are_averaged_class_by_class(table: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -34,6 +35,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         start(compose([*SETTINGS, f"seed={seed}"]), root / f"s{seed}", [])
     start(compose([*SETTINGS, "split.folds=2"]), root / "folds", [])
     return root
+
+
+PREDICTED = "log_solubility_pred"
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -128,10 +132,38 @@ def test_a_parquet_file_has_the_same(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("smiles,n\nCCO,1\nx,2\n")
     for name in ("out.csv", "out.parquet"):
         assert cli.main(["predict", str(runs / "s0"), str(tmp_path / "in.csv"), "-o", str(tmp_path / name)]) == 0
-    from_text = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet").astype(object), from_text.astype(object))
+    from_text = pd.read_csv(tmp_path / "out.csv", dtype={"n": str}, keep_default_na=False, na_values={PREDICTED: ""})
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert found[PREDICTED].dtype == np.float64
+    assert found[PREDICTED].isna().tolist() == [False, True]
+    pd.testing.assert_frame_equal(found, from_text, check_dtype=False, rtol=0, atol=0)
     assert cli.main(["predict", str(runs / "s0"), str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.xls")]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.parquet"]
+
+
+def test_a_parquet_file_keeps_its_types(runs: Path, tmp_path: Path) -> None:
+    """Also those of the first chunk, whatever is missing in it; an index; and columns that have one name."""
+    frame = pd.DataFrame(
+        {"smiles": ["x", "CCO", "CC"], "n": pd.array([None, 1, 2], dtype="Int64")}, index=["a", "b", "c"]
+    )
+    frame["kind"], frame["when"] = pd.Categorical([None, "k", "l"]), pd.to_datetime([None, "2020-01-01", "2020-01-02"])
+    frame["bits"], frame["w"] = [[1, 2], None, []], np.array([0.5, np.nan, 1], np.float32)
+    table = pa.Table.from_pandas(frame).append_column("n", pa.array(["u", "v", None]))
+    pq.write_table(table, tmp_path / "in.parquet")
+    table = pq.ParquetFile(tmp_path / "in.parquet").read()
+    command = ["predict", str(runs / "s0"), str(runs / "s1"), str(tmp_path / "in.parquet"), "--nearest", "-o"]
+    assert cli.main([*command, str(tmp_path / "out.parquet")]) == 0
+    found = pq.ParquetFile(tmp_path / "out.parquet").read()
+    index = table.column_names.index("__index_level_0__")
+    assert found.column_names[: table.num_columns + 4] == [
+        *table.column_names[:index], "", "n_2", PREDICTED, "log_solubility_std", "nearest_tanimoto", "error"]  # fmt: skip
+    for place in range(table.num_columns):
+        assert found.column(place).equals(table.column(place)), table.column_names[place]
+    numbers = found.to_pandas()[[PREDICTED, "log_solubility_std", "nearest_tanimoto"]]
+    assert set(numbers.dtypes) == {np.dtype(np.float64)}
+    assert numbers.isna().all(1).tolist() == [True, False, False]
+    assert cli.main([*command, str(tmp_path / "out.csv")]) == 0
+    assert [row[""] for row in read(tmp_path / "out.csv")] == ["a", "b", "c"]
 
 
 def test_intervals_come_from_the_validation_part(runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -165,7 +197,7 @@ def test_the_nearest_training_molecule_is_told(runs: Path, tmp_path: Path) -> No
     (tmp_path / "in.csv").write_text(f"smiles\n{known[0]}\n[Xe]\n")
     command = ["predict", str(runs / "s0"), str(tmp_path / "in.csv"), "--nearest", "-o", str(tmp_path / "out.csv")]
     assert cli.main(command) == 0
-    assert [row["nearest_tanimoto"] for row in read(tmp_path / "out.csv")] == ["1.0000", "0.0000"]
+    assert [row["nearest_tanimoto"] for row in read(tmp_path / "out.csv")] == ["1.0", "0.0"]
 
 
 def test_embed_writes_what_the_head_reads(runs: Path, tmp_path: Path) -> None:
@@ -191,8 +223,8 @@ def test_embed_writes_what_the_head_reads(runs: Path, tmp_path: Path) -> None:
 def test_a_table_of_numbers_may_begin_without_one(tmp_path: Path) -> None:
     for name in ("t.parquet", "t.csv", "t.tsv"):
         with writer(tmp_path / name) as out:
-            out.write(["v", "n"], [[np.nan], [1]])
-            out.write(["v", "n"], [[0.5], [2]])
+            out.write(["v", "n"], [np.array([np.nan]), [1]])
+            out.write(["v", "n"], [np.array([0.5]), [2]])
     assert pq.read_table(tmp_path / "t.parquet").to_pydict() == {"v": [None, 0.5], "n": [1, 2]}
     assert (tmp_path / "t.csv").read_text() == "v,n\n,1\n0.5,2\n"
     assert (tmp_path / "t.tsv").read_text() == "v\tn\n\t1\n0.5\t2\n"

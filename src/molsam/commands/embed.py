@@ -16,7 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("molecules", type=Path, help="a table with a SMILES column")
     parser.add_argument("-o", "--output", type=Path, help="the .parquet, .csv or .tsv file to write (default: standard output)")  # fmt: skip
-    parser.add_argument("--smiles", default=None, help="the SMILES column (default: smiles, or the only column)")
+    parser.add_argument(
+        "--smiles", default=None, help="the SMILES column (default: that of the run, smiles, or the only column)"
+    )
     parser.add_argument("--id", default=None, help="a column with names of the molecules, to keep in the output (default: the dataset.id of the run)")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
 
@@ -32,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     from molsam.wiring.predicting import chunks
     from molsam.wiring.trained import Trained, expand
 
-    table, column = read(args.molecules, args.smiles)
     trained = Trained(expand(args.folder)[0], args.device)
+    table, column = read(args.molecules, args.smiles, trained.smiles_column)
     name = args.id or (trained.id_column if trained.id_column in table.columns else None)
     ids = None if name is None else table.cells[table.place(name)]
     smiles, done, failed = table.cells[table.place(column)], 0, 0
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
                 **({} if ids is None else {"id": ids[part]}),
                 "smiles": smiles[part],
             }
-            made = {f"v{place}": values for place, values in enumerate(vectors.T.tolist())}
+            made = {f"v{place}": values for place, values in enumerate(vectors.T)}
             columns = {**named, **made, "error": reasons}
             out.write(list(columns), list(columns.values()))
             done += len(rows)

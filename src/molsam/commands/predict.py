@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molsam.config.command import program
-from molsam.errors import ConfigError
+from molsam.errors import NOTE, ConfigError
 
 if TYPE_CHECKING:
     from molsam.data.table import Table
     from molsam.wiring.predicting import Ensemble
+
+
+log = logging.getLogger(__name__)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="RUN_FOLDER... MOLECULES", type=Path,
                         help="one or more run folders (several make an ensemble), then the table of molecules")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the .csv, .tsv or .parquet file to write (default: standard output)")  # fmt: skip
-    parser.add_argument("--smiles", default=None, help="the SMILES column (default: smiles, or the only column)")
+    parser.add_argument(
+        "--smiles", default=None, help="the SMILES column (default: that of the run, smiles, or the only column)"
+    )
     parser.add_argument("--interval", type=float, metavar="COVERAGE",
                         help="add an interval (classes: a set) that holds the true value this often, such as 0.9")  # fmt: skip
     parser.add_argument("--nearest", action="store_true",
@@ -55,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size={args.batch_size} is too small; it must be at least 1.")
-    table, column = read(path, args.smiles)
     runs = [Trained(folder, args.device) for root in folders for folder in expand(root)]
+    table, column = read(path, args.smiles, runs[0].smiles_column)
     given = None if args.descriptors is None else read_descriptors(args.descriptors, len(table), "--descriptors")
     ensemble = Ensemble(runs, Options(args.batch_size, args.interval, args.nearest, given))
     failed = write(table, column, ensemble, args.output)
@@ -67,12 +73,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read(path: Path, wanted: str | None) -> tuple[Table, str]:
-    """Return the table, and the name of its SMILES column. Raises DataError if there is none."""
+def read(path: Path, wanted: str | None, of_run: str) -> tuple[Table, str]:
+    """Return the table, and the name of its SMILES column. Raises DataError if there is none.
+
+    The column is `wanted`, or that from which the run was trained, or smiles, or the only one.
+    """
     from molsam.data.columns import refuse_headless, smiles_column
     from molsam.data.table import read_table
 
-    table = read_table(path, keep_empty=True, smiles=wanted or "smiles")
+    table = read_table(path, keep_empty=True, smiles=wanted or of_run)
+    lower = [name.lower() for name in table.columns]
+    if wanted is None and of_run.lower() in lower:
+        if of_run.lower() != "smiles" and "smiles" in lower:
+            log.log(
+                NOTE, "The molecules are those of column %r, as in training; --smiles smiles reads the others.", of_run
+            )
+        return table, smiles_column(table, of_run, "--smiles ")
     column = smiles_column(table, wanted, "--smiles ")
     if wanted is None and column.lower() != "smiles":
         refuse_headless(table)
@@ -81,11 +97,12 @@ def read(path: Path, wanted: str | None) -> tuple[Table, str]:
 
 def write(table: Table, column: str, ensemble: Ensemble, output: Path | None) -> int:
     """Write the rows chunk by chunk, and return how many have no prediction."""
-    from molsam.data.formats import unique
+    from molsam.data.formats import of_own_types, unique
     from molsam.tracking.console import counted
     from molsam.tracking.tables import writer
 
     names = list(table.columns)
+    own = table.cells if output is None or output.suffix.lower() != ".parquet" else of_own_types(table)
     done = failed = 0
     with writer(output) as out:
         for part in counted(
@@ -96,7 +113,7 @@ def write(table: Table, column: str, ensemble: Ensemble, output: Path | None) ->
             if not done:
                 for name in made:
                     names.append(unique(name, names))
-            out.write(names, [*(cells[done : done + count] for cells in table.cells), *made.values()])
+            out.write(names, [*(cells[done : done + count] for cells in own), *made.values()])
             done += count
             failed += sum(map(bool, part.reasons))
     return failed

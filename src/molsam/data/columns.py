@@ -38,8 +38,9 @@ def smiles_column(table: Table, wanted: str | None = "smiles", setting: str = "d
     fitting = [name for name in table.columns if name.lower() == lower]
     if len(fitting) == 1:
         return fitting[0]
-    if wanted is None and len(table.columns) == 1:
-        return table.columns[0]
+    named = [name for name in table.columns if name]
+    if wanted is None and len(named) == 1:
+        return named[0]
     if not fitting:
         refuse_headless(table)
         if lower == "smiles" and len(near := [name for name in table.columns if lower in name.lower()]) == 1:

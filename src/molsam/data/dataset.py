@@ -156,7 +156,7 @@ def load(
     read = labels(table, columns, settings)
     if not settings.get("layouts"):
         tell(table, columns, read.task)
-    smiles = Texts.of(cell.strip() for cell in table.column(source.smiles))
+    smiles = _stripped(table.cells[table.place(source.smiles)])
     tensors, record, keep_colours = _features(settings, source, featurizer, folder, smiles, rows)
     report = _report(source, rows, smiles, record["invalid"])
     report.missing_in_file = int(np.isnan(read.values[rows]).sum())
@@ -191,6 +191,10 @@ def load(
         sample_weights=None if settings.get("weights") is None else sample_weights(table, settings)[valid[keep]],
     )
     return _finish(dataset)
+
+
+def _stripped(cells: Texts) -> Texts:
+    return Texts.of(map(str.strip, cells)) if any(cell != cell.strip() for cell in cells) else cells
 
 
 def _report(source: Source, rows: np.ndarray, smiles: Sequence[str], invalid: Sequence[tuple[int, str]]) -> DataReport:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molsam.chem.molecule import UNREADABLE
+from molsam.data.unpack import PARQUET
 from molsam.errors import DataError
+
+if TYPE_CHECKING:
+    from molsam.data.table import Table
 
 SMILES, NAME = "smiles", "name"
 EMPTY_BLOCK = "\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n"
@@ -17,19 +22,29 @@ EMPTY_BLOCK = "\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n"
 def parquet(path: Path, content: bytes) -> dict[str, Any]:
     """Return the columns and cells of a Parquet file; numbers in full precision, nulls as empty text."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(content))
-        table = table.drop_columns([name for name in table.column_names if re.fullmatch(r"__index_level_\d+__", name)])
+        table = _parquet_table(content)
         texts = [_parquet_texts(column) for column in table.columns]
         kinds = [pa.types.is_floating(column.type) or pa.types.is_integer(column.type) for column in table.columns]
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} cannot be read as Parquet ({reason}); write it again.") from error
-    columns = [str(name).strip() for name in table.column_names]
+    # pandas' index has no name, as in a CSV file.
+    columns = [re.sub(r"__index_level_\d+__", "", str(name).strip()) for name in table.column_names]
     typed = frozenset(name for name, is_number in zip(columns, kinds, strict=True) if is_number)
     return {"columns": columns, "cells": texts, "numbers": range(table.num_rows), "lines": None, "typed": typed}
+
+
+def of_own_types(table: Table) -> Sequence[Any]:
+    """Return a table's columns with the types of its Parquet file, as arrays of pyarrow; of another file as texts."""
+    return _parquet_table(table.content).columns if table.content.startswith(PARQUET) else table.cells
+
+
+def _parquet_table(content: bytes) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(io.BytesIO(content)).read()  # read_table refuses names that occur twice
 
 
 def _parquet_texts(column: Any) -> list[str]:

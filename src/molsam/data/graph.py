@@ -11,7 +11,7 @@ from torch import Tensor
 
 from molsam.chem.distances import shortest_paths
 from molsam.data.batch import MoleculeBatch
-from molsam.data.states import BatchColours, Colours, Graph
+from molsam.data.states import BatchColours, Colours, Graph, ranges
 from molsam.errors import DataError
 
 if TYPE_CHECKING:
@@ -76,7 +76,13 @@ def colours_of(node_type: Tensor, offsets: Tensor, src: Tensor, dst: Tensor, edg
     """Return the colours of a graph's atoms and bonds."""
     columns = tuple(column.cpu() for column in (src, dst, edge_type, dst.argsort(stable=True)))
     starts, of_atoms = offsets.long().cpu().numpy(), node_type.cpu().numpy()
-    graph = Graph(of_atoms, columns[2].numpy(), columns[0].numpy, columns[3].numpy, lambda: starts)
+    entering = columns[3].numpy()
+
+    def lists(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        counts = starts[rows + 1] - starts[rows]
+        return entering.take(ranges(starts[rows], counts)[0]), counts
+
+    graph = Graph(of_atoms, columns[2].numpy(), columns[0].numpy().take, lambda: lists)
     atoms, bonds = np.arange(len(of_atoms)), np.arange(len(src))
     return BatchColours(Colours(graph), atoms, bonds, of_atoms, lambda: columns, starts)
 

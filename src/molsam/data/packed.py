@@ -13,7 +13,7 @@ from torch import Tensor
 from molsam.chem.arrays import MolArrays
 from molsam.data.batch import MoleculeBatch
 from molsam.data.distinct import distinct, projected
-from molsam.data.states import BatchColours, Colours, Graph, Keep, smallest
+from molsam.data.states import BatchColours, Colours, Graph, Keep, ListsOf, ranges, smallest
 
 FEW = 10
 """Mean number of atoms per distinct feature vector from which a table of distinct vectors is worthwhile."""
@@ -117,21 +117,25 @@ class PackedMolecules:
         """Colours of the atoms and bonds; None in graphs with self loops."""
         if self.self_loops:
             return None
+        return Colours(Graph(self.node_type.numpy(), self.edge_type.numpy(), self._sources, self._lists), self.keep)
 
-        def numbered(within: Tensor, offsets: Tensor) -> np.ndarray:
-            """Return the atoms or bonds numbered through the dataset, int32 [E]."""
-            found = offsets.to(torch.int32).numpy()[:-1].repeat(np.diff(self.edge_offset.numpy()))
-            found += within.numpy()
-            return found
+    def _sources(self, bonds: np.ndarray) -> np.ndarray:
+        """Return the atoms that bonds leave, both numbered through the dataset, int64 [n]."""
+        molecules = self.edge_offset.numpy().searchsorted(bonds, "right") - 1
+        return self.node_offset.numpy().take(molecules) + self.src.numpy().take(bonds)
 
-        graph = Graph(
-            kind=self.node_type.numpy(),
-            edge_type=self.edge_type.numpy(),
-            src=lambda: numbered(self.src, self.node_offset),
-            entering=lambda: numbered(self.entering, self.edge_offset),
-            offsets=lambda: _offsets_of(self.degree.numpy(), np.int32),
-        )
-        return Colours(graph, self.keep)
+    def _lists(self) -> ListsOf:
+        """Return the function of atoms that returns the bonds that enter them; numbered through the dataset."""
+        offsets = _offsets_of(self.degree.numpy(), np.int32)
+
+        def lists(atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            counts = self.degree.numpy().take(atoms)
+            molecules = self.node_offset.numpy().searchsorted(atoms, "right") - 1
+            first = self.edge_offset.numpy().take(molecules)
+            places = ranges(offsets.take(atoms), counts)[0]
+            return self.entering.numpy().take(places) + first.repeat(counts), counts
+
+        return lists
 
     def batch(self, index: Tensor | Sequence[int] | np.ndarray) -> MoleculeBatch:
         """Return the molecules of `index` (int64 [B], B > 0) as one batch, in that order."""

@@ -33,6 +33,14 @@ BUCKET = 1 << 20
 """Approximate number of hashes sorted at a time."""
 
 
+Values = Callable[[np.ndarray], np.ndarray]
+"""Returns an integer for each of some rows, [n]."""
+Lists = tuple[np.ndarray, np.ndarray]
+"""Values of lists, one list after the other; and the length of each list."""
+ListsOf = Callable[[np.ndarray], Lists]
+"""Returns the lists of some rows."""
+
+
 class Step(NamedTuple):
     """Colours after a step. Atoms and bonds are each numbered from 0 without gaps."""
 
@@ -54,21 +62,16 @@ Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 
 
 class Graph(NamedTuple):
-    """The A atoms and E directed bonds of all molecules of a dataset; the reverse of bond i is i ^ 1.
-
-    Large arrays are returned by functions, so that each is in memory only while it is used.
-    """
+    """The A atoms and E directed bonds of all molecules of a dataset; the reverse of bond i is i ^ 1."""
 
     kind: np.ndarray
     """int [A], equal for atoms with equal features"""
     edge_type: np.ndarray
     """int [E], equal for bonds with equal features"""
-    src: Callable[[], np.ndarray]
-    """int [E], the atom that each bond leaves"""
-    entering: Callable[[], np.ndarray]
-    """int [E], the bonds that enter atom 0, then those that enter atom 1, ..."""
-    offsets: Callable[[], np.ndarray]
-    """int [A + 1], where each atom's bonds begin in `entering`"""
+    src: Values
+    """returns the atoms that bonds leave"""
+    entering: Callable[[], ListsOf]
+    """returns a function of atoms that returns the bonds that enter them; its memory is needed only while it is used"""
 
 
 class Colours:
@@ -76,7 +79,7 @@ class Colours:
 
     def __init__(self, graph: Graph, keep: Keep | None = None) -> None:
         self.graph, self._largest = graph, len(graph.kind)
-        self._keep: Keep = keep or (lambda name, make: make())
+        self._keep = keep
         self._found: dict[Rule, list[Step]] = {}
         self._room = threading.local()
 
@@ -100,14 +103,25 @@ class Colours:
         return found[steps]
 
     def _step(self, rule: Rule, found: list[Step]) -> Step:
-        def make() -> dict[str, Tensor]:
-            step = _RULES[rule](self.graph, found[-1]) if found else _first(self.graph)
-            arrays = {"atoms": step.atoms, "bonds": step.bonds, "counts": np.array(step.counts)}
-            return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        made = False
 
-        made = self._keep(f"{rule}-{len(found)}" if found else "features", make)
-        atoms, bonds = made["counts"].tolist()
-        return Step(made["atoms"].numpy(), made["bonds"].numpy(), (atoms, bonds))
+        def make() -> dict[str, Tensor]:
+            nonlocal made
+            made = True
+            return _tensors(_RULES[rule](self.graph, found[-1]) if found else _first(self.graph))
+
+        step = self._stored(rule, len(found), make)
+        if made and found and self._keep is not None:
+            # Opened again, because all its pages were read and would stay in memory.
+            before = found[-1]
+            found[-1] = self._stored(rule, len(found) - 1, lambda: _tensors(before))
+        return step
+
+    def _stored(self, rule: Rule, steps: int, make: Callable[[], dict[str, Tensor]]) -> Step:
+        """Return a step from the cache, or else as it is made."""
+        stored = make() if self._keep is None else self._keep(f"{rule}-{steps}" if steps else "features", make)
+        atoms, bonds = stored["counts"].tolist()
+        return Step(stored["atoms"].numpy(), stored["bonds"].numpy(), (atoms, bonds))
 
     def classes(self, colours: np.ndarray, bounds: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return one row for each colour, int64 [n], ascending; and for every row the index of its colour, int64 [N].
@@ -184,12 +198,9 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.arange(offsets[-1]) + (starts - offsets[:-1]).repeat(counts), offsets
 
 
-Values = Callable[[np.ndarray], np.ndarray]
-"""Returns an integer for each of some rows, [n]."""
-Lists = tuple[np.ndarray, np.ndarray]
-"""Values of lists, one list after the other; and the length of each list."""
-ListsOf = Callable[[np.ndarray], Lists]
-"""Returns the lists of some rows."""
+def _tensors(step: Step) -> dict[str, Tensor]:
+    arrays = {"atoms": step.atoms, "bonds": step.bonds, "counts": np.array(step.counts)}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _first(graph: Graph) -> Step:
@@ -215,31 +226,26 @@ _RULES: dict[Rule, Callable[[Graph, Step], Step]] = {"messages": _messages, "nei
 
 def _ends(graph: Graph, atoms: np.ndarray) -> Values:
     """Return the values of the atoms that bonds leave."""
-    src = graph.src()
-    return lambda bonds: atoms.take(src.take(bonds))
+    return lambda bonds: atoms.take(graph.src(bonds))
 
 
 def _entering(graph: Graph, values: Values) -> ListsOf:
     """Return for atoms the values of the bonds that enter them."""
-    entering, offsets = graph.entering(), graph.offsets()
+    entering = graph.entering()
 
     def lists(atoms: np.ndarray) -> Lists:
-        starts = offsets[atoms]
-        counts = offsets[atoms + 1] - starts
-        return values(entering[ranges(starts, counts)[0]]), counts
+        bonds, counts = entering(atoms)
+        return values(bonds), counts
 
     return lists
 
 
 def _following(graph: Graph, values: Values) -> ListsOf:
     """Return for bonds the values of the bonds that enter their source, except their own reverse."""
-    src, entering, offsets = graph.src(), graph.entering(), graph.offsets()
+    entering = graph.entering()
 
     def lists(bonds: np.ndarray) -> Lists:
-        source = src[bonds]
-        starts = offsets[source]
-        counts = offsets[source + 1] - starts
-        found = entering[ranges(starts, counts)[0]]
+        found, counts = entering(graph.src(bonds))
         return values(found[found != (bonds ^ 1).repeat(counts)]), counts - 1
 
     return lists

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+import numpy as np
+
+from molsam.data.formats import unique
 from molsam.errors import ConfigError, StorageError
 from molsam.files import as_text, is_special
 from molsam.terminal import as_data
@@ -19,10 +22,13 @@ OTHERS = (".xls", ".xlsx", ".ods", ".sdf", ".smi", ".json", ".gz", ".zip")
 
 
 class Writer(Protocol):
-    """Writes a table chunk by chunk; NaN becomes an empty cell (null in Parquet)."""
+    """Writes a table chunk by chunk."""
 
-    def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
-        """Write some rows. The names of the columns must be the same in each call."""
+    def write(self, names: Sequence[str], columns: Sequence[Any]) -> None:
+        """Write some rows. The names of the columns must be the same in each call.
+
+        A column is a list, an array of numbers, or an array of pyarrow. NaN and None become an empty cell, null in Parquet.
+        """
 
 
 class _Delimited:
@@ -30,11 +36,11 @@ class _Delimited:
         self.writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         self.begun = False
 
-    def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+    def write(self, names: Sequence[str], columns: Sequence[Any]) -> None:
         if not self.begun:
             self.writer.writerow(map(as_text, names))
             self.begun = True
-        rows = zip(*columns, strict=True)
+        rows = zip(*(values.tolist() if isinstance(values, np.ndarray) else values for values in columns), strict=True)
         self.writer.writerows([as_text(cell) if cell == cell else "" for cell in row] for row in rows)
 
 
@@ -43,16 +49,14 @@ class _Parquet:
         self.path = path
         self.writer: Any = None
 
-    def write(self, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+    def write(self, names: Sequence[str], columns: Sequence[Any]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        arrays = [
-            # Named, because values that are all NaN have no type of their own.
-            pa.array(values, pa.float64() if isinstance(values[0], float) else None, from_pandas=True)
-            for values in columns
-        ]
-        table = pa.Table.from_arrays(arrays, names=list(names))
+        different: list[str] = []
+        for name in names:
+            different.append(unique(name, different))  # pandas opens no file in which a name occurs twice
+        table = pa.Table.from_arrays(list(map(_arrow, columns)), names=different)
         if self.writer is None:
             self.writer = pq.ParquetWriter(self.path, table.schema)
         self.writer.write_table(table)
@@ -60,6 +64,17 @@ class _Parquet:
     def close(self) -> None:
         if self.writer is not None:
             self.writer.close()
+
+
+def _arrow(values: Any) -> Any:
+    """Return a column for Parquet. Its type must not depend on which values are there, for each chunk has its own."""
+    import pyarrow as pa
+
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    if isinstance(values, np.ndarray):
+        return pa.array(values, from_pandas=True)
+    return pa.array(values, pa.string() if all(value is None or isinstance(value, str) for value in values) else None)
 
 
 @contextmanager

@@ -43,7 +43,8 @@ class Options:
 class Predictions:
     """Of a chunk of M rows: named columns, and why a row has none (empty text where it has)."""
 
-    columns: dict[str, list[str]] = field(default_factory=dict)
+    columns: dict[str, np.ndarray | list[str | None]] = field(default_factory=dict)
+    """float64 [M], NaN where there is no value; or texts"""
     reasons: list[str] = field(default_factory=list)
 
 
@@ -70,6 +71,8 @@ class Ensemble:
             found = conformal.scores([run.folder for run in runs], self.task, self.names)
             self.radii = [conformal.radius(values, options.interval) for values in found]
             self._warn_of_few(options.interval, found)
+        if unlearnt := sorted({name for run in runs for name in run.unlearnt}):
+            log.warning("%s: no labels in the training part; not predicted.", ", ".join(unlearnt[:12]))
         self.nearest = Nearest([run.folder for run in runs], first.work.standardize) if options.nearest else None
 
     def _warn_of_few(self, coverage: float, found: Sequence[np.ndarray]) -> None:
@@ -105,13 +108,18 @@ class Ensemble:
         for chunk in chunks(rows, CHUNK):
             yield [predict(run, chunk, self.options.batch_size) for run in runs]
 
-    def _columns(self, values: np.ndarray, reasons: list[str], smiles: Sequence[str]) -> dict[str, list[str]]:
+    def _columns(
+        self, values: np.ndarray, reasons: list[str], smiles: Sequence[str]
+    ) -> dict[str, np.ndarray | list[str | None]]:
         """Named columns of a chunk; values [R, M, T], of several classes [R, M, T, K]."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, np.ndarray | list[str | None]] = {}
         good = [not reason for reason in reasons]
 
-        def put(name: str, column: Sequence[object]) -> None:
-            found[name] = [str(value) if there else "" for value, there in zip(column, good, strict=True)]
+        def put(name: str, column: np.ndarray | Sequence[str | None]) -> None:
+            if isinstance(column, np.ndarray):
+                found[name] = np.where(good, column, np.nan)
+            else:
+                found[name] = [value if there else None for value, there in zip(column, good, strict=True)]
 
         for t, name in enumerate(self.names):
             mean = values[:, :, t].mean(0)
@@ -119,21 +127,19 @@ class Ensemble:
             if self.task != "regression":
                 self._put_classes(put, t, mean, spread)
                 continue
-            put(f"{name}_pred", list(map(repr, mean.tolist())))
+            put(f"{name}_pred", mean)
             if spread is not None:
-                put(f"{name}_std", list(map(repr, spread.tolist())))
+                put(f"{name}_std", spread)
             if self.radii:
                 for side, sign in (("lower", -1), ("upper", 1)):
-                    put(f"{name}_{side}", list(map(repr, (mean + sign * self.radii[t]).tolist())))
+                    put(f"{name}_{side}", mean + sign * self.radii[t])
         if self.nearest is not None:
-            put(
-                "nearest_tanimoto",
-                [self.nearest(text) if there else "" for text, there in zip(smiles, good, strict=True)],
-            )
+            nearest = [self.nearest(text) if there else math.nan for text, there in zip(smiles, good, strict=True)]
+            put("nearest_tanimoto", np.array(nearest))
         return found
 
     def _put_classes(
-        self, put: Callable[[str, Sequence[object]], None], t: int, mean: np.ndarray, spread: np.ndarray | None
+        self, put: Callable[[str, Any], None], t: int, mean: np.ndarray, spread: np.ndarray | None
     ) -> None:
         """The class of a task, and probabilities: of the positive class, or of each of several."""
         name, called = self.names[t], self.classes[t]
@@ -141,13 +147,14 @@ class Ensemble:
         shares = mean[:, : len(called)] if several else np.stack([1 - mean, mean], axis=1)
         # Positive from more than one half up; of several classes the first of the likeliest.
         chosen = np.nan_to_num(shares).argmax(1)
-        put(f"{name}_pred", [called[place] for place in chosen])
+        known = ~np.isnan(shares).any(1)
+        put(f"{name}_pred", [called[place] if there else None for place, there in zip(chosen, known, strict=True)])
         for place, one in enumerate(called) if several else [(1, "")]:
             suffix = f"_{one}" if several else ""
-            put(f"{name}_prob{suffix}", list(map(repr, shares[:, place].tolist())))
+            put(f"{name}_prob{suffix}", shares[:, place])
             if spread is not None:
                 own = spread[:, place] if several else spread
-                put(f"{name}_prob{suffix}_std", list(map(repr, own.tolist())))
+                put(f"{name}_prob{suffix}_std", own)
         if self.radii:
             kept = 1 - shares <= self.radii[t]
             put(f"{name}_set", ["|".join(one for one, there in zip(called, row, strict=True) if there) for row in kept])
@@ -176,10 +183,10 @@ class Nearest:
             with suppress(InvalidMolecule):  # the empty one, and what RDKit writes but does not read
                 self.known.append(self.fingerprint(parse(text)))
 
-    def __call__(self, smiles: str) -> str:
+    def __call__(self, smiles: str) -> float:
         """The similarity, from 0 to 1, with four digits."""
         mol = standardize(parse(smiles), self.how)
-        return f"{similarities(self.fingerprint(mol), self.known).max(initial=-1):.4f}"
+        return round(float(similarities(self.fingerprint(mol), self.known).max(initial=-1)), 4)
 
 
 def chunks(rows: Iterable[Featurized], size: int) -> Iterator[list[Featurized]]:

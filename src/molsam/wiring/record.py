@@ -172,12 +172,13 @@ def save_predictions(trainer: Trainer) -> None:
 
 
 def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np.ndarray) -> None:
-    """A line per molecule of the part and task; of several classes the prediction is the number of the likeliest."""
+    """A line per molecule of the part and task; of several classes the prediction is the number of the likeliest, and
+    both classes are also named."""
     rows, ids, bounds = dataset.rows, dataset.ids, getattr(dataset, "bounds", None)
-    several = values.ndim == 3
+    several, named = values.ndim == 3, getattr(dataset, "classes", None) or []
     kind = "smiles" if dataset.noun == "molecule" else "image"
     lines: list[list[Any]] = [["row", *([] if ids is None else ["id"]), kind, "task", "target",
-                              *([] if bounds is None else [BOUND]), "prediction", *([OF_TRUTH] if several else [])]]  # fmt: skip
+                              *([] if bounds is None else [BOUND]), "prediction", *([OF_TRUTH, "target_class", "predicted_class"] if several else [])]]  # fmt: skip
     for place, one in enumerate(part):
         for t, task in enumerate(dataset.task_names):
             target = float(dataset.targets[one, t])
@@ -187,7 +188,9 @@ def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np
             value = values[place, t]
             found = [repr(float(value.argmax() if several else value))]
             if several:
+                classes = named[t]
                 found.append(repr(float(value[int(target)])) if known else "")
+                found += [classes[int(target)] if known else "", classes[value.argmax()]]
             lines.append([int(rows[one]), *name, dataset.smiles[one], task, known, *sign, *found])
     write_atomic(path, csv_text(lines).encode())
 
@@ -203,7 +206,8 @@ def save_best(trainer: Trainer) -> None:
         "classes": getattr(trainer.dataset, "classes", None),
     }
     if trainer.dataset.noun == "molecule":
-        known = "".join(f"{trainer.dataset.canonical[row]}\n" for row in trainer.split.train)
+        labelled = ~np.isnan(trainer.dataset.targets).all(1)
+        known = "".join(f"{trainer.dataset.canonical[row]}\n" for row in trainer.split.train if labelled[row])
         write_atomic(trainer.folder / TRAINING, known.encode())
     checkpoint.save(trainer.folder / "best" / "model.safetensors", state)
     checkpoint.previous(trainer.folder / "best" / "model.safetensors").unlink(missing_ok=True)

@@ -111,6 +111,8 @@ class Trained:
             self.spec = DataSpec(**state["spec"])
             self.task: str = state["task"]
             self.task_names: list[str] = list(state["task_names"])
+            self.unlearnt: list[str] = list((result.read(folder) or {}).get("tasks_unlearnt", ()))
+            """tasks without a label in the training part"""
             self.classes: list[list[str]] | None = state.get("classes")
             self.work = Work(
                 build("model.featurizer", cfg.model.featurizer),
@@ -120,6 +122,7 @@ class Trained:
             )
             self.descriptors = cfg.dataset.get("descriptors")
             self.id_column: str | None = cfg.dataset.get("id")
+            self.smiles_column = str(cfg.dataset.get("smiles") or "smiles")
             self.model: torch.nn.Module = build("model", cfg.model, self.spec)
             self.model.load_state_dict(state["weights"])
             self.dtype = DTYPES[cfg.training.precision]
@@ -147,11 +150,13 @@ class Trained:
         """Values [M, T] of featurized molecules, and why one has none (empty text where it has).
 
         Regression: in the target's own unit. Classification: probabilities; of several classes [M, T, K]. NaN where there is
-        no value.
+        no value, as for the tasks `unlearnt`.
         """
         tasks = len(self.task_names)
         shape = (tasks, self.spec.n_tasks // tasks) if self.task == "multiclass" else (tasks,)
-        return self._each(rows, self._values, *shape)
+        values, reasons = self._each(rows, self._values, *shape)
+        values[:, [self.task_names.index(name) for name in self.unlearnt]] = np.nan
+        return values, reasons
 
     def embed(self, rows: Sequence[Featurized]) -> tuple[np.ndarray, list[str]]:
         """Vectors [M, width] that the model's head reads, and why a molecule has none.
