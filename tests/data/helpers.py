@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,13 @@ def numbers_of(table: Table, names: Sequence[str], *, first: bool = False) -> np
 
 
 def load_rows(
-    tmp_path: Path, rows: Sequence[Sequence[Any]], header: str = "smiles,y", **settings: Any
+    tmp_path: Path,
+    rows: Sequence[Sequence[Any]],
+    header: str = "smiles,y",
+    split: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> MoleculeDataset:
     """A dataset of a user's own file with these rows; nothing cached outside `tmp_path`."""
     path = write(tmp_path / "data.csv", rows, header)
     own = {"path": str(path), "smiles": "smiles", "targets": None, **settings}
-    return load(own, ChempropFeaturizer(), str(tmp_path / "cache"))
+    return load(own, ChempropFeaturizer(), str(tmp_path / "cache"), split)

@@ -14,7 +14,8 @@ from tests.data.helpers import load_rows
 
 def of(tmp_path: Path, cells: list[str]) -> np.ndarray:
     rows = [("C" * (i + 1), i % 4 + 0.5, cell) for i, cell in enumerate(cells)]
-    return times_of(load_rows(tmp_path, rows, "smiles,y,when", targets=["y"]), "when")
+    data = load_rows(tmp_path, rows, "smiles,y,when", targets=["y"])
+    return times_of(data.table, data.split_column("when"), "when", data.where)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from molsam.data.columns import named, place
 from molsam.data.descriptors import read_descriptors
 from molsam.data.duplicates import find, treat
 from molsam.data.featurize import Work, canonical_of, featurize
+from molsam.data.given import Given, given
 from molsam.data.labels import Labels, labels, read_columns, tell
 from molsam.data.packed import PackedMolecules
 from molsam.data.report import DataReport
@@ -132,7 +134,10 @@ class MoleculeDataset:
 
 
 def load(
-    settings: Mapping[str, Any], featurizer: Featurizer, cache_dir: str | None = None, others: Sequence[Any] = ()
+    settings: Mapping[str, Any],
+    featurizer: Featurizer,
+    cache_dir: str | None = None,
+    split: Mapping[str, Any] | None = None,
 ) -> MoleculeDataset:
     """Read, parse, featurize (or take from the cache) and check a dataset.
 
@@ -140,7 +145,8 @@ def load(
         settings: the dataset section of the configuration.
         featurizer: the model's.
         cache_dir: folder of the cache; None for $MOLSAM_CACHE or the user's cache folder.
-        others: columns of a user's own file that are not labels, such as that of the split.
+        split: the split section of the configuration. Its column is no label, and equal molecules of parts that it
+            gives stay apart.
 
     Raises:
         ConfigError: a setting is out of range, or does not fit the file.
@@ -149,7 +155,8 @@ def load(
     """
     check_settings(settings)
     folder = cache_folder(cache_dir)
-    source = locate(settings, folder, others)
+    split = split or {}
+    source = locate(settings, folder, [split.get("column")])
     table = source.table
     rows = spread(settings.get("limit"), len(table))
     columns = read_columns(table, source.targets, first=bool(settings.get("layouts")))
@@ -165,7 +172,8 @@ def load(
     computed = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
     packed = PackedMolecules(**tensors, self_loops=record["self_loops"], keep=keep_colours)
     own = replace(read, values=read.values[valid], bounds=None if read.bounds is None else read.bounds[valid])
-    keep = _kept(settings, packed, canonical, own, report)
+    sides = given(table, source.parts, valid, split, times=settings.get("duplicates") == "merge")
+    keep = _kept(settings, packed, canonical, own, report, sides)
     descriptors = computed
     if computed is None and settings.get("descriptors"):
         descriptors = read_descriptors(Path(settings["descriptors"]), len(table))[valid]
@@ -252,13 +260,34 @@ def _finish(dataset: MoleculeDataset) -> MoleculeDataset:
     dataset.spec = dataset.spec._replace(
         n_tasks=outputs * classes, max_atoms=dataset.packed.max_atoms, descriptor_dim=width
     )
+    _tell_of_ids(dataset)
     dataset.report.missing = int(np.isnan(dataset.targets).sum())
     dataset.report.bounds = 0 if dataset.bounds is None else int((dataset.bounds != 0).sum())
     return dataset
 
 
+def _tell_of_ids(dataset: MoleculeDataset) -> None:
+    """Log the ids that several molecules have."""
+    counts = Counter(one for one in dataset.ids or () if one.strip())
+    several = [one for one, count in counts.items() if count > 1]
+    if several:
+        log.log(
+            NOTE,
+            "dataset.id=%s: %s more than once; the first, %r, names %d molecules.",
+            dataset.id_column,
+            "1 id occurs" if len(several) == 1 else f"{len(several)} ids occur",
+            several[0],
+            counts[several[0]],
+        )
+
+
 def _kept(
-    settings: Mapping[str, Any], packed: PackedMolecules, canonical: Texts, read: Labels, report: DataReport
+    settings: Mapping[str, Any],
+    packed: PackedMolecules,
+    canonical: Texts,
+    read: Labels,
+    report: DataReport,
+    sides: Given,
 ) -> np.ndarray:
     """Return the positions of the molecules to keep.
 
@@ -275,7 +304,7 @@ def _kept(
         )
     some = replace(read, values=read.values[keep], bounds=None if read.bounds is None else read.bounds[keep])
     report.found = find(canonical.take(keep), some)
-    stay = treat(report.found, len(keep), some, settings)
+    stay = treat(report.found, len(keep), some, settings, sides.take(keep))
     read.values[keep] = some.values
     if read.bounds is not None and some.bounds is not None:
         read.bounds[keep] = some.bounds

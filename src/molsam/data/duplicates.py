@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from molsam.data.given import Given
 from molsam.data.labels import Labels
 from molsam.errors import ConfigError, counted
+
+RESOLVED = {
+    "": "",
+    "mean": "; labels that differ are averaged",
+    "majority": "; of labels that differ the most frequent counts",
+    "drop": "; labels that differ are dropped",
+}
 
 
 @dataclass
@@ -27,9 +35,13 @@ class Duplicates:
     """number of these whose rows differ in a label, or in which labels are missing"""
     dropped: int = 0
     """rows that were left out"""
-    lost_labels: int = 0
-    """labels of dropped rows for tasks in which the kept row has no label"""
+    lost: Counter[str] = field(default_factory=Counter)
+    """labels of dropped rows for tasks in which the kept row has no label, by the reason"""
     how: str = "keep"
+    conflicts: str = ""
+    """how labels that differ were merged: mean, majority or drop; empty if there were none"""
+    fixed: bool = False
+    """whether files or a column give the parts, so that rows of different parts stay apart"""
     groups: list[np.ndarray] = field(default_factory=list)
     """positions of each molecule that occurs more than once"""
 
@@ -37,17 +49,26 @@ class Duplicates:
         """Return one line for people; empty if there is nothing to say."""
         if not self.rows:
             return ""
+        apart = "; rows of different parts stay apart" if self.fixed else ""
         done = {
-            "keep": "kept (dataset.duplicates=group, merge or drop treats them)",
-            "group": "kept on one side of the split",
-            "drop": f"{self.dropped} left out",
-            "merge": f"merged, {counted(self.dropped, 'row')} fewer",
+            "keep": f"kept (dataset.duplicates={'merge or drop treats those of one part' if self.fixed else 'group, merge or drop treats them'})",
+            "group": "kept, each in the part that is given" if self.fixed else "kept on one side of the split",
+            "drop": f"{self.dropped} left out after the first of each{apart}",
+            "merge": f"merged, {counted(self.dropped, 'row')} fewer{apart}{RESOLVED[self.conflicts]}",
         }[self.how]
-        lost = f", {counted(self.lost_labels, 'label')} lost with them (dataset.duplicates=merge keeps them)"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.lost.items())
+        lost = f"; {counted(self.lost_labels, 'label')} lost ({reasons})"
+        if self.how == "drop":
+            lost = f", {counted(self.lost_labels, 'label')} lost with them (dataset.duplicates=merge keeps them)"
         return (
             f"duplicates: {counted(self.molecules, noun)} in {self.molecules + self.rows} rows, {self.contradictions} "
             f"of them with labels that differ; {done}{lost if self.lost_labels else ''}."
         )
+
+    @property
+    def lost_labels(self) -> int:
+        """Number of labels of dropped rows for tasks in which the kept row has no label."""
+        return self.lost.total()
 
     def summary(self) -> dict[str, Any]:
         """Return what result.json stores of it."""
@@ -77,13 +98,17 @@ def find(canonical: Sequence[str], labels: Labels) -> Duplicates:
     return found
 
 
-def treat(found: Duplicates, count: int, labels: Labels, settings: Mapping[str, Any]) -> np.ndarray:
+def treat(
+    found: Duplicates, count: int, labels: Labels, settings: Mapping[str, Any], given: Given | None = None
+) -> np.ndarray:
     """Return the positions of the molecules to keep, of `count`.
 
-    `merge` writes the merged labels into the first row of each molecule, in place.
+    `merge` writes the merged labels into the row that is kept, in place: the first row of each molecule, or the newest
+    of a split by time, so that no later label gets into an earlier part. Rows of different given parts stay apart.
     Raises ConfigError if dataset.conflicts does not fit the task.
     """
-    found.how = settings.get("duplicates") or "keep"
+    found.how, given = settings.get("duplicates") or "keep", given or Given()
+    found.fixed = given.parts is not None
     keep = np.ones(count, dtype=bool)
     if found.how not in ("drop", "merge"):
         return np.flatnonzero(keep)
@@ -91,19 +116,33 @@ def treat(found: Duplicates, count: int, labels: Labels, settings: Mapping[str, 
     if (how == "mean") != (labels.task == "regression") and how != "drop":
         fits = "mean or drop" if labels.task == "regression" else "majority or drop"
         raise ConfigError(f"dataset.conflicts={how} does not fit a {labels.task} dataset; use {fits}.")
-    for rows in found.groups:
+    for rows in _apart(found.groups, given.parts):
+        if found.how == "merge" and given.times is not None:
+            rows = rows[np.argsort(-given.times[rows], kind="stable")]
         keep[rows[1:]] = False
         for t in range(labels.values.shape[1]):
             values, signs = labels.values[rows, t], _signs(labels, rows, t)
             if found.how == "drop":
-                found.lost_labels += int(np.isnan(values[0]) and not np.isnan(values[1:]).all())
+                found.lost["with dropped rows"] += int(np.isnan(values[0]) and not np.isnan(values[1:]).all())
                 continue
-            value, sign = _merged(values, signs, how)
+            value, sign, lost = _merged(values, signs, how)
+            found.lost[lost] += bool(lost)
+            found.conflicts = how if _differ(values, signs) else found.conflicts
             labels.values[rows[0], t] = value
             if labels.bounds is not None:
                 labels.bounds[rows[0], t] = sign
+    found.lost = +found.lost
     found.dropped = int((~keep).sum())
     return np.flatnonzero(keep)
+
+
+def _apart(groups: Sequence[np.ndarray], parts: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Yield the groups of rows, each divided into those of one part."""
+    for rows in groups:
+        if parts is None:
+            yield rows
+        else:
+            yield from (rows[parts[rows] == part] for part in np.unique(parts[rows]))
 
 
 def _signs(labels: Labels, rows: np.ndarray, task: int) -> np.ndarray:
@@ -122,18 +161,23 @@ def _range(values: np.ndarray, signs: np.ndarray) -> tuple[float, float]:
     return max(values[signs > 0], default=-np.inf), min(values[signs < 0], default=np.inf)
 
 
-def _merged(values: np.ndarray, signs: np.ndarray, how: str) -> tuple[float, int]:
-    """Return one label for several, and its sign if it is a bound. Exact values take precedence over bounds."""
+def _merged(values: np.ndarray, signs: np.ndarray, how: str) -> tuple[float, int, str]:
+    """Return one label for several, its sign if it is a bound, and why it was lost, if it was.
+
+    Exact values take precedence over bounds.
+    """
     exact = values[(signs == 0) & ~np.isnan(values)]
     if _differ(values, signs) and how == "drop":
-        return np.nan, 0
+        return np.nan, 0, "that differ"
     if len(exact):
         if how == "majority":
             found, counts = np.unique(exact, return_counts=True)
             best = found[counts == counts.max()]
-            return (float(best[0]), 0) if len(best) == 1 else (np.nan, 0)
-        return (float(exact[0]) if len(np.unique(exact)) == 1 else float(exact.mean())), 0
+            return (float(best[0]), 0, "") if len(best) == 1 else (np.nan, 0, "without a majority")
+        return (float(exact[0]) if len(np.unique(exact)) == 1 else float(exact.mean())), 0, ""
     low, high = _range(values, signs)
     if np.isfinite(low) and np.isfinite(high):
-        return np.nan, 0
-    return (float(low), 1) if np.isfinite(low) else (float(high), -1) if np.isfinite(high) else (np.nan, 0)
+        return np.nan, 0, "with bounds on both sides"
+    if np.isfinite(low):
+        return float(low), 1, ""
+    return (float(high), -1, "") if np.isfinite(high) else (np.nan, 0, "")

@@ -11,6 +11,7 @@ import numpy as np
 from molsam.chem.molecule import parse
 from molsam.chem.scaffold import scaffold
 from molsam.data import split_groups, split_kinds
+from molsam.data.given import FIXED
 from molsam.data.split_kinds import Parts, group_by
 from molsam.data.times import times_of
 from molsam.errors import ConfigError, DataError, counted
@@ -95,11 +96,13 @@ def _parts(dataset: Any, settings: Mapping[str, Any], kind: str, seed: int, fold
             return split_groups.deepchem_split(names, fractions(settings))
         return split_groups.scaffold_split(names, fractions(settings), settings["balanced"], seed, fold)
     if kind == "time":
-        times = times_of(dataset, settings["column"])
+        column = column_of(settings, "the time of each row", "year")
+        times = times_of(dataset.table, dataset.split_column(column), column, dataset.where)
         return split_kinds.time_split(groups, times, fractions(settings))
     if kind == "predefined":
-        cells = dataset.split_column(settings["column"])
-        return split_kinds.predefined_split(cells, settings["column"], dataset.where)
+        column = column_of(settings, "the part of each row", "part")
+        places = split_kinds.parts_of(dataset.split_column(column), column, dataset.where)
+        return [np.flatnonzero(places == place) for place in range(3)]
     if kind == "files":
         return split_kinds.files_split(groups, getattr(dataset, "parts", None), share_of(settings), seed, fold)
     if kind == "official":
@@ -117,6 +120,14 @@ def _families(dataset: Any, settings: Mapping[str, Any], kind: str) -> tuple[lis
     if cutoff is None or not 0 < cutoff < 1:
         raise ConfigError(f"split.cutoff={cutoff} must be a Tanimoto distance between 0 and 1, such as 0.4.")
     return split_groups.clusters(mols, cutoff), "cluster"
+
+
+def column_of(settings: Mapping[str, Any], what: str, example: str) -> str:
+    """Return split.column. Raises ConfigError if it is not set."""
+    column = settings.get("column")
+    if not column:
+        raise ConfigError(f"split.column is not set; name the column with {what}, as in split.column={example}.")
+    return str(column)
 
 
 def share_of(settings: Mapping[str, Any]) -> float:
@@ -145,3 +156,21 @@ def leaked(canonical: Sequence[str], parts: Sequence[np.ndarray]) -> int:
     """Return the number of molecules of valid and test that are also in train."""
     known = {canonical[row] for row in parts[0]}
     return sum(canonical[row] in known for part in parts[1:] for row in part)
+
+
+def notes(dataset: Any, split: Split) -> list[str]:
+    """Return what a person should know of the labels and parts of a dataset, a sentence each."""
+    found = []
+    bare, noun = int(np.isnan(dataset.targets).all(1).sum()), dataset.noun
+    if bare:
+        does = "it trains and judges" if bare == 1 else "they train and judge"
+        found.append(f"note: {counted(bare, noun)} without any label; {does} nothing.")
+    if split.leaked:
+        remedy = "dataset.duplicates=drop, merge or group avoids that"
+        if split.kind in FIXED:
+            remedy = "the parts are given, and nothing is moved between them; delete these rows from one of the parts"
+        found.append(
+            f"note: {counted(split.leaked, noun)} of validation or test {'is' if split.leaked == 1 else 'are'} also in "
+            f"training; {remedy}."
+        )
+    return found

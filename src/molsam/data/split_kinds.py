@@ -150,18 +150,18 @@ def official_split(trains: int, tests: int, share: float, seed: int, fold: int) 
     return [order[count:], order[:count], np.arange(trains, trains + tests)]
 
 
-def predefined_split(names: Sequence[str], column: str, where: Callable[[int], str]) -> Parts:
-    """Return parts by the words train, valid (or val, validation) and test in a column of the file."""
+def parts_of(names: Sequence[str], column: str, where: Callable[[int], str]) -> np.ndarray:
+    """Return int64 [M], the part of each row, by the words train, valid (or val, validation) and test in a column."""
     words = {"train": 0, "training": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
-    parts: list[list[int]] = [[], [], []]
+    parts = np.empty(len(names), dtype=np.int64)
     for row, name in enumerate(names):
         place = words.get(name.strip().lower())
         if place is None:
             raise DataError(
                 f"{where(row)}, column {column!r}: {name[:60]!r} is not a part of a split; write train, valid or test."
             )
-        parts[place].append(row)
-    return [np.array(part, dtype=np.int64) for part in parts]
+        parts[row] = place
+    return parts
 
 
 def _rows(groups: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:

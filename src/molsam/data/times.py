@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
 from molsam.data.labels import read_columns
-from molsam.errors import ConfigError, DataError
+from molsam.data.table import Table
+from molsam.errors import DataError
 
 GERMAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
 """Day, month and year. With points the order is never another, unlike with slashes."""
@@ -20,19 +20,22 @@ FORMS = ((4, "%Y"), (6, "%Y%m"), (8, "%Y%m%d"))
 """Digits and form of whole numbers that are dates and sort as such."""
 
 
-def times_of(dataset: Any, column: str | None) -> np.ndarray:
+def times_of(table: Table, cells: Sequence[str], column: str, where: Callable[[int], str]) -> np.ndarray:
     """Return float64 [M], each molecule's time, from a column of numbers or dates; dates without a zone are UTC.
 
-    Raises DataError for a cell that is neither, and if the cells are of several kinds.
+    Args:
+        table: the whole table.
+        cells: [M], those of its cells that count.
+        column: the name of the column.
+        where: returns where a row is in the file.
+
+    Raises:
+        DataError: a cell is neither a number nor a date, or the cells are of several kinds.
     """
-    if not column:
-        raise ConfigError(
-            "split.column is not set; name the column with the time of each row, as in split.column=year."
-        )
-    cells = [cell.strip() for cell in dataset.split_column(column)]
+    cells = [cell.strip() for cell in cells]
 
     def refuse(row: int, why: str) -> DataError:
-        return DataError(f"{dataset.where(row)}, column {column!r}: {cells[row][:60]!r} {why}.")
+        return DataError(f"{where(row)}, column {column!r}: {cells[row][:60]!r} {why}.")
 
     times, numbers = np.full(len(cells), np.nan), np.zeros(len(cells), dtype=bool)
     months = np.array([bool(MONTH.fullmatch(cell)) for cell in cells])
@@ -49,7 +52,7 @@ def times_of(dataset: Any, column: str | None) -> np.ndarray:
         numbers &= ~months
         times[months] = [_date(cells[row]) for row in np.flatnonzero(months)]
     if numbers.all():
-        read_columns(dataset.table, [column])  # refuses points that may separate thousands
+        read_columns(table, [column])  # refuses points that may separate thousands
         _refuse_forms(cells, refuse)
     elif numbers.any():
         odd = numbers if numbers.sum() * 2 <= len(cells) else ~numbers

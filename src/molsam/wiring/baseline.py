@@ -17,7 +17,7 @@ from molsam.config.identity import Identity
 from molsam.config.identity import identity as identity_of
 from molsam.config.identity import stored as stored_identity
 from molsam.data.dataset import MoleculeDataset
-from molsam.data.split import Split, make_split
+from molsam.data.split import Split, make_split, notes
 from molsam.data.weights import label_weights
 from molsam.errors import ConfigError, counted
 from molsam.files import write_json
@@ -112,6 +112,8 @@ def _fold(cfg: DictConfig, folder: Path, identity: Identity) -> dict[str, Any]:
     split = make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
     sizes = " / ".join(str(len(part)) for part in (split.train, split.valid, split.test))
     console.say(f"random forest on {counted(len(dataset), 'molecule')}, {split.kind} split {sizes}")
+    for note in notes(dataset, split):
+        console.say(note)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "split.json", split.as_dict(dataset.rows, dataset.ids))
     outcome = _fit(cfg, dataset, split, folder)

@@ -27,7 +27,7 @@ from molsam.data.api import Dataset
 from molsam.data.cache import verify
 from molsam.data.dataset import MoleculeDataset, load
 from molsam.data.scaler import TargetScaler
-from molsam.data.split import Split, make_split
+from molsam.data.split import Split, make_split, notes
 from molsam.data.weights import label_weights
 from molsam.errors import ConfigError, MolsamError, counted
 from molsam.files import write_json
@@ -245,7 +245,7 @@ def load_dataset(cfg: DictConfig) -> Dataset:
     if check.has_images(cfg):
         return images.load(plain(cfg.dataset))
     featurizer = build.build("model.featurizer", cfg.model.featurizer)
-    return load(plain(cfg.dataset), featurizer, cache_dir=cfg.paths.cache, others=[cfg.split.get("column")])
+    return load(plain(cfg.dataset), featurizer, cache_dir=cfg.paths.cache, split=plain(cfg.split))
 
 
 def make_model(cfg: DictConfig, dataset: Dataset, fold: int) -> torch.nn.Module:
@@ -356,11 +356,5 @@ def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     )
     seed = cfg.seed if cfg.split.get("seed") is None else cfg.split.seed
     console.say(f"{split.kind} split: {sizes} for training, validation and test (seed {seed}, fold {cfg.split.fold})")
-    bare = int(np.isnan(dataset.targets).all(1).sum())
-    if bare:
-        console.say(f"note: {counted(bare, dataset.noun)} without any label; they train and judge nothing.")
-    if split.leaked:
-        console.say(
-            f"note: {counted(split.leaked, 'molecule')} of validation or test {'is' if split.leaked == 1 else 'are'} also in training; "
-            "dataset.duplicates=drop or group avoids that."
-        )
+    for note in notes(dataset, split):
+        console.say(note)
