@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,8 +145,7 @@ def load(
         settings: the dataset section of the configuration.
         featurizer: the model's.
         cache_dir: folder of the cache; None for $MOLSAM_CACHE or the user's cache folder.
-        split: the split section of the configuration. Its column is no label, and equal molecules of parts that it
-            gives stay apart.
+        split: the split section of the configuration, whose column is no label.
 
     Raises:
         ConfigError: a setting is out of range, or does not fit the file.
@@ -155,14 +154,10 @@ def load(
     """
     check_settings(settings)
     folder = cache_folder(cache_dir)
-    split = split or {}
-    source = locate(settings, folder, [split.get("column")])
+    source = locate(settings, folder, [(split or {}).get("column")])
     table = source.table
     rows = spread(settings.get("limit"), len(table))
-    columns = read_columns(table, source.targets, first=bool(settings.get("layouts")))
-    read = labels(table, columns, settings)
-    if not settings.get("layouts"):
-        tell(table, columns, read.task)
+    read = _labels(source, settings)
     smiles = _stripped(table.cells[table.place(source.smiles)])
     tensors, record, keep_colours = _features(settings, source, featurizer, folder, smiles, rows)
     report = _report(source, rows, smiles, record["invalid"])
@@ -171,12 +166,11 @@ def load(
     valid, canonical = rows[tensors.pop("valid").numpy()], canonical_of(tensors)
     computed = tensors.pop("descriptors").numpy() if "descriptors" in tensors else None
     packed = PackedMolecules(**tensors, self_loops=record["self_loops"], keep=keep_colours)
-    own = replace(read, values=read.values[valid], bounds=None if read.bounds is None else read.bounds[valid])
-    sides = given(table, source.parts, valid, split, times=settings.get("duplicates") == "merge")
+    sides = given(table, source.parts, valid, split or {}, times=settings.get("duplicates") == "merge")
+    own = read.take(valid)
     keep = _kept(settings, packed, canonical, own, report, sides)
-    descriptors = computed
     if computed is None and settings.get("descriptors"):
-        descriptors = read_descriptors(Path(settings["descriptors"]), len(table))[valid]
+        computed = read_descriptors(Path(settings["descriptors"]), len(table))[valid]
     dataset = MoleculeDataset(
         packed=packed if len(keep) == len(packed) else packed.select(torch.from_numpy(keep)),
         smiles=smiles.take(valid[keep]),
@@ -190,7 +184,7 @@ def load(
         spec=DataSpec(packed.node_table.shape[1], packed.edge_table.shape[1], len(source.targets), 0),
         table=table,
         kept=valid[keep],
-        descriptors=None if descriptors is None else descriptors[keep],
+        descriptors=None if computed is None else computed[keep],
         bounds=own.bounds[keep] if own.bounds is not None and own.bounds[keep].any() else None,
         classes=own.classes,
         id_column=None if settings.get("id") is None else named(table, "dataset.id", settings["id"]),
@@ -203,6 +197,15 @@ def load(
 
 def _stripped(cells: Texts) -> Texts:
     return Texts.of(map(str.strip, cells)) if any(cell != cell.strip() for cell in cells) else cells
+
+
+def _labels(source: Source, settings: Mapping[str, Any]) -> Labels:
+    own = not settings.get("layouts")
+    columns = read_columns(source.table, source.targets, first=not own)
+    read = labels(source.table, columns, settings)
+    if own:
+        tell(source.table, columns, read.task)
+    return read
 
 
 def _report(source: Source, rows: np.ndarray, smiles: Sequence[str], invalid: Sequence[tuple[int, str]]) -> DataReport:
@@ -302,7 +305,7 @@ def _kept(
         raise DataError(
             f"{report.path}: every molecule has more than dataset.max_atoms={largest} atoms; give a larger number."
         )
-    some = replace(read, values=read.values[keep], bounds=None if read.bounds is None else read.bounds[keep])
+    some = read.take(keep)
     report.found = find(canonical.take(keep), some)
     stay = treat(report.found, len(keep), some, settings, sides.take(keep))
     read.values[keep] = some.values

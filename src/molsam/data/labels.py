@@ -6,7 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class Labels:
     """int8 [n, T]: 1 where the value is at least the label, -1 where it is at most the label; None if there is none"""
     classes: list[list[str]] | None = None
     """[T], the names of each task's classes; None if the file has 0 and 1"""
+
+    def take(self, rows: np.ndarray) -> Labels:
+        """Return copies of the labels of some rows."""
+        return replace(self, values=self.values[rows], bounds=None if self.bounds is None else self.bounds[rows])
 
 
 def tell(table: Table, columns: Sequence[Column], task: str) -> None:
