@@ -224,3 +224,103 @@ def test_what_is_no_number_is_shown(tmp_path: Path) -> None:
     assert "as in \"dataset.targets=['y [nM]']\"" in str(caught.value), "as it is typed in a shell"
     with pytest.raises(DataError, match="left out: 'a, b' \\(no numbers"):
         load_rows(tmp_path, [("C", "12%"), ("CC", "14%")], 'smiles,"a, b"')
+
+
+SHUFFLED = [3, 1, 4, 0, 5, 2, 7, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("order", SHUFFLED),
+        ("rank", [n + 100 for n in SHUFFLED]),
+        ("cid", [n * n + 7 for n in SHUFFLED]),
+        ("CompoundID", [n * n for n in SHUFFLED]),
+        ("mol_id", [*(n * n for n in SHUFFLED[1:]), ""]),
+        ("batch", [f"00{n // 2}" for n in SHUFFLED]),
+    ],
+)
+def test_ids_in_any_order_are_no_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, cells: list[Any]
+) -> None:
+    rows = [(CHAIN[i], cell, 1.5 * i % 4) for i, cell in enumerate(cells)]
+    with caplog.at_level(logging.INFO, logger="molsam"):
+        assert load_rows(tmp_path, rows, f"smiles,{name},y").task_names == ["y"]
+    assert f"label column: y; left out: {name} (an id)" in caplog.text
+    test = tmp_path / "test.csv"
+    test.write_text(f"smiles,{name},y\n" + "".join(f"O{smiles},{cell},{y}\n" for smiles, cell, y in rows))
+    assert load_rows(tmp_path, rows, f"smiles,{name},y", test_path=str(test)).task_names == ["y"], "they begin anew"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("rings", [1, 2, 2, 0, 1, 3, 1, 0]),
+        ("percent", [n * n for n in SHUFFLED]),
+        ("paid", [n * n for n in SHUFFLED]),
+        ("few", [*SHUFFLED[1:], ""]),
+        ("half", [n + 0.5 for n in SHUFFLED]),
+    ],
+)
+def test_whole_numbers_may_be_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, cells: list[Any]
+) -> None:
+    rows = [(CHAIN[i], cell, 1.5 * i % 4) for i, cell in enumerate(cells)]
+    with caplog.at_level(logging.INFO, logger="molsam"):
+        assert load_rows(tmp_path, rows, f"smiles,{name},y").task_names == [name, "y"]
+    assert f"label columns: {name}, y" in caplog.text
+
+
+def test_a_lone_label_column_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="molsam"):
+        load_rows(tmp_path, [(CHAIN[i], i % 4 + 0.5) for i in range(6)])
+    assert "label column: y\n" in caplog.text
+
+
+WORDS = [("active", "toxic", "a"), ("inactive", "safe", "b"), ("active", "safe", "a"), ("", "toxic", "b")]
+
+
+def of_words(tmp_path: Path, targets: list[str], positive: Any) -> list[list[float]]:
+    rows = [(CHAIN[i], *row) for i, row in enumerate(WORDS)]
+    return load_rows(tmp_path, rows, "smiles,hERG,tox,c", targets=targets, positive=positive).targets.T.tolist()
+
+
+@pytest.mark.parametrize(
+    "positive", ["toxic", "TOXIC", ["toxic"], ["active", "toxic"], {"tox": "toxic"}, {"tox": "Toxic", "hERG": "active"}]
+)
+def test_positive_words_of_several_columns(tmp_path: Path, positive: Any) -> None:
+    herg, tox = of_words(tmp_path, ["hERG", "tox"], positive)
+    np.testing.assert_array_equal(herg, [1, 0, 1, np.nan])
+    assert tox == [1, 0, 0, 1]
+
+
+def test_positive_words_are_chosen_for_each_column(tmp_path: Path) -> None:
+    herg, tox, c = of_words(tmp_path, ["hERG", "tox", "c"], ["safe", "inactive", "b"])
+    np.testing.assert_array_equal(herg, [0, 1, 0, np.nan])
+    assert (tox, c) == ([0, 1, 1, 0], [0, 1, 0, 1])
+    rows = [("C", "active", "inactive"), ("CC", "inactive", "inactive")]
+    with pytest.raises(
+        DataError, match=r"'inactive' is not a number, and the column holds no other word; set dataset\.ta"
+    ):
+        load_rows(tmp_path, rows, "smiles,p,q", targets=["p", "q"], positive="active")
+    one = load_rows(tmp_path, rows, "smiles,p,q", targets=["p", "q"], positive="active", task="classification")
+    assert one.targets.tolist() == [[1, 0], [0, 0]], "the other class of a column of one class is known"
+
+
+@pytest.mark.parametrize(
+    ("targets", "positive", "error", "told"),
+    [
+        (["hERG", "tox"], None, DataError, r"column 'tox' has the classes 'safe' and 'toxic'; say which one is positive, as in dataset\.positive=safe"),
+        (["tox", "c"], None, DataError, r"column 'tox' has .*, and column 'c' has the classes 'a' and 'b'; say which ones are positive, as in 'dataset\.positive=\[safe,a\]'"),
+        (["tox", "c"], "toxic", DataError, r"column 'c' has the classes 'a' and 'b'; say which one is positive"),
+        (["tox", "c"], ["toxic", "safe"], ConfigError, r"toxic and safe are both classes of column 'tox'; give one, or"),
+        (["tox", "c"], ["toxic", "d"], ConfigError, r"dataset\.positive: d is not a class of 'tox' and 'c'; give"),
+        (["tox", "c"], {"tix": "toxic"}, ConfigError, r"names 'tix', which is no label column; use 'tox' and 'c'"),
+        (["tox", "c"], {"tox": "a", "c": "a"}, ConfigError, r"dataset\.positive=a is not a class of column 'tox'; use 'safe'"),
+    ],
+)  # fmt: skip
+def test_positive_words_that_do_not_fit(
+    tmp_path: Path, targets: list[str], positive: Any, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        of_words(tmp_path, targets, positive)

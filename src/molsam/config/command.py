@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -29,8 +29,17 @@ def shell(words: Iterable[str]) -> str:
     )
 
 
-def override(name: str, value: str, *, listed: bool = False) -> str:
-    """Return `name=value`, or `name=[value]`, as it is typed: in quotes for Hydra and the shell where it needs them."""
+def override(name: str, value: str | Sequence[str], *, listed: bool = False) -> str:
+    """Return `name=value`, or `name=[value]`, as it is typed: in quotes for Hydra and the shell where it needs them.
+
+    Several values are a list.
+    """
+    values = [value] if isinstance(value, str) else list(value)
+    text = ",".join(map(_word, values))
+    return shell([f"{name}=[{text}]" if listed or len(values) != 1 else f"{name}={text}"])
+
+
+def _word(value: str) -> str:
     plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII) and value.lower() not in (
         "null",
         "true",
@@ -38,8 +47,7 @@ def override(name: str, value: str, *, listed: bool = False) -> str:
         "nan",
         "inf",
     )
-    text = value if plain else "'" + value.replace("'", r"\'") + "'"
-    return shell([f"{name}=[{text}]" if listed else f"{name}={text}"])
+    return value if plain else "'" + value.replace("'", r"\'") + "'"
 
 
 def train_arguments() -> list[str]:

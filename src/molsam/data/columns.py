@@ -22,7 +22,12 @@ log = logging.getLogger(__name__)
 SHOWN = 12
 BOUND = re.compile(r"'?[<>=~≤≥≈]{1,2}'?")
 """A cell of a column with the relation of a label to the measured value, such as ChEMBL's "Standard Relation"."""
-ID_NAME = re.compile(r"(.*[ _-])?(id|index|idx|no|nr|num|number|row|#)", re.IGNORECASE)
+ID_NAME = re.compile(
+    r"(?i:(.*[ _-])?(id|cid|sid|uid|index|idx|no|nr|num|number|row|serial|#))|.*[a-z](ID|Id|Index|Idx|No|Nr|Number)"
+)
+"""The last word of a name: mol_id, CAS no, CompoundID."""
+FEWEST = 5
+"""Fewest rows of a file in which consecutive numbers in any order are ids."""
 
 
 def smiles_column(table: Table, wanted: str | None = "smiles", setting: str = "dataset.smiles=") -> str:
@@ -133,7 +138,7 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
             words.append(name)
             left.append(f"{_shown(name)} (no numbers: {column.example})")
             _warn_of_bounds(column)
-        elif _is_id(column):
+        elif _is_id(column, table):
             ids.append(name)
         else:
             candidates.append(name)
@@ -153,13 +158,13 @@ def _chosen(table: Table, others: Sequence[str]) -> list[str]:
             f"{table.path} has no label column beside {others[0]!r}{what}; add a column of numbers, or name the label "
             f"columns, as in {typed}."
         )
-    if left or len(candidates) > 1:
-        log.log(
-            NOTE,
-            "label columns: %s%s",
-            _listed(list(map(_shown, candidates))),
-            f"; left out: {_listed(left)}" if left else "",
-        )
+    log.log(
+        NOTE,
+        "label column%s: %s%s",
+        "" if len(candidates) == 1 else "s",
+        _listed(list(map(_shown, candidates))),
+        f"; left out: {_listed(left)}" if left else "",
+    )
     return candidates
 
 
@@ -178,18 +183,27 @@ def _truth(column: Column) -> bool:
     return all(column.texts[row].casefold() in ("true", "false") for row in column.known)
 
 
-def _is_id(column: Column) -> bool:
-    """Return whether a column holds ids.
-
-    Its values are whole numbers that rise by one; or they are distinct whole numbers, and its name is that of an id.
-    """
-    values = column.values
-    if np.isnan(values).any() or len(values) < 3 or not np.equal(values, np.floor(values)).all():
+def _is_id(column: Column, table: Table) -> bool:
+    """Return whether a column holds ids: in each file on its own, because ids begin anew there."""
+    known = column.values[column.known]
+    if not np.equal(known, np.floor(known)).all():
         return False
     if any(re.fullmatch(r"0\d+", column.texts[row]) for row in column.known):
         return True  # 007
-    rising = bool((np.diff(values) == 1).all())
-    return rising or (bool(ID_NAME.fullmatch(column.name)) and len(np.unique(values)) == len(values))
+    parts = [column.values[rows.start : rows.stop] for rows in table.parts()]
+    large = [values for values in parts if len(values) >= 3]
+    return bool(large) and all(_are_ids(values, bool(ID_NAME.fullmatch(column.name))) for values in large)
+
+
+def _are_ids(values: np.ndarray, named_so: bool) -> bool:
+    """Return whether whole numbers are ids: they are distinct and have the name of an id, or are consecutive."""
+    known = values[~np.isnan(values)]
+    if len(np.unique(known)) < len(known):
+        return False
+    if named_so:
+        return True
+    steps = np.diff(values if len(values) < FEWEST else np.sort(values))  # NaN if a value is missing
+    return bool((steps == 1).all())
 
 
 def _shown(name: str) -> str:

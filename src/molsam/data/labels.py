@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from molsam.config.command import override
 from molsam.data.numbers import decimal_commas, number, remedy
 from molsam.data.table import MISSING, Table
 from molsam.errors import NOTE, ConfigError, DataError
@@ -141,7 +142,13 @@ def labels(table: Table, columns: Sequence[Column], settings: Mapping[str, Any])
         return Labels(
             np.stack([values for values, _ in numbered], axis=1), task, None, [names for _, names in numbered]
         )
-    pairs = [_pair(table, column, settings.get("positive")) for column in columns]
+    told, undecided = _told(columns, settings.get("positive")), dict[str, list[str]]()
+    pairs = [_pair(table, column, told.get(column.name), undecided) for column in columns]
+    if undecided:
+        which = ", and ".join(f"column {name!r} has the classes {_and(names)}" for name, names in undecided.items())
+        typed = override("dataset.positive", list(dict.fromkeys(names[0] for names in undecided.values())))
+        one = "which one is" if len(undecided) == 1 else "which ones are"
+        raise DataError(f"{table.path}: {which}; say {one} positive, as in {typed}.")
     named = [names for _, names in pairs]
     values = np.stack([values for values, _ in pairs], axis=1)
     return Labels(values, task, None, None if all(names == ["0", "1"] for names in named) else named)
@@ -156,6 +163,11 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
         column = words[0]
         count = len({text.casefold() for text in column.texts if text})
         what = f"{at(table, column, column.wrong[0])} is not a number"
+        if count == 1:
+            raise DataError(
+                f"{what}, and the column holds no other word; set dataset.task=classification if it is a class, or name "
+                "other columns in dataset.targets."
+            )
         hint = remedy([column.texts[row] for row in column.wrong])
         if count > _most_classes(column):
             raise DataError(
@@ -223,9 +235,54 @@ def _most_classes(column: Column) -> int:
     return max(20, len(column.known) // 2)
 
 
-def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list[str]]:
-    """Return 0 or 1 for each row, and the names of the negative and the positive class."""
-    chosen = positive.get(column.name) if isinstance(positive, Mapping) else positive
+def _told(columns: Sequence[Column], positive: Any) -> dict[str, Any]:
+    """Return the positive class of each column for which dataset.positive tells it.
+
+    It is a mapping from columns to words, or a word or several that each count in all columns of which they are a
+    class. Raises ConfigError if a column or word is unknown, or if two words are classes of one column.
+    """
+    names = [column.name for column in columns]
+    if isinstance(positive, Mapping):
+        told = {str(name): word for name, word in positive.items()}
+        if unknown := [name for name in told if name not in names]:
+            raise ConfigError(f"dataset.positive names {unknown[0]!r}, which is no label column; use {_and(names)}.")
+        return told
+    words = [] if positive is None else list(positive) if isinstance(positive, (list, tuple)) else [positive]
+    if len(columns) == len(words) == 1:
+        return {names[0]: words[0]}
+    told = {}
+    classes = {column.name: {_token(text) for text in column.texts if text} for column in columns}
+    for word in words:
+        having = [name for name in names if _token(str(word)) in classes[name]]
+        if not having:
+            raise ConfigError(f"dataset.positive: {word} is not a class of {_and(names)}; give words of these columns.")
+        if twice := [name for name in having if name in told]:
+            raise ConfigError(
+                f"dataset.positive: {told[twice[0]]} and {word} are both classes of column {twice[0]!r}; give one, or "
+                f"the column of each, as in 'dataset.positive={{{names[0]}: {word}}}'."
+            )
+        told |= dict.fromkeys(having, word)
+    for name in names:  # a column of one class, whose other one is told
+        if name not in told and len(classes[name]) == 1:
+            (only,) = classes[name]
+            told |= dict.fromkeys([name], next((w for w in words if _opposite(str(only), str(w).casefold())), None))
+    return told
+
+
+def _opposite(negative: str, positive: str) -> bool:
+    """Return whether two words in lower case are a known pair."""
+    return (negative, positive) in PAIRS or any(negative == negation + positive for negation in NEGATIONS)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(map(repr, names))
+
+
+def _pair(table: Table, column: Column, chosen: Any, undecided: dict[str, list[str]]) -> tuple[np.ndarray, list[str]]:
+    """Return 0 or 1 for each row, and the names of the negative and the positive class.
+
+    Adds the column to `undecided` if it is not plain which class is positive.
+    """
     numeric = not column.wrong and not column.bounds.any()
     if chosen is None and numeric and np.isin(column.values[column.known], (0.0, 1.0)).all():
         return column.values, ["0", "1"]
@@ -237,7 +294,10 @@ def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list
             f"{at(table, column, row)} is not a class; write 0, 1 or nothing, or set dataset.task=regression, or "
             "dataset.task=multiclass for more than two classes."
         )
-    place = _positive(table, column, names, chosen)
+    place = _positive(column, names, chosen)
+    if place is None:
+        undecided[column.name] = names
+        return values, names
     if place == 0:
         values, names = 1 - values, [*names[1:], names[0]]
     if len(names) == 1:
@@ -246,8 +306,8 @@ def _pair(table: Table, column: Column, positive: Any) -> tuple[np.ndarray, list
     return values, names
 
 
-def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> int:
-    """Return the index of the positive class among one or two."""
+def _positive(column: Column, names: list[str], chosen: Any) -> int | None:
+    """Return the index of the positive class among one or two; None if it is not plain."""
     tokens = [_token(name) for name in names]
     if chosen is not None:
         if _token(str(chosen)) in tokens:
@@ -263,12 +323,9 @@ def _positive(table: Table, column: Column, names: list[str], chosen: Any) -> in
     if lower == ["true"]:
         return 0
     for place, (this, other) in enumerate(((lower[0], lower[-1]), (lower[-1], lower[0]))):
-        if (other, this) in PAIRS or any(other == negation + this for negation in NEGATIONS):
+        if _opposite(other, this):
             return place
-    raise DataError(
-        f"{table.path}: column {column.name!r} has the classes {' and '.join(map(repr, names))}; say which one is "
-        f"positive, as in dataset.positive={names[0]}."
-    )
+    return None
 
 
 def _token(text: str) -> Any:
