@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,11 @@ def test_folds_are_an_ensemble(tmp_path: Path) -> None:
     )
     assert [one["fold"] for one in run.results] == [0, 1]
     assert run.curves["fold"].tolist() == [0, 0, 1, 1]
+    scores = [one["test"]["rmse"] for one in run.results]
+    assert scores[0] != scores[1]
+    assert run.result["test"]["rmse"] == pytest.approx(np.mean(scores))
+    assert run.result["test_per_task"]["log_solubility"] == pytest.approx(np.mean(scores))
+    assert run.result["fold"] is None
     frame = run.predict(["CCO"])
     each = [molsam.load(tmp_path / f"fold{fold}").predict(["CCO"])["log_solubility"][0] for fold in (0, 1)]
     assert frame["log_solubility"][0] == pytest.approx(np.mean(each))
@@ -88,6 +94,33 @@ def test_folds_are_an_ensemble(tmp_path: Path) -> None:
 def test_wrong_settings_raise_molsams_errors() -> None:
     with pytest.raises(ConfigError):
         molsam.train("gcn", overrides=["training.epochs=0"])
+
+
+TABLE_OF_TWO = pd.DataFrame({"smiles": ["C", "CC"], "y": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: molsam.train(path=TABLE_OF_TWO), r'path of type DataFrame is not a path; .* by df\.to_csv\("assay'),
+        (lambda: molsam.train(path=123), "path=123 is not a path; give a table as a file"),
+        (lambda: molsam.train(folder=1.5), r"folder=1\.5 is not a path"),
+        (lambda: molsam.train(config_dir=["a"]), "config_dir of type list is not a path"),
+        (lambda: molsam.load(7), "folder=7 is not a path"),
+        (lambda: molsam.results(["outputs"]), "folder of type list is not a path"),
+        (lambda: molsam.train(path="a.csv", targets=TABLE_OF_TWO), "A DataFrame of 2 dimensions is no list; give one"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_told(call: Callable[[], object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        call()
+
+
+def test_a_table_is_no_list_of_molecules(run: molsam.Run) -> None:
+    with pytest.raises(ConfigError, match=r'is no list; give one column, as in df\["smiles"\]'):
+        run.predict(TABLE_OF_TWO)
+    assert run.predict(5)["error"][0]
+    assert run.predict(np.str_("CCO"))["smiles"].tolist() == ["CCO"]
 
 
 def test_importing_molsam_imports_nothing_heavy() -> None:

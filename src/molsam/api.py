@@ -10,7 +10,7 @@ molsam.results("outputs")
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +66,13 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What result.json holds; of the first fold, if there are several."""
-        return self.results[0]
+        """What result.json holds. Of several folds, that of the first with the mean scores of all, and `fold` None."""
+        first, *others = self.results
+        if not others:
+            return first
+        scores = ("valid", "test", "test_per_task", "per_task", "test_late")
+        means = {key: _mean([one.get(key) for one in self.results]) for key in scores if key in first}
+        return {**first, **means, "fold": None}
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -91,7 +96,10 @@ class Run:
 
     @property
     def model(self) -> torch.nn.Module:
-        """The best epoch's model, a torch module in evaluation mode; of the first fold, if there are several."""
+        """The best epoch's model, a torch module in evaluation mode; of the first fold, if there are several.
+
+        `trained[k].model` is that of another fold.
+        """
         return self.trained[0].model
 
     def predict(self, smiles: Sequence[str]) -> pd.DataFrame:
@@ -175,22 +183,31 @@ def train(
     from molsam.wiring.run import start
 
     chosen = {"model": model, "optimizer": optimizer, "dataset": dataset or ("csv" if path is not None else None)}
+    folder, config_dir = _path("folder", folder), _path("config_dir", config_dir)
+    path = _path(
+        "path",
+        path,
+        'a table as a file, such as "assay.csv"; a DataFrame is written by df.to_csv("assay.csv", index=False)',
+    )
     words = [f"{group}={choice}" for group, choice in chosen.items() if choice is not None]
-    words += own_folder(None if config_dir is None else Path(config_dir))
+    words += own_folder(config_dir)
     words += _listed(overrides)
     cfg = compose(words)
-    given = {"path": None if path is None else os.fspath(path), "smiles": smiles, "targets": targets}
+    given = {"path": None if path is None else str(path), "smiles": smiles, "targets": targets}
     for key, value in given.items():
         if value is not None:
             OmegaConf.update(cfg, f"dataset.{key}", _listed(value) if key == "targets" else value, force_add=True)
-    place = Path(folder) if folder is not None else choose(_resolved(cfg), identify.of)
+    place = folder if folder is not None else choose(_resolved(cfg), identify.of)
     start(cfg, place, words)
     return Run(place)
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
     """Read a finished run back. Raises StorageError if the folder holds none."""
-    return Run(folder)
+    place = _path("folder", folder)
+    if place is None:
+        raise ConfigError("folder=None is not a path; give the folder of a finished run.")
+    return Run(place)
 
 
 def results(*folders: str | os.PathLike[str]) -> pd.DataFrame:
@@ -201,15 +218,36 @@ def results(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     from molsam.report.frame import load as read
 
     for folder in folders:
-        if not Path(folder).exists():
+        if not (_path("folder", folder) or Path()).exists():
             raise ConfigError(f"{folder} does not exist; give the folder of runs, such as outputs, or a packed file.")
     frame, _ = read([Path(folder) for folder in folders or ("outputs",)])
     return frame
 
 
 def _listed(given: Any) -> list[Any]:
-    """The entries of a list, or the one text that was given instead."""
-    return [given] if isinstance(given, str) else list(given)
+    """The entries of a list, or the one value that was given instead. Raises ConfigError for a table."""
+    if getattr(given, "ndim", 1) > 1:
+        raise ConfigError(
+            f'A {type(given).__name__} of {given.ndim} dimensions is no list; give one column, as in df["smiles"].'
+        )
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]
+
+
+def _path(name: str, given: Any, what: str = "a path as text") -> Path | None:
+    """The path that was given, None if none was. Raises ConfigError for what is no path."""
+    if given is None or isinstance(given, (str, os.PathLike)):
+        return None if given is None else Path(given)
+    shown = f"={given!r}" if isinstance(given, (int, float, bool)) else f" of type {type(given).__name__}"
+    raise ConfigError(f"{name}{shown} is not a path; give {what}.")
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    """The mean of numbers, key by key of mappings; None if none is there."""
+    if any(isinstance(value, dict) for value in values):
+        found = [value for value in values if isinstance(value, dict)]
+        return {key: _mean([one.get(key) for one in found]) for key in found[0]}
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _texts(smiles: Any) -> list[str]:

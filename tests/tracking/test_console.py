@@ -59,3 +59,18 @@ def test_a_value_that_is_undefined_is_explained_once(
     made["test_per_task"] |= {"t1": value}
     console.print_result(made)
     assert capsys.readouterr().out.count("-: undefined, because") == dashes
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1.23456, "1.2346"),
+        (0.0, "0.0000"),
+        (0.00123, "0.0012"),
+        (1.2345678e-9, "1.235e-09"),
+        (-0.000321, "-0.000321"),
+        (None, "-"),
+    ],
+)
+def test_small_values_are_shown_with_digits(value: float | None, shown: str) -> None:
+    assert console._number(value) == shown

@@ -194,4 +194,7 @@ def _spread(found: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.4f}"
+    """Return a value with four decimals; with four digits where these would show less than two."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:.4g}" if 0 < abs(value) < 0.00095 else f"{value:.4f}"
