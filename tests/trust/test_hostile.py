@@ -136,7 +136,7 @@ INPUTS = {
 }
 
 
-NAMED = {"init_from", *(key for _, key, _, _, _ in INPUTS.values())}
+NAMED = {"init_from", "dataset.valid_path", "dataset.test_path", *(key for _, key, _, _, _ in INPUTS.values())}
 
 
 @pytest.mark.parametrize("kind", INPUTS)
