@@ -33,7 +33,7 @@ def test_folds_show_the_main_metrics_and_each_task(
     assert f"test mae {1.5:.4f} ± {np.std([0.5, 1.5, 2.5], ddof=1):.4f}" in lines
     assert "test r2 - ± -" in lines
     assert [line for line in lines if line.startswith("-:")] == [
-        "-: undefined, because that part has too few labels or lacks a class"
+        "-: undefined: too few labels, only one class, or no label to learn from"
     ]
     assert not any("kendall" in line for line in lines), "not a main one"
     shown = [line for line in lines if line.startswith("test rmse, t")]

@@ -179,7 +179,7 @@ def _add_others(
 def _explain_dashes(console: Any, table: Table) -> None:
     """Print why a table has values that are undefined, if it has."""
     if any(str(cell).split(" ")[0] == "-" for column in table.columns for cell in column.cells):
-        console.print("-: undefined, because that part has too few labels or lacks a class", markup=False)
+        console.print("-: undefined: too few labels, only one class, or no label to learn from", markup=False)
 
 
 def print_next(folder: str, *, molecules: bool) -> None:
