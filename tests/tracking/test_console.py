@@ -58,7 +58,7 @@ def test_a_value_that_is_undefined_is_explained_once(
     made["test"] |= {"r2": value}
     made["test_per_task"] |= {"t1": value}
     console.print_result(made)
-    assert capsys.readouterr().out.count("-: undefined, because") == dashes
+    assert capsys.readouterr().out.count("-: undefined:") == dashes
 
 
 @pytest.mark.parametrize(
