@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 
 class Clock:
     """Training time of each epoch. The first one, which includes the warm-up, is reported separately."""
@@ -28,11 +30,14 @@ class Clock:
         return self.graphs / max(self.seconds, 1e-9)
 
     def summary(self) -> dict[str, float]:
-        """Return the steady-state throughput over all epochs but the first, and the first one's seconds."""
+        """Return the steady-state throughput over all epochs but the first, and the first one's seconds.
+
+        Medians, because a machine may sleep or a process may be stopped during an epoch.
+        """
         steady = self.epochs[1:] or self.epochs
         rates = sorted(graphs / max(seconds, 1e-9) for graphs, seconds in steady)
         return {
             "graphs_per_s": rates[len(rates) // 2],
-            "seconds_per_epoch": sum(seconds for _, seconds in steady) / len(steady),
+            "seconds_per_epoch": median(seconds for _, seconds in steady),
             "first_epoch_seconds": self.epochs[0][1],
         }

@@ -132,6 +132,18 @@ def test_an_epoch_that_was_not_tested_is_not_made_up(tmp_path: Path) -> None:
     assert list(silent.within(8.0).values()) == [0.31]
 
 
+def test_a_run_that_was_interrupted_is_given_as_many_epochs(tmp_path: Path) -> None:
+    """Its clock ran on meanwhile. The group's median pace counts, and its median time is shown."""
+    paces = (2.0, 500.0, 2.5)
+    group = compare.Group(tuple(timed(tmp_path / str(pace), pace, CURVE).runs[0] for pace in paces))
+    assert [one.within(2) for one in group.runs] == [0.51] * 3
+    assert set(group.within(5.0).values()) == {0.51}
+    for seed, seconds in enumerate((60.0, 4000.0, 70.0)):
+        write_run(tmp_path / "all", "compt", "sam", "esol", seed=seed, seconds=seconds, seconds_per_epoch=seconds / 30)
+    (shown,) = collect.Collector([tmp_path / "all"], collect.relative_link(tmp_path)).collect()["groups"]
+    assert (shown["seconds"], shown["epoch"]) == (70.0, pytest.approx(70 / 30, rel=1e-3))
+
+
 def test_equal_time_is_said_for_all_pairs_or_not_at_all(tmp_path: Path) -> None:
     fast = timed(tmp_path, 1.0, CURVE)
     for tested in (True, False):

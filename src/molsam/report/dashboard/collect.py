@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 from urllib.parse import quote
 
@@ -27,7 +27,8 @@ from molsam.runs import pack, result
 Link = Callable[[Path], str]
 MEANS = {"valid": "valid", "speed": "graphs_per_s", "epoch": "seconds_per_epoch", "passes": "passes_per_step",
          "seconds": "seconds", "parameters": "parameters"}  # fmt: skip
-"""Column of a group -> the run's number that it averages."""
+"""Column of a group -> the run's number of which it has the mean; of times the median, because a run may be interrupted."""
+TIMES = ("epoch", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +199,7 @@ def _columns(group: compare.Group | None, found: Sequence[Found]) -> dict[str, A
     columns: dict[str, Any] = {}
     for column, key in MEANS.items():
         values = [one.facts[key] for one in found if one.facts[key] is not None]
-        columns[column] = digits(fmean(values), 5) if values else None
+        columns[column] = digits((median if column in TIMES else fmean)(values), 5) if values else None
     columns["score"] = None if group is None else group.score(group.best)
     columns["late"] = None if group is None else group.score(group.late)
     return columns

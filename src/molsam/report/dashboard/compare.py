@@ -53,12 +53,11 @@ class Scored:
         """Seconds per epoch; 0 if they were not measured."""
         return float(self.run.result.get("seconds_per_epoch") or 0.0)
 
-    def within(self, seconds: float) -> float | None:
-        """Return the test metric at the epoch that is best on validation among those within `seconds`.
+    def within(self, allowed: int) -> float | None:
+        """Return the test metric at the epoch that is best on validation among the first `allowed`.
 
         None if that epoch was not tested (training.test_each_epoch=false).
         """
-        allowed = int(seconds / self.pace + 1e-6) if self.pace else len(self.valid)
         best = int(self.run.result["best_epoch"])
         if best < allowed:
             return self.run.test
@@ -109,8 +108,12 @@ class Group:
         return _units((one.unit, one.late) for one in self.runs)
 
     def within(self, seconds: float) -> Units:
-        """Return the test metric within a time (`Scored.within`), by split and seed."""
-        return _units((one.unit, one.within(seconds)) for one in self.runs)
+        """Return the test metric within a time (`Scored.within`), by split and seed.
+
+        All runs are given the same number of epochs, by their median pace: one that was interrupted is no worse for it.
+        """
+        pace = median(one.pace for one in self.runs)
+        return _units((one.unit, one.within(int(seconds / pace + 1e-6))) for one in self.runs)
 
     def level(self, values: Units) -> Paired:
         """Return the mean of the values for each split."""

@@ -86,7 +86,7 @@ def load(folder: Path) -> StoredRun | None:
             "test": {},
             "valid": {metric: epochs[-1].get(f"valid/{metric}")},
             "graphs_per_s": epochs[-1].get("graphs_per_s"),
-            "seconds_per_epoch": fmean(seconds)
+            "seconds_per_epoch": median(seconds)
             if (seconds := [r["seconds"] for r in epochs if "seconds" in r])
             else None,
             "config": config,

@@ -1,6 +1,6 @@
 // Ranges without outliers, ticks, and the way from values to pixels.
 
-const PAD = { left: 60, right: 14, top: 10, bottom: 40 };
+const PAD = { left: 70, right: 14, top: 10, bottom: 40 };
 
 const finite = (values) => values.filter((v) => v !== null && v !== undefined && Number.isFinite(v));
 
