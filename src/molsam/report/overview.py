@@ -133,7 +133,7 @@ def terminal(found: list[State], *, smoke: bool) -> tuple[RichTable, str]:
         caption="within: cells within one published standard deviation; yes, no, open: claims confirmed, contradicted, "
         "undecided; none: without a pair of runs"
     )
-    heads = (("", 13), ("cells", 11), ("within", 10), ("yes", 4), ("no", 4), ("open", 4), ("none", 4))
+    heads = (("", 17), ("cells", 11), ("within", 10), ("yes", 4), ("no", 4), ("open", 4), ("none", 4))
     for head, width in heads:
         grid.add_column(head, no_wrap=True, width=width, overflow="ellipsis")
     for state in found:
