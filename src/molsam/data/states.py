@@ -29,8 +29,6 @@ BLOCK = 1 << 18
 """Number of rows hashed or compared at a time, to bound the memory."""
 LISTED = np.uint64(0xD1B54A32D192ED03)
 """Makes the hash of a number in a list differ from that of the same number in a column."""
-BUCKET = 1 << 20
-"""Approximate number of hashes sorted at a time."""
 
 
 Values = Callable[[np.ndarray], np.ndarray]
@@ -303,19 +301,19 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a number for each row, equal for equal hashes, int32 [n]; and the first row of each number."""
-    colours, firsts, count = np.empty(len(hashes), np.int32), [np.empty(0, np.int32)], 0
-    bits = min(max(len(hashes) // BUCKET, 1).bit_length() - 1, 8)
-    buckets = np.zeros(len(hashes), np.uint8)
-    if bits:
-        for rows in _blocks(len(hashes)):
-            buckets[rows] = hashes[rows] >> np.uint64(64 - bits)
-    for bucket in range(1 << bits):
-        rows = np.flatnonzero(buckets == bucket)
-        _, first, place = np.unique(hashes[rows], return_index=True, return_inverse=True)
-        colours[rows] = place + count
-        firsts.append(rows[first].astype(np.int32))
-        count += len(first)
-    return colours, np.concatenate(firsts)
+    known, waiting, count = np.empty(0, np.uint64), list[np.ndarray](), 0
+    for start in range(0, len(hashes), BLOCK):
+        waiting.append(np.unique(hashes[start : start + BLOCK]))
+        count += len(waiting[-1])
+        if count > max(len(known), BLOCK):
+            known, waiting, count = np.unique(np.concatenate([known, *waiting])), [], 0
+    known = np.unique(np.concatenate([known, *waiting]))
+    colours, first = np.empty(len(hashes), np.int32), np.empty(len(known), np.int32)
+    for start in range(0, len(hashes), BLOCK)[::-1]:  # backwards, so that the first row of a number is written last
+        part = known.searchsorted(hashes[start : start + BLOCK])
+        colours[start : start + BLOCK] = part
+        first[part[::-1]] = np.arange(start + len(part) - 1, start - 1, -1)
+    return colours, first
 
 
 def _equal(columns: Sequence[Values], lists: ListsOf | None, rows: np.ndarray, others: np.ndarray) -> bool:
