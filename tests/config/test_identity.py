@@ -91,6 +91,17 @@ def test_the_time_of_a_file_is_not_trusted(tmp_path: Path) -> None:
     assert identify.of(cfg) != before
 
 
+def test_a_split_that_was_revised_has_a_version_of_its_own() -> None:
+    def version(*words: str) -> int:
+        return identity(compose(["dataset=csv", "dataset.path=x.csv", *words]), {"dataset": "a"}).numerics
+
+    assert version() == version("split=files") == version("dataset.duplicates=merge") == 1
+    assert version("split=files", "dataset.duplicates=group") == 1
+    assert version("split=files", "dataset.duplicates=drop") == 2
+    assert version("split=time", "split.column=t") == 2
+    assert version("split=time", "split.column=t", "dataset.duplicates=merge") == 3
+
+
 def test_a_class_that_was_revised_has_a_version_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     others, before = identity(compose(["model=gcn", "optimizer=sam"]), {}), identity(compose(["model=gcn"]), {})
     monkeypatch.setitem(identities.REVISED, "GraphSAM", 1)

@@ -22,10 +22,14 @@ from molsam.config.secrets import without_secrets
 NUMERICS = 1
 """Version of the mathematics of models, optimizers, splits, features and metrics. Raise it when a stored trajectory
 moves by more than rounding (tests/test_numerics.py), never for speed: what was computed would count no more."""
-REVISED: dict[str, int] = {"accuracy": 1, "ESAM": 1}
-"""Classes and metrics whose own mathematics changed -> how often. Only runs that use them have a higher version.
+REVISED: dict[str, int] = {
+    "accuracy": 1, "ESAM": 1, "time": 1, "time merge": 1,
+    "files drop": 1, "files merge": 1, "predefined drop": 1, "predefined merge": 1,
+}  # fmt: skip
+"""Classes, metrics, splits, and splits with a treatment of duplicates whose own mathematics changed -> how often.
 
-accuracy was in per cent; ESAM with gamma below 1 averaged over molecules instead of labels."""
+Only runs that use them have a higher version. accuracy was in per cent; ESAM with gamma below 1 averaged over molecules
+instead of labels; times such as 01.2019 were sorted by month; duplicates moved labels between parts that are given."""
 
 NEUTRAL = (
     "paths", "logger", "resume", "overwrite", "name", "smoke", "dry_run", "sweeps", "hydra", "debug", "experiment",
@@ -145,13 +149,16 @@ def identity(
     for name in ("dataset.descriptors", "model.pretrained", "init_from"):
         if name.split(".")[-1] in data:
             settings[name] = "file"
-    version = numerics_of(settings) if numerics is None else numerics
-    return Identity(settings, dict(data), split_of(values, fold), version, dict(paths or {}))
+    split = split_of(values, fold)
+    version = numerics_of(settings, split) if numerics is None else numerics
+    return Identity(settings, dict(data), split, version, dict(paths or {}))
 
 
-def numerics_of(settings: Mapping[str, Any]) -> int:
-    """The numerics version of the classes and the metric that settings name."""
+def numerics_of(settings: Mapping[str, Any], split: Mapping[str, Any] | None = None) -> int:
+    """The numerics version of the classes and the metric that settings name, and of a split."""
     used = [value for key, value in settings.items() if key.endswith("_target_") or key == "dataset.metric"]
+    kind = (split or {}).get("split.kind")
+    used += [kind, f"{kind} {settings.get('dataset.duplicates')}"]
     return NUMERICS + sum(REVISED.get(str(name), 0) for name in used)
 
 

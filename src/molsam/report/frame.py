@@ -61,7 +61,7 @@ def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
         "identity": made.digest,
         "data_hash": str((outcome.get("data") or {}).get("hash")),
         "recorded": is_recorded(outcome),
-        "stale": made.numerics != numerics_of(made.settings),
+        "stale": made.numerics != numerics_of(made.settings, made.split),
         "split_seed": split_seed,
         "split": f"{(outcome.get('data') or {}).get('hash')} {split.get('hash') or (split_seed, outcome['fold'])}",
         "split_kind": (config.get("split") or {}).get("kind"),
