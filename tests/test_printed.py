@@ -32,7 +32,7 @@ QUICK = (
     r"molsam results (pack|unpack) .*",
     r"molsam campaign (pause|resume)",
     r"molsam dashboard( outputs/.*)?",
-    r"molsam figure (3|5|8|9|10|[1-9][abc]?)( --runs results)?( --models [a-z]+)?( --datasets [a-z,]+)?",
+    r"molsam figure (3|5|8|9|10|[1-9][abc]?)( --runs results)?( --models [a-z,]+)?( --datasets [a-z,]+)?",
     r"molsam figure 5 --runs outputs/fig3 --output paper_figures",
 )
 """In this process, in seconds all together. What is missing (a table's cells, a figure's runs) is exit code 1."""
