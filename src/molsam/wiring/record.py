@@ -175,10 +175,12 @@ def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np
     """A line per molecule of the part and task; of several classes the prediction is the number of the likeliest, and
     both classes are also named."""
     rows, ids, bounds = dataset.rows, dataset.ids, getattr(dataset, "bounds", None)
-    several, named = values.ndim == 3, getattr(dataset, "classes", None) or []
+    several, named = values.ndim == 3, getattr(dataset, "classes", None)
+    named = named if several and isinstance(named, list) else None  # images have a number of classes
     kind = "smiles" if dataset.noun == "molecule" else "image"
     lines: list[list[Any]] = [["row", *([] if ids is None else ["id"]), kind, "task", "target",
-                              *([] if bounds is None else [BOUND]), "prediction", *([OF_TRUTH, "target_class", "predicted_class"] if several else [])]]  # fmt: skip
+                              *([] if bounds is None else [BOUND]), "prediction", *([OF_TRUTH] if several else []),
+                              *(["target_class", "predicted_class"] if named else [])]]  # fmt: skip
     for place, one in enumerate(part):
         for t, task in enumerate(dataset.task_names):
             target = float(dataset.targets[one, t])
@@ -188,9 +190,9 @@ def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np
             value = values[place, t]
             found = [repr(float(value.argmax() if several else value))]
             if several:
-                classes = named[t]
                 found.append(repr(float(value[int(target)])) if known else "")
-                found += [classes[int(target)] if known else "", classes[value.argmax()]]
+            if named:
+                found += [named[t][int(target)] if known else "", named[t][value.argmax()]]
             lines.append([int(rows[one]), *name, dataset.smiles[one], task, known, *sign, *found])
     write_atomic(path, csv_text(lines).encode())
 
