@@ -169,3 +169,12 @@ def test_the_peers_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.
     assert len(calls) == 2
     with pytest.raises(ConfigError, match="choose from dmpnn, gcn, mpnn"):
         peers.bench_against(["compt"], ["esol"], 1, 1.0, [], tmp_path)
+
+
+def test_filler_molecules_are_not_counted() -> None:
+    bench = Bench("gcn", "esol", [*SMALL, "training.graphs=true"])
+    bench.steps = bench.full_steps()
+    batches = next(bench.steps)
+    assert sum(map(len, batches)) > 8
+    assert bench.train_on(batches) == 8
+    assert bench.flops_per_graph(1) > 0

@@ -27,6 +27,12 @@ PLAIN = {"MOLSAM_KERNELS": "torch"}
 PARTS = ("data", "forward", "backward", "optimizer", "logging")
 
 
+def _molecules(batches: Sequence[Batch]) -> int:
+    """Return the number of molecules, without the filler of padded batches (training.graphs)."""
+    fillers = (getattr(getattr(batch, "here", batch), "real", None) for batch in batches)
+    return sum(len(b) if real is None else int(real.count_nonzero()) for b, real in zip(batches, fillers, strict=True))
+
+
 class Bench:
     """One model on one dataset, wired as in a training run."""
 
@@ -72,7 +78,7 @@ class Bench:
         """Make one training step on these batches, and return their number of molecules."""
         self.trainer.closure.batches = batches
         float(self.trainer.optimizer.step(self.trainer.closure))
-        return sum(map(len, batches))
+        return _molecules(batches)
 
     def rate(self, seconds: float) -> float:
         """Return graphs/s over about `seconds`."""
@@ -137,7 +143,7 @@ class Bench:
             nonlocal graphs
             for _ in range(steps):
                 self.trainer.closure.batches = next(self.steps)
-                graphs += sum(map(len, self.trainer.closure.batches))
+                graphs += _molecules(self.trainer.closure.batches)
                 self.trainer.closure()
 
         return count_flops(run) / graphs

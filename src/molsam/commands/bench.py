@@ -158,20 +158,34 @@ def _counts(text: str) -> list[int]:
 
 
 def show(rows: Rows, title: str) -> None:
-    """Print rows as a table."""
+    """Print rows as a table, whose columns are as narrow as their cells; a word that all rows share is in the title."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from molsam import terminal
 
-    table = Table(title=title, title_justify="left")
+    shared = [name for name, value in rows[0].items() if isinstance(value, str) and _shared(rows, name)]
+    table = Table(
+        title=", ".join([title, *(rows[0][name] for name in shared)]),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
+        if name not in shared:
+            words = name.replace("_", " ")
+            width = max(map(len, [*words.split(), *(_cell(row[name]) for row in rows)]))
+            table.add_column(words, justify="left" if isinstance(rows[0][name], str) else "right", min_width=width)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(_cell(value) for name, value in row.items() if name not in shared))
     console = terminal.console()
     if not sys.stdout.isatty():
         console.width = 160
     console.print(table)
+
+
+def _shared(rows: Rows, name: str) -> bool:
+    return len(rows) > 1 and all(row.get(name) == rows[0][name] for row in rows)
 
 
 def _cell(value: Any) -> str:
