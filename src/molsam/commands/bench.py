@@ -169,7 +169,7 @@ def show(rows: Rows, title: str) -> None:
         title=", ".join([title, *(rows[0][name] for name in shared)]),
         title_justify="left",
         box=SIMPLE_HEAD,
-        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for name in rows[0]:
         if name not in shared:
