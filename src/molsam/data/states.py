@@ -259,8 +259,8 @@ def number(n: int, columns: Sequence[Values], lists: ListsOf | None = None) -> n
         columns: return the integers of some rows, int64 [m].
         lists: returns the lists of some rows; the order within a list does not count.
     """
-    colours, first = _by_hash(_hashed(n, columns, lists))
-    if not all(_equal(columns, lists, rows, first[colours[rows]]) for rows in _blocks(n)):
+    colours, row = _by_hash(_hashed(n, columns, lists))
+    if not all(_equal(columns, lists, rows, row[colours[rows]]) for rows in _blocks(n)):
         colours = _by_comparison(n, columns, lists)
     return colours.astype(smallest(int(colours.max(initial=0))), copy=False)
 
@@ -300,7 +300,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a number for each row, equal for equal hashes, int32 [n]; and the first row of each number."""
+    """Return a number for each row, equal for equal hashes, int32 [n]; and a row of each number."""
     known, waiting, count = np.empty(0, np.uint64), list[np.ndarray](), 0
     for start in range(0, len(hashes), BLOCK):
         waiting.append(np.unique(hashes[start : start + BLOCK]))
@@ -308,12 +308,12 @@ def _by_hash(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if count > max(len(known), BLOCK):
             known, waiting, count = np.unique(np.concatenate([known, *waiting])), [], 0
     known = np.unique(np.concatenate([known, *waiting]))
-    colours, first = np.empty(len(hashes), np.int32), np.empty(len(known), np.int32)
-    for start in range(0, len(hashes), BLOCK)[::-1]:  # backwards, so that the first row of a number is written last
+    colours, row = np.empty(len(hashes), np.int32), np.empty(len(known), np.int32)
+    for start in range(0, len(hashes), BLOCK):
         part = known.searchsorted(hashes[start : start + BLOCK])
         colours[start : start + BLOCK] = part
-        first[part[::-1]] = np.arange(start + len(part) - 1, start - 1, -1)
-    return colours, first
+        row[part] = np.arange(start, start + len(part))
+    return colours, row
 
 
 def _equal(columns: Sequence[Values], lists: ListsOf | None, rows: np.ndarray, others: np.ndarray) -> bool:
