@@ -53,18 +53,19 @@ class GCNLayer(nn.Module):
         With `kind` (int64 [N]) `hidden` has only distinct atoms, and atom v is its row kind[v]. The products then run
         over these few rows. The sums over neighbours follow the products, because A (h W) = (A h) W.
         """
-        if self.residual is not None and not hidden.is_cpu:
-            out = self._at_once(self.residual, hidden, batch, kind)
+        conv, residual, norm = self.conv, self.residual, self.batch_norm  # a module's attributes are slow to read
+        if residual is not None and not hidden.is_cpu:
+            out = self._at_once(residual, hidden, batch, kind)
         elif kind is None:
-            out = torch.relu_(self.conv(self.aggregate(hidden, batch)))
+            out = torch.relu_(conv(self.aggregate(hidden, batch)))
         else:
-            out = torch.relu_(self.aggregate(F.linear(hidden, self.conv.weight), batch, kind) + self.conv.bias)
-        if self.residual is not None and hidden.is_cpu:
-            own = torch.relu_(self.residual(hidden))
+            out = torch.relu_(self.aggregate(F.linear(hidden, conv.weight), batch, kind) + conv.bias)
+        if residual is not None and hidden.is_cpu:
+            own = torch.relu_(residual(hidden))
             out = out + (own if kind is None else take(own, kind))
         if self.dropout:
             out = F.dropout(out, self.dropout, self.training)
-        normalised: Tensor = out if self.batch_norm is None else self.batch_norm(out, batch.real_atoms)
+        normalised: Tensor = out if norm is None else norm(out, batch.real_atoms)
         return normalised
 
     def _at_once(self, residual: nn.Linear, hidden: Tensor, batch: MoleculeBatch, kind: Tensor | None) -> Tensor:
@@ -156,7 +157,8 @@ class GCN(MoleculeModel):
 
     def readout(self, hidden: Tensor, batch: MoleculeBatch) -> Tensor:
         """Return the molecules' vectors [B, 2d] of atoms [N, d]."""
-        w, b = self.weighting.weight, self.weighting.bias
+        weighting = self.weighting
+        w, b = weighting.weight, weighting.bias
         return weighted_sum_and_max(hidden.to(w.dtype), w, b, batch.molecule, batch.offsets, batch.max_size)
 
     def forward(self, batch: MoleculeBatch) -> ModelOutput:

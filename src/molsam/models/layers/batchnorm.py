@@ -26,20 +26,21 @@ class BatchNorm(nn.BatchNorm1d):
             return self._counted(input, real.unsqueeze(1))
         if not self.training:
             return super().forward(input)
-        assert self.num_batches_tracked is not None
-        assert self.running_mean is not None
+        counter, mean, var, rows = self.num_batches_tracked, self.running_mean, self.running_var, input.shape[0]
+        assert counter is not None
+        assert mean is not None
         assert self.momentum is not None
-        if len(input) == 1:
-            return self._normalise(input, self.running_mean, self.running_var, training=False)
-        running = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        if rows == 1:
+            return self._normalise(input, mean, var, training=False)
+        running = (mean, var) if self.track_running_stats else (None, None)
         if self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-        if len(input) <= FEW or not input.is_cpu:
+            counter.add_(1)
+        if rows <= FEW or not input.is_cpu:
             return self._normalise(input, *running, training=True)
-        shift = input.detach().sum(0).mul_(1 / len(input))
+        shift = input.detach().sum(0).mul_(1 / rows)
         normalised = self._normalise(input - shift, *running, training=True)
         if self.track_running_stats:
-            self.running_mean.data.add_(shift, alpha=self.momentum)  # saved for backward, but not read there
+            mean.data.add_(shift, alpha=self.momentum)  # saved for backward, but not read there
         return normalised
 
     def _counted(self, rows: Tensor, real: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class NeighbourSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, neighbours: Tensor, offsets: Tensor, kind: Tensor | None = None) -> Tensor:
         ctx.save_for_backward(neighbours, offsets)
-        ctx.kind, ctx.kinds = kind, len(hidden)
+        ctx.kind, ctx.kinds = kind, hidden.shape[0]
         return bag_sum(hidden, neighbours if kind is None else kind.index_select(0, neighbours), offsets)
 
     @staticmethod

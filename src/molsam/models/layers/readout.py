@@ -37,8 +37,8 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, w: Tensor, b: Tensor, molecule: Tensor, offsets: Tensor) -> Tensor:
         h = h.contiguous()
-        d, molecules = h.shape[1], len(offsets) - 1
-        weight, out = h.new_empty(len(h)), h.new_empty(molecules, 2 * d)
+        (n, d), molecules = h.shape, offsets.shape[0] - 1
+        weight, out = h.new_empty(n), h.new_empty(molecules, 2 * d)
         kernels.call("weighted_sum_and_max", h.dtype, molecules, d, offsets, h, w, b, weight, out)
         ctx.save_for_backward(h, w, b, molecule, offsets, weight, out)
         return out
@@ -51,7 +51,7 @@ class _Compiled(torch.autograd.Function):
             return *replay(plainly, (h, w, b), grads[0]), None, None
         d = h.shape[1]
         by_h, by_w = torch.empty_like(h), h.new_zeros(torch.get_num_threads(), d + 1)
-        sizes = {"molecules": len(offsets) - 1, "d": d, "offsets": offsets}
+        sizes = {"molecules": offsets.shape[0] - 1, "d": d, "offsets": offsets}
         given = {"h": h, "w": w, "weight": weight, "out": out, "grad": grads[0].contiguous()}
         kernels.call("weighted_sum_and_max_backward", h.dtype, **sizes, **given, by_h=by_h, by_w=by_w)
         by_w, by_b = by_w.sum(0).split([d, 1])
