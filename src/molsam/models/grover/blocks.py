@@ -94,9 +94,9 @@ class MTBlock(nn.Module):
         """Return the block's output [n, hidden] of x [n, hidden]; chosen: see `encode`."""
         act, dropout = leaky(self.act), self.training and self.dropout
         if act is not None and not dropout and neighbours.bounds is not None and kernels.available(x):
-            norm = self.norm.eps, self.norm.weight, self.norm.bias
-            tensors = x, self.W_h, self.b_h, *self._maps, *self._projections
-            return compiled.block(neighbours, plan, act, self.heads, *norm, *tensors)
+            norm = self.norm
+            tensors = norm.weight, norm.bias, x, self.W_h, self.b_h, *self._maps, *self._projections
+            return compiled.block(neighbours, plan, act, self.heads, norm.eps, *tensors)
         states = encode(x, self.W_h, self.b_h, neighbours, plan, self._activate, chosen).unflatten(0, (3, self.heads))
         return self._attended(states)
 
@@ -113,7 +113,8 @@ class MTBlock(nn.Module):
 
     @property
     def _maps(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        return self.W_o.weight, self.W_o.bias, self.W_out.weight, self.W_out.bias
+        of_all, of_each = self.W_o, self.W_out
+        return of_all.weight, of_all.bias, of_each.weight, of_each.bias
 
     @property
     def _projections(self) -> list[Tensor]:

@@ -200,14 +200,14 @@ def _in_classes(
     sizes: tuple[list[int] | None, list[int] | None] = None, None
     if batch.src.is_cpu and kernels.in_use() == "compiled":
         sizes = batch.sizes.tolist(), batch.bonds.tolist()
-    counts = np.diff(starts)
+    counts = starts[1:] - starts[:-1]
     atoms = _Classes(colours, [colours.of_atoms("neighbours", t + 1) for t in range(atom_steps)], sizes[0])
     bonds = _Classes(colours, [colours.of_bonds("neighbours", t + 1) for t in range(bond_steps)], sizes[1])
     places, around = ranges(starts.take(atoms.chosen), counts.take(atoms.chosen))
     source = src.take(bonds.chosen)
     found, before = ranges(starts.take(source), counts.take(source))
     into = entering.take(found)
-    into = into[into != (bonds.chosen ^ 1).repeat(np.diff(before))]
+    into = into[into != (bonds.chosen ^ 1).repeat(before[1:] - before[:-1])]
     before -= np.arange(len(before))  # each list is shorter by the reverse
     neighbour = src.take(entering)
     parts = [
@@ -280,7 +280,7 @@ def chunks(sizes: list[int], threads: int) -> list[int]:
 def _with_transpose(lists: Lists, n: int) -> list[np.ndarray]:
     """Return lists of numbers below n, and for each number the lists that contain it, with repetition."""
     rows, offsets = lists
-    owner = np.arange(len(offsets) - 1).repeat(np.diff(offsets))
+    owner = np.arange(len(offsets) - 1).repeat(offsets[1:] - offsets[:-1])
     keys = (
         rows.astype(np.int16) if n < 1 << 15 else rows
     )  # numpy has a radix sort for short integers, three times as fast

@@ -232,8 +232,10 @@ class Grover(MoleculeModel):
     def read(self, views: tuple[Tensor, Tensor], batch: MoleculeBatch) -> list[Tensor]:
         """Return the molecules' vectors [B, width] of each view's atoms [N, hidden_size], with any descriptors."""
         if self.readout is None:
-            means = segment_mean(torch.cat(views, dim=1), batch.molecule, batch.sizes)
-            vectors = list(means.split(self.hidden_size, dim=1))
+            # On a device, whose time goes into launches, both views in one call; on a CPU the copies would cost more.
+            joint = [*views] if views[0].is_cpu else [torch.cat(views, dim=1)]
+            means = [segment_mean(atoms, batch.molecule, batch.sizes) for atoms in joint]
+            vectors = means if len(means) > 1 else list(means[0].split(self.hidden_size, dim=1))
         else:
             vectors = [self.readout(atoms, batch) for atoms in views]
         if batch.descriptors is None:
