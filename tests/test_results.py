@@ -16,6 +16,7 @@ RESULTS = ROOT / "results"
 PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
 TABLES = re.findall(r"^(molsam report --table .*)$", PAGE, re.MULTILINE)
 BLOCK = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+NOTE = re.compile(r"Repeat noise on [^)]*\)\.|The cells are not comparable[^.]*\.")
 LEAD = r"[+−]\d\.\d{4} \[[+−]\d\.\d{4}, [+−]\d\.\d{4}\]"
 
 
@@ -37,10 +38,13 @@ def test_a_table_is_what_its_command_renders(command: str) -> None:
     changes = tuple(word for word in words if word.startswith("sweeps."))
     score = "late" if "late" in words else "score"
     built = table.build(specs.load(words[3], changes), runs(), score)  # type: ignore[arg-type]
-    blocks = BLOCK.findall(render.markdown(built, verdicts.check(built)))
+    rendered = render.markdown(built, verdicts.check(built))
+    blocks = BLOCK.findall(rendered)
     assert len(blocks) == 2
     after = PAGE[PAGE.index(command) :]
     assert BLOCK.findall(after)[:2] == blocks
+    section = re.split(r"^```bash\n|^## ", after, maxsplit=1, flags=re.MULTILINE)[0]
+    assert NOTE.findall(section) == NOTE.findall(" ".join(rendered.split("\n")))
 
 
 def test_every_lead_in_the_text_is_on_the_page_of_claims() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from molsam.commands.main import main
+from molsam.config import identity
 from molsam.errors import ConfigError
 from molsam.report import frame, published, render, specs, table, verdicts
 from molsam.runs import result
@@ -196,6 +197,23 @@ def test_cells_that_were_not_run_alike_are_told(fill: Fill, tmp_path: Path) -> N
     result.write(path.parent, {k: v for k, v in run.items() if k not in ("checksum", "schema", "status")})
     (remark,) = built(tmp_path / "outputs", "table9").remarks
     assert "training.epochs (30, 5)" in remark
+
+
+def test_settings_that_were_added_later_make_no_difference(fill: Fill, tmp_path: Path) -> None:
+    """A result without the setting ran as its neutral value does now."""
+    fill("table9")
+    path = next((tmp_path / "outputs").rglob("result.json"))
+    run = json.loads(path.read_text())
+    added = {key.split(".")[1]: value for key, value in identity.ADDED.items() if key.startswith("training.")}
+    run["config"]["training"] |= added | {"threads": 2, "log_every": 7}
+    run["config"]["split"]["seed"] = None
+    result.write(path.parent, {k: v for k, v in run.items() if k not in ("checksum", "schema", "status")})
+    assert not built(tmp_path / "outputs", "table9").remarks
+    run["config"]["training"]["average"], run["config"]["base_optimizer"]["lr"] = "ema", 0.01
+    result.write(path.parent, {k: v for k, v in run.items() if k not in ("checksum", "schema", "status")})
+    (remark,) = built(tmp_path / "outputs", "table9").remarks
+    assert "training.average (ema, not set)" in remark
+    assert "base_optimizer.lr (0.001, 0.01)" in remark
 
 
 def test_a_score_that_is_no_number_counts_as_done_but_not_in_the_mean(fill: Fill, tmp_path: Path) -> None:

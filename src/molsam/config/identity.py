@@ -207,7 +207,12 @@ def normal(config: Mapping[str, Any]) -> dict[str, Any]:
     Classes have their bare names, whole numbers are written as such, what is null or as it was before a setting was
     added is left out.
     """
-    kept = {key: value for key, value in config.items() if key not in (*NEUTRAL, *COPIED, "split")}
+    return normal_sections(config, *(key for key in config if key not in (*NEUTRAL, *COPIED, "split")))
+
+
+def normal_sections(config: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return some sections of plain settings as `normal` does, also those that it leaves out."""
+    kept = {name: config.get(name) for name in names}
     kept["training"] = _without(kept.get("training"), NEUTRAL_TRAINING)
     kept["dataset"] = _without(kept.get("dataset"), NEUTRAL_DATASET)
     flat = dict(sorted(_flat(kept)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,14 +82,10 @@ def record(outcome: dict[str, Any], path: Path) -> dict[str, Any]:
 def shared_settings(config: dict[str, Any]) -> str:
     """Return the settings that must be equal in all cells of a table, as JSON: schedule, base optimizer, split,
     training."""
-    from molsam.config.identity import NEUTRAL_TRAINING
+    from molsam.config.identity import FOLD, normal_sections, split_of
 
-    kept = {key: copy.deepcopy(config.get(key)) for key in ("training", "split", "lr_schedule", "base_optimizer")}
-    for key in NEUTRAL_TRAINING:
-        (kept["training"] or {}).pop(key, None)
-    for key in ("fold", "folds", "seed"):
-        (kept["split"] or {}).pop(key, None)
-    return json.dumps(kept, sort_keys=True, default=str)
+    split = {key: value for key, value in split_of(config).items() if key not in (FOLD, "split.seed")}
+    return json.dumps({**normal_sections(config, "training", "lr_schedule", "base_optimizer"), **split}, sort_keys=True)
 
 
 def of_sweep(frame: pd.DataFrame, name: str, *, smoke: bool = False) -> pd.DataFrame:

@@ -194,10 +194,9 @@ def _unlike(runs: pd.DataFrame) -> list[str]:
 def _differences(settings: list[dict[str, Any]]) -> set[str]:
     """Return `training.epochs (30, 5)` and the like for every setting that has several values."""
     changed = set()
-    for section in settings[0]:
-        for key in {k for found in settings for k in (found[section] or {})}:
-            values = {str((found[section] or {}).get(key)) for found in settings}
-            changed |= {f"{section}.{key} ({', '.join(sorted(values))})"} if len(values) > 1 else set()
+    for key in {key for found in settings for key in found}:
+        values = {str(found.get(key, "not set")) for found in settings}
+        changed |= {f"{key} ({', '.join(sorted(values))})"} if len(values) > 1 else set()
     return changed
 
 
