@@ -167,3 +167,9 @@ def test_a_record_that_holds_less_than_is_wanted() -> None:
     named = compose(["model=gcn", "dataset=csv", "dataset.id=name"])
     assert lacks({"dataset": {"id": None}}, named) == lacks({"dataset": {"id": "other"}}, named) == ["dataset.id"]
     assert lacks({"dataset": {"id": "name"}}, named) == lacks({"dataset": {"id": "name"}}, plain) == []
+
+
+def test_an_added_setting_is_told_by_the_value_that_it_stands_for() -> None:
+    """Its neutral value is left out of the identity, but it is what was typed."""
+    found = differences(of("training.devices=2"), of("training.devices=1"))
+    assert found == ["training.devices was 2, is 1"]

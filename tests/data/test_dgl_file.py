@@ -141,6 +141,9 @@ def test_files_of_the_other_kind_and_features_of_another_model_are_refused(tmp_p
         load(tmp_path / "graphs.bin", ComptFeaturizer())
     with pytest.raises(DataError, match=r"is no file of dgl\.save_graphs; use dataset=csv"):
         load(tmp_path / "in.csv", ChempropFeaturizer())
+    (tmp_path / "noise.bin").write_bytes(b"no table either")
+    with pytest.raises(DataError, match=r"noise\.bin is no file of dgl\.save_graphs; use dataset=csv"):
+        load(tmp_path / "noise.bin", ChempropFeaturizer())
     with pytest.raises(DataError, match=r"is a file of dgl\.save_graphs; use dataset=dgl"):
         datasets.load({"path": str(tmp_path / "graphs.bin")}, ChempropFeaturizer())
     (tmp_path / "graphs.bin").write_bytes((tmp_path / "graphs.bin").read_bytes()[:400])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from molsam.errors import ConfigError
 from molsam.native import build, kernels
 from tests.native.models import SMILES, gradients
 
@@ -292,3 +293,9 @@ def test_the_variable_turns_them_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOLSAM_KERNELS", "torch")
     assert kernels.in_use() == "torch"
     assert not kernels.available(torch.empty(1))
+
+
+def test_another_value_of_the_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOLSAM_KERNELS", "Torch")
+    with pytest.raises(ConfigError, match="MOLSAM_KERNELS=Torch is unknown; give torch"):
+        kernels.in_use()

@@ -68,3 +68,13 @@ def test_runs_of_different_data_make_no_ensemble(tmp_path: Path, capsys: pytest.
         assert cli.main(["predict", *map(str, folders), str(tmp_path / "a.csv")]) == 2
         assert "mean means nothing" in capsys.readouterr().err
     assert cli.main(["predict", str(tmp_path / "runs" / "a" / "fold0"), str(tmp_path / "a.csv")]) == 0
+
+
+def test_a_metric_that_is_not_known_here_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(settings("gcn"), tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    found["test"]["worst_error"] = 1.0
+    del found["checksum"]
+    result.write(tmp_path / "run", found)
+    assert cli.main(["rerun", str(tmp_path / "run")]) == 1
+    assert "the metric worst_error is not known (--config-dir names the folder of your own)" in capsys.readouterr().out

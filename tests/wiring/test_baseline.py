@@ -148,3 +148,12 @@ def test_a_baseline_stands_beside_runs_of_any_number_of_epochs(tmp_path: Path) -
     assert not baselines.remarks(cells, forests.assign(split="x z"))
     assert not baselines.remarks(cells, forests.assign(model="gcn"))
     assert not baselines.remarks(cells, forests.assign(metric="mae"))
+
+
+def test_the_persons_own_configuration_is_used(tmp_path: Path) -> None:
+    _, path, split = table(tmp_path / "in.csv", y=[float(len(text)) for text in SMILES])
+    (tmp_path / "conf" / "dataset").mkdir(parents=True)
+    own = f"defaults: [csv@_here_, _self_]\npath: {path.partition('=')[2]}\ntargets: [y]\n"
+    (tmp_path / "conf" / "dataset" / "assay.yaml").write_text(own)
+    found = fitted(tmp_path / "forest", ["dataset=assay", split], "--config-dir", str(tmp_path / "conf"))
+    assert found["dataset"] == "assay"

@@ -18,12 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit the forests and write a run folder."""
-    from molsam.config.compose import own_folder
     from molsam.runs.folder import choose
     from molsam.wiring import baseline, identify
     from molsam.wiring.run import draw
 
-    cfg = baseline.settings([*own_folder(args.config_dir), *args.overrides], args.trees)
+    cfg = baseline.settings(args.overrides, args.trees, args.config_dir)
     named = [word.split("=", 1)[1] for word in args.overrides if word.startswith("hydra.run.dir=")]
     folder = Path(named[-1]) if named else choose(cfg, identify.of)
     baseline.start(cfg, folder, args.overrides)

@@ -17,11 +17,17 @@ COMPARED = ("best_epoch", "epochs", "steps", "gradient_passes", "valid", "test",
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `molsam rerun`."""
     parser.add_argument("folder", type=Path, help="the folder of a finished run; each of its folds is trained")
+    parser.add_argument(
+        "--config-dir", type=Path, help="a folder of your own metrics, as for molsam train, if the run has some"
+    )
     parser.add_argument("-o", "--output", type=Path, help="where the new run goes (default: a temporary folder)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 if all numbers agree bit for bit; else print the largest difference and return 1."""
+    from molsam.config.compose import own_folder
+
+    own_folder(args.config_dir)
     folders = sorted(path.parent for path in args.folder.glob("fold*/result.json")) or [args.folder]
     with tempfile.TemporaryDirectory(prefix="molsam-rerun-") as temporary:
         root = args.output or Path(temporary) / "run"
@@ -63,6 +69,8 @@ def _again(folder: Path, place: Path) -> bool:
         return True
     reasons = [f"{k} {v} -> {new['versions'].get(k)}" for k, v in versions.items() if new["versions"].get(k) != v]
     reasons += identity.differences(before, identity.stored(new))
+    if unknown := sorted(old["test"].keys() - new["test"].keys()):
+        reasons.append(f"the metric {', '.join(unknown)} is not known (--config-dir names the folder of your own)")
     if new["split"]["hash"] != split:
         reasons.append("the split")
     if processor != new["machine"]["processor"]:

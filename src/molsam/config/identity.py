@@ -243,7 +243,8 @@ def differences(old: Identity, new: Identity) -> list[str]:
             if key == "split.seed" and any(phrase.startswith("seed was") for phrase in found):
                 continue  # it follows the seed
             if digest_of(before.get(key)) != digest_of(after.get(key)):
-                found.append(f"{key} was {_shown(before.get(key))}, is {_shown(after.get(key))}")
+                was, now = (_shown(one.get(key, ADDED.get(key))) for one in (before, after))
+                found.append(f"{key} was {was}, is {now}")
     for key in sorted({*old.data, *new.data}):
         a, b = old.data.get(key), new.data.get(key)
         if a != b:

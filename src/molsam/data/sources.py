@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from molsam.data.columns import named, smiles_column, target_columns
 from molsam.data.download import download, record_of, recorded
 from molsam.data.table import Table, joined, parse_table, read_table
-from molsam.data.unpack import DGL
+from molsam.data.unpack import DGL, read_bytes
 from molsam.errors import ConfigError, DataError, StorageError
 
 log = logging.getLogger(__name__)
@@ -137,11 +137,13 @@ def _own_tables(settings: Mapping[str, Any]) -> list[tuple[int, Table]]:
     if isinstance(wanted, (Mapping, list, tuple)):
         raise ConfigError(f"dataset.smiles={wanted} is not a column name; give the SMILES column.")
     given = [path, settings.get("valid_path"), settings.get("test_path")]
-    tables = [(part, read_table(Path(one).expanduser(), smiles=str(wanted))) for part, one in enumerate(given) if one]
-    for _, table in tables:
-        if table.content.startswith(DGL) != (settings.get("reader") == "dgl"):
+    tables = []
+    for part, place in ((part, Path(one).expanduser()) for part, one in enumerate(given) if one):
+        content = read_bytes(place)
+        if content.startswith(DGL) != (settings.get("reader") == "dgl"):
             is_one, use = ("is no", "csv") if settings.get("reader") == "dgl" else ("is a", "dgl")
-            raise DataError(f"{table.path} {is_one} file of dgl.save_graphs; use dataset={use}.")
+            raise DataError(f"{place} {is_one} file of dgl.save_graphs; use dataset={use}.")
+        tables.append((part, parse_table(place, content, smiles=str(wanted))))
     return [(part, _renamed(table, wanted, tables[0][1])) for part, table in tables]
 
 

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from molsam.errors import ConfigError
 from molsam.files import cache_folder
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,15 @@ def library(double: bool) -> ctypes.CDLL | None:
     """Return the functions of c/ for numbers of 64 bits (double) or 32 bits, compiling them if necessary.
 
     Returns None where they cannot be compiled, and with `MOLSAM_KERNELS=torch`, which turns them off.
+    Raises ConfigError for another value.
     """
-    if os.environ.get("MOLSAM_KERNELS") == "torch":
+    wanted = os.environ.get("MOLSAM_KERNELS")
+    if wanted == "torch":
         return None
+    if wanted:
+        raise ConfigError(
+            f"MOLSAM_KERNELS={wanted} is unknown; give torch, which turns the C kernels off, or unset it."
+        )
     try:
         return _verified(double)
     except (UnusableError, OSError) as error:

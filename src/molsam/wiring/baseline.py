@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from molsam.config.compose import compose, plain
+from molsam.config.compose import compose, own_folder, plain
 from molsam.config.identity import Identity
 from molsam.config.identity import identity as identity_of
 from molsam.config.identity import stored as stored_identity
@@ -41,8 +41,8 @@ TAKEN = ("dataset", "split", "seed", "name", "overwrite", "paths", "pictures", "
 EMPTY = ("optimizer", "base_optimizer", "rho_schedule", "lr_schedule", "diagnostics", "callbacks")
 
 
-def settings(overrides: Sequence[str], trees: int) -> DictConfig:
-    """The settings of a baseline from those of a training run.
+def settings(overrides: Sequence[str], trees: int, config_dir: Path | None = None) -> DictConfig:
+    """The settings of a baseline from those of a training run; config_dir: the person's own configuration folder.
 
     Raises ConfigError for a setting that a forest does not have, and as training does.
     """
@@ -53,7 +53,8 @@ def settings(overrides: Sequence[str], trees: int) -> DictConfig:
                 f"{word} is no setting of a baseline; it takes those of {', '.join(TAKEN)}, as training does."
             )
     # A featurizer decides which molecules are read at all: GCN's takes every one.
-    cfg = compose(["model=gcn", "optimizer=adam", *(word for word in overrides if not word.startswith("hydra."))])
+    taken = (word for word in overrides if not word.startswith("hydra."))
+    cfg = compose([*own_folder(config_dir), "model=gcn", "optimizer=adam", *taken])
     OmegaConf.resolve(cfg)
     if not check.has_smiles(cfg):
         raise ConfigError(f"dataset={cfg.choices.dataset} has no SMILES, which a baseline reads; choose another.")

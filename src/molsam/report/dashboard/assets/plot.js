@@ -242,7 +242,7 @@ function note(host, state, spec, axis) {
     Object.assign(state, change);
     paint(host, state);
   };
-  const text = state.zoom ? "Zoomed. " : out.length ? `The axis is cut; ▲ marks values beyond it (${parts.join(", ")}). ` : "";
+  const text = state.zoom ? "Zoomed. " : out.length ? `The axis is cut; triangles mark values beyond it (${parts.join(", ")}). ` : "";
   const button = state.zoom
     ? element("button", { type: "button", onclick: again({ zoom: null }) }, "Reset")
     : state.whole

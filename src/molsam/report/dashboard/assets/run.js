@@ -42,7 +42,7 @@ function results(run, one) {
     ...Object.entries(run.tests)
       .filter(([name]) => name !== one.metric)
       .map(([name, value]) => [`Test ${name}`, short(value)]),
-    ["Best epoch", run.best_epoch === null ? "–" : `${run.best_epoch + 1} of ${run.epochs}`],
+    ["Best epoch", run.best_epoch === null ? "–" : run.epochs ? `${run.best_epoch + 1} of ${run.epochs}` : run.best_epoch + 1],
     ["Time", duration(run.seconds)],
     ["Speed", run.graphs_per_s === null ? "–" : `${number(run.graphs_per_s, 0)} graphs/s`],
     ["Passes per step", short(run.passes_per_step)],
