@@ -227,3 +227,84 @@ def test_a_line_for_the_shell_can_be_read() -> None:
     assert shell(words) == """a 'b c' "sweeps.rows=['beta=0.9']" 'it'"'"'s $5'"""
     done = subprocess.run(["bash", "-c", f"printf '%s\\n' {shell(words)}"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == words
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", [f"predict {RUN} größe.csv", "data list", "figure 4 -o /dev/full/x"])
+def test_a_full_disk_is_one_sentence(command: str, place: Path) -> None:
+    with open("/dev/full", "w") as full:
+        program = [sys.executable, "-m", "molsam", *command.split()]
+        done = subprocess.run(program, cwd=place, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+    assert done.returncode == 5
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("molsam: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_sentence_fits_the_screen_and_stays_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    words = "note: 12 molecules of validation or test are also in the training part, as another row of the file."
+    assert terminal.fitted(words, io.StringIO()) == words
+    assert terminal.fitted(words, None) == words
+    lines = terminal.fitted(words, Screen()).split("\n")
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines) == words
+    long = "a/" * 40
+    assert terminal.fitted(long, Screen()) == long, "a path can be copied"
+    listed = terminal.fitted("a\n  " + "word " * 12, Screen()).split("\n")
+    assert listed[0] == "a"
+    assert all(line.startswith("  word") for line in listed[1:])
+
+
+def test_a_command_that_comes_next_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    short = "next: molsam predict a b; molsam dashboard"
+    assert terminal.fitted(short, Screen(), between="; ") == short
+    run = "molsam predict outputs/2026-12-01/compt-graphsam-lipophilicity molecules.csv"
+    shown = terminal.fitted(f"next: {run}; molsam dashboard", Screen(), between="; ")
+    assert shown == f"next: {run}\n      molsam dashboard"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_signs_are_spelled_before_a_table_is_laid_out(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a column of `±` is too narrow for `+-`: lines are crooked, and names are cut."""
+    from rich.table import Table
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=terminal.ERRORS))
+    grid = Table()
+    grid.add_column("row")
+    for _ in range(5):
+        grid.add_column("±")
+    grid.add_row(*(terminal.text(word) for word in ("beta=0.999", *["0.5 ± 0.1 ✓"] * 5)))
+    terminal.console().print(grid)
+    sys.stdout.flush()
+    lines = sys.stdout.buffer.getvalue().decode(encoding).rstrip("\n").split("\n")  # type: ignore[attr-defined]
+    assert len({len(line) for line in lines}) == 1
+    assert "beta=0.999" in "".join(lines)
+
+
+def test_a_c_locale_that_lets_any_byte_through_is_an_ascii_terminal(place: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:surrogateescape"}
+    program = [sys.executable, "-m", "molsam", "report", "--table", "3", "sweeps.datasets=[esol]"]
+    done = subprocess.run(program, cwd=place, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "+-" in done.stdout
+
+
+def test_help_fits_80_columns() -> None:
+    for command in ("train --help", "bench --help"):
+        program = [sys.executable, "-m", "molsam", *command.split()]
+        done = subprocess.run(
+            program, env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert done.returncode == 0
+        assert [line for line in done.stdout.splitlines() if len(line) > 80] == []

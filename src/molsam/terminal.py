@@ -5,12 +5,15 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 ERRORS = "molsam"
 """Name of the error handler that writes ASCII for what a terminal cannot show."""
@@ -18,8 +21,6 @@ PLAIN = {
     "±": "+-", "\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{EM DASH}": "-", "✓": "*", "×": "x", "°": " deg", "≥": ">=",
     "≤": "<=", "→": "->", "·": ".", "’": "'", "\N{NO-BREAK SPACE}": " ",
 }  # fmt: skip
-SPARE = 6
-"""Columns kept free where a sign becomes two (`±` as `+-`)."""
 
 
 def prepare(*, lasting: bool = False) -> None:
@@ -35,14 +36,15 @@ def prepare(*, lasting: bool = False) -> None:
     if sys.stdout is None or (lasting and sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper)):
         sys.stdout = _lasting(1, sys.stdout)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
+        if isinstance(stream, io.TextIOWrapper) and (
+            stream.errors in ("strict", "backslashreplace") or not stream.encoding.lower().startswith("utf")
+        ):
             stream.reconfigure(errors=ERRORS)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console for standard output or error that leaves room for signs that become two."""
+    """A rich console for standard output or error."""
     from rich.console import Console
-    from rich.text import Text
     from rich.theme import Theme
 
     class Piped(Console):
@@ -56,10 +58,42 @@ def console(*, stderr: bool = False) -> Console:
             return super().render_str(spelled(text, self.encoding), **options)
 
     plain = Theme({"bar.complete": "bold", "bar.finished": "bold", "bar.back": "dim", "progress.remaining": "none"})
-    made = Piped(stderr=stderr, highlight=False, theme=plain)
-    if not made.encoding.startswith("utf"):
-        made.width = max(40, made.width - SPARE)
-    return made
+    return Piped(stderr=stderr, highlight=False, theme=plain)
+
+
+def text(words: str, style: str = "") -> Text:
+    """Words for a report on standard output. Signs are spelled before a table is laid out, so that columns stay straight."""
+    from rich.text import Text
+
+    return Text(spelled(words, getattr(sys.stdout, "encoding", None) or "utf-8"), style=style)
+
+
+def fitted(words: str, stream: TextIO | None, *, between: str = " ") -> str:
+    """Sentences in lines that fit the screen; unchanged for a pipe, whose reader wants whole lines.
+
+    between: where a line may end. Commands are parted by `; `, and each stays whole, so that it can be copied.
+    """
+    if stream is None or not stream.isatty():
+        return words
+    width = shutil.get_terminal_size().columns
+    return "\n".join(part for line in words.split("\n") for part in _lines(line, width, between))
+
+
+def _lines(line: str, width: int, between: str) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    if between == " ":
+        indent = " " * (len(line) - len(line.lstrip()))
+        wrapper = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        return wrapper.wrap(line)
+    head, colon, rest = line.partition(": ")
+    first, *others = rest.split(between)
+    return [head + colon + first, *(" " * len(head + colon) + one for one in others)]
+
+
+def complain(sentence: str) -> None:
+    """Print a sentence about what went wrong to standard error."""
+    print(fitted(f"molsam: {sentence}", sys.stderr), file=sys.stderr)
 
 
 def forget_output() -> None:

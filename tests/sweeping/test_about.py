@@ -179,6 +179,18 @@ def test_a_search_and_a_grid_do_not_share_a_study(app: App) -> None:
     assert len(app.numbers()) == 2
 
 
+def test_a_dry_run_of_a_search_leaves_nothing(app: App) -> None:
+    """Else the next search would find a study of other settings."""
+    app.run(*SEARCH, "dry_run=true")
+    assert not (app.outputs / "multirun" / "study.db").exists()
+    app.run(*SEARCH, "training.epochs=2")
+    assert "has other settings" in app.run(*SEARCH, "dry_run=true", code=2)
+    app.run(*SEARCH, "hydra.sweeper.study_name=other", "dry_run=true", code=2)
+    assert {one.study_name for one in optuna.get_all_study_summaries(f"sqlite:///{app.outputs}/multirun/study.db")} == {
+        "multirun"
+    }
+
+
 def test_what_overwriting_does_to_a_study_that_matches_is_said(app: App) -> None:
     assert "To start over" not in app.run(*SEARCH, "overwrite=true")
     said = app.run(*SEARCH, "overwrite=true")

@@ -22,7 +22,7 @@ KINDS = {
     "kernels": "with and without the compiled C",
     "workers": "one worker per core beside one worker with all cores",
     "size": "time and memory of molecules of 10 to 490 atoms (--picture)",
-    "scale": "seconds and memory of tables of --molecules rows, for the first of --models (--picture)",
+    "scale": "seconds and memory of tables of --molecules rows (--picture)",
 }
 
 
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `molsam bench`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "kinds:\n" + "\n".join(f"  {name:<11}{text}" for name, text in KINDS.items())
-    parser.epilog += "\n\nNumbers are medians of interleaved rounds. The spread is (largest - smallest) / median."
+    parser.epilog += "\n\nNumbers are medians of interleaved rounds, spread (largest - smallest)/median."
     parser.epilog += "\nThe floor is the time that the matrix products of a step need at least."
     parser.add_argument("kind", nargs="?", default="training", metavar="kind", help="see below (default: training)")
     parser.add_argument("--models", default="compt,grover,cmpnn,dmpnn,gcn,mpnn", help="comma-separated")

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molsam import terminal
 from molsam.config.compose import set_project_root
+from molsam.errors import counted
 
 if TYPE_CHECKING:
     from molsam.sweeping.campaign import Campaign, Job
@@ -86,13 +88,18 @@ def _status(one: Campaign) -> int:
 
     complete = True
     for step in one.steps:
-        print(f"step {step.number}: {step.title}")
+        print(terminal.fitted(f"step {step.number}: {step.title}", sys.stdout))
         for job in step.jobs:
             print(f"  {_count(one, job)}")
             done, total = one.progress(job)
             complete &= done == total
-    state = "paused" if one.paused else "runs" if one.running() else "is not running"
-    print(f"The campaign {'is ' if state == 'paused' else ''}{state}, {campaign.workers()} runs at a time.")
+    at_once = counted(campaign.workers(), "run")
+    if one.paused:
+        print("The campaign is paused.")
+    elif one.running():
+        print(f"The campaign runs, {at_once} at a time.")
+    else:
+        print(f"The campaign is not running. It would do {at_once} at a time.")
     return 0 if complete else 1
 
 

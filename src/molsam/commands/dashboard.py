@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from molsam import terminal
 from molsam.config.command import training
 from molsam.errors import ConfigError
 from molsam.files import write_atomic
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     collector = Collector(args.folders, relative_link(output.parent), study)
     data = collector.collect()
     for sentence in collector.damaged.values():
-        print(f"molsam: {sentence} It is left out.", file=sys.stderr)
+        terminal.complain(f"{sentence} It is left out.")
     if not data["runs"]:
         print(
             f"There are no {'other ' if collector.damaged else ''}runs under {', '.join(map(str, args.folders))} yet: {training()} makes one."

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
-from molsam.config.command import shell, train_arguments, training
+from molsam import terminal
+from molsam.config.command import TYPED, program, shell, train_arguments, training
 from molsam.config.identity import NEUTRAL
 from molsam.errors import ConfigError, MolsamError
 from molsam.files import write_json
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             _draw(name, args)
         except drawing.MissingRuns as missing:
             if not args.make:
-                print(f"molsam: Figure {name}: {_remedy(name, missing, args)}", file=sys.stderr)
+                terminal.complain(f"Figure {name}: {_remedy(name, missing, args)}")
                 code = missing.exit_code
                 continue
             _make(name, args)
@@ -118,7 +120,8 @@ def _remedy(name: str, missing: drawing.MissingRuns, args: argparse.Namespace) -
 def _make(name: str, args: argparse.Namespace) -> None:
     overrides = _overrides(name, args)
     print(f"Figure {name}: {training()} {shell(overrides)}", file=sys.stderr)
-    code = subprocess.run([*train_arguments(), *overrides], check=False).returncode
+    typed = {**os.environ, TYPED: program()}
+    code = subprocess.run([*train_arguments(), *overrides], check=False, env=typed).returncode
     if code:
         raise TrainingFailed(
             f"Training the runs of Figure {name} ended with exit code {code} (see above); solve that, then run the "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from molsam import __version__, terminal
 from molsam.config.command import program, training
-from molsam.errors import MolsamError
+from molsam.errors import MolsamError, StorageError
 
 COMMANDS = {
     "data": ("molsam.commands.data", "list, download and check datasets"),
@@ -63,15 +63,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and words is not None:
         setattr(args, words, [*getattr(args, words), *rest])
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        print(end="", flush=True)
+        return code
     except MolsamError as error:
-        print(f"molsam: {error}", file=sys.stderr)
+        terminal.complain(str(error))
         return error.exit_code
     except BrokenPipeError:
         terminal.forget_output()
         return 0
+    except OSError as error:
+        terminal.forget_output()
+        place = error.filename or "Standard output or another file"
+        terminal.complain(
+            f"{place} cannot be used ({error.strerror or error}); free some space or choose another place."
+        )
+        return StorageError.exit_code
     except KeyboardInterrupt:
-        print("molsam: stopped by Ctrl-C.", file=sys.stderr)
+        terminal.complain("stopped by Ctrl-C.")
         return 130
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from molsam import terminal as screen
 from molsam.config.command import program, shell
 from molsam.errors import ConfigError
 from molsam.files import write_atomic
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         )
     runs, damaged = frame.load(args.outputs)
     for sentence in damaged:
-        print(f"molsam: {sentence} It is left out.", file=sys.stderr)
+        screen.complain(f"{sentence} It is left out.")
     return _overview(args, runs) if args.all else _claims(args, runs) if args.claims else _table(args, runs)
 
 
@@ -68,8 +68,6 @@ def _sort(args: argparse.Namespace) -> None:
 
 
 def _table(args: argparse.Namespace, runs: object) -> int:
-    from rich.text import Text
-
     from molsam.report import console, pair_picture, picture, render, specs, table, verdicts
 
     if args.table not in specs.names() and (own := _own_search(args.outputs, args.table)):
@@ -91,7 +89,7 @@ def _table(args: argparse.Namespace, runs: object) -> int:
     pair_picture.save(built, stem.with_name(f"{stem.name}-pairs"))
     # Printed last, after the files are written, because the reader of a pipe may stop early (`| head`).
     written = f"written: {stem}.md, .csv, .tex, .json, .png, .svg, -pairs.png"
-    console.show([*render.terminal(built, checks), Text(written)], [spec.command, written])
+    console.show([*render.terminal(built, checks), screen.text(written)], [spec.command, written])
     return 0 if built.complete else 1
 
 
@@ -115,8 +113,6 @@ def _own_search(outputs: list[Path], name: str) -> int | None:
 
 
 def _search(args: argparse.Namespace, folder: str, title: str, total: int) -> int:
-    from rich.text import Text
-
     from molsam.report import console, search
     from molsam.sweeping import trials
 
@@ -132,31 +128,27 @@ def _search(args: argparse.Namespace, folder: str, title: str, total: int) -> in
     ):
         write_atomic(stem.with_name(f"{folder}.{suffix}"), text.encode())
     written = f"written: {stem}.md, .csv, .json"
-    console.show([*search.terminal(head, found.trials, found.importances), Text(written)], [written])
+    console.show([*search.terminal(head, found.trials, found.importances), screen.text(written)], [written])
     return 0 if over >= total else 1
 
 
 def _claims(args: argparse.Namespace, runs: object) -> int:
-    from rich.text import Text
-
     from molsam.report import claims, console
 
     found = claims.find(runs)  # type: ignore[arg-type]
     for suffix, form in claims.FORMS.items():
         write_atomic(args.to / f"claims.{suffix}", form(found).encode())
     written = f"written: {args.to}/claims.md, .csv, .tex, .json, .html"
-    console.show([*claims.terminal(found), Text(written)], [written])
+    console.show([*claims.terminal(found), screen.text(written)], [written])
     return 0 if all(one.check.estimate.mean is not None for one in found) else 1
 
 
 def _overview(args: argparse.Namespace, runs: object) -> int:
-    from rich.text import Text
-
     from molsam.report import console, overview
 
     found = overview.states(runs, args.outputs, args.figures, smoke=args.smoke)  # type: ignore[arg-type]
     path = args.to / ("all-smoke.md" if args.smoke else "all.md")
     write_atomic(path, overview.markdown(found, smoke=args.smoke).encode())
     written = f"written: {path}"
-    console.show([*overview.terminal(found, smoke=args.smoke), Text(written)], [written])
+    console.show([*overview.terminal(found, smoke=args.smoke), screen.text(written)], [written])
     return 0 if all(state.complete for state in found) else 1

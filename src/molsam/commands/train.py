@@ -60,19 +60,16 @@ def main() -> int:
     except MolsamError as error:
         return report(error)
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"molsam: {_explain(error)}", file=sys.stderr)
+        terminal.complain(_explain(error))
         return 2
     except KeyboardInterrupt:
-        print("molsam: stopped by Ctrl-C.", file=sys.stderr)
+        terminal.complain("stopped by Ctrl-C.")
         return 130
     except Exception as error:
         if (known := _known(error)) is not None:
             return known
         traceback.print_exc()
-        print(
-            "molsam: this is a defect of molsam, not of your settings; please report the lines above.",
-            file=sys.stderr,
-        )
+        terminal.complain("this is a defect of molsam, not of your settings; please report the lines above.")
         return 70
     return outcome[0] if outcome else 0
 
@@ -99,24 +96,20 @@ def _known(error: Exception) -> int | None:
     """Report a library's error of known cause in one sentence and return the exit code; None for other errors."""
     if isinstance(error, OSError):
         place = error.filename or "A file or the terminal"
-        print(
-            f"molsam: {place} cannot be used ({error.strerror or error}); free some space, or choose another folder "
-            "with paths.outputs=FOLDER.",
-            file=sys.stderr,
+        terminal.complain(
+            f"{place} cannot be used ({error.strerror or error}); free some space, or choose another folder with "
+            "paths.outputs=FOLDER."
         )
         return 5
     if isinstance(error, yaml.YAMLError):
         # Hydra reads only plain values. Other tags, or a file that is not YAML, cause this error.
-        print(
-            f"molsam: a configuration file is not plain YAML ({' '.join(str(error).split())}); correct it.",
-            file=sys.stderr,
-        )
+        terminal.complain(f"a configuration file is not plain YAML ({' '.join(str(error).split())}); correct it.")
         return 2
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, HydraException):
         cause = cause.__cause__
     if isinstance(cause, HydraException) or _is_of_hydra(error):
-        print(f"molsam: {_explain(cause if isinstance(cause, HydraException) else error)}", file=sys.stderr)
+        terminal.complain(_explain(cause if isinstance(cause, HydraException) else error))
         return 2
     return None
 
@@ -138,7 +131,7 @@ def with_name(words: list[str]) -> list[str]:
 
 def report(error: MolsamError) -> int:
     """Print one sentence and return the exit code."""
-    print(f"molsam: {error}", file=sys.stderr)
+    terminal.complain(str(error))
     return error.exit_code
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+TYPED = "MOLSAM_TYPED"
+"""Environment variable: what the person typed, for a process that molsam starts."""
+
 
 def program() -> str:
     """Return the words that start this program: `molsam` or `python -m molsam`."""
+    if typed := os.environ.get(TYPED):
+        return typed
     path = Path(sys.argv[0])
     return "python -m molsam" if (path.parent.name, path.name) == ("molsam", "__main__.py") else "molsam"
 

@@ -7,6 +7,7 @@ import copy
 import functools
 import os
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -162,7 +163,7 @@ def _sweep(root: str, name: str) -> tuple[dict[str, Any], int]:
 
 
 def register(run_dir: Callable[[DictConfig], Path] | None = None) -> None:
-    """Make the schema and ${molsam.command:} known to Hydra.
+    """Make the schema, ${molsam.command:} and ${molsam.groups:} known to Hydra.
 
     Args:
         run_dir: chooses the folder of a run, for ${molsam.run_dir:}; given where a run may start.
@@ -171,8 +172,24 @@ def register(run_dir: Callable[[DictConfig], Path] | None = None) -> None:
 
     ConfigStore.instance().store("schema", RunConfig, replace=True)  # first in the defaults list of conf/config.yaml
     OmegaConf.register_resolver("molsam.command", training, replace=True)
+    OmegaConf.register_resolver("molsam.groups", _groups, replace=True)
     if run_dir is not None:
         OmegaConf.register_resolver("molsam.run_dir", functools.partial(_run_dir, run_dir), replace=True)
+
+
+def _groups() -> str:
+    """Return the groups and their choices for --help, in lines of at most 80 columns."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.object_type import ObjectType
+
+    if not GlobalHydra.instance().is_initialized():
+        return ""
+    loader = GlobalHydra.instance().config_loader()
+    lines: list[str] = []
+    for group in sorted(set(loader.list_groups("")) - {"hydra"}):
+        choices = ", ".join(loader.get_group_options(group, ObjectType.CONFIG))
+        lines += textwrap.wrap(f"{group}: {choices}", 80, subsequent_indent="  ") if choices else []
+    return "\n".join(lines)
 
 
 def _run_dir(choose: Callable[[DictConfig], Path], *_: str, _root_: DictConfig) -> str:

@@ -61,14 +61,9 @@ RECORDED = ("training.test_each_epoch", "dataset.id")
 """Neutral settings without which a run records less than another one may want of it."""
 
 ADDED: dict[str, Any] = {
-    "split.seed": None,
-    "training.average": None,
-    "training.average_decay": 0.99,
-    "training.average_start": 0.75,
-    "training.devices": 1,
-    "training.graphs": False,
-    "training.perturb": "averaged",
-}
+    "split.seed": None, "training.average": None, "training.average_decay": 0.99, "training.average_start": 0.75,
+    "training.devices": 1, "training.graphs": False, "training.perturb": "averaged",
+}  # fmt: skip
 """Settings that were added later -> the value that means what was done before. At this value a setting is left out,
 so that older results keep their identity; null is always left out."""
 RENAMED: dict[str, str] = {}
@@ -202,23 +197,20 @@ def is_recorded(outcome: Mapping[str, Any]) -> bool:
 
 
 def normal(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain settings in normal form: a flat dict of those that can change a number, without the split's.
-
-    Classes have their bare names, whole numbers are written as such, what is null or as it was before a setting was
-    added is left out.
-    """
+    """Plain settings in normal form: a flat dict of those that can change a number, without the split's."""
     return normal_sections(config, *(key for key in config if key not in (*NEUTRAL, *COPIED, "split")))
 
 
 def normal_sections(config: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return some sections of plain settings as `normal` does, also those that it leaves out."""
+    """These sections of plain settings as `normal` returns them.
+
+    Classes have their bare names, whole numbers are written as such, what is null or as it was before a setting was
+    added is left out.
+    """
     kept = {name: config.get(name) for name in names}
     kept["training"] = _without(kept.get("training"), NEUTRAL_TRAINING)
     kept["dataset"] = _without(kept.get("dataset"), NEUTRAL_DATASET)
-    flat = dict(sorted(_flat(kept)))
-    if "training.device" in flat:
-        flat["training.device"] = str(flat["training.device"]).split(":")[0]
-    return _as_before(flat)
+    return _as_before(dict(sorted(_flat(kept))))
 
 
 def split_of(config: Mapping[str, Any], fold: int | None = None) -> dict[str, Any]:
@@ -358,9 +350,8 @@ def _as_before(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without(section: Any, names: tuple[str, ...]) -> Any:
-    return (
-        {key: value for key, value in section.items() if key not in names} if isinstance(section, Mapping) else section
-    )
+    kept = isinstance(section, Mapping)
+    return {key: value for key, value in section.items() if key not in names} if kept else section
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -372,7 +363,8 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
                 yield from _flat(value, f"{prefix}{key}.")
     elif node is not None:
         key = prefix.rstrip(".")
-        yield key, _class(node) if key.endswith("_target_") else _plain(node)
+        kind = str(node).split(":")[0] if key == "training.device" else node
+        yield key, _class(node) if key.endswith("_target_") else _plain(kind)
 
 
 def _class(target: Any) -> str:

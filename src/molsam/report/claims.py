@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from molsam import terminal as screen
 from molsam.config.command import program
 from molsam.report import escape, render, specs, table, verdicts, words
 from molsam.report.specs import Spec
@@ -139,18 +140,19 @@ def _order(one: Finding) -> tuple[bool, bool, int]:
 
 def terminal(found: list[Finding]) -> list[RenderableType]:
     """Return the page for the terminal: the verdicts, except those without a pair of runs."""
-    from rich.text import Text
-
-    parts: list[RenderableType] = [Text(summary(found))]
+    parts: list[RenderableType] = [screen.text(summary(found))]
     for title, _, members in _sections(found):
         pairs = [one for one in members if one.check.verdict != verdicts.NO_PAIR]
         if not pairs:
-            parts.append(Text(f"{title}: no pair of runs", style="yellow"))
+            parts.append(screen.text(f"{title}: no pair of runs", style="yellow"))
             continue
-        parts.append(Text(title, style="bold"))
+        parts.append(screen.text(title, style="bold"))
         for text, own in groupby(pairs, key=lambda one: one.check.claim.text):
-            parts += [Text(f"Claim: {text}"), *(Text(f"  {line}") for one in own for line in words.claim(one.check))]
-    return [*parts, Text(words.CLAIM_NOTE, style="dim")]
+            parts += [
+                screen.text(f"Claim: {text}"),
+                *(screen.text(f"  {line}") for one in own for line in words.claim(one.check)),
+            ]
+    return [*parts, screen.text(words.CLAIM_NOTE, style="dim")]
 
 
 def markdown(found: list[Finding]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from molsam import terminal as screen
 from molsam.config.command import program
 from molsam.report import escape, specs, table, verdicts
 from molsam.report.specs import SMOKE_NOTE, Spec
@@ -127,7 +128,6 @@ def markdown(found: list[State], *, smoke: bool) -> str:
 def terminal(found: list[State], *, smoke: bool) -> tuple[RichTable, str]:
     """Return the page for the terminal: a table and a sentence."""
     from rich.table import Table as RichTable
-    from rich.text import Text
 
     grid = RichTable(
         caption="within: cells within one published standard deviation; yes, no, open: claims confirmed, contradicted, "
@@ -138,7 +138,7 @@ def terminal(found: list[State], *, smoke: bool) -> tuple[RichTable, str]:
         grid.add_column(head, no_wrap=True, width=width, overflow="ellipsis")
     for state in found:
         label, _, *counts, _ = state.fields()
-        grid.add_row(*(Text(text, style="" if state.complete else "yellow") for text in (label, *counts)))
+        grid.add_row(*(screen.text(text, style="" if state.complete else "yellow") for text in (label, *counts)))
     return grid, _sum(found) + (f" {SMOKE_NOTE}" if smoke else "")
 
 

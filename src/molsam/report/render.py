@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from molsam import terminal as screen
 from molsam.files import csv_text
 from molsam.report import escape, words
 from molsam.report.table import Entry, Table
@@ -22,37 +23,37 @@ CLAIM_HEADS = ("claim", "dataset", "verdict", "lead [95 % interval]", "n", "p (H
 
 def terminal(table: Table, checks: Sequence[Check]) -> list[RenderableType]:
     """Return the table, verdicts and missing cells for the terminal, at most 80 columns wide."""
-    from rich.text import Text
-
-    found: list[RenderableType] = [Text(f"{table.spec.label}: {table.spec.title}", style="bold")]
+    found: list[RenderableType] = [screen.text(f"{table.spec.label}: {table.spec.title}", style="bold")]
     found += [_grid(table, list(entries)) for _, entries in _quantities(table)]
-    found += [Text(words.cell_note(table), style="dim"), Text(words.state(table))]
-    found += [Text(f"Note: {remark}") for remark in table.remarks]
-    found += [Text(words.noise(one)) for one in table.noise]
+    found += [screen.text(words.cell_note(table), style="dim"), screen.text(words.state(table))]
+    found += [screen.text(f"Note: {remark}") for remark in table.remarks]
+    found += [screen.text(words.noise(one)) for one in table.noise]
     for text, group in groupby(checks, key=lambda check: check.claim.text):
-        found.append(Text(f"Claim: {text}", style="bold"))
-        found += [Text(f"  {line}") for check in group for line in words.claim(check)]
-    found += [Text(words.CLAIM_NOTE, style="dim")] if checks else []
+        found.append(screen.text(f"Claim: {text}", style="bold"))
+        found += [screen.text(f"  {line}") for check in group for line in words.claim(check)]
+    found += [screen.text(words.CLAIM_NOTE, style="dim")] if checks else []
     if table.missing:
         shown = [*table.missing[:SHOWN_MISSING], *(["..."] if len(table.missing) > SHOWN_MISSING else [])]
-        found += [Text("Missing: " + ", ".join(shown)), *(Text(sentence) for sentence in table.spec.needs)]
-        found.append(Text(f"  {table.spec.command}"))
+        found += [
+            screen.text("Missing: " + ", ".join(shown)),
+            *(screen.text(sentence) for sentence in table.spec.needs),
+        ]
+        found.append(screen.text(f"  {table.spec.command}"))
     return found
 
 
 def _grid(table: Table, entries: list[Entry]) -> RenderableType:
     from rich import box
     from rich.table import Table as RichTable
-    from rich.text import Text
 
     title = words.column(table, entries[0].dataset, entries[0].column)
-    grid = RichTable(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = RichTable(title=screen.text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     labels = [label for label in words.LABELS if label != "s.e." or entries[0].column == "score"]
     for label in labels:
-        grid.add_column(Text(label), justify="left" if label == "row" else "right", no_wrap=label != "row")
+        grid.add_column(screen.text(label), justify="left" if label == "row" else "right", no_wrap=label != "row")
     for entry in entries:
         fields = dict(zip(words.LABELS, _fields(entry), strict=True))
-        grid.add_row(*(Text(fields[label]) for label in labels))
+        grid.add_row(*(screen.text(fields[label]) for label in labels))
     return grid
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from molsam import terminal as screen
 from molsam.report import escape
 
 if TYPE_CHECKING:
@@ -27,19 +28,18 @@ def terminal(title: str, trials: Sequence[Mapping[str, Any]], importances: Mappi
     """Return the report for the terminal."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     names = heads(trials)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
         short = name.rpartition(".")[2]
         alone = [one.rpartition(".")[2] for one in names].count(short) == 1
-        grid.add_column(Text(short if alone else name.replace(".", ".\n", 1)), justify="right")
+        grid.add_column(screen.text(short if alone else name.replace(".", ".\n", 1)), justify="right")
     for trial in trials[:SHOWN]:
-        grid.add_row(*(Text(_shown(trial.get(name))) for name in names))
-    more = [Text(f"... and {len(trials) - SHOWN} more in the files")] if len(trials) > SHOWN else []
-    share = Text("Importance: " + _importance_words(importances))
-    return [Text(title, style="bold"), grid, *more, share, Text(NOTE, style="dim")]
+        grid.add_row(*(screen.text(_shown(trial.get(name))) for name in names))
+    more = [screen.text(f"... and {len(trials) - SHOWN} more in the files")] if len(trials) > SHOWN else []
+    share = screen.text("Importance: " + _importance_words(importances))
+    return [screen.text(title, style="bold"), grid, *more, share, screen.text(NOTE, style="dim")]
 
 
 def markdown(title: str, trials: Sequence[Mapping[str, Any]], importances: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+from molsam import terminal
 from molsam.errors import NOTE, StorageError
 
 logging.addLevelName(NOTE, "note")
@@ -26,13 +27,13 @@ class RunLog:
                 f"{self.path} cannot be written ({error.strerror}); choose another folder with paths.outputs=FOLDER."
             ) from error
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        terminal = logging.StreamHandler()
-        terminal.setLevel(NOTE)
-        terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        screen = logging.StreamHandler()
+        screen.setLevel(NOTE)
+        screen.setFormatter(_Fitted("%(levelname)s: %(message)s"))
         self.logger = logging.getLogger("molsam")
         self.logger.setLevel(logging.INFO)
         self.logger.propagate = False
-        self.handlers: list[logging.Handler] = [file, terminal]
+        self.handlers: list[logging.Handler] = [file, screen]
         for handler in self.handlers:
             self.logger.addHandler(handler)
 
@@ -41,6 +42,13 @@ class RunLog:
             self.logger.removeHandler(handler)
             with contextlib.suppress(OSError):
                 handler.close()
+
+
+class _Fitted(logging.Formatter):
+    """Lines that fit the screen."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal.fitted(super().format(record), sys.stderr)
 
 
 class _LogFile(logging.FileHandler):

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from molsam.config.cells import Cell, table_cells
-from molsam.config.command import train_arguments
+from molsam.config.command import TYPED, program, train_arguments
 from molsam.config.compose import sweep_section
 from molsam.errors import ConfigError, StorageError
 from molsam.native.process import cores
@@ -151,8 +151,9 @@ def launch(campaign: Campaign, job: Job) -> subprocess.Popen[bytes]:
                f"hydra.launcher.n_jobs={workers()}", *campaign.settings]  # fmt: skip
     with open(campaign.folder / f"{job.name}.log", "ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, TYPED: program()},
+        )  # fmt: skip
     lower(process.pid)
     return process
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
+from molsam import terminal
 from molsam.config.cells import Cell
 from molsam.config.identity import is_record_of, stored
 from molsam.errors import ConfigError, StorageError
@@ -79,7 +80,7 @@ def _begin(sweep: Sweep, cells: Plan) -> frozenset[str] | None:
     if sweep.overwrite and not replaced and done:
         print(matching(sweep, f"{len(done)} finished cells have the same and stay"), file=sys.stderr)
     if sweep.dry_run:
-        print(estimate.dry_run(sweep, list(cells), done, same))
+        print(terminal.fitted(estimate.dry_run(sweep, list(cells), done, same), sys.stdout))
         return None
     logger = OmegaConf.select(sweep.config, "logger")
     summary.complete(logger, (planned.folder for planned in begun if planned.cell.name in done))
@@ -313,7 +314,7 @@ class Grid:
             )
         left = f" ({running} are still run by other processes)" if running else ""
         print(f"{name}: {total - running} of {total} cells{left}: {folder}", file=sys.stderr)
-        print(next_line(self.sweep), file=sys.stderr)
+        print(terminal.fitted(next_line(self.sweep), sys.stderr, between="; "), file=sys.stderr)
 
 
 def by_end(trial: FrozenTrial) -> tuple[str, int]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
+from molsam import terminal
 from molsam.config.cells import SMOKE_TRIALS
-from molsam.sweeping import launch, occupied, plots, summary
+from molsam.sweeping import launch, occupied, plots, storage, summary
 from molsam.sweeping.about import about, settle
 from molsam.sweeping.compose import Composer
 from molsam.sweeping.console import Console, Count, Ended
@@ -54,7 +55,9 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
         objective.check(OmegaConf.create(dict(common.values)), space)
     sampler, pruner = make_sampler(sweep.sampler), make_pruner(sweep.pruner)
     occupied.free_for_search(sweep)
-    study = SharedStudy(sweep.storage, sweep.study_name, sweep.directions, sampler, pruner, sweep.heartbeat)
+    new = sweep.dry_run and not storage.has_study(sweep.storage, sweep.study_name)
+    node = storage.NOWHERE if new else sweep.storage
+    study = SharedStudy(node, sweep.study_name, sweep.directions, sampler, pruner, sweep.heartbeat)
     split = common.values["split"]
     folds = 1 if split["fold"] is not None else split["folds"]
     searched = {name.lstrip("+") for name in space}
@@ -68,7 +71,7 @@ def sweep(sweep: Sweep, context: HydraContext, task: TaskFunction, arguments: li
     launcher = launch.make(sweep, context, task, study.node, study.study.study_name)
     run = Search(sweep, study, launcher, composer, space, total)
     if sweep.dry_run:
-        print(run.describe())
+        print(terminal.fitted(run.describe(), sys.stdout))
     else:
         run.run()
 
@@ -241,10 +244,8 @@ class Search:
                 f"{len(failed)} of {self.total} trials of {self.sweep.name} failed (listed above); run the same "
                 "command to try others in their place."
             )
-        print(
-            next_line(self.sweep, shown(self.sweep.folder / folder_of(best[0].number)) if best else None),
-            file=sys.stderr,
-        )
+        line = next_line(self.sweep, shown(self.sweep.folder / folder_of(best[0].number)) if best else None)
+        print(terminal.fitted(line, sys.stderr, between="; "), file=sys.stderr)
 
     def last_line(self, best: Sequence[FrozenTrial]) -> str:
         """Return a line such as `tune: 10 of 10 trials (8 pruned, best 0.568 in trial 7: outputs/tune/trial-00007)`."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SQLITE_TIMEOUT = 60.0
 """Seconds that a process waits for another one to finish writing."""
 
+NOWHERE = "sqlite:///:memory:"
+"""The storage of a study that is not to be kept."""
 ALLOWED = ["optuna.storages.*", "molsam.sweeping.journal.*"]
 
 Node = str | dict[str, Any]
@@ -56,6 +58,14 @@ def connect(node: Node) -> BaseStorage:
             _serialise_sqlite(storage)
             return _open_storages.setdefault(key, optuna.storages.get_storage(storage))
     raise AssertionError("unreachable")
+
+
+def has_study(node: Node, name: str) -> bool:
+    """Return whether the storage has a study of this name; nothing is created. Raises StorageError as `connect` does."""
+    path = file_of(node)
+    if path is not None and not path.is_file():
+        return False
+    return any(one.study_name == name for one in connect(node).get_all_studies())
 
 
 def close() -> None:

@@ -24,8 +24,9 @@ T = TypeVar("T")
 
 
 def say(message: str) -> None:
-    """Print a line to standard error."""
-    terminal.console(stderr=True).print(message, markup=False, soft_wrap=True)
+    """Print a sentence to standard error."""
+    whole = terminal.fitted(message, sys.stderr)
+    terminal.console(stderr=True).print(whole, markup=False, soft_wrap=True)
 
 
 def counted(parts: Iterable[T], size: Callable[[T], int], total: int) -> Iterator[T]:
@@ -183,10 +184,11 @@ def _explain_dashes(console: Any, table: Table) -> None:
 
 
 def print_next(folder: str, *, molecules: bool) -> None:
-    """Print a line with the commands to use next; `molecules`: whether the model can predict molecules."""
+    """Print the commands to use next; `molecules`: whether the model can predict molecules."""
     start = command.program()
     predict = f"{start} predict {command.shell([folder])} molecules.csv; " if molecules else ""
-    print(f"next: {predict}{start} dashboard")
+    line = f"next: {predict}{start} dashboard (compares all runs)"
+    print(terminal.fitted(line, sys.stdout, between="; "))
 
 
 def _spread(found: dict[str, Any]) -> str:
