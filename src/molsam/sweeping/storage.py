@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SQLITE_TIMEOUT = 60.0
 """Seconds that a process waits for another one to finish writing."""
 
-NOWHERE = "sqlite:///:memory:"
+NOWHERE = {"_target_": "optuna.storages.InMemoryStorage"}
 """The storage of a study that is not to be kept."""
 ALLOWED = ["optuna.storages.*", "molsam.sweeping.journal.*"]
 
