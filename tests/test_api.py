@@ -106,6 +106,10 @@ TABLE_OF_TWO = pd.DataFrame({"smiles": ["C", "CC"], "y": [1, 2]})
         (lambda: molsam.train(path=123), "path=123 is not a path; give a table as a file"),
         (lambda: molsam.train(folder=1.5), r"folder=1\.5 is not a path"),
         (lambda: molsam.train(config_dir=["a"]), "config_dir of type list is not a path"),
+        (
+            lambda: molsam.train("gcn", overrides=["+hydra.run.dir=mine"]),
+            r"^\+hydra\.run\.dir=mine is a setting of the command line, which has no effect here; give .* with folder=",
+        ),
         (lambda: molsam.load(7), "folder=7 is not a path"),
         (lambda: molsam.results(["outputs"]), "folder of type list is not a path"),
         (lambda: molsam.train(path="a.csv", targets=TABLE_OF_TWO), "A DataFrame of 2 dimensions is no list; give one"),

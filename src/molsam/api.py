@@ -191,7 +191,13 @@ def train(
     )
     words = [f"{group}={choice}" for group, choice in chosen.items() if choice is not None]
     words += own_folder(config_dir)
-    words += _listed(overrides)
+    for word in _listed(overrides):
+        if str(word).lstrip("+~").startswith("hydra"):
+            raise ConfigError(
+                f"{word} is a setting of the command line, which has no effect here; give the run's folder with folder=, "
+                "and run sweeps by the command line."
+            )
+        words.append(word)
     cfg = compose(words)
     given = {"path": None if path is None else str(path), "smiles": smiles, "targets": targets}
     for key, value in given.items():

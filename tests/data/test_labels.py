@@ -146,8 +146,18 @@ def test_a_lone_rising_column_is_learnt_with_a_warning(tmp_path: Path, caplog: p
 
 
 def test_one_wrong_cell_among_numbers_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"row 2 \(line 4\), column 'y': 'n\.d\.' is not a finite number"):
+    with pytest.raises(DataError, match=r"row 2 \(line 4\), column 'y': 'n\.d\.' is not a number"):
         of(tmp_path, [1, 2, "n.d.", 4], targets=None)
+
+
+def test_all_cells_that_are_no_numbers_are_counted_at_once(tmp_path: Path) -> None:
+    words = [1, "nd", 2, 3, "n.d.", 4, "nd", 5, 6, "1e30"]
+    with pytest.raises(
+        DataError, match=r"'nd' is not a number \(nor 3 other cells: 'n\.d\.', 'nd', '1e30'\); correct it"
+    ):
+        of(tmp_path, words, targets=None)
+    with pytest.raises(DataError, match=r"'1e30' is not a finite number below 1e\+12; correct it"):
+        of(tmp_path, [1, 2, 3, "1e30"], targets=None)
 
 
 def test_names_are_text(tmp_path: Path) -> None:

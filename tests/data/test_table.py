@@ -168,3 +168,13 @@ def test_what_is_taken_for_a_table_by_mistake_is_named(tmp_path: Path, text: str
     (tmp_path / "in.csv").write_text(text)
     with pytest.raises(DataError, match=re.escape(sentence)):
         smiles_column(read_table(tmp_path / "in.csv"))
+
+
+@pytest.mark.parametrize("name", ["Structure (SMILES)", "structure (smiles)"])
+def test_titles_above_the_header_are_told(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "lead.csv"
+    path.write_text("Assay: hERG binding,,\n\nDate: 2026,,\nid,Structure (SMILES),y\n1,CCO,2\n")
+    with pytest.raises(DataError, match=r"the header with .* is line 4, not the first line; remove the lines above it"):
+        read_table(path).place(name)
+    with pytest.raises(DataError, match="has no column 'z'; it has: "):
+        read_table(path).place("z")

@@ -41,14 +41,14 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "one row": (b"smiles,y,z\nCCO,1,0\n", 3, "part of the random split is empty"),
     "no such column": (CSV.replace("smiles", "SMILE").encode(), 3, "has no column 'smiles'"),
     "duplicate column": (CSV.replace("y,z", "y,y").encode(), 3, "has 2 columns named 'y'"),
-    "text label": (CSV.replace(",0.1,", ",high,").encode(), 3, "line 3), column 'y': 'high' is not a finite number"),
+    "text label": (CSV.replace(",0.1,", ",high,").encode(), 3, "line 3), column 'y': 'high' is not a number"),
     "infinite label": (CSV.replace(",0.1,", ",inf,").encode(), 3, "line 3), column 'y': 'inf' is not a finite number"),
     "huge label": (
         CSV.replace(",0.1,", ",1e30,").encode(),
         3,
         "line 3), column 'y': '1e30' is not a finite number below",
     ),
-    "formula label": (CSV.replace(",0.1,", ",=A1,").encode(), 3, "line 3), column 'y': '=A1' is not a finite number"),
+    "formula label": (CSV.replace(",0.1,", ",=A1,").encode(), 3, "line 3), column 'y': '=A1' is not a number"),
     "no label": (
         "\n".join(r if i == 0 else f"{r.split(',')[0]},," for i, r in enumerate(CSV.split())).encode(),
         3,

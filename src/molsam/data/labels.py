@@ -14,10 +14,12 @@ import numpy as np
 from molsam.config.command import override
 from molsam.data.numbers import decimal_commas, number, remedy
 from molsam.data.table import MISSING, Table
-from molsam.errors import NOTE, ConfigError, DataError
+from molsam.errors import NOTE, ConfigError, DataError, counted
 
 log = logging.getLogger(__name__)
 BOUND = re.compile(r"\s*(>=|<=|>|<|≥|≤)\s*(.+)")
+FEW_TEXTS = 4
+"""Number of different cells that a sentence shows."""
 TRUTH = {"false": 0.0, "true": 1.0}
 NEGATIONS = ("in", "im", "ir", "il", "un", "non", "non-", "not ", "not-", "not_", "no ", "no-", "non ", "non_")
 PAIRS = {("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("negative", "positive"), ("neg", "pos"), ("-", "+"),
@@ -185,6 +187,22 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
     return "regression" if numbers else "classification"
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _others_like(column: Column) -> str:
+    """Return a phrase with the number of other cells that are no numbers, and some of them; empty if there are none."""
+    others = [column.texts[row] for row in column.wrong[1:]]
+    shown = list(dict.fromkeys(others))[:FEW_TEXTS]
+    more = ", ..." if len(set(others)) > FEW_TEXTS else ""
+    return f" (nor {counted(len(others), 'other cell')}: {', '.join(map(repr, shown))}{more})" if others else ""
+
+
 def _numbers(table: Table, columns: Sequence[Column], censored: str | None) -> Labels:
     for column in columns:
         if column.kind == "class" and column.wrong:
@@ -194,9 +212,11 @@ def _numbers(table: Table, columns: Sequence[Column], censored: str | None) -> L
                 [] if not np.isnan(truth)[column.known].any() else column.wrong,
             )
         if column.wrong:
-            hint = remedy([column.texts[column.wrong[0]]]) or "correct it"
+            text = column.texts[column.wrong[0]]
+            what = "finite number below 1e+12" if _is_number(text) else "number"
+            hint = ("" if _is_number(text) else remedy([text])) or "correct it"
             raise DataError(
-                f"{at(table, column, column.wrong[0])} is not a finite number below 1e+12; {hint}, leave the cell "
+                f"{at(table, column, column.wrong[0])} is not a {what}{_others_like(column)}; {hint}, leave the cell "
                 "empty if the label is missing, or name other columns in dataset.targets."
             )
         bounded = np.flatnonzero(column.bounds)

@@ -16,6 +16,8 @@ from molsam.data.texts import Texts
 from molsam.data.unpack import DGL, PARQUET, read_bytes, unpacked
 from molsam.errors import DataError
 
+TITLES = 20
+"""Number of first rows among which a header is looked for that is not in the first line."""
 MISSING = {"", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "?", "#n/a", "#na", "#n/a n/a", "<na>", "1.#ind",
            "-1.#ind", "1.#qnan", "-1.#qnan", "#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!"}  # fmt: skip
 """Cells that count as missing, in lower case: the words of pandas and the errors of Excel."""
@@ -62,10 +64,21 @@ class Table:
             return self.columns.index(name)
         if count > 1:
             raise DataError(f"{self.path} has {count} columns named {name!r}; rename them so that one is left.")
+        if (line := self._header_below(name)) is not None:
+            raise DataError(
+                f"{self.path}: the header with {name!r} is {line}, not the first line; remove the lines above it."
+            )
         lower = [column for column in self.columns if column.lower() == name.lower()]
         near = lower or get_close_matches(name, self.columns, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(map(repr, self.columns[:20]))}."
         raise DataError(f"{self.path} has no column {name!r}; {hint}")
+
+    def _header_below(self, name: str) -> str | None:
+        """Return where a row with a column's name is, if titles stand above the header; None if there is no such row."""
+        for row in range(min(len(self), TITLES)):
+            if any(column[row].strip().lower() == name.lower() for column in self.cells):
+                return "row" if self.lines is None else f"line {self.lines[row]}"
+        return None
 
     def where(self, row: int) -> str:
         """Return where a row is in the file, for messages: file, row number and line."""

@@ -73,7 +73,8 @@ def library(double: bool) -> ctypes.CDLL | None:
         return _verified(double)
     except (UnusableError, OSError) as error:
         level = logging.INFO if getattr(error, "known", False) else logging.WARNING
-        _say_once(level, f"molsam's C kernels are not used: {str(error).strip()}; {SLOWER}")
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        _say_once(level, f"molsam's C kernels are not used: {reason.strip()}; {SLOWER}")
         return None
 
 
