@@ -116,8 +116,12 @@ def late_words(check: Check) -> str:
 def summary(found: Iterable[Finding]) -> str:
     """Return the counts of verdicts on the paper's claims: `Of 120 claims 3 are confirmed, ...`."""
     counts = Counter(one.check.verdict for one in found if not one.spec.extra)
-    names = {verdicts.NO_PAIR: "have no pair of runs"}
-    parts = [f"{counts[verdict]} {names.get(verdict, f'are {verdict}')}" for verdict in VERDICTS]
+    parts = []
+    for verdict in VERDICTS:
+        one = counts[verdict] == 1
+        lacks, is_ = ("has", "is") if one else ("have", "are")
+        what = f"{lacks} no pair of runs" if verdict == verdicts.NO_PAIR else f"{is_} {verdict}"
+        parts.append(f"{counts[verdict]} {what}")
     return f"Of {sum(counts.values())} claims (a claim on a dataset counts as one), {', '.join(parts[:-1])}, and {parts[-1]}."
 
 
