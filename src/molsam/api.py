@@ -52,7 +52,7 @@ class Run:
             raise StorageError(f"{self.folder} holds no finished run; give the folder of one, or train it first.")
 
     def __repr__(self) -> str:
-        """One line: what it is and how well it does."""
+        """Return one line: what it is and how well it does."""
         one = self.results[0]
         scores = [str(_short(found["test"].get(found["metric"]))) for found in self.results]
         folds = f", {len(scores)} folds" if len(scores) > 1 else ""
@@ -131,7 +131,7 @@ class Run:
         return frame.assign(error=[next(filter(None, each), "") for each in zip(*reasons, strict=True)])
 
     def embed(self, smiles: Sequence[str]) -> np.ndarray:
-        """The vectors [M, width] that the model's head reads; NaN for what is no molecule. Of the first fold."""
+        """Return the vectors [M, width] that the model's head reads, of the first fold; NaN for what is no molecule."""
         return self._of(self.trained[0], self.trained[0].embed, _texts(smiles))[0]
 
     @staticmethod
@@ -217,7 +217,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
 
 
 def results(*folders: str | os.PathLike[str]) -> pd.DataFrame:
-    """All finished runs under some folders (outputs, if none is given), a line each; damaged ones are left out.
+    """Return all finished runs under some folders (outputs, if none is given), one a line; damaged ones are left out.
 
     Raises ConfigError if a folder is given that does not exist.
     """
@@ -231,7 +231,7 @@ def results(*folders: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _listed(given: Any) -> list[Any]:
-    """The entries of a list, or the one value that was given instead. Raises ConfigError for a table."""
+    """Return the entries of a list, or the one value that was given instead. Raises ConfigError for a table."""
     if getattr(given, "ndim", 1) > 1:
         raise ConfigError(
             f'A {type(given).__name__} of {given.ndim} dimensions is no list; give one column, as in df["smiles"].'
@@ -240,7 +240,7 @@ def _listed(given: Any) -> list[Any]:
 
 
 def _path(name: str, given: Any, what: str = "a path as text") -> Path | None:
-    """The path that was given, None if none was. Raises ConfigError for what is no path."""
+    """Return the path that was given, None if none was. Raises ConfigError for what is no path."""
     if given is None or isinstance(given, (str, os.PathLike)):
         return None if given is None else Path(given)
     shown = f"={given!r}" if isinstance(given, (int, float, bool)) else f" of type {type(given).__name__}"
@@ -248,7 +248,7 @@ def _path(name: str, given: Any, what: str = "a path as text") -> Path | None:
 
 
 def _mean(values: Sequence[Any]) -> Any:
-    """The mean of numbers, key by key of mappings; None if none is there."""
+    """Return the mean of numbers, key by key of mappings; None if none is there."""
     if any(isinstance(value, dict) for value in values):
         found = [value for value in values if isinstance(value, dict)]
         return {key: _mean([one.get(key) for one in found]) for key in found[0]}

@@ -49,14 +49,14 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path is a device, a pipe or an open file (/dev/null, /dev/stdout), which a rename would do away with."""
+    """Return whether a path is a device, a pipe or an open file (/dev/null, /dev/stdout), which a rename would replace."""
     if path.is_symlink() and os.readlink(path).startswith("/proc/"):
         return True
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def below(root: Path, *names: str, suffix: str | None = None) -> Iterator[Path]:
-    """The files of these names (and those that end in `suffix`) below a folder, in any order.
+    """Return the files of these names (and those that end in `suffix`) below a folder, in any order.
 
     Not by rglob: that breaks off where a run that goes on meanwhile removes a folder.
     """
@@ -87,7 +87,7 @@ HARMLESS = re.compile(r"[-+]+|[-+][\d., ]*\d(?:e[-+]?\d+)? ?%?", re.IGNORECASE |
 
 
 def as_text(cell: Any) -> Any:
-    """A cell that a spreadsheet opens as what it is.
+    """Return a cell that a spreadsheet opens as what it is.
 
     A text that begins like a formula (=, +, -, @) and is no number gets an apostrophe in front, because a spreadsheet
     would work it out. A number may have a decimal comma, and signs alone work out nothing.

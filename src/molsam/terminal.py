@@ -43,7 +43,7 @@ def prepare(*, lasting: bool = False) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console for standard output or error."""
+    """Return a rich console for standard output or error."""
     from rich.console import Console
     from rich.theme import Theme
 
@@ -102,20 +102,20 @@ def forget_output() -> None:
 
 
 def as_data(stream: TextIO) -> TextIO:
-    """The stream, told to write UTF-8 if it is no screen: a table is read by programs, whatever the locale."""
+    """Return the stream, told to write UTF-8 if it is no screen: a table is read by programs, whatever the locale."""
     if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
         stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     return stream
 
 
 def spelled(text: str, encoding: str) -> str:
-    """The text with every sign that the encoding has."""
+    """Return the text with every sign that the encoding has."""
     codecs.register_error(ERRORS, _plain)
     return text.encode(encoding, ERRORS).decode(encoding)
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
-    """An ASCII spelling of what cannot be encoded: the sign's own, else its number as `\\xe9`."""
+    """Return an ASCII spelling of what cannot be encoded: the sign's own, else its number as `\\xe9`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]

@@ -45,7 +45,7 @@ class Cell:
 
 
 def table_cells(sweeps: Mapping[str, Any]) -> list[Cell]:
-    """Every cell of a sweep section, dataset by dataset so that the first columns of a table fill first.
+    """Return every cell of a sweep section, dataset by dataset so that the first columns of a table fill first.
 
     Raises ConfigError if a row, a fold or a seed makes no sense.
     """
@@ -63,13 +63,13 @@ def table_cells(sweeps: Mapping[str, Any]) -> list[Cell]:
 
 
 def shrunk(sweeps: Mapping[str, Any]) -> dict[str, Any]:
-    """The section under smoke=true: one fold and the first seed; rows and datasets stay."""
+    """Return the section under smoke=true: one fold and the first seed; rows and datasets stay."""
     seeds = sweeps.get("seeds")
     return {**sweeps, "folds": 1, "seeds": list(seeds)[:1] if isinstance(seeds, (list, tuple)) else [0]}
 
 
 def rows(sweeps: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The chosen rows (`sweeps.rows`, all by default), each as {"overrides": [...], "paper": {...}}.
+    """Return the chosen rows (`sweeps.rows`, all by default), each as {"overrides": [...], "paper": {...}}.
 
     With `sweeps.models` every variant is a row for each of these models: `CoMPT + SAM`.
     """
@@ -118,24 +118,24 @@ def folds(sweeps: Mapping[str, Any]) -> list[int]:
 
 
 def cell_name(row: str, dataset: str, fold: int, seed: int) -> str:
-    """The folder of a cell inside its sweep."""
+    """Return the folder of a cell inside its sweep."""
     return f"{slug(row)}-{slug(dataset)}-f{fold}-s{seed}"
 
 
 def slug(text: str) -> str:
-    """A folder name that a person can read and no shell needs to quote."""
+    """Return a folder name that a person can read and no shell needs to quote."""
     return re.sub(r"[^\w.=+,-]+", "_", str(text), flags=re.ASCII)[:100].strip("_.") or "_"
 
 
 def quote(text: str) -> str:
-    """A string as a Hydra override value."""
+    """Return a string as a Hydra override value."""
     # Hydra takes a backslash literally, except before a quote or at the end.
     doubled = re.sub(r"(\\+)(?='|$)", lambda run: run.group() * 2, text)
     return "'" + doubled.replace("'", "\\'") + "'"
 
 
 def key_of(override: str) -> str:
-    """What an override sets: `optimizer.beta` of `+optimizer.beta=0.9`."""
+    """Return what an override sets: `optimizer.beta` of `+optimizer.beta=0.9`."""
     return re.sub(r"@.*", "", override.split("=", 1)[0].lstrip("+~"))
 
 

@@ -30,7 +30,7 @@ MAY_BE_MISSING = {"dataset.path"}
 
 
 def conf_dir() -> Path:
-    """The folder of the configuration: beside the sources, or inside an installed package."""
+    """Return the folder of the configuration: beside the sources, or inside an installed package."""
     package = Path(__file__).resolve().parents[1]
     source = package.parents[1] / "conf"
     return source if (source / "config.yaml").is_file() else package / "conf"
@@ -56,7 +56,7 @@ def own_folder(folder: Path | None) -> list[str]:
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """The settings of a run, as the command line composes them. Raises ConfigError for what Hydra refuses."""
+    """Return the settings of a run, as the command line composes them. Raises ConfigError for what Hydra refuses."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
 
@@ -69,7 +69,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def structured(cfg: DictConfig) -> DictConfig:
-    """A copy of settings from anywhere (composed, or recorded by a run) under the schema, interpolations resolved.
+    """Return a copy of settings (composed, or recorded by a run) under the schema, interpolations resolved.
 
     Raises ConfigError for a setting that the schema does not have, has in another type, or misses.
     """
@@ -84,7 +84,7 @@ def structured(cfg: DictConfig) -> DictConfig:
 
 
 def complaint(error: Exception, overrides: Sequence[str]) -> str:
-    """One sentence for what Hydra or OmegaConf refused of some overrides."""
+    """Return one sentence for what Hydra or OmegaConf refused of some overrides."""
     if str(error).startswith(NO_NAME):
         unnamed = [word for word in overrides if re.search(r"=(null|true|false|[-+.\d]+)$", word) and _is_group(word)]
         return (
@@ -94,7 +94,7 @@ def complaint(error: Exception, overrides: Sequence[str]) -> str:
 
 
 def _setting_names(overrides: Sequence[str]) -> list[str]:
-    """Every setting's dotted name, with the groups that some overrides choose if they can be composed."""
+    """Return every setting's dotted name, with the groups that some overrides choose if they can be composed."""
     from hydra.errors import HydraException
 
     chosen = [word for word in overrides if word.startswith("hydra.searchpath=") or _is_group(word)]
@@ -110,7 +110,7 @@ def _is_group(override: str) -> bool:
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
-    """The same settings, from which Hydra's own section is removed."""
+    """Return the settings without Hydra's own section."""
     OmegaConf.set_struct(cfg, False)
     cfg.pop("hydra", None)
     OmegaConf.set_struct(cfg, None)  # a caller may add settings to the sections without a schema
@@ -129,7 +129,7 @@ def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def datasets() -> dict[str, dict[str, Any]]:
-    """The section of every dataset of the configuration, by name, with what it inherits."""
+    """Return the section of every dataset of the configuration, by name, with what it inherits."""
     names = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml"))
     return {name: copy.deepcopy(_dataset(name)) for name in names}
 
@@ -141,7 +141,7 @@ def _dataset(name: str) -> dict[str, Any]:
 
 
 def sweep_section(name: str) -> tuple[dict[str, Any], int]:
-    """The `sweeps:` section of a sweep file, with what it inherits, and its number of trials were it a search.
+    """Return the `sweeps:` section of a sweep file, with what it inherits, and its number of trials were it a search.
 
     Raises ConfigError if the file makes no settings.
     """
@@ -207,5 +207,5 @@ def other_folder() -> str:
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
-    """A section as a plain dict, interpolations resolved."""
+    """Return a section as a plain dict, interpolations resolved."""
     return {str(key): value for key, value in cast(dict[Any, Any], OmegaConf.to_container(node, resolve=True)).items()}

@@ -100,7 +100,7 @@ class Identity:
         return digest_of([self.settings, self.data, self.split, self.numerics])
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         data = ", ".join(f"{name} {value}" for name, value in self.data.items()) or "no files"
         split = ", ".join(f"{name} {_shown(value)}" for name, value in self.split.items())
         return (
@@ -130,7 +130,7 @@ def identity(
     numerics: int | None = None,
     paths: Mapping[str, str] | None = None,
 ) -> Identity:
-    """The identity of settings on data whose hashes are known.
+    """Return the identity of settings on data whose hashes are known.
 
     Args:
         config: the settings, composed or recorded.
@@ -150,7 +150,7 @@ def identity(
 
 
 def numerics_of(settings: Mapping[str, Any], split: Mapping[str, Any] | None = None) -> int:
-    """The numerics version of the classes and the metric that settings name, and of a split."""
+    """Return the numerics version of the classes and the metric that settings name, and of a split."""
     used = [value for key, value in settings.items() if key.endswith("_target_") or key == "dataset.metric"]
     kind = (split or {}).get("split.kind")
     used += [kind, f"{kind} {settings.get('dataset.duplicates')}"]
@@ -158,7 +158,7 @@ def numerics_of(settings: Mapping[str, Any], split: Mapping[str, Any] | None = N
 
 
 def stored(outcome: Mapping[str, Any]) -> Identity:
-    """The identity of a result, also of one from before identities were recorded.
+    """Return the identity of a result, also of one from before identities were recorded.
 
     Such a result knows its data file by `data.hash` and its columns by its tasks; of other files it read it knows
     nothing, so it is never equal to a run that reads some.
@@ -187,22 +187,22 @@ def restored(whole: Any) -> Identity | None:
 
 
 def is_record_of(record: Mapping[str, Any], digest: str) -> bool:
-    """Whether `Identity.record` of an identity of this digest is what was stored."""
+    """Return whether `Identity.record` of an identity of this digest is what was stored."""
     return bool(digest == record["digest"])
 
 
 def is_recorded(outcome: Mapping[str, Any]) -> bool:
-    """Whether a result recorded its identity, and not `stored` pieced it together."""
+    """Return whether a result recorded its identity, and not `stored` pieced it together."""
     return outcome.get("identity") is not None
 
 
 def normal(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain settings in normal form: a flat dict of those that can change a number, without the split's."""
+    """Return plain settings in normal form: a flat dict of those that can change a number, without the split's."""
     return normal_sections(config, *(key for key in config if key not in (*NEUTRAL, *COPIED, "split")))
 
 
 def normal_sections(config: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """These sections of plain settings as `normal` returns them.
+    """Return these sections of plain settings as `normal` returns them.
 
     Classes have their bare names, whole numbers are written as such, what is null or as it was before a setting was
     added is left out.
@@ -228,7 +228,7 @@ def split_of(config: Mapping[str, Any], fold: int | None = None) -> dict[str, An
 
 
 def differences(old: Identity, new: Identity) -> list[str]:
-    """What differs, one phrase each: setting, old and new value; or file and its two hashes."""
+    """Return what differs, one phrase each: setting, old and new value; or file and its two hashes."""
     found: list[str] = []
     for before, after in ((old.settings, new.settings), (old.split, new.split)):
         for key in sorted({*before, *after}):
@@ -260,7 +260,7 @@ def _file_difference(key: str, old: Identity, new: Identity) -> str:
 
 
 def mismatch(place: object, old: Identity, new: Identity, *, other: str = "name=NAME") -> str:
-    """One sentence for a ConfigError: what `place` holds is not what is asked for, and what to do about it.
+    """Return one sentence for a ConfigError: what `place` holds is not what is asked for, and what to do about it.
 
     `other`: the setting that gives this run a place of its own.
     """
@@ -340,12 +340,12 @@ def _beside_draw(one: Identity) -> dict[str, Any]:
 
 
 def columns(layout: Mapping[str, Any]) -> str:
-    """How a layout reads a file, as `Identity.data` has it."""
+    """Return how a layout reads a file, as `Identity.data` has it."""
     return f"{layout['smiles']} -> {', '.join(map(str, layout['targets']))}"
 
 
 def _as_before(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the settings that were added later and change nothing."""
+    """Return the settings without those that were added later and change nothing."""
     return {key: value for key, value in flat.items() if not (key in ADDED and value == _plain(ADDED[key]))}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def without_secrets(value: Any) -> Any:
-    """A tree of plain values in which the values of secret environment variables are starred out."""
+    """Return a tree of plain values in which the values of secret environment variables are starred out."""
     return _starred(value, _secrets())
 
 

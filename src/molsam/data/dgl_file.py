@@ -26,7 +26,7 @@ WITHOUT = (
 
 
 def table(path: Path) -> dict[str, Any]:
-    """The labels as the columns and cells of a table, one row a graph; a tensor [M, T] named y is y0, y1, ...
+    """Return the labels as the columns and cells of a table, one row a graph; a tensor [M, T] named y is y0, y1, ...
 
     Raises DataError if there are none, or not one for each graph; ConfigError without DGL.
     """
@@ -57,7 +57,7 @@ def _refuse_uneven(path: Path, name: str, values: Tensor, count: int) -> None:
 def graphs(
     paths: Sequence[Path], rows: np.ndarray, settings: Mapping[str, Any], featurizer: Featurizer
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The graphs of some files, those of `rows`, packed: tensors and record as `featurize` gives them.
+    """Return the graphs of some files, those of `rows`, packed: tensors and record as `featurize` gives them.
 
     The features are those of ndata and edata that `nodes` and `edges` of the settings name; without `edges` each bond has
     one feature, 1. Distances are found if the model's featurizer gives some. Raises DataError naming the file, the graph
@@ -111,7 +111,7 @@ def _read(path: Path, how: Callable[[Any], Any]) -> Any:
 
 
 def _arrays(where: str, graph: Any, nodes: str, edges: str | None, *, pairs: bool) -> tuple[MolArrays, bool]:
-    """A graph as a featurizer would have made it, and whether it has self loops."""
+    """Return a graph as a featurizer would have made it, and whether it has self loops."""
     if not graph.is_homogeneous or not graph.num_nodes():
         what = "has no atoms" if graph.is_homogeneous else "has several types of nodes or edges"
         raise DataError(f"{where} {what}; save graphs of one type with one node or more.")

@@ -124,7 +124,7 @@ def own_table(settings: Mapping[str, Any]) -> Table:
 
 
 def own_paths(settings: Mapping[str, Any]) -> list[Path]:
-    """A user's own files, in the order of their rows."""
+    """Return a user's own files, in the order of their rows."""
     names = ("path", "valid_path", "test_path")
     return [Path(settings[name]).expanduser() for name in names if settings.get(name)]
 

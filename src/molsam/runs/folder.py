@@ -45,7 +45,7 @@ BEGUN = (
 
 
 def choose(cfg: DictConfig, identify: Callable[[DictConfig], Identity]) -> Path:
-    """The folder of a run: one of today's, or an unfinished one of the same identity wherever it is.
+    """Return the folder of a run: one of today's, or an unfinished one of the same identity wherever it is.
 
     So the same command continues what was interrupted, and otherwise never touches a finished run.
     """
@@ -69,13 +69,13 @@ def choose(cfg: DictConfig, identify: Callable[[DictConfig], Identity]) -> Path:
 
 
 def run_name(cfg: DictConfig) -> str:
-    """A folder name a person can read: model, optimizer, dataset, and the seed."""
+    """Return a folder name a person can read: model, optimizer, dataset, and the seed."""
     name = cfg.name or called(cfg)
     return re.sub(r"[^\w.=+-]+", "_", f"{name}-s{cfg.seed}")[:120]
 
 
 def called(cfg: DictConfig) -> str:
-    """The name of a run that was given none; a baseline has no optimizer."""
+    """Return the name of a run that was given none; a baseline has no optimizer."""
     parts = [cfg.choices.model, cfg.choices.optimizer, cfg.choices.dataset]
     return "-".join(str(part) for part in parts if part != "none")
 
@@ -88,7 +88,7 @@ def unfinished(folder: Path, identity: Identity) -> bool:
 
 
 def held(folder: Path, wanted: Identity) -> Identity | None:
-    """The identity of the run in a folder, by its run.json or its results; None if there is no run.
+    """Return the identity of the run in a folder, by its run.json or its results; None if there is no run.
 
     A run.json of before identities were recorded knows nothing of the data. They count as those of `wanted`: the
     run's checkpoint has their hash, which is looked at before it goes on.
@@ -249,7 +249,7 @@ class RunFolder:
         write_atomic(hydra / "overrides.yaml", yaml.safe_dump(without_secrets(self.overrides)).encode())
 
     def complete(self) -> None:
-        """The run is finished: the folder is never continued again."""
+        """Note that the run is finished: the folder is never continued again."""
         self._mark("complete")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -125,7 +125,7 @@ def _changes(old: Any, new: Any, path: list[str]) -> Iterator[list[Any]]:
 
 
 def _whole(line: dict[str, Any], wholes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The result of a line, its shared sections filled in."""
+    """Return the result of a line, its shared sections filled in."""
     if line[MARK] != VERSION:
         raise ValueError(f"it is of version {line[MARK]}, this molsam reads {VERSION}")
     outcome = {key: value for key, value in line.items() if key not in ADDED}

@@ -55,7 +55,7 @@ def flaw(result: Any) -> str | None:
 
 
 def origin(folder: Path, result: dict[str, Any]) -> Path:
-    """The folder with the curves, predictions and weights of a result: its own, but for one that was taken over."""
+    """Return the folder with the curves, predictions and weights of a result: its own, unless it was taken over."""
     return Path(os.path.normpath(folder / result[SAME])) if SAME in result else folder
 
 
@@ -85,7 +85,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(threads: int, device: str) -> dict[str, Any]:
-    """What the run ran on, without naming it."""
+    """Return what the run ran on, without naming it."""
     from molsam.native import kernels  # and with it torch, which a report does without
 
     return {
@@ -100,7 +100,7 @@ def machine(threads: int, device: str) -> dict[str, Any]:
 
 
 def _accelerator(device: str) -> dict[str, str]:
-    """The model of a CUDA device, the CUDA that torch was built for, and the driver's version; nothing for others."""
+    """Return the model of a CUDA device, the CUDA of torch, and the driver's version; nothing for other devices."""
     if not device.startswith("cuda"):
         return {}
     import torch

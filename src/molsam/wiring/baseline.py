@@ -42,7 +42,7 @@ EMPTY = ("optimizer", "base_optimizer", "rho_schedule", "lr_schedule", "diagnost
 
 
 def settings(overrides: Sequence[str], trees: int, config_dir: Path | None = None) -> DictConfig:
-    """The settings of a baseline from those of a training run; config_dir: the person's own configuration folder.
+    """Return the settings of a baseline from those of a training run; config_dir: the person's own configuration folder.
 
     Raises ConfigError for a setting that a forest does not have, and as training does.
     """
@@ -75,7 +75,7 @@ def settings(overrides: Sequence[str], trees: int, config_dir: Path | None = Non
 
 
 def is_baseline(cfg: Any) -> bool:
-    """Whether settings are a baseline's."""
+    """Return whether settings are a baseline's."""
     return str((cfg.get("model") or {}).get("_target_")).endswith(f".{MorganForest.__name__}")
 
 

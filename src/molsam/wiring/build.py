@@ -49,7 +49,7 @@ def build(section: str, node: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def make_optimizer(cfg: DictConfig, params: Any, *, steps_per_epoch: int, training: TrainingConfig) -> Any:
-    """The optimizer of a run over a module or a list of parameters."""
+    """Return the optimizer of a run over a module or a list of parameters."""
     factory = build("optimizer", cfg.optimizer)
     if not isinstance(factory, partial):
         raise ConfigError("optimizer needs `_partial_: true` in its YAML, because the parameters come later.")
@@ -72,7 +72,7 @@ def make_optimizer(cfg: DictConfig, params: Any, *, steps_per_epoch: int, traini
 
 
 def parameter_groups(model: torch.nn.Module, training: TrainingConfig) -> list[dict[str, Any]]:
-    """The parameters that are trained: the encoder's with their own learning rate, then those of the head.
+    """Return the parameters that are trained: the encoder's with their own learning rate, then those of the head.
 
     Raises ConfigError if the model's head and encoder cannot be told apart.
     """
@@ -86,7 +86,7 @@ def parameter_groups(model: torch.nn.Module, training: TrainingConfig) -> list[d
 
 
 def _allow(section: str, node: Any) -> list[str]:
-    """The targets of a node, at any depth: nothing else is ever called, so a stranger's settings cannot run code.
+    """Return the targets of a node, at any depth: nothing else is ever called, so a stranger's settings cannot run code.
 
     Raises ConfigError if one of them is not a class of ROOMS or OTHERS, named where it is defined.
     """

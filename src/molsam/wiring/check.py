@@ -31,7 +31,7 @@ MOST_THREADS, MOST_FOLDS = 1024, 10_000
 
 
 def training_config(cfg: DictConfig) -> TrainingConfig:
-    """The training section of settings under the schema, its values checked."""
+    """Return the training section of settings under the schema, its values checked."""
     values = OmegaConf.to_object(cfg.training)
     assert isinstance(values, TrainingConfig)
     for key, limit in TRAINING_LIMITS.items():
@@ -81,12 +81,12 @@ def check_structured(cfg: DictConfig) -> TrainingConfig:
 
 
 def has_images(cfg: DictConfig) -> bool:
-    """Whether the dataset is one of images."""
+    """Return whether the dataset is one of images."""
     return cfg.dataset.get("reader") == "cifar"
 
 
 def has_smiles(cfg: DictConfig) -> bool:
-    """Whether the dataset is one of molecules that are written as SMILES, which new ones can be too."""
+    """Return whether the dataset is one of molecules that are written as SMILES, which new ones can be too."""
     return cfg.dataset.get("reader") is None
 
 

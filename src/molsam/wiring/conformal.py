@@ -21,7 +21,7 @@ OF_TRUTH = "probability_of_target"
 
 
 def scores(folders: Sequence[Path], task: str, names: Sequence[str]) -> list[np.ndarray]:
-    """How far the runs' predictions are from the labels of their validation parts, of each task [n].
+    """Return how far the runs' predictions are from the labels of their validation parts, of each task [n].
 
     Regression: absolute errors; labels that are bounds have none. Classes: 1 - probability of the true class. Those of
     several runs are pooled.
@@ -52,7 +52,7 @@ def _score(task: str, line: dict[str, str]) -> float:
 
 
 def radius(values: np.ndarray, coverage: float) -> float:
-    """The ceil((n + 1) coverage)-th smallest of n scores; infinite if n is too small for this coverage.
+    """Return the ceil((n + 1) coverage)-th smallest of n scores; infinite if n is too small for this coverage.
 
     A new molecule exchangeable with those n has a score of at most this with probability `coverage` or more.
     """

@@ -70,7 +70,7 @@ def explain(trained: Trained, smiles: str) -> Explanation:
 
 
 def attention(trained: Trained, smiles: str) -> Explanation:
-    """The attention that each atom gets from a transformer, 1 in sum, the same for all tasks.
+    """Return the attention that each atom gets from a transformer, 1 in sum, the same for all tasks.
 
     Attention says where a model looks, and not whether an atom raises or lowers the output. Raises ConfigError for a model
     that has none between atoms, and DataError as `explain` does.
@@ -89,7 +89,7 @@ def attention(trained: Trained, smiles: str) -> Explanation:
 
 
 def apart(batch: MoleculeBatch) -> tuple[MoleculeBatch, Tensor, Tensor]:
-    """The batch with a row of features of its own for each atom and bond, and these rows, which take gradients."""
+    """Return the batch with a row of features of its own for each atom and bond, and these rows, which take gradients."""
     nodes, edges = batch.nodes.detach().requires_grad_(), batch.edges.detach().requires_grad_()
     src, dst = batch.src, batch.dst
     types = torch.arange(len(nodes), device=nodes.device), torch.arange(len(edges), device=edges.device)
@@ -105,7 +105,7 @@ def apart(batch: MoleculeBatch) -> tuple[MoleculeBatch, Tensor, Tensor]:
 
 
 def picture(explanation: Explanation, task: str) -> str:
-    """An SVG of the molecule: green where atoms raise the output, purple where they lower it."""
+    """Return an SVG of the molecule: green where atoms raise the output, purple where they lower it."""
     from rdkit.Chem import Draw
     from rdkit.Chem.Draw import SimilarityMaps
 

@@ -48,7 +48,7 @@ def launched() -> int:
 
 
 def _end_with_leader() -> None:
-    """The other end of the pipe closes when the first process ends, however that comes about."""
+    """End this process when the first one ends, however that comes about: then the other end of the pipe closes."""
     sys.stdin.read()
     os._exit(1)
 

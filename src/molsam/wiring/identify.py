@@ -56,7 +56,7 @@ class Files:
             raise StorageError(f"{path} cannot be read ({reason}); check the path.") from error
 
     def dataset(self, settings: Mapping[str, Any], cache: Path) -> tuple[dict[str, str], dict[str, str]]:
-        """What a dataset section would read -> hash, and -> path. Raises ConfigError or DataError as reading it does."""
+        """Return what a dataset section would read -> hash, and -> path. Raises ConfigError or DataError as reading it does."""
         keys = (
             "path",
             "valid_path",
@@ -103,7 +103,7 @@ class Files:
 
 
 def of(cfg: DictConfig | Mapping[str, Any], fold: int | None = None, files: Files | None = None) -> Identity:
-    """The identity of the run of some settings, without featurizing; `fold` instead of split.fold.
+    """Return the identity of the run of some settings, without featurizing; `fold` replaces split.fold.
 
     Pass one `Files` for all cells of a plan. A plain mapping, interpolations resolved, takes a tenth of the time.
 
@@ -133,7 +133,7 @@ def refuse_change(cfg: DictConfig, identity: Identity, dataset: str | None) -> N
 
 
 def hashes(cfg: DictConfig | Mapping[str, Any], files: Files) -> tuple[dict[str, str], dict[str, str]]:
-    """What the run of some settings would read -> hash, and -> path."""
+    """Return what the run of some settings would read -> hash, and -> path."""
     dataset = _section(cfg, "dataset")
     cache = cache_folder(_section(cfg, "paths").get("cache"))
     data, paths = files.dataset(dataset, cache) if dataset else ({}, {})
@@ -142,7 +142,7 @@ def hashes(cfg: DictConfig | Mapping[str, Any], files: Files) -> tuple[dict[str,
 
 
 def named(cfg: DictConfig | Mapping[str, Any], files: Files) -> tuple[dict[str, str], dict[str, str]]:
-    """Of these, the files that other settings than the dataset's place name."""
+    """Return those of the files that other settings than the dataset's place name."""
     data, paths = {}, {}
     settings = {
         "descriptors": _section(cfg, "dataset").get("descriptors"),

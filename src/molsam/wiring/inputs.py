@@ -54,7 +54,7 @@ def check(cfg: DictConfig | Mapping[str, Any]) -> None:
 
 
 def start_weights(folder: Any) -> Path:
-    """The weights of the finished run that init_from names. Raises StorageError or ConfigError if there are none."""
+    """Return the weights of the finished run that init_from names. Raises StorageError or ConfigError if there are none."""
     place = Path(str(folder)).expanduser()
     if (outcome := result.read(place)) is not None:
         place = result.origin(place, outcome)
@@ -80,7 +80,7 @@ def _value(cfg: DictConfig | Mapping[str, Any], name: str) -> Any:
 
 
 def _unreadable(value: Any) -> str:
-    """Why a path cannot be read as a file; empty if it can."""
+    """Return why a path cannot be read as a file; empty if it can."""
     try:
         path = Path(value).expanduser()
         if path.exists() and not path.is_file():

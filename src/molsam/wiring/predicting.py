@@ -100,7 +100,7 @@ class Ensemble:
             start += len(reasons)
 
     def _values(self, runs: list[Trained], smiles: Sequence[str]) -> Iterator[list[tuple[np.ndarray, list[str]]]]:
-        """Of each chunk, each run's values and reasons; the runs read the same features, which are computed once."""
+        """Yield each run's values and reasons for each chunk; the runs read the same features, which are computed once."""
         given = self.options.given
         rows: Iterable[Featurized] = featurized(smiles, runs[0].work)
         if given is not None:
@@ -141,7 +141,7 @@ class Ensemble:
     def _put_classes(
         self, put: Callable[[str, Any], None], t: int, mean: np.ndarray, spread: np.ndarray | None
     ) -> None:
-        """The class of a task, and probabilities: of the positive class, or of each of several."""
+        """Return the class of a task, and probabilities: of the positive class, or of each of several."""
         name, called = self.names[t], self.classes[t]
         several = self.task == "multiclass"
         shares = mean[:, : len(called)] if several else np.stack([1 - mean, mean], axis=1)
@@ -184,26 +184,26 @@ class Nearest:
                 self.known.append(self.fingerprint(parse(text)))
 
     def __call__(self, smiles: str) -> float:
-        """The similarity, from 0 to 1, with four digits."""
+        """Return the similarity, from 0 to 1, with four digits."""
         mol = standardize(parse(smiles), self.how)
         return round(float(similarities(self.fingerprint(mol), self.known).max(initial=-1)), 4)
 
 
 def chunks(rows: Iterable[Featurized], size: int) -> Iterator[list[Featurized]]:
-    """The rows in lists of `size`; the last may be shorter."""
+    """Return the rows in lists of `size`; the last may be shorter."""
     left = iter(rows)
     while chunk := list(islice(left, size)):
         yield chunk
 
 
 def predict(run: Trained, rows: Sequence[Featurized], size: int) -> tuple[np.ndarray, list[str]]:
-    """A run's values [M, T] and reasons of featurized rows, `size` molecules a forward pass."""
+    """Return a run's values [M, T] and reasons of featurized rows, `size` molecules a forward pass."""
     parts = [run.predict(rows[start : start + size]) for start in range(0, len(rows), size)]
     return np.concatenate([values for values, _ in parts]), [reason for _, told in parts for reason in told]
 
 
 def _alike(runs: Sequence[Trained]) -> list[list[Trained]]:
-    """The runs, grouped by the features that they read."""
+    """Return the runs, grouped by the features that they read."""
     groups: dict[str, list[Trained]] = {}
     for run in runs:
         featurizer = run.work.featurizer

@@ -64,7 +64,7 @@ class Team:
             dist.destroy_process_group()
 
     def lost(self, error: RuntimeError) -> str | None:
-        """How another process ended, if that is why this one cannot go on."""
+        """Return how another process ended, if that is why this one cannot go on."""
         for rank, child in enumerate(self.children, 1):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return f"process {rank} of {self.together.size} {_ending(child.wait(1))}"
@@ -129,7 +129,7 @@ def check(training: TrainingConfig) -> None:
 
 @contextlib.contextmanager
 def lead(training: TrainingConfig) -> Iterator[Team]:
-    """The processes of a run, from its first one; they have ended afterwards.
+    """Start the processes of a run from its first one; they have ended afterwards.
 
     Raises ProcessLost inside if another one ended before the run did.
     """
@@ -183,7 +183,7 @@ def _start(team: Team, training: TrainingConfig) -> None:
 
 
 def backends() -> str:
-    """What moves tensors of each kind of device."""
+    """Return what moves tensors of each kind of device."""
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
 
 
@@ -195,14 +195,14 @@ def join(seat: Mapping[str, Any]) -> Together:
 
 
 def orders(together: Together) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
-    """What the first process wants to be trained, until it ends the run."""
+    """Return what the first process wants to be trained, until it ends the run."""
     while isinstance(text := together.broadcast(None), str):
         told = json.loads(text)
         yield OmegaConf.create(told["cfg"]), told["made_from"]
 
 
 def own_device(training: TrainingConfig, rank: int) -> TrainingConfig:
-    """The settings with the device of a process."""
+    """Return the settings with the device of a process."""
     if torch.device(training.device).type == "cpu":
         return training
     place = int(os.environ.get("LOCAL_RANK", rank)) if launched() else rank

@@ -37,7 +37,7 @@ SIGNS = {0: "", 1: ">", -1: "<"}
 
 
 def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: datetime, seconds: float) -> dict[str, Any]:
-    """The content of result.json."""
+    """Return the content of result.json."""
     valid, valid_loss = evaluated(trainer, trainer.split.valid)
     test, test_loss = evaluated(trainer, trainer.split.test)
     found = {
@@ -64,7 +64,7 @@ def outcome(cfg: DictConfig, trainer: Trainer, identity: Identity, started: date
 
 
 def head(cfg: DictConfig, dataset: Dataset, split: Split) -> dict[str, Any]:
-    """What a result is of."""
+    """Return what a result is of."""
     return {
         "name": str(cfg.name or "") or called(cfg),
         "model": cfg.choices.model,
@@ -82,7 +82,7 @@ def head(cfg: DictConfig, dataset: Dataset, split: Split) -> dict[str, Any]:
 
 
 def scored(dataset: Dataset, judge: Judge, valid: dict[str, Scores], test: dict[str, Scores]) -> dict[str, Any]:
-    """All metrics, over the tasks and of each."""
+    """Return all metrics, over the tasks and of each."""
     chosen = test[dataset.metric]
     return {
         "chosen_by": judge.chooses,
@@ -109,7 +109,7 @@ def tail(folder: Path, identity: Identity, started: datetime) -> dict[str, Any]:
 
 
 def evaluated(trainer: Trainer, index: np.ndarray) -> tuple[dict[str, Scores], float]:
-    """Every metric of the task on some rows, by name, and the mean loss."""
+    """Return every metric of the task on some rows, by name, and the mean loss."""
     predictions, loss = trainer.predict(index)
     return trainer.judge.score_all(predictions, index, trainer.settings.nonfinite == "skip"), loss
 
@@ -160,7 +160,7 @@ def _by_task(dataset: Dataset, scores: dict[str, Scores]) -> dict[str, dict[str,
 
 
 def shown(folder: Path) -> str:
-    """A run folder as seen from where the command runs, so that results can be shared without a machine's paths."""
+    """Return a run folder as seen from where the command runs, so that results can be shared without a machine's paths."""
     here = Path.cwd()
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
@@ -172,7 +172,7 @@ def save_predictions(trainer: Trainer) -> None:
 
 
 def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np.ndarray) -> None:
-    """A line per molecule of the part and task; of several classes the prediction is the number of the likeliest, and
+    """Write a line per molecule of the part and task; of several classes the prediction is the number of the likeliest, and
     both classes are also named."""
     rows, ids, bounds = dataset.rows, dataset.ids, getattr(dataset, "bounds", None)
     several, named = values.ndim == 3, getattr(dataset, "classes", None)

@@ -107,7 +107,7 @@ def draw(folder: Path) -> None:
 
 
 def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """The recorded settings of the run to go on with, under the overrides that were given along with resume=FOLDER."""
+    """Return the recorded settings of the run to go on with, under the overrides that were given along with resume=FOLDER."""
     recorded = stored(Path(cfg.resume))
     for override in overrides:
         key = override.lstrip("+~").split("=")[0].split("@")[0].replace("/", ".")
@@ -223,25 +223,25 @@ def _train(work: Work, cfg: DictConfig, identity: Identity, folder: Path) -> dic
 
 
 def lacks_bf16() -> bool:
-    """Whether torch knows that this processor has no instructions for bf16 products (AVX512-BF16, AMX)."""
+    """Return whether torch knows that this processor has no instructions for bf16 products (AVX512-BF16, AMX)."""
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch allowed
     products = [there for name, there in known.items() if name.endswith("bf16")]
     return bool(products) and not any(products)
 
 
 def load_data(cfg: DictConfig) -> tuple[Dataset, Split]:
-    """The dataset of the settings, and the parts of the fold."""
+    """Return the dataset of the settings, and the parts of the fold."""
     dataset = load_dataset(cfg)
     return dataset, make_split(dataset, cfg.split, seed=cfg.seed, fold=cfg.split.fold)
 
 
 def hashes(dataset: Dataset, split: Split) -> dict[str, Any]:
-    """Of what the processes of a run must have in common."""
+    """Return hashes of what the processes of a run must have in common."""
     return {"data file": dataset.report.hash, "split": split.hash}
 
 
 def load_dataset(cfg: DictConfig) -> Dataset:
-    """The dataset of the settings; molecules are featurized for their model."""
+    """Return the dataset of the settings; molecules are featurized for their model."""
     if check.has_images(cfg):
         return images.load(plain(cfg.dataset))
     featurizer = build.build("model.featurizer", cfg.model.featurizer)
@@ -249,7 +249,7 @@ def load_dataset(cfg: DictConfig) -> Dataset:
 
 
 def make_model(cfg: DictConfig, dataset: Dataset, fold: int) -> torch.nn.Module:
-    """A freshly initialised model; the draw depends on seed and fold alone."""
+    """Return a freshly initialised model; the draw depends on seed and fold alone."""
     torch.manual_seed(_draw(cfg, fold))
     model = build.build("model", cfg.model, dataset.spec)
     if cfg.model.get("pretrained"):
@@ -260,7 +260,7 @@ def make_model(cfg: DictConfig, dataset: Dataset, fold: int) -> torch.nn.Module:
 
 
 def _draw(cfg: DictConfig, *of: int) -> int:
-    """The seed of torch's random numbers in a fold (of a process)."""
+    """Return the seed of torch's random numbers in a fold (of a process)."""
     return int(np.random.SeedSequence([cfg.seed, *of]).generate_state(1, np.uint64)[0] >> 1)
 
 

@@ -34,7 +34,7 @@ TRAINING = Path("best") / "training.smi"
 
 
 def expand(folder: Path) -> list[Path]:
-    """The finished runs that a folder stands for: itself, the one it was taken over from, or its folds.
+    """Return the finished runs that a folder stands for: itself, the one it was taken over from, or its folds.
 
     Raises ConfigError if the folds are not of one run.
     """
@@ -181,7 +181,7 @@ class Trained:
     def _some(
         self, rows: Sequence[Featurized], places: list[int], compute: Any, reasons: list[str]
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """A batch; if the model refuses one molecule of it (too large, say), each alone, so that its reason is its own."""
+        """Predict a batch; if the model refuses one molecule of it (too large, say), predict each alone for a reason of its own."""
         if not places:
             return
         try:
@@ -224,7 +224,7 @@ class Trained:
 
 
 def _computed(descriptors: str | None) -> str | None:
-    """The descriptors that molsam computes itself; None for those of a file."""
+    """Return the descriptors that molsam computes itself; None for those of a file."""
     return descriptors if descriptors in NAMES else None
 
 
