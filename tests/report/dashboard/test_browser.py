@@ -214,6 +214,55 @@ def test_an_outlier_is_marked_and_flattens_nothing(browser: Browser, page: str) 
     assert browser.run(top) > 50
 
 
+def test_the_good_side_of_an_axis_is_never_cut_and_few_values_hardly(browser: Browser, page: str) -> None:
+    browser.open(page)
+    values = "[0.9, ...Array(30).fill(0).map((_, i) => 1.762 + i / 5000), 9]"
+    assert browser.run(f"robust({values}, false, 'low')[0]") == 0.9
+    assert browser.run(f"robust({values}, false, 'low')[1]") < 2
+    assert browser.run(f"robust({values}, false, 'high')[1]") == 9
+    assert browser.run(f"robust({values}, false)[0]") > 1.7
+    assert browser.run("robust([1.724, 1.762, 1.765, 1.766, 1.768, 1.83], false, 'low')") == [1.724, 1.83]
+    lines = "[0, 1, 2, 3].map(i => ({ x: [1, 2], y: [90 + i, 1 + i / 10] }))"
+    assert browser.run(f"settled({lines}, false, 'low')") == [1, 93]
+
+
+def test_a_search_shows_its_best_trial(browser: Browser, tmp_path: Path) -> None:
+    made = make_study(tmp_path / "tune", 40)
+    for place in range(24):
+        add(made, "COMPLETE", value=1.762 + place / 4000, rho=0.01)
+    add(made, "COMPLETE", value=1.2, rho=0.02)
+    browser.open(written(tmp_path, tmp_path / "page.html"))
+    assert browser.run("document.querySelectorAll('.history .beyond').length") == 0
+    assert "1.2" in browser.run("document.querySelector('.parallel').textContent")
+
+
+def test_a_search_word_that_fits_nothing_leaves_one_line(browser: Browser, page: str) -> None:
+    browser.open(page)
+    browser.run("(s => { s.value = 'zzz'; s.dispatchEvent(new Event('input')); })(document.getElementById('search'))")
+    browser.wait("document.getElementById('missing').textContent.startsWith('No run fits')")
+    assert browser.run("[...document.querySelectorAll('#board, #runs, #leads')].map(n => n.offsetHeight)") == [0, 0, 0]
+
+
+def test_times_are_written_in_one_way(browser: Browser, page: str) -> None:
+    browser.open(page)
+    shown = browser.run("[4.25, 45.2, 59.9, 75.2, 180, 601, 3600 * 3].map(duration)")
+    assert shown == ["4.3 s", "45.2 s", "1 min", "1 min 15 s", "3 min", "10 min", "3 h 0 min"]
+
+
+def test_unusual_settings_are_those_of_the_benchmark(browser: Browser, tmp_path: Path) -> None:
+    usual = {"training.extra": 1, "optimizer.many": [1, 2], "dataset.url": "https://example.org"}
+    for fold in range(5):
+        write_run(tmp_path / "runs", "gcn", "adam", "bbbp", fold=fold, settings=usual)
+    for fold in range(2):
+        own = {"training.extra": 2, "optimizer.many": [fold], "optimizer.note": "odd" if fold else "even"}
+        write_run(tmp_path / "runs", "gcn", "adam", "esol", fold=fold, settings={**usual, **own, "dataset.url": "b"})
+    browser.open(written(tmp_path / "runs", tmp_path / "page.html"))
+    choose(browser, "benchmark", "ESOL")
+    told = browser.run("now.runs.map(run => unusualOf(run, settings(run)))")
+    assert not {"training.extra", "dataset.url", "optimizer.many"} & {key for keys in told for key in keys}
+    assert "optimizer.note" in {key for keys in told for key in keys}
+
+
 def test_the_comparison_is_that_of_the_report(browser: Browser, page: str) -> None:
     browser.open(page)
     assert browser.run("document.getElementById('reference').selectedOptions[0].text").endswith("Adam")

@@ -63,7 +63,26 @@ def test_another_class_is_told_without_the_settings_that_only_it_has(tmp_path: P
     for gamma in (0.5, 0.5, 0.1):
         write_run(tmp_path, "compt", "sam", settings={"rho_schedule": {**usual["rho_schedule"], "gamma": gamma}})
     write_run(tmp_path, "compt", "sam", settings={"rho_schedule": {"_target_": "molsam.optim.schedules.Constant"}})
-    assert variants(tmp_path)[-1] == "rho schedule Constant"
+    assert variants(tmp_path)[-1] == "rho schedule constant"
+
+
+def test_a_group_that_lacks_the_class_of_another_says_which_it_has(tmp_path: Path) -> None:
+    constant, staircase = (
+        {"_target_": f"molsam.optim.schedules.{name}", "gamma": 0.5} for name in ("Constant", "Staircase")
+    )
+    for rho, schedule in ((0.05, constant), (0.05, staircase), (0.01, constant), (0.02, constant)):
+        write_run(tmp_path, "compt", "sam", settings={"rho_schedule": schedule, "optimizer.rho": rho})
+    assert [name for name in variants(tmp_path) if name.startswith("rho 0.05")] == [
+        "rho 0.05, rho schedule constant",
+        "rho 0.05, rho schedule staircase",
+    ]
+
+
+def test_a_trial_of_a_search_is_named_by_all_that_is_searched(tmp_path: Path) -> None:
+    for place in range(2):
+        searched = {f"optimizer.a{i}": 2 * i + place for i in range(5)}
+        write_run(tmp_path, "compt", "adam", settings={**searched, "sweeps": {"report": {"search": True}}})
+    assert variants(tmp_path) == ["a0 0, a1 2, a2 4, a3 6, a4 8", "a0 1, a1 3, a2 5, a3 7, a4 9"]
 
 
 def data_of(path: str, digest: str) -> dict[str, Any]:

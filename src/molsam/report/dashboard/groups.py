@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,10 +85,13 @@ def benchmarks(members: Mapping[str, StoredRun]) -> dict[str, Benchmark]:
             unlike = [part for part in names if str(kind.get(part)) != str(common.get(part)) and part != COLUMNS]
             parts = ", ".join(dict.fromkeys(_say(part, _text(kind.get(part))) for part in unlike))
             name = _called(run) + (f" ({parts})" if parts else "")
+            facts = _facts(run, kind.get(EPOCHS))
+            if any(part.endswith(" hash") or "data" in part for part in unlike):
+                same = [other for other in keys if kinds[other] == kinds[key]]
+                made = [str(members[other].result.get("finished") or "")[:10] for other in same]
+                facts += f", data first used {min(filter(None, made))}" if any(made) else ""
             digest = digest_of([name, kind])
-            found[key] = Benchmark(
-                digest, name, run.result["metric"], run.result["direction"], _facts(run, kind.get(EPOCHS))
-            )
+            found[key] = Benchmark(digest, name, run.result["metric"], run.result["direction"], facts)
     return found
 
 
@@ -113,7 +117,7 @@ def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark
     """Return the name of each group; empty if no other group has its model, optimizer and benchmark.
 
     Such groups are named by their settings. A setting is named if it differs from that of the majority of them, and for
-    all of them if there is no majority.
+    all of them if there is no majority. Trials of a search are named by all of these, other groups by the first SHOWN.
     """
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in members.items():
@@ -123,8 +127,13 @@ def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark
         settings = [_settings(members[key]) for key in keys]
         told = sorted({name for own in settings for name in own}, key=_order)
         majority = {name: _majority([own.get(name) for own in settings]) for name in told}
-        parts = [[_say(_short(name, told), own.get(name)) for name in _unlike(own, told, majority)] for own in settings]
-        found |= dict(zip(keys, _named(parts), strict=True))
+        unlike = _told_apart([_unlike(own, told, majority) for own in settings], settings)
+        parts = [
+            [_say(_short(name, told), own.get(name)) for name in names]
+            for names, own in zip(unlike, settings, strict=True)
+        ]
+        whole = any(members[key].setting("sweeps.report.search") for key in keys)
+        found |= dict(zip(keys, _named(parts, max(map(len, parts)) if whole else SHOWN), strict=True))
     return found
 
 
@@ -148,10 +157,27 @@ def _unlike(own: Mapping[str, str], told: list[str], majority: Mapping[str, tupl
     ]
 
 
-def _named(parts: list[list[str]]) -> list[Name]:
+def _told_apart(unlike: list[list[str]], settings: list[dict[str, str]]) -> list[list[str]]:
+    """Return the settings to name, with the class of an object where a group is like another one but for that.
+
+    Of `rho 0.05` beside `rho 0.05, rho schedule staircase` the first becomes `rho 0.05, rho schedule constant`.
+    """
+    told = []
+    for names, own in zip(unlike, settings, strict=True):
+        same = [
+            other
+            for other, theirs in zip(unlike, settings, strict=True)
+            if names and set(names) < set(other) and all(own.get(name) == theirs.get(name) for name in names)
+        ]
+        more = {name for other in same for name in other if name.endswith("_target_") and name not in names}
+        told.append([*names, *sorted(more & own.keys(), key=_order)])
+    return told
+
+
+def _named(parts: list[list[str]], most: int) -> list[Name]:
     """Return names, shortened if they remain distinct, and numbered if even the full names are equal."""
     full = [", ".join(own) for own in parts]
-    short = [", ".join(own[:SHOWN]) + (f", +{len(own) - SHOWN}" if len(own) > SHOWN else "") for own in parts]
+    short = [", ".join(own[:most]) + (f", +{len(own) - most}" if len(own) > most else "") for own in parts]
     twice = Counter(short)
     short = [whole if twice[name] > 1 else name for name, whole in zip(short, full, strict=True)]
     seen: Counter[str] = Counter()
@@ -193,7 +219,18 @@ def _settings(run: StoredRun) -> dict[str, str]:
     """Return the settings of model, optimizer and training in a run's identity, as text."""
     apart = ("seed", "split", "dataset", "diagnostics", "callbacks")
     kept = {key: value for key, value in run.identity.settings.items() if key.split(".")[0] not in apart}
-    return {**{key: str(value) for key, value in kept.items()}, "numerics": str(run.identity.numerics)}
+    told = {
+        key: _choice(run, key, str(value)) if key.endswith("_target_") else str(value) for key, value in kept.items()
+    }
+    return {**told, "numerics": str(run.identity.numerics)}
+
+
+def _choice(run: StoredRun, key: str, name: str) -> str:
+    """Return a class of molsam as one types it: the choice of its group, `staircase` for Staircase."""
+    if not name.isidentifier():
+        return name
+    chosen = str(run.setting(f"choices.{key.split('.')[-2]}"))
+    return chosen if chosen.replace("_", "") == name.lower() else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _short(name: str, names: list[str]) -> str:

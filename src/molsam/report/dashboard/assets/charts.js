@@ -21,6 +21,9 @@ function curveName(key) {
   return CURVE_NAMES[key] || `${part === "valid" ? "validation" : part} ${what === benchmark.metric ? benchmark.metric_name : what}`;
 }
 
+// The side of a curve's axis where the best values are: a loss has them below, a learning rate nowhere.
+const goodOf = (key) => (/loss$/.test(key) ? "low" : key.includes("/") ? goodSide(benchmark.direction) : null);
+
 function meanCurve(runs, pick) {
   // By x: mean and standard deviation over the runs that have a value there.
   const at = new Map();
@@ -107,7 +110,7 @@ function drawCurves(groups) {
     marks,
     settles: true,
     x: { title: time ? "seconds" : "epoch" },
-    y: { title: curveName(key), log },
+    y: { title: curveName(key), log, good: goodOf(key) },
   });
 }
 
@@ -148,8 +151,8 @@ function drawCost(groups) {
     label: `Test ${benchmark.metric_name} against ${title}`,
     points,
     marks: paperMarks(groups),
-    x: { title },
-    y: { title: `test ${benchmark.metric_name}` },
+    x: { title, good: kind === "speed" ? "high" : "low" },
+    y: { title: `test ${benchmark.metric_name}`, good: goodSide(benchmark.direction) },
   });
 }
 

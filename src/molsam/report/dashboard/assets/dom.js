@@ -37,7 +37,9 @@ const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count ==
 
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
-  if (seconds < 100) return `${short(Number(seconds.toPrecision(3)))} s`;
+  if (seconds < 59.5) return `${short(Number(seconds.toPrecision(seconds < 10 ? 2 : 3)))} s`;
+  const whole = Math.round(seconds);
+  if (whole < 600) return whole % 60 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${whole / 60} min`;
   const minutes = Math.round(seconds / 60);
   return minutes < 100
     ? `${minutes} min`

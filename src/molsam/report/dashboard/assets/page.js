@@ -32,6 +32,8 @@ function render() {
   drawLeads(now.groups);
   drawRuns(now.runs);
   drawBenchmarks();
+  // Without a run that fits there is one line, and no heads of empty tables.
+  for (const name of ["section-board", "section-runs", "section-leads", "legend"]) byId(name).classList.toggle("empty", !now.runs.length);
   drawCharts();
 }
 

@@ -128,7 +128,8 @@ function drawRunPlots(run, one) {
       ["run-loss", "loss", "loss"],
       ["run-metric", one.metric, one.metric_name],
     ]) {
-      plot(byId(id), { label: title, height: 210, settles: true, key: true, lines: parts(what), x: { title: "epoch" }, y: { title } });
+      const good = what === "loss" ? "low" : goodSide(one.direction);
+      plot(byId(id), { label: title, height: 210, settles: true, key: true, lines: parts(what), x: { title: "epoch" }, y: { title, good } });
     }
   }
   if (byId("run-predictions")) drawPredictions(run);
@@ -188,11 +189,11 @@ function commandsOf(run) {
 function settingsOf(run) {
   const own = settings(run),
     given = run.given.filter(([key]) => !key.startsWith("hydra"));
-  const unusual = Object.keys(run.config).filter((key) => run.config[key] !== null && key !== "seed" && !key.endsWith("split.fold"));
+  const unusual = unusualOf(run, own);
   const first = given.length
     ? [element("h3", {}, "Settings given for this run"), pairs("Given settings", given)]
     : [
-        element("h3", {}, "Settings that most runs here do not have"),
+        element("h3", {}, "Settings that most runs on this benchmark do not have"),
         unusual.length
           ? pairs(
               "Unusual settings",
@@ -206,6 +207,21 @@ function settingsOf(run) {
     element("h3", {}, "All settings"),
     ...[...sections].map(([name, rows]) => element("details", {}, element("summary", {}, `${name} (${rows.length})`), pairs(name, rows))),
   ];
+}
+
+// Places, names and layouts of data: they tell nothing about how a run was trained.
+const BULK = /^(name|seed|split\.fold|dataset\.(display|layouts|published|url|sha256|file|path|folder)\b.*)$/;
+
+function unusualOf(run, own) {
+  // The settings whose most frequent value on the same benchmark is another one.
+  const rivals = data.groups.flatMap((g, i) => (g.benchmark === groupOf(run).benchmark ? runsOf[i] : [])).map(settings);
+  return Object.keys(own).filter((key) => !BULK.test(key) && !/^[[{]/.test(own[key]) && usual(rivals, key) !== own[key]);
+}
+
+function usual(rivals, key) {
+  const counts = new Map();
+  for (const other of rivals) counts.set(other[key], (counts.get(other[key]) || 0) + 1);
+  return [...counts].reduce((a, b) => (b[1] > a[1] ? b : a))[0];
 }
 
 function pairs(caption, rows) {

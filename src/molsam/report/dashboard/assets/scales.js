@@ -15,8 +15,13 @@ function extent(values, log) {
   return kept.length ? [low, high] : null;
 }
 
-function robust(values, log) {
-  // The range without outliers: what lies three quartile ranges beyond the quartiles is cut off.
+const FEW = 20; // of fewer values, one is cut off only if the rest would have less than a tenth of the axis
+const SHORT = 10; // curves of fewer points are shown whole
+const goodSide = (direction) => (/^max/.test(direction) ? "high" : "low");
+
+function robust(values, log, good) {
+  // The range without outliers: what lies three quartile ranges beyond the quartiles is cut off, but never on the
+  // good side ("low" or "high"), where the best values are.
   const whole = extent(values, log);
   const sorted = finite(values)
     .filter((v) => !log || v > 0)
@@ -25,25 +30,28 @@ function robust(values, log) {
   const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
   const [first, third] = [at(0.25), at(0.75)],
     room = 3 * (third - first);
-  const low = sorted.find((v) => v >= first - room),
-    high = sorted.findLast((v) => v <= third + room);
-  return room === 0 || whole[1] - whole[0] < 2 * (high - low) ? whole : [low, high];
+  const low = good === "low" ? whole[0] : sorted.find((v) => v >= first - room),
+    high = good === "high" ? whole[1] : sorted.findLast((v) => v <= third + room);
+  return room === 0 || whole[1] - whole[0] < (sorted.length < FEW ? 10 : 2) * (high - low) ? whole : [low, high];
 }
 
-function settled(lines, log) {
+function settled(lines, log, good) {
   // The range of what curves come to: their way there may take as much room again, and is cut off beyond that.
   const late = lines.flatMap((l) => {
     const from = l.x[0] + 0.35 * (l.x.at(-1) - l.x[0]);
     return l.y.filter((_, i) => l.x[i] >= from);
   });
-  const range = robust(late, log),
+  const range = robust(late, log, good),
     whole = extent(
       lines.flatMap((l) => l.y),
       log,
     );
-  if (!range || log) return whole;
+  if (!range || log || lines.every((l) => l.x.length < SHORT)) return whole;
   const span = range[1] - range[0] || Math.abs(range[1]) * 0.1;
-  return [Math.max(whole[0], range[0] - span), Math.min(whole[1], range[1] + span)];
+  return [
+    good === "low" ? whole[0] : Math.max(whole[0], range[0] - span),
+    good === "high" ? whole[1] : Math.min(whole[1], range[1] + span),
+  ];
 }
 
 function padded([low, high], log) {
@@ -90,9 +98,11 @@ function axes(spec, state, width, height) {
   const xs = [...shown.lines.flatMap((l) => l.x), ...spec.points.map((p) => p.x)];
   const ys = [...shown.lines.flatMap((l) => l.y), ...shown.points.map((p) => p.y)];
   const own = [...ys, ...spec.marks.map((m) => m.y), ...shown.points.flatMap((p) => [p.low, p.high])];
-  const fit = state.whole ? extent : robust;
-  const xr = spec.x.range || (spec.points.length ? fit : extent)(xs, spec.x.log),
-    yr = spec.y.range || widened(spec.settles && !state.whole ? settled(shown.lines, spec.y.log) : fit(ys, spec.y.log), own, spec.y.log);
+  const fit = state.whole ? extent : robust,
+    good = spec.y.good;
+  const xr = spec.x.range || (spec.points.length ? fit : extent)(xs, spec.x.log, spec.x.good),
+    tight = spec.settles && !state.whole ? settled(shown.lines, spec.y.log, good) : fit(ys, spec.y.log, good),
+    yr = spec.y.range || widened(tight, own, spec.y.log);
   if (!xr || !yr) return null;
   const zoom = state.zoom,
     right = PAD.right + (spec.marks.length && width > 420 ? 104 : 0);

@@ -7,7 +7,7 @@ function drawSweeps() {
       const card = element(
         "article",
         { class: "sweep" },
-        element("h3", {}, one.name, " ", element("a", { href: one.folder }, "folder")),
+        element("h3", {}, one.name, " ", element("a", { href: one.folder }, "open folder")),
         progress(one),
         failed(one),
       );
@@ -59,6 +59,12 @@ function failed(one) {
   );
 }
 
+function scoreOf(one) {
+  // The metric that a search improves, as its runs record it.
+  const run = one.trials.map((t) => trialRun(one, t.number)).find(Boolean);
+  return run ? `validation ${data.benchmarks[groupOf(run).benchmark].metric_name}` : "validation score";
+}
+
 const brief = (name, names) => {
   const last = name.split(".").at(-1);
   return names.filter((other) => other.split(".").at(-1) === last).length > 1 ? name : last.replaceAll("_", " ");
@@ -72,16 +78,16 @@ function found(one) {
     .filter((name) => best.params[name] !== undefined)
     .map((name) => `${brief(name, names)} ${typeof best.params[name] === "number" ? short(best.params[name]) : best.params[name]}`);
   const run = trialRun(one, best.number);
-  const open = run ? element("button", { type: "button", onclick: () => openRun(run) }, "its run") : null;
+  const open = run ? element("button", { type: "button", onclick: () => openRun(run) }, one.best_folder ? "show its run" : "Show its run") : null;
   return element(
     "div",
     {},
     element(
       "p",
       {},
-      `Best: trial ${best.number}, ${one.direction === "minimize" ? "lowest" : "highest"} validation score ${short(best.value)} with ${values.join(", ")}. `,
-      one.best_folder ? element("a", { href: one.best_folder }, "Folder") : null,
-      " ",
+      `Best: trial ${best.number}, ${one.direction === "minimize" ? "lowest" : "highest"} ${scoreOf(one)} ${short(best.value)} with ${values.join(", ")}. `,
+      one.best_folder ? element("a", { href: one.best_folder }, "Open its folder") : null,
+      one.best_folder && open ? " or " : null,
       open,
     ),
     ...(one.best_folder
@@ -99,7 +105,7 @@ function found(one) {
     element(
       "figure",
       {},
-      element("figcaption", {}, "Settings and score of every trial; the best tenth in colour"),
+      element("figcaption", {}, `Settings and ${scoreOf(one)} of every trial; the best tenth in colour`),
       element("div", { class: "parallel" }),
     ),
     element(
@@ -138,7 +144,7 @@ function trialTable(one, names) {
     rows: ordered(one).slice(0, 20),
     columns: [
       { title: "Trial", head: true, show: (t) => String(t.number) },
-      { title: "Score", show: (t) => short(t.value) },
+      { title: scoreOf(one).replace("validation", "Validation"), show: (t) => short(t.value) },
       ...names.map((name) => ({
         title: brief(name, names),
         show: (t) => (typeof t.params[name] === "number" ? short(t.params[name]) : String(t.params[name] ?? "–")),
@@ -181,7 +187,7 @@ function drawSearch(one, card) {
     points,
     lines: [{ x, y, color: "var(--s2)", name: "best so far" }],
     x: { title: "trial" },
-    y: { title: "validation score" },
+    y: { title: scoreOf(one), good: goodSide(one.direction) },
   });
   const wide = card.querySelector(".parallel");
   const paintWide = () => parallel(wide, one);
@@ -204,7 +210,7 @@ function parallel(host, one) {
   const good = new Set(ranked.slice(0, Math.max(1, Math.ceil(ranked.length / 10))).map((t) => t.number));
   const trials = one.trials.slice().sort((a, b) => good.has(a.number) - good.has(b.number));
   const lines = trials.map((t) => trialLine(t, [...names.map((name) => t.params[name]), t.value], scales, x, good.has(t.number)));
-  const heads = [...names.map((name) => brief(name, names)), "score"],
+  const heads = [...names.map((name) => brief(name, names)), scoreOf(one)],
     label = `Parallel coordinates of ${plural(one.trials.length, "trial")}; the best are in the table below`;
   const axes = parallelAxes(heads, scales, x, { width, top, bottom });
   host.replaceChildren(shape("svg", { width, height, role: "img", "aria-label": label }, ...lines, ...axes));
@@ -265,6 +271,7 @@ function valueAxis(ranked, one, bottom, top) {
   const fit = robust(
       ranked.map((t) => t.value),
       false,
+      goodSide(one.direction),
     ) || [0, 1],
     at = scale(fit[0] === fit[1] ? padded(fit, false) : fit, bottom, top, false);
   return {
