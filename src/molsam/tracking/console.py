@@ -187,7 +187,7 @@ def print_next(folder: str, *, molecules: bool) -> None:
     """Print the commands to use next; `molecules`: whether the model can predict molecules."""
     start = command.program()
     predict = f"{start} predict {command.shell([folder])} molecules.csv; " if molecules else ""
-    line = f"next: {predict}{start} dashboard (compares all runs)"
+    line = f"next: {predict}to compare runs: {start} dashboard"
     print(terminal.fitted(line, sys.stdout, between="; "))
 
 
