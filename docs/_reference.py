@@ -14,6 +14,8 @@ GENERATED = ("settings", "commands", "metrics", "exit-codes")
 """Pages of reference/ that this file writes."""
 ELSEWHERE = {"ARCHITECTURE.md": "explanation/architecture.md", "results/README.md": "explanation/results.md"}
 """Files of the repository that are pages of the site too."""
+HIDDEN = ("defaults", "hydra", "layouts", "_partial_")
+"""Settings that the page on settings leaves out: nobody changes them on a command line."""
 OUTSIDE = re.compile(
     r"\[([^\]]*)\]\((?:\.\./)+((?:results|conf|sweeps|README|ARCHITECTURE|CONTRIBUTING|CHANGELOG|src)[^)#]*)[^)]*\)"
 )
@@ -63,13 +65,13 @@ def fences(markdown: str) -> str:
 
 def settings() -> str:
     """Each config group, its choices and their settings with defaults and comments."""
-    parts = ["# Settings\n", "Any setting is changed on the command line: `python train.py training.epochs=50`.\n"]
-    parts += ["## Top level\n", _yaml(ROOT / "conf" / "config.yaml")]
+    parts = ["# Settings\n", "Any setting is changed on the command line: `molsam train training.epochs=50`.\n"]
+    parts += ["## Top level\n", _table(ROOT / "conf" / "config.yaml")]
     for group in sorted(path for path in (ROOT / "conf").rglob("*") if path.is_dir()):
         choices = sorted(group.glob("*.yaml"))
         if choices:
             parts.append(f"## {group.relative_to(ROOT / 'conf').as_posix()}\n")
-            parts += [f"### `{path.stem}`\n\n{_yaml(path)}" for path in choices]
+            parts += [f"### `{path.stem}`\n\n{_table(path)}" for path in choices]
     return "\n".join(parts)
 
 
@@ -97,15 +99,39 @@ def metrics() -> str:
 
 
 def exit_codes() -> str:
-    """The exit codes, from the module that defines them."""
+    """The exit codes, from the module that defines them, as a table."""
     import molsam.errors
 
-    return f"# Exit codes\n\n{(molsam.errors.__doc__ or '').split('Exit codes of every command: ')[1].strip()}\n"
+    listed = " ".join((molsam.errors.__doc__ or "").split("Exit codes of every command: ")[1].split()).rstrip(".")
+    rows = ["| {} | {} |".format(*one.split(" ", 1)) for one in listed.split("; ")]
+    return "# Exit codes\n\n| code | meaning |\n|---:|---|\n" + "\n".join(rows) + "\n"
 
 
 def _words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _yaml(path: Path) -> str:
-    return f"```yaml\n{path.read_text(encoding='utf-8').strip()}\n```\n"
+def _table(path: Path) -> str:
+    """A file's first comment, and its settings as a table: name, default, and the comment beside or above."""
+    intro, rows, above, depth = list[str](), list[list[str]](), list[str](), list[tuple[int, str]]()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        comment = re.fullmatch(r"\s*#\s?(.*)", line)
+        setting = re.fullmatch(r"(\s*)([\w@/.-]+):(?:\s+(.*?))??(?:\s+#\s*(.*))?", line)
+        if comment and not rows and not depth:
+            intro.append(comment[1])
+        elif comment:
+            above.append(comment[1])
+        elif setting:
+            indent = len(setting[1])
+            depth = [one for one in depth if one[0] < indent] + [(indent, setting[2])]
+            name = ".".join(one[1] for one in depth)
+            if not name.startswith(HIDDEN) and (setting[3] or setting[4] or above):
+                rows.append(
+                    [f"`{name}`", f"`{setting[3]}`" if setting[3] else "", " ".join([*above, setting[4] or ""])]
+                )
+            above = []
+    cells = [
+        "| " + " | ".join(cell.strip().replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows
+    ]
+    head = ["| setting | default | meaning |", "|---|---|---|"] if rows else []
+    return "\n".join([" ".join(intro), "", *head, *cells, ""])
