@@ -1,10 +1,12 @@
 """molsam in a notebook: train, load and compare runs without a command line.
 
+```python
 import molsam
 
 run = molsam.train(model="gcn", optimizer="graphsam", path="assay.csv", targets=["pIC50"])
 run.result, run.curves, run.predict(["CCO"])
 molsam.results("outputs")
+```
 """
 
 from __future__ import annotations
@@ -172,7 +174,7 @@ def train(
         smiles: its column of molecules.
         targets: its columns of labels.
         overrides: further settings, as on the command line: ["training.epochs=50"].
-        folder: where the run goes; by default outputs/<date>/<name>.
+        folder: where the run goes; by default `outputs/<date>/<name>`.
         config_dir: a folder of your own models, datasets and metrics, laid out like molsam's conf/ (docs/extend.md).
 
     Raises:
