@@ -3,7 +3,7 @@
 ```python
 import molsam
 
-run = molsam.train(model="gcn", optimizer="graphsam", path="assay.csv", targets=["pIC50"])
+run = molsam.train(model="gcn", path="assay.csv", targets=["pIC50"])
 run.result, run.curves, run.predict(["CCO"])
 molsam.results("outputs")
 ```
