@@ -119,6 +119,8 @@ def _table(path: Path) -> str:
         setting = re.fullmatch(r"(\s*)([\w@/.-]+):(?:\s+(.*?))??(?:\s+#\s*(.*))?", line)
         if comment and not rows and not depth:
             intro.append(comment[1])
+        elif comment and line.index("#") > 8:  # goes on with the comment beside the setting before
+            rows[-1][2] += f" {comment[1]}"
         elif comment:
             above.append(comment[1])
         elif setting:

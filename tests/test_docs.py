@@ -177,6 +177,31 @@ def test_the_reference_is_written_from_the_code() -> None:
     assert "(architecture.md#x)" in REFERENCE.moved("[a](../ARCHITECTURE.md#x)", "results/README.md")
 
 
+def test_settings_and_exit_codes_are_tables() -> None:
+    text = REFERENCE.settings()
+    assert "```" not in text
+    for row in (
+        "| `dataset.id` | `null` | the column of your ids, kept in split.json and test_predictions.csv |",
+        "reference: its padding row adds to every sum, up to the batch's largest degree; null",
+        "| `seed` | `0` |",
+    ):
+        assert row in text
+    assert not re.search(r"<\w+>", re.sub(r"`[^`]*`", "", text)), "a tag would be swallowed"
+    assert "hydra.help" not in text
+    assert len(re.findall(r"^\| \d+ \| \S", REFERENCE.exit_codes(), re.M)) == 10
+
+
+def test_the_python_reference_shows_names_in_angle_brackets() -> None:
+    listed = re.findall(r"^::: ([\w.]+)", (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8"), re.M)
+    for place in listed:
+        before, _, last = place.rpartition(".")
+        name = before if last[0].isupper() else place
+        source = Path(str(importlib.import_module(name).__file__)).read_text(encoding="utf-8")
+        for text in re.findall(r'"""(.*?)"""', source, re.S):
+            bare = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.S)
+            assert not re.search(r"<[a-z]\w*>", bare), f"{name}: {bare}"
+
+
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_the_site_reads_every_fence(page: Path) -> None:
     text = REFERENCE.fences(page.read_text(encoding="utf-8"))
