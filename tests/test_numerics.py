@@ -167,8 +167,8 @@ def test_a_change_of_the_mathematics_is_not_made_in_silence(kind: str, name: str
     assert before is not None, f"{kind} {name} is new: python tests/test_numerics.py notes what it computes"
     now = PARTS[kind][0](name)
     assert now == pytest.approx(before, rel=TOLERANCE, abs=1e-12), (
-        f"{kind} {name} computes something else than before. If that is meant, raise NUMERICS (or the class's number in "
-        "REVISED) in src/molsam/config/identity.py and run python tests/test_numerics.py."
+        f"{kind} {name} computes something else than before. If that is meant, raise NUMERICS (or the class's number "
+        "in REVISED) in src/molsam/config/identity.py and run python tests/test_numerics.py."
     )
 
 

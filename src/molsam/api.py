@@ -196,8 +196,8 @@ def train(
     for word in _listed(overrides):
         if str(word).lstrip("+~").startswith("hydra"):
             raise ConfigError(
-                f"{word} is a setting of the command line, which has no effect here; give the run's folder with folder=, "
-                "and run sweeps by the command line."
+                f"{word} is a setting of the command line, which has no effect here; give the run's folder with "
+                "folder=, and run sweeps by the command line."
             )
         words.append(word)
     cfg = compose(words)

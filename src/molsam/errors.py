@@ -1,8 +1,8 @@
 """The exceptions of molsam: each is one plain sentence that names the field, the value and the remedy.
 
-Exit codes of every command: 0 success; 1 the answer is no (an incomplete report, a rerun that differs); 2 a setting or an
-argument is wrong; 3 the data are wrong; 4 a loss or gradient is not finite; 5 a file cannot be read or written, or is
-damaged; 6 another process of the run ended; 70 a defect of molsam; 130 Ctrl-C; 143 SIGTERM.
+Exit codes of every command: 0 success; 1 the answer is no (an incomplete report, a rerun that differs); 2 a setting
+or an argument is wrong; 3 the data are wrong; 4 a loss or gradient is not finite; 5 a file cannot be read or written,
+or is damaged; 6 another process of the run ended; 70 a defect of molsam; 130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations

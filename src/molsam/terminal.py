@@ -26,8 +26,8 @@ PLAIN = {
 def prepare(*, lasting: bool = False) -> None:
     """Make standard output and error fit for whatever they are: a screen, a pipe, a closed descriptor, an ASCII terminal.
 
-    A stream that breaks is forgotten: standard error always, standard output if it is `lasting`, because what a training
-    prints is in its folder too.
+    A stream that breaks is forgotten: standard error always, standard output if it is `lasting`, because what a
+    training prints is in its folder too.
     """
     codecs.register_error(ERRORS, _plain)
     _open_closed()

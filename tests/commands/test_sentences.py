@@ -120,7 +120,8 @@ def test_the_file_of_defaults_is_the_schemas() -> None:
 def test_several_values_want_multirun() -> None:
     text = explain(HydraException("Ambiguous value for argument 'seed=0,1'\n1. To use it as a list, ..."), list)
     assert text == (
-        "seed=0,1 are several values; add --multirun to train with one after another, or write seed=[0,1] if it is one list."
+        "seed=0,1 are several values; add --multirun to train with one after "
+        "another, or write seed=[0,1] if it is one list."
     )
 
 

@@ -69,8 +69,8 @@ class Golden(Protocol):
 class RoundedWeights:
     """A golden file as if its weights had been rounded to float32, and nothing else: each moved by up to 2^-24 of itself.
 
-    Many files hold weights that are float32 values already, which rounding would leave where they are. Each number `draw`
-    is another rounding.
+    Many files hold weights that are float32 values already, which rounding would leave where they are. Each number
+    `draw` is another rounding.
     """
 
     def __init__(self, z: Golden, draw: int = 0) -> None:

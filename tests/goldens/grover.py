@@ -5,9 +5,10 @@ the number of neighbours in every step, so that scores of the attention between 
 (mean_relu_bias_feats, node block 0): a float32 of that size is known to 0.001, and so is the softmax of two close
 ones. Trained with the stored depths, that variant's gradients are off by 1.8e-4 here, tensor by tensor (worst: query
 encoders' W_h), by 6e-5 in torch's own layers, by 1.1e-5 if the weights alone are rounded to float32 and all else is
-computed in float64, and by 2.0e-5 if the encoders' input alone is: tensor by tensor, no float32 can reach 1e-5 there. As
-one vector, the gradient of every variant of grover.npz does. The other cause is a LayerNorm of a row that is nearly
-constant (tanh, few columns). common.ROUNDINGS says what is allowed in such a case; everything else is held to 1e-5.
+computed in float64, and by 2.0e-5 if the encoders' input alone is: tensor by tensor, no float32 can reach 1e-5 there.
+As one vector, the gradient of every variant of grover.npz does. The other cause is a LayerNorm of a row that is
+nearly constant (tanh, few columns). common.ROUNDINGS says what is allowed in such a case; everything else is held to
+1e-5.
 """
 
 from __future__ import annotations

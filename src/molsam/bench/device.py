@@ -25,7 +25,8 @@ def bench_device(
     """graphs/s of each model and optimizer at two batch sizes, one after the other.
 
     `memory_mb` is the most that tensors held on the device; `difference` the largest relative difference of the first
-    steps' losses from those of the CPU, of the same weights and molecules. Raises ConfigError if the device cannot be used.
+    steps' losses from those of the CPU, of the same weights and molecules. Raises ConfigError if the device cannot be
+    used.
     """
     from molsam.wiring.check import check_device
 

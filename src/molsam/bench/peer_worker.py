@@ -1,7 +1,7 @@
 """Worker that trains another package's model as fast as that package can; it runs in the peers' environment.
 
-Its argument is a JSON object: peer, model, batch, threads, device, and `data`, a file with the training molecules (smiles,
-targets, task). It prints "ready", then answers every line of its input, a number of seconds, with graphs/s.
+Its argument is a JSON object: peer, model, batch, threads, device, and `data`, a file with the training molecules
+(smiles, targets, task). It prints "ready", then answers every line of its input, a number of seconds, with graphs/s.
 Molecules are featurized before the first round, as in molsam.
 """
 

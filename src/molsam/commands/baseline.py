@@ -9,7 +9,8 @@ from pathlib import Path
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `molsam baseline`."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
-                        help="settings as for molsam train: dataset=csv dataset.path=assay.csv split=scaffold seed=1")  # fmt: skip
+                        help="settings as for molsam train: dataset=csv "
+                             "dataset.path=assay.csv split=scaffold seed=1")  # fmt: skip
     parser.add_argument(
         "--config-dir", type=Path, help="a folder of your own datasets and metrics, as for molsam train"
     )

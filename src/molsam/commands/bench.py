@@ -55,8 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         default=None,
-        help="train on this device, such as cuda: all models with Adam and GraphSAM, batches of 32 and 512; with --against, "
-        "beside chemprop on it",
+        help="train on this device, such as cuda: all models with Adam and GraphSAM, batches of 32 and 512; with "
+        "--against, beside chemprop on it",
     )
     parser.add_argument("--threads", type=int, default=None, help="torch threads (default: one per core)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")

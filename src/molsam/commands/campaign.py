@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `molsam campaign`."""
     parser.add_argument("action", choices=("run", "status", "pause", "resume"),
-                        help="run: start or continue; status: what is done; pause: free the processor; resume: end the pause")  # fmt: skip
+                        help="run: start or continue; status: what is done; pause: free "
+                             "the processor; resume: end the pause")  # fmt: skip
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings for every run")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="FOLDER",
                         help="the folder for the runs (default: outputs)")  # fmt: skip

@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         terminal.complain(f"{sentence} It is left out.")
     if not data["runs"]:
         print(
-            f"There are no {'other ' if collector.damaged else ''}runs under {', '.join(map(str, args.folders))} yet: {training()} makes one."
+            f"There are no {'other ' if collector.damaged else ''}runs under "
+            f"{', '.join(map(str, args.folders))} yet: {training()} makes one."
         )
         return 1
     page = build(data).encode()

@@ -23,17 +23,20 @@ log = logging.getLogger(__name__)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `molsam predict`."""
     parser.add_argument("paths", nargs="+", metavar="RUN_FOLDER... MOLECULES", type=Path,
-                        help="one or more run folders (several make an ensemble), then the table of molecules")  # fmt: skip
+                        help="one or more run folders (several make an ensemble), then "
+                             "the table of molecules")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the .csv, .tsv or .parquet file to write (default: standard output)")  # fmt: skip
     parser.add_argument(
         "--smiles", default=None, help="the SMILES column (default: that of the run, smiles, or the only column)"
     )
     parser.add_argument("--interval", type=float, metavar="COVERAGE",
-                        help="add an interval (classes: a set) that holds the true value this often, such as 0.9")  # fmt: skip
+                        help="add an interval (classes: a set) that holds the true value "
+                             "this often, such as 0.9")  # fmt: skip
     parser.add_argument("--nearest", action="store_true",
                         help="add the similarity to the nearest training molecule (Tanimoto, 0 to 1)")  # fmt: skip
     parser.add_argument("--descriptors", type=Path, metavar="FILE",
-                        help="descriptors of the molecules, one row each, if the run was trained with a file of descriptors")  # fmt: skip
+                        help="descriptors of the molecules, one row each, if the run was "
+                             "trained with a file of descriptors")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
     parser.add_argument("--batch-size", type=int, default=256, help="molecules per forward pass")
 

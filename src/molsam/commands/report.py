@@ -23,7 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--all", action="store_true", help="the state of every table and figure")
     what.add_argument("--claims", action="store_true", help="every claim of the paper, with our verdict")
     parser.add_argument("changes", nargs="*", metavar="sweeps.KEY=VALUE",
-                        help="the choices that the sweep was run with, such as sweeps.datasets=[esol] sweeps.folds=3")  # fmt: skip
+                        help="the choices that the sweep was run with, such as "
+                             "sweeps.datasets=[esol] sweeps.folds=3")  # fmt: skip
     parser.add_argument("--outputs", nargs="+", default=["outputs"], metavar="FOLDER",
                         help="folders or packed files with the runs (default: outputs)")  # fmt: skip
     parser.add_argument("--to", type=Path, default=Path("outputs/reports"), metavar="FOLDER",
@@ -31,7 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figures", type=Path, default=Path("figures"), metavar="FOLDER",
                         help="with --all: the folder that `molsam figure` wrote to (default: figures)")  # fmt: skip
     parser.add_argument("--score", choices=list(SCORES), default="best",
-                        help="best: at the epoch best on validation (default); late: mean of the last fifth of the epochs")  # fmt: skip
+                        help="best: at the epoch best on validation (default); late: mean "
+                             "of the last fifth of the epochs")  # fmt: skip
     parser.add_argument("--smoke", action="store_true",
                         help="show only the runs of smoke=true")  # fmt: skip
 

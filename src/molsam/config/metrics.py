@@ -24,8 +24,8 @@ def metric_folders() -> tuple[Path, ...]:
 def metric_files() -> dict[str, dict[str, Any]]:
     """Return the settings of all metrics by name: _target_, task (a tuple), direction, display, main.
 
-    Raises ConfigError for a file that does not describe a metric, a name that molsam has already, and a function that is
-    not trusted.
+    Raises ConfigError for a file that does not describe a metric, a name that molsam has already, and a function that
+    is not trusted.
     """
     return read(metric_folders(), os.environ.get(TRUSTED))
 

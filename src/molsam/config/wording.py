@@ -49,8 +49,8 @@ def explain(error: Exception, names: Callable[[], list[str]]) -> str:
     if match := re.search(r"Ambiguous value for argument '([^']+?)=([^']*)'", text):
         key, value = match.groups()
         return (
-            f"{key}={value} are several values; add --multirun to train with one after another, or write {key}=[{value}] if "
-            "it is one list."
+            f"{key}={value} are several values; add --multirun to train with one after another, or write "
+            f"{key}=[{value}] if it is one list."
         )
     if match := re.search(r"Error when parsing index: (\d+), string: (.*?) out of \[", text):
         return _unreadable(match.group(2))

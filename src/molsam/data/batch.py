@@ -25,8 +25,8 @@ NO_DGL = (
 )
 
 NO_CAPTURE = (
-    "batch.graph is a DGL graph, which cannot be captured as a CUDA graph; leave training.graphs out, or read the batch's "
-    "src, dst, nodes and edges instead."
+    "batch.graph is a DGL graph, which cannot be captured as a CUDA graph; leave training.graphs out, or read the "
+    "batch's src, dst, nodes and edges instead."
 )
 
 LOOPS = (

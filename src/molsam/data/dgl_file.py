@@ -49,8 +49,8 @@ def table(path: Path) -> dict[str, Any]:
 def _refuse_uneven(path: Path, name: str, values: Tensor, count: int) -> None:
     if values.ndim not in (1, 2) or len(values) != count:
         raise DataError(
-            f"{path}: labels {name!r} have the shape {list(values.shape)}, and there are {count} graphs; save one number or "
-            "one row of numbers for each graph."
+            f"{path}: labels {name!r} have the shape {list(values.shape)}, and there are {count} graphs; save one "
+            "number or one row of numbers for each graph."
         )
 
 
@@ -59,9 +59,9 @@ def graphs(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the graphs of some files, those of `rows`, packed: tensors and record as `featurize` gives them.
 
-    The features are those of ndata and edata that `nodes` and `edges` of the settings name; without `edges` each bond has
-    one feature, 1. Distances are found if the model's featurizer gives some. Raises DataError naming the file, the graph
-    and what is wrong with it; ConfigError if the model reads features of its own featurizer alone.
+    The features are those of ndata and edata that `nodes` and `edges` of the settings name; without `edges` each bond
+    has one feature, 1. Distances are found if the model's featurizer gives some. Raises DataError naming the file,
+    the graph and what is wrong with it; ConfigError if the model reads features of its own featurizer alone.
     """
     every = []
     for path in paths:
@@ -77,8 +77,8 @@ def graphs(
         widths, first = ([a.nodes.shape[1], a.edges.shape[1]] for a in (arrays, (found or [arrays])[0]))
         if widths != first:
             raise DataError(
-                f"{where}: atoms have {widths[0]} features and bonds {widths[1]}, those of graph {chosen[0][1]} {first[0]} and "
-                f"{first[1]}; give all graphs of a data set the same features."
+                f"{where}: atoms have {widths[0]} features and bonds {widths[1]}, those of graph {chosen[0][1]} "
+                f"{first[0]} and {first[1]}; give all graphs of a data set the same features."
             )
         loops |= looped
         found.append(arrays)
@@ -96,8 +96,9 @@ def _refuse_misfit(path: Path, found: Sequence[MolArrays], featurizer: Featurize
     placed = all(np.array_equal(a.nodes[:, -1], np.arange(1, len(a.nodes) + 1)) for a in found)
     if widths != wanted or not placed:
         raise ConfigError(
-            f"This model reads {wanted[0]} features of atoms, the last of them 1, 2, 3, ..., and {wanted[1]} of bonds; {path} "
-            f"has {widths[0]} and {widths[1]}{'' if placed else ', with another last one'}; use another model."
+            f"This model reads {wanted[0]} features of atoms, the last of them 1, 2, 3, ..., and {wanted[1]} of "
+            f"bonds; {path} has {widths[0]} and "
+            f"{widths[1]}{'' if placed else ', with another last one'}; use another model."
         )
 
 
@@ -156,8 +157,8 @@ def _paired(where: str, src: np.ndarray, dst: np.ndarray, features: np.ndarray) 
         rows = [set(map(tuple, column.T.tolist())) for column in columns]
         a, b, _ = min(rows[0] ^ rows[1], default=tuple(columns[0][:, 0]))
         raise DataError(
-            f"{where}: an edge between {a} and {b} has no reverse with equal features; add both directions of each bond, as "
-            "dgl.add_reverse_edges does."
+            f"{where}: an edge between {a} and {b} has no reverse with equal features; add both directions of each "
+            "bond, as dgl.add_reverse_edges does."
         )
     pairs = np.stack([np.minimum(there, back), np.maximum(there, back)], axis=1)
     return np.concatenate([pairs[np.argsort(pairs[:, 0])].reshape(-1), np.flatnonzero(src == dst)])

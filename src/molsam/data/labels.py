@@ -167,8 +167,8 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
         what = f"{at(table, column, column.wrong[0])} is not a number"
         if count == 1:
             raise DataError(
-                f"{what}, and the column holds no other word; set dataset.task=classification if it is a class, or name "
-                "other columns in dataset.targets."
+                f"{what}, and the column holds no other word; set dataset.task=classification if it is a class, or "
+                "name other columns in dataset.targets."
             )
         hint = remedy([column.texts[row] for row in column.wrong])
         if count > _most_classes(column):
@@ -176,8 +176,8 @@ def _infer(table: Table, columns: Sequence[Column]) -> str:
                 f"{what}; {hint or 'write numbers such as 0.52'}, or name other columns in dataset.targets."
             )
         raise DataError(
-            f"{what}, and the column holds {count} different words; {f'{hint}, ' if hint else ''}set dataset.task=multiclass if they are "
-            "classes, or name other columns in dataset.targets."
+            f"{what}, and the column holds {count} different words; {f'{hint}, ' if hint else ''}set "
+            "dataset.task=multiclass if they are classes, or name other columns in dataset.targets."
         )
     if classes and numbers:
         raise DataError(

@@ -101,8 +101,8 @@ def _refuse_thousands(table: Table, rows: range, columns: dict[str, Sequence[str
         )
         raise DataError(
             f"{table.at(rows[row])}, column {name!r}: {cell!r} is ambiguous (each point has three digits behind it, as "
-            f"one that separates thousands, {why}); write {cell.replace('.', '')} and no such points, or {cell}0 if it is a "
-            "decimal point."
+            f"one that separates thousands, {why}); write {cell.replace('.', '')} and no such points, or {cell}0 if "
+            "it is a decimal point."
         )
 
 

@@ -114,7 +114,8 @@ def fitting(table: Table, layouts: Sequence[Layout]) -> Layout:
             return layout
     known = "; or ".join(", ".join([layout["smiles"], *layout["targets"]][:6]) for layout in layouts)
     raise DataError(
-        f"{table.path} does not have the columns of this dataset ({known}); put the right file there. For a table of your own use dataset=csv."
+        f"{table.path} does not have the columns of this dataset ({known}); put the "
+        "right file there. For a table of your own use dataset=csv."
     )
 
 

@@ -165,8 +165,8 @@ class Passes:
         """Within the context the parameters have the values of `copies`; afterwards they are theta again.
 
         The memory of theta is never written: within the context the parameters point to the copies. This moves half as
-        many bytes as saving, adding and restoring, and theta is restored bit for bit even after an error. If `in_place`,
-        theta is saved, overwritten and written back.
+        many bytes as saving, adding and restoring, and theta is restored bit for bit even after an error. If
+        `in_place`, theta is saved, overwritten and written back.
         """
         originals = [parameter.data for parameter in parameters]
         theta = torch._foreach_mul(originals, 1.0) if self.in_place and originals else ()

@@ -1,9 +1,10 @@
 """Many finished runs in one JSON lines file: a line a run, the settings once, the test curves with it.
 
-A line is the run's result.json, so that `pandas.read_json(path, lines=True)` reads it, with the run's name (`cell`), its
-`row` in the table, and the `curve` of its epochs. Sections that many runs share (settings, versions, machine, data) stand
-in the first line that has them. Later lines refer to it under `shared`: {"line": number from 0, "changes": [[path, value],
-...]}; a path alone means that the key is gone. Put together, a result is what it was, its checksum too.
+A line is the run's result.json, so that `pandas.read_json(path, lines=True)` reads it, with the run's name (`cell`),
+its `row` in the table, and the `curve` of its epochs. Sections that many runs share (settings, versions, machine,
+data) stand in the first line that has them. Later lines refer to it under `shared`: {"line": number from 0,
+"changes": [[path, value], ...]}; a path alone means that the key is gone. Put together, a result is what it was, its
+checksum too.
 """
 
 from __future__ import annotations

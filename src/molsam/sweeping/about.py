@@ -80,8 +80,8 @@ def settle(
     if not new and not overwrite:
         what = _unrecorded(study) if found is None else unlike(found, wanted, before, paths)
         raise ConfigError(
-            f"The study {name} has other settings, data or choices ({what}); keep both with {other}, or replace the old "
-            "study with overwrite=true."
+            f"The study {name} has other settings, data or choices ({what}); keep both with {other}, or replace the "
+            "old study with overwrite=true."
         )
     if not new or study.direction_differs:
         study.restart()

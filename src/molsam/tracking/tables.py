@@ -27,7 +27,8 @@ class Writer(Protocol):
     def write(self, names: Sequence[str], columns: Sequence[Any]) -> None:
         """Write some rows. The names of the columns must be the same in each call.
 
-        A column is a list, an array of numbers, or an array of pyarrow. NaN and None become an empty cell, null in Parquet.
+        A column is a list, an array of numbers, or an array of pyarrow. NaN and None become an empty cell, null in
+        Parquet.
         """
 
 

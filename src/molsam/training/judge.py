@@ -44,8 +44,8 @@ class Judge:
         self.warn_of_tasks()
         if self.chooses == LAST:
             log.warning(
-                "No molecule of the validation part has a label, so the last epoch is kept; give labels to the validation "
-                "part to select the best epoch."
+                "No molecule of the validation part has a label, so the last epoch is kept; give labels to the "
+                "validation part to select the best epoch."
             )
         if self.chooses == "loss":
             log.warning(

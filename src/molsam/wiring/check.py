@@ -158,7 +158,8 @@ def _check_graphs(cfg: DictConfig, training: TrainingConfig) -> None:
         raise ConfigError("training.graphs=true and training.compile=true do not go together; leave one of them out.")
     if has_images(cfg):
         raise ConfigError(
-            f"training.graphs=true pads batches of molecules, and dataset={cfg.choices.dataset} has images; leave it out."
+            "training.graphs=true pads batches of molecules, and "
+            f"dataset={cfg.choices.dataset} has images; leave it out."
         )
     if torch.device(training.device).type not in ("cpu", "cuda"):
         raise ConfigError(
@@ -199,8 +200,8 @@ def _check_data(cfg: DictConfig, training: TrainingConfig) -> None:
     for name in ("accumulate", "devices") if training.loss == "rmse" or released else ():
         if (parts := getattr(training, name)) > 1:
             raise ConfigError(
-                f"training.loss={training.loss} is not a mean over molecules, so training.{name}={parts} would change it; use "
-                f"training.{name}=1 or training.loss=mse."
+                f"training.loss={training.loss} is not a mean over molecules, so training.{name}={parts} would "
+                f"change it; use training.{name}=1 or training.loss=mse."
             )
     if (cfg.split.get("seed") or 0) < 0:
         raise ConfigError(f"split.seed={cfg.split.seed} is not a whole number from 0 up; give one, or null for `seed`.")

@@ -72,13 +72,14 @@ def explain(trained: Trained, smiles: str) -> Explanation:
 def attention(trained: Trained, smiles: str) -> Explanation:
     """Return the attention that each atom gets from a transformer, 1 in sum, the same for all tasks.
 
-    Attention says where a model looks, and not whether an atom raises or lowers the output. Raises ConfigError for a model
-    that has none between atoms, and DataError as `explain` does.
+    Attention says where a model looks, and not whether an atom raises or lowers the output. Raises ConfigError for a
+    model that has none between atoms, and DataError as `explain` does.
     """
     look: Any = getattr(trained.model, "atom_attention", None)
     if look is None:
         raise ConfigError(
-            f"{type(trained.model).__name__} has no attention; leave --by attention out, or use a run of compt or grover."
+            f"{type(trained.model).__name__} has no attention; leave --by "
+            "attention out, or use a run of compt or grover."
         )
     (row,) = featurized([smiles], trained.work)
     if row.reason:

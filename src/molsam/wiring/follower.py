@@ -87,8 +87,8 @@ def _train(together: Together, cfg: DictConfig, made_from: dict[str, Any], inter
     for name, value in run.hashes(dataset, split).items():
         if value != made_from[name]:
             raise ConfigError(
-                f"The {name} here is another than that of the first process (hash {value}, there {made_from[name]}); give all "
-                "machines the same files."
+                f"The {name} here is another than that of the first process (hash {value}, there {made_from[name]}); "
+                "give all machines the same files."
             )
     trainer = run.make_trainer(cfg, training, dataset, split, Path(os.devnull), together=together)
     trainer.fit(interrupts)

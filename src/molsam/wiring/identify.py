@@ -127,8 +127,8 @@ def refuse_change(cfg: DictConfig, identity: Identity, dataset: str | None) -> N
     now = replace(identity, data=data, paths=paths)
     if now != identity:
         raise ConfigError(
-            f"The data changed while this run went on ({'; '.join(differences(identity, now))}); put back what was there, "
-            "or start anew with overwrite=true."
+            f"The data changed while this run went on ({'; '.join(differences(identity, now))}); put back what was "
+            "there, or start anew with overwrite=true."
         )
 
 

@@ -65,8 +65,8 @@ class Start:
         for key, what in (("_target_", "model"), ("featurizer", "features")):
             if theirs.get(key) != ours.get(key):
                 raise ConfigError(
-                    f"init_from={self.folder} has another {what} ({_short(theirs.get(key))}, not {_short(ours.get(key))}); "
-                    "choose the same model, or leave init_from out."
+                    f"init_from={self.folder} has another {what} ({_short(theirs.get(key))}, not "
+                    f"{_short(ours.get(key))}); choose the same model, or leave init_from out."
                 )
         unlike = [key for key in ours if key in theirs and key != "pretrained" and theirs[key] != ours[key]]
         if unlike:
@@ -91,8 +91,8 @@ class Start:
                 if given is None or name not in model.sized or given.shape[1:] != own.shape[1:]:
                     have = "is not in it" if given is None else f"has the size {tuple(given.shape)}"
                     raise ConfigError(
-                        f"init_from={self.folder} does not fit this model: {name} {have}, here {tuple(own.shape)}; give the "
-                        "model the settings of that run."
+                        f"init_from={self.folder} does not fit this model: {name} {have}, here {tuple(own.shape)}; "
+                        "give the model the settings of that run."
                     )
                 rows = min(len(given), len(own))
                 own[:rows].copy_(given[:rows])

@@ -25,7 +25,7 @@ def check(cfg: DictConfig, varied: Iterable[str]) -> None:
     for fold in folds:
         if Judge(dataset, make_split(dataset, cfg.split, seed=cfg.seed, fold=fold)).chooses != dataset.metric:
             raise ConfigError(
-                f"{dataset.metric} is undefined on the validation part of fold {fold} (one class only, or too few labels or none), so "
-                "a search would have no objective; use split=stratified, a larger validation part, or another "
-                "dataset.metric."
+                f"{dataset.metric} is undefined on the validation part of fold {fold} (one class only, or too few "
+                "labels or none), so a search would have no objective; use split=stratified, a larger validation "
+                "part, or another dataset.metric."
             )

@@ -93,7 +93,8 @@ def settle(cfg: DictConfig) -> None:
         return
     if cfg.training.get("devices", 1) not in (1, found[1]):
         raise ConfigError(
-            f"training.devices={cfg.training.devices}, and torchrun started {found[1]} processes; leave training.devices out."
+            f"training.devices={cfg.training.devices}, and torchrun started "
+            f"{found[1]} processes; leave training.devices out."
         )
     cfg.training.devices = found[1]
 
@@ -113,17 +114,18 @@ def check(training: TrainingConfig) -> None:
     kind, _, place = training.device.partition(":")
     if place:
         raise ConfigError(
-            f"training.device={training.device} is one device, and training.devices={training.devices} takes one each; use "
-            f"training.device={kind}."
+            f"training.device={training.device} is one device, and training.devices={training.devices} takes one "
+            f"each; use training.device={kind}."
         )
     if kind == "cuda" and launched() is None and torch.cuda.device_count() < training.devices:
         raise ConfigError(
-            f"training.devices={training.devices}, but this machine has {torch.cuda.device_count()}; give that many or fewer."
+            f"training.devices={training.devices}, but this machine has "
+            f"{torch.cuda.device_count()}; give that many or fewer."
         )
     if training.batch_size < training.devices:
         raise ConfigError(
-            f"training.batch_size={training.batch_size} is shared by training.devices={training.devices} processes; give at "
-            f"least {training.devices}."
+            f"training.batch_size={training.batch_size} is shared by training.devices={training.devices} processes; "
+            f"give at least {training.devices}."
         )
 
 
@@ -176,8 +178,8 @@ def _start(team: Team, training: TrainingConfig) -> None:
         assert child.stdout is not None
         if child.stdout.readline().strip() != "ready":
             raise ProcessLost(
-                f"Process {rank} of {training.devices} of this run did not start ({_ending(child.wait())}); free some memory, "
-                "or use fewer training.devices."
+                f"Process {rank} of {training.devices} of this run did not start ({_ending(child.wait())}); free "
+                "some memory, or use fewer training.devices."
             )
     dist.init_process_group(backends(), store=store, rank=0, world_size=training.devices, timeout=PATIENCE)
 

@@ -172,7 +172,8 @@ def save_predictions(trainer: Trainer) -> None:
 
 
 def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np.ndarray) -> None:
-    """Write a line per molecule of the part and task; of several classes the prediction is the number of the likeliest, and
+    """Write a line per molecule of the part and task; of several classes the prediction is the number of the
+    likeliest, and
     both classes are also named."""
     rows, ids, bounds = dataset.rows, dataset.ids, getattr(dataset, "bounds", None)
     several, named = values.ndim == 3, getattr(dataset, "classes", None)

@@ -168,8 +168,8 @@ def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
         raise ConfigError(mismatch(folder, found, identity, other=other_folder()))
     if missing := lacks(done["config"], cfg):
         raise ConfigError(
-            f"{folder} holds this run, but made without {missing[0]}={OmegaConf.select(cfg, missing[0])}, which it therefore "
-            "did not record; start anew "
+            f"{folder} holds this run, but made without {missing[0]}={OmegaConf.select(cfg, missing[0])}, which it "
+            "therefore did not record; start anew "
             f"there with overwrite=true, or in another folder with {other_folder()}."
         )
     console.say(f"{folder} is finished already; overwrite=true trains it again.")
@@ -351,7 +351,8 @@ def _trackers(cfg: DictConfig, folder: Path) -> list[Tracker]:
 def _describe(cfg: DictConfig, dataset: Dataset, split: Split) -> None:
     sizes = " / ".join(str(len(part)) for part in (split.train, split.valid, split.test))
     console.say(
-        f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: {counted(len(dataset), dataset.noun)}, "
+        f"{cfg.choices.model} + {cfg.choices.optimizer} on {cfg.choices.dataset}: "
+        f"{counted(len(dataset), dataset.noun)}, "
         f"{counted(len(dataset.task_names), 'task')}, {dataset.task} ({dataset.metric})"
     )
     seed = cfg.seed if cfg.split.get("seed") is None else cfg.split.seed

@@ -69,8 +69,8 @@ def refuse_mixture(folders: Sequence[Path]) -> None:
         ours, theirs = (identity_of(found).data.get("dataset") for found in (outcomes[0][1], outcome))
         if ours != theirs:
             raise ConfigError(
-                f"{folder} was trained on other data (hash {theirs}) than {outcomes[0][0]} ({ours}), so their mean means "
-                "nothing; give runs of one file."
+                f"{folder} was trained on other data (hash {theirs}) than {outcomes[0][0]} ({ours}), so their mean "
+                "means nothing; give runs of one file."
             )
 
 
@@ -105,8 +105,8 @@ class Trained:
                 raise ConfigError(f"{folder} was trained on images; molecules cannot be predicted with it.")
             if cfg.dataset.get("reader"):
                 raise ConfigError(
-                    f"{folder} was trained on graphs of DGL; features of other molecules are not made here. Its predictions of "
-                    "the test part are in test_predictions.csv."
+                    f"{folder} was trained on graphs of DGL; features of other molecules are not made here. Its "
+                    "predictions of the test part are in test_predictions.csv."
                 )
             self.spec = DataSpec(**state["spec"])
             self.task: str = state["task"]
@@ -149,8 +149,8 @@ class Trained:
     def predict(self, rows: Sequence[Featurized]) -> tuple[np.ndarray, list[str]]:
         """Values [M, T] of featurized molecules, and why one has none (empty text where it has).
 
-        Regression: in the target's own unit. Classification: probabilities; of several classes [M, T, K]. NaN where there is
-        no value, as for the tasks `unlearnt`.
+        Regression: in the target's own unit. Classification: probabilities; of several classes [M, T, K]. NaN where
+        there is no value, as for the tasks `unlearnt`.
         """
         tasks = len(self.task_names)
         shape = (tasks, self.spec.n_tasks // tasks) if self.task == "multiclass" else (tasks,)
@@ -216,8 +216,9 @@ class Trained:
             if len(given) != len(rows) or given[0].shape != (self.spec.descriptor_dim,):
                 have = "not given" if not given else f"{given[0].shape[0]} columns wide"
                 raise ConfigError(
-                    f"{self.folder} was trained with dataset.descriptors={self.descriptors}, {self.spec.descriptor_dim} "
-                    f"columns; --descriptors is {have}; give a file with the same columns for these molecules."
+                    f"{self.folder} was trained with dataset.descriptors={self.descriptors}, "
+                    f"{self.spec.descriptor_dim} columns; --descriptors is {have}; give a "
+                    "file with the same columns for these molecules."
                 )
             batch.descriptors = torch.from_numpy(np.stack(given))
         return batch.to(device=self.device, dtype=self.dtype)
