@@ -18,8 +18,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import itself and those before it, and no other: the order in which settings become a report.
 ORDER = (
-    "errors", "files", "terminal", "config", "native", "chem", "data", "optim", "models", "images", "training", "diagnostics",
-    "tracking", "runs", "wiring", "sweeping", "report", "bench", "api", "commands", "__init__", "__main__",
+    "errors", "files", "terminal", "config", "native", "chem", "data", "optim", "models", "images", "training",
+    "diagnostics", "tracking", "runs", "wiring", "sweeping", "report", "bench", "api", "commands", "__init__",
+    "__main__",
 )  # fmt: skip
 # room -> all that it may import, where that is less than what stands before it
 FEWER = {

@@ -138,7 +138,8 @@ def test_every_command_is_tried() -> None:
     ("text", "encoding", "shown"),
     [
         ("0.5 ± 0.1 – ✓", "ascii", "0.5 +- 0.1 - *"), ("0.5 ± 0.1 – ✓", "latin-1", "0.5 ± 0.1 - *"),
-        ("R² ≤ é", "ascii", "R2 <= \\xe9"), ("0.5 ± 0.1 – ✓", "utf-8", "0.5 ± 0.1 – ✓"), ("a\udce9", "utf-8", "a\\udce9"),
+        ("R² ≤ é", "ascii", "R2 <= \\xe9"), ("0.5 ± 0.1 – ✓", "utf-8", "0.5 ± 0.1 – ✓"),
+        ("a\udce9", "utf-8", "a\\udce9"),
     ],
 )  # fmt: skip
 def test_signs_are_spelled(text: str, encoding: str, shown: str) -> None:

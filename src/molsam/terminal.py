@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 ERRORS = "molsam"
 """Name of the error handler that writes ASCII for what a terminal cannot show."""
 PLAIN = {
-    "±": "+-", "\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{EM DASH}": "-", "✓": "*", "×": "x", "°": " deg", "≥": ">=",
-    "≤": "<=", "→": "->", "·": ".", "’": "'", "\N{NO-BREAK SPACE}": " ",
+    "±": "+-", "\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{EM DASH}": "-", "✓": "*", "×": "x", "°": " deg",
+    "≥": ">=", "≤": "<=", "→": "->", "·": ".", "’": "'", "\N{NO-BREAK SPACE}": " ",
 }  # fmt: skip
 
 

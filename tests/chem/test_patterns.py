@@ -24,10 +24,11 @@ PUBLISHED = (
     ),
 )
 EXTRA = [
-    "O=S(O)O", "CS(=O)(=O)O", "OC(=S)S", "C[NH3+]", "C[N+](C)(C)C", "[NH4+]", "n1cc[nH]c1", "c1ccoc1", "c1cnoc1", "c1ocnc1",
-    "c1cscn1", "c1ccsc1", "C[S-]", "[O-]C=O", "CN(C)C=O", "CNC(=O)C", "NC(=N)N", "CNc1ccccc1", "Nc1ccccc1", "CN(C)c1ccccc1",
-    "N#N", "CN=C", "C=NO", "NP(=O)(O)O", "CSC", "CSSC", "C[S+](C)C", "O=[N+]([O-])C", "[nH+]1ccccc1", "C[n+]1ccccc1", "NO",
-    "NN", "CNN(C)C", "O", "S", "N", "[OH-]", "[SH-]", "COC", "CC(=O)OC", "NC=S", "NS(=O)(=O)C", "OB(O)C", "OP(O)O",
+    "O=S(O)O", "CS(=O)(=O)O", "OC(=S)S", "C[NH3+]", "C[N+](C)(C)C", "[NH4+]", "n1cc[nH]c1", "c1ccoc1", "c1cnoc1",
+    "c1ocnc1", "c1cscn1", "c1ccsc1", "C[S-]", "[O-]C=O", "CN(C)C=O", "CNC(=O)C", "NC(=N)N", "CNc1ccccc1", "Nc1ccccc1",
+    "CN(C)c1ccccc1", "N#N", "CN=C", "C=NO", "NP(=O)(O)O", "CSC", "CSSC", "C[S+](C)C", "O=[N+]([O-])C", "[nH+]1ccccc1",
+    "C[n+]1ccccc1", "NO", "NN", "CNN(C)C", "O", "S", "N", "[OH-]", "[SH-]", "COC", "CC(=O)OC", "NC=S", "NS(=O)(=O)C",
+    "OB(O)C", "OP(O)O",
 ]  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from molsam.errors import ConfigError
 
 MEANT = {
     "lr": "base_optimizer.lr", "learning_rate": "base_optimizer.lr", "optimizer.lr": "base_optimizer.lr",
-    "training.lr": "base_optimizer.lr", "training.learning_rate": "base_optimizer.lr", "training.bs": "training.batch_size",
-    "n_epochs": "training.epochs", "wd": "base_optimizer.weight_decay", "device": "training.device", "gpu": "training.device",
-    "num_folds": "split.folds", "dataset.target_columns": "dataset.targets", "dataset.target": "dataset.targets",
+    "training.lr": "base_optimizer.lr", "training.learning_rate": "base_optimizer.lr",
+    "training.bs": "training.batch_size", "n_epochs": "training.epochs", "wd": "base_optimizer.weight_decay",
+    "device": "training.device", "gpu": "training.device", "num_folds": "split.folds",
+    "dataset.target_columns": "dataset.targets", "dataset.target": "dataset.targets",
 }  # fmt: skip
 
 

@@ -156,7 +156,8 @@ def test_a_parquet_file_keeps_its_types(runs: Path, tmp_path: Path) -> None:
     found = pq.ParquetFile(tmp_path / "out.parquet").read()
     index = table.column_names.index("__index_level_0__")
     assert found.column_names[: table.num_columns + 4] == [
-        *table.column_names[:index], "", "n_2", PREDICTED, "log_solubility_std", "nearest_tanimoto", "error"]  # fmt: skip
+        *table.column_names[:index], "", "n_2", PREDICTED, "log_solubility_std", "nearest_tanimoto",
+        "error"]  # fmt: skip
     for place in range(table.num_columns):
         assert found.column(place).equals(table.column(place)), table.column_names[place]
     numbers = found.to_pandas()[[PREDICTED, "log_solubility_std", "nearest_tanimoto"]]

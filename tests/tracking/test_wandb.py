@@ -68,7 +68,8 @@ def train(tracker: Any, first: int, last: int, die: int | None = None) -> Any:
             tracker.log(row)
         if step % 10 == 0:
             tracker.log({"kind": "epoch", "epoch": epoch, "step": step, "train/loss": 0.5, "train/loss_clean": 0.4,
-                         "valid/loss": 0.6, "valid/rmse": 0.9 - epoch / 10, "graphs_per_s": 300.0, "rho": 0.05})  # fmt: skip
+                         "valid/loss": 0.6, "valid/rmse": 0.9 - epoch / 10, "graphs_per_s": 300.0,
+                         "rho": 0.05})  # fmt: skip
             tracker.sharpness({"epoch": epoch, "step": step, "eigenvalues": [3.0 + epoch, 1.0], "trace": 9.0,
                                "trace_error": None, "phis": [-1, 1], "landscape": [[1, 2]]})  # fmt: skip
         if step == die:

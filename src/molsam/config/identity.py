@@ -39,7 +39,8 @@ NEUTRAL = (
 COPIED = ("base_optimizer", "rho_schedule")
 """Sections that count only where the optimizer's own section takes them over."""
 NEUTRAL_TRAINING = (
-    "compile", "deterministic", "threads", "log_every", "checkpoint_minutes", "checkpoint_steps", "eval_batch_size", "test_each_epoch",
+    "compile", "deterministic", "threads", "log_every", "checkpoint_minutes", "checkpoint_steps", "eval_batch_size",
+    "test_each_epoch",
 )  # fmt: skip
 NEUTRAL_DATASET = (
     "root", "path", "valid_path", "test_path", "url", "sha256", "embedded", "layouts", "display", "published", "id",

@@ -74,7 +74,8 @@ def cached(folder: Path, digest: str, make: Callable[[], Entry]) -> Entry:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         log.warning(
             "The features are not cached, so the next run computes them again: %s (%s). Free some space, or choose "
-            "another folder with paths.cache=FOLDER.", path.parent, getattr(cause, "strerror", None) or str(error).split("\n")[0]
+            "another folder with paths.cache=FOLDER.", path.parent,
+            getattr(cause, "strerror", None) or str(error).split("\n")[0]
         )  # fmt: skip
     return tensors, record
 

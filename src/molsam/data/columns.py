@@ -175,7 +175,8 @@ def _warn_of_bounds(column: Column) -> None:
     if bounds and all(BOUND.fullmatch(cell) for cell in cells):
         log.warning(
             "%s is %s in %d of %d rows, but the labels are used as exact values; if they are bounds, write the sign "
-            "before the number, as in >10, and add dataset.censored=bound.", column.name, bounds[0], len(bounds), len(cells)
+            "before the number, as in >10, and add dataset.censored=bound.", column.name, bounds[0], len(bounds),
+            len(cells)
         )  # fmt: skip
 
 

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SECTIONS = {
-    "main_claim": "5.2.1, Table 1", "main_claim_more": "5.2.1, Table 1", "Table 1": "5.2.1", "Table 2": "5.2.2", "Table 3": "5.2.3", "Table 6": "A.3",
-    "Table 7": "5.2.2, A.5", "Table 8": "5.2.3, A.6", "Table 9": "5.2.3, A.6", "Table 10": "A.7", "Table 11": "A.8",
-    "Figure 1": "3.2", "Figure 3": "4.1, 4.2", "Figure 6": "5.2.3", "Figure 7": "A.6",
+    "main_claim": "5.2.1, Table 1", "main_claim_more": "5.2.1, Table 1", "Table 1": "5.2.1", "Table 2": "5.2.2",
+    "Table 3": "5.2.3", "Table 6": "A.3", "Table 7": "5.2.2, A.5", "Table 8": "5.2.3, A.6", "Table 9": "5.2.3, A.6",
+    "Table 10": "A.7", "Table 11": "A.8", "Figure 1": "3.2", "Figure 3": "4.1, 4.2", "Figure 6": "5.2.3",
+    "Figure 7": "A.6",
 }  # fmt: skip
 """Sections of the paper with the claims about a table or figure."""
 EXTRA = "not in the paper"

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "sweep", "row", "dataset", "fold", "seed", "split_seed", "smoke", "model", "optimizer", "metric", "direction",
-    "score", "late", "valid", "data_hash", "recorded", "stale", "split", "split_kind", "n_train", "n_test", "identity", "graphs_per_s", "seconds_per_epoch", "seconds", "epochs", "steps", "gradient_passes", "passes_per_step",
-    "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash",
+    "score", "late", "valid", "data_hash", "recorded", "stale", "split", "split_kind", "n_train", "n_test",
+    "identity", "graphs_per_s", "seconds_per_epoch", "seconds", "epochs", "steps", "gradient_passes",
+    "passes_per_step", "parameters", "n_molecules", "n_tasks", "consistent_percent", "settings", "config_hash",
     "finished", "path", "same_run_as", "verified",
 )  # fmt: skip
 """Columns of the table: settings of the run (sweep to optimizer), scores, costs and place.

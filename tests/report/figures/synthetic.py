@@ -68,12 +68,13 @@ def write_run(
     result.write(
         path,
         {
-            "name": name or f"{model}-{optimizer}-{dataset}", "model": model, "optimizer": optimizer, "dataset": dataset,
-            "seed": seed, "fold": fold, "task": task, "metric": metric, "direction": direction, "best_epoch": epochs - 1,
-            "epochs": epochs, "valid": {metric: score + 0.01, "loss": 0.4}, "test": {metric: score, "loss": 0.5},
-            "test_per_task": {"t": score}, "tasks_skipped": 0, "graphs_per_s": 300.0 + seed, "seconds_per_epoch": 2.0,
-            "first_epoch_seconds": 3.0, "seconds": 9.0, "steps": epochs * steps, "steps_skipped": 0,
-            "gradient_passes": 2 * epochs * steps, "passes_per_step": 2.0, "parameters": 1000, "peak_memory_mb": 300.0,
+            "name": name or f"{model}-{optimizer}-{dataset}", "model": model, "optimizer": optimizer,
+            "dataset": dataset, "seed": seed, "fold": fold, "task": task, "metric": metric, "direction": direction,
+            "best_epoch": epochs - 1, "epochs": epochs, "valid": {metric: score + 0.01, "loss": 0.4},
+            "test": {metric: score, "loss": 0.5}, "test_per_task": {"t": score}, "tasks_skipped": 0,
+            "graphs_per_s": 300.0 + seed, "seconds_per_epoch": 2.0, "first_epoch_seconds": 3.0, "seconds": 9.0,
+            "steps": epochs * steps, "steps_skipped": 0, "gradient_passes": 2 * epochs * steps,
+            "passes_per_step": 2.0, "parameters": 1000, "peak_memory_mb": 300.0,
             "gradients": {"cos_next_mean": 0.2, "consistent_share": 0.6, "cos_true_mean": 0.3} if gradients else None,
             "split": {"kind": "random", "hash": "ab", "sizes": [8, 1, 1], "leaked": 0},
             "data": {"hash": "cd", "rows": 10, "invalid": 0, "duplicates": 0}, "versions": {"molsam": "0.1.0"},
@@ -117,7 +118,8 @@ def _epochs(rng: np.random.Generator, epochs: int, steps: int, metric: str, test
         value = float(np.exp(-0.3 * epoch) + 0.02 * rng.normal())
         row = {"kind": "epoch", "epoch": epoch, "step": (epoch + 1) * steps, "train/loss": value,
                "train/loss_clean": value, "valid/loss": value + 0.1, f"valid/{metric}": 0.9 - 0.3 * value,
-               "graphs_per_s": 300.0, "seconds": 2.0, "passes": 2 * steps, "rho": 0.05 * 0.5**epoch, "lr": 0.001}  # fmt: skip
+               "graphs_per_s": 300.0, "seconds": 2.0, "passes": 2 * steps, "rho": 0.05 * 0.5**epoch,
+               "lr": 0.001}  # fmt: skip
         if test_losses:
             row |= {"test/loss": value + 0.2, f"test/{metric}": 0.88 - 0.3 * value}
         rows += [{"kind": "step", "epoch": epoch, "step": (epoch + 1) * steps, "train/loss": value}, row]

@@ -45,8 +45,8 @@ def facts(run: StoredRun, epochs: list[Row]) -> dict[str, Any]:
         "task": outcome.get("task"), "test": digits(run.test, 6), "valid": digits(outcome["valid"].get(metric), 6),
         "tests": {name: digits(value) for name, value in outcome["test"].items()},
         "tasks": {name: digits(value) for name, value in (outcome.get("test_per_task") or {}).items()},
-        "epochs": len(epochs) or outcome.get("epochs"), "finished": outcome.get("finished"), "sweep": run.setting("sweeps.name"),
-        "x": [epochs[i]["epoch"] + 1 for i in kept],
+        "epochs": len(epochs) or outcome.get("epochs"), "finished": outcome.get("finished"),
+        "sweep": run.setting("sweeps.name"), "x": [epochs[i]["epoch"] + 1 for i in kept],
         "curves": {key: values for key, values in curves.items() if any(value is not None for value in values)},
         "given": given(run.files),
     }  # fmt: skip
