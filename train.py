@@ -1,4 +1,4 @@
-"""`python train.py model=grover optimizer=graphsam` is `molsam train model=grover optimizer=graphsam` (see README.md)."""
+"""`python train.py model=grover` is `molsam train model=grover` (see README.md)."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def moved(text: str, name: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Name files of the repository that are not pages, instead of linking to them; write fences as the site reads them."""
+    """Name files of the repository that are no pages, instead of linking to them; write fences as the site reads."""
     place = os.path.dirname(page.file.src_uri)
     for name, target in ELSEWHERE.items():
         away = os.path.relpath(name, f"docs/{place}")
@@ -92,7 +92,8 @@ def metrics() -> str:
     from molsam.config.metrics import metric_files
 
     lines = [
-        f"| `{name}` | {one['display']} | {_words(one['task'])} | {'lower' if one['direction'] == 'min' else 'higher'} is better |"
+        f"| `{name}` | {one['display']} | {_words(one['task'])} | "
+        f"{'lower' if one['direction'] == 'min' else 'higher'} is better |"
         for name, one in metric_files().items()
     ]
     return "# Metrics\n\n| metric | name | task | direction |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"

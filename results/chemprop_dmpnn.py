@@ -1,7 +1,7 @@
 """chemprop's D-MPNN on the splits of molsam's runs, with the same epochs and batch size; needs chemprop 2.3.1 alone.
 
-python results/chemprop_dmpnn.py TABLE RUN_FOLDER... prints the test score of both for each run (one task; of several folds
-the folders fold0, fold1, ...). TABLE is the file that the runs were trained on.
+python results/chemprop_dmpnn.py TABLE RUN_FOLDER... prints the test score of both for each run (one task; of several
+folds the folders fold0, fold1, ...). TABLE is the file that the runs were trained on.
 """
 
 from __future__ import annotations

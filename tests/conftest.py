@@ -55,7 +55,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder of this session. Compiled kernels are shared by all sessions of this user: compiling takes long."""
+    """A cache folder of this session. Compiled kernels are shared by all the user's sessions: compiling is slow."""
     folder = tmp_path_factory.mktemp("cache")
     shared = Path(tempfile.gettempdir()) / f"molsam-test-kernels-{os.getuid()}"
     shared.mkdir(mode=0o700, exist_ok=True)

@@ -121,6 +121,16 @@ def test_files_and_functions_stay_small(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
 
 
+def test_lines_keep_to_120_columns() -> None:
+    """What ruff does not read; it holds Python to the same."""
+    patterns = [f"{room}/**/*.{end}" for room in ("conf", "sweeps", "src") for end in ("yaml", "c", "h")]
+    found = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    assert len(found) > 100
+    for path in (*found, ROOT / "Makefile", ROOT / "mkdocs.yaml", ROOT / ".ci" / "run"):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert len(line) <= 120, f"{path}:{number}"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_targets_of_the_configuration_exist(path: Path) -> None:
     import importlib

@@ -127,7 +127,7 @@ def molsam_understands(words: list[str]) -> None:
 
 
 def hydra_understands(words: list[str]) -> None:
-    """Composes the settings of a command line with the first of its choices, looks for the others, and for its cells."""
+    """Composes the settings of a command line with the first of its choices; looks for the others and its cells."""
     if "--help" in words:
         return
     if any(word.startswith("hydra/launcher=ray") for word in words):

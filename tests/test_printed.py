@@ -68,7 +68,9 @@ NOT_RUN = {
     r".*dataset\.metric=worst.*|.*model=gin.*|.*optimizer=random_sam.*|.*dataset=assay .*": (
         "needs the files of its page; tests/test_docs.py runs them with those"
     ),
-    r"PYTHONPATH=outputs/\.peers.*|python results/chemprop_dmpnn\.py .*": "needs another package's environment, which `molsam bench --against` makes",
+    r"PYTHONPATH=outputs/\.peers.*|python results/chemprop_dmpnn\.py .*": (
+        "needs another package's environment, which `molsam bench --against` makes"
+    ),
 }
 """Pattern -> why."""
 UNKNOWN = "no test runs it, and nothing says why"
@@ -107,7 +109,7 @@ def test_every_line_has_a_rule_and_every_rule_a_line() -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the pages have made before: assay.csv and the run of it, a run of a sweep, the clone's files."""
+    """A folder with what the pages have made before: assay.csv and its run, a run of a sweep, the clone's files."""
     folder = tmp_path_factory.mktemp("printed")
     write_files(ROOT / "docs" / "own-data.md", folder)
     (folder / "kept").mkdir()

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never a part; finding them; and where the cache is."""
+"""Writing files so that a reader sees the old or the new one, never a part; finding them; where the cache is."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Return whether a path is a device, a pipe or an open file (/dev/null, /dev/stdout), which a rename would replace."""
+    """Return whether a path is a device, a pipe or an open file (/dev/stdout), which a rename would replace."""
     if path.is_symlink() and os.readlink(path).startswith("/proc/"):
         return True
     return path.exists() and not path.is_file() and not path.is_dir()

@@ -24,7 +24,7 @@ PLAIN = {
 
 
 def prepare(*, lasting: bool = False) -> None:
-    """Make standard output and error fit for whatever they are: a screen, a pipe, a closed descriptor, an ASCII terminal.
+    """Make standard output and error fit for a screen, a pipe, a closed descriptor or an ASCII terminal.
 
     A stream that breaks is forgotten: standard error always, standard output if it is `lasting`, because what a
     training prints is in its folder too.
@@ -62,7 +62,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def text(words: str, style: str = "") -> Text:
-    """Words for a report on standard output. Signs are spelled before a table is laid out, so that columns stay straight."""
+    """Words for a report on standard output; signs are spelled before a table is laid out: columns stay straight."""
     from rich.text import Text
 
     return Text(spelled(words, getattr(sys.stdout, "encoding", None) or "utf-8"), style=style)

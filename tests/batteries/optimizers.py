@@ -102,7 +102,7 @@ class Training:
 
 
 def config(name: str, base: str = "sgd", schedule: str = "staircase") -> Any:
-    """The settings of a run with this optimizer, its base and its rho schedule; adam, adamw and sgd are their own base."""
+    """The settings of a run with this optimizer, its base and its rho schedule; adam, adamw, sgd are their own base."""
     cfg = copy.deepcopy(_composed(f"optimizer={name}"))
     if name not in PLAIN:
         cfg.base_optimizer = _composed("optimizer=sam", f"base_optimizer={base}").base_optimizer

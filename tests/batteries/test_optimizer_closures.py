@@ -17,8 +17,9 @@ from tests.paths import ROOT
 def test_a_closure_may_zero_in_place_or_not_at_all(name: str) -> None:
     plain, in_place, careless = Training(name), Training(name), Training(name)
     trace = plain.run(9)
-    in_place.optimizer.zero_grad = lambda set_to_none=True: torch.optim.Optimizer.zero_grad(  # type: ignore[method-assign]
-        in_place.optimizer, set_to_none=False
+    zero = torch.optim.Optimizer.zero_grad
+    in_place.optimizer.zero_grad = (  # type: ignore[method-assign]
+        lambda set_to_none=True: zero(in_place.optimizer, set_to_none=False)
     )
     assert equal(in_place.run(9), trace)
     careless.zero = False

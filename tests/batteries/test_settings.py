@@ -173,7 +173,7 @@ TAKEN_OVER = ("base", "rho_schedule", "seed")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_class_has_the_defaults_of_its_file(name: str) -> None:
-    """Whoever builds an optimizer in Python gets what the command line gives; a default changed in one place is seen."""
+    """An optimizer built in Python is what the command line gives; a default changed in one place is seen."""
     cfg = compose([f"optimizer={name}"])
     written = {key: cfg.optimizer[key] for key in cfg.optimizer if not key.startswith("_") and key not in TAKEN_OVER}
     weight = [nn.Parameter(torch.ones(1))]

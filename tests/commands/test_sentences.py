@@ -48,7 +48,10 @@ def test_the_setting_that_was_meant(given: str, right: str) -> None:
         ("training=3", "training=3 names no option of its config group; type one, as model=gcn."),
         (
             "~training.epochs",
-            "training.epochs is a setting of every run, so ~training.epochs cannot take it out; give it a value instead.",
+            (
+                "training.epochs is a setting of every run, so ~training.epochs cannot take it out; "
+                "give it a value instead."
+            ),
         ),
     ],
 )

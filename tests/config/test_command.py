@@ -10,8 +10,8 @@ from molsam.commands.train import with_name
 from molsam.config.command import override
 from molsam.config.compose import compose
 
-NAMES = ["pIC50", "IC50, nM", "log(k')", "x y", "1e3", "null", "p\"q", "y [nM]", "a=b", "-", "µ", "$HOME", "{a: b}", "#", "",
-         "back\\slash", "true", "log P (–)", "!x", "`ls`", "a.b", "${seed}"]  # fmt: skip
+NAMES = ["pIC50", "IC50, nM", "log(k')", "x y", "1e3", "null", "p\"q", "y [nM]", "a=b", "-", "µ", "$HOME", "{a: b}",
+         "#", "", "back\\slash", "true", "log P (–)", "!x", "`ls`", "a.b", "${seed}"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

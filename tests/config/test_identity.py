@@ -125,7 +125,7 @@ def results() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("outcome", results(), ids=lambda o: o["name"])
 def test_today_s_settings_have_the_identity_of_stored_results(outcome: dict[str, Any]) -> None:
-    """Else they would be trained again. Whoever adds a setting whose default is what was done before names it in ADDED."""
+    """Else they would be trained again. A new setting whose default is what was done before is named in ADDED."""
     old = stored(outcome)
     chosen = [f"{key}={value}" for key, value in outcome["config"]["choices"].items()]
     epochs, rho = outcome["config"]["training"]["epochs"], outcome["config"]["optimizer"].get("rho")

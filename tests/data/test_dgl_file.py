@@ -1,4 +1,4 @@
-"""Files of dgl.save_graphs: what molsam reads of them is what was saved, and what cannot be is refused in a sentence."""
+"""Files of dgl.save_graphs: molsam reads what was saved, and refuses in a sentence what cannot be read."""
 
 from __future__ import annotations
 
@@ -116,13 +116,15 @@ ONE = {"y": torch.arange(2.0) + 0.5}
         ([GOOD, GOOD], {}, r"holds no labels, or is cut off; save them with the graphs"),
         ([GOOD, GOOD], {"y": torch.ones(3)}, r"labels 'y' have the shape \[3\], and there are 2 graphs"),
         ([GOOD, GOOD], {"y": torch.ones(2), "z": torch.ones(2, 2, 2)}, r"labels 'z' have the shape \[2, 2, 2\]"),
-        ([GOOD, graph_of([0, 1], [1, 0], torch.ones(2, 4))], ONE, "graph 1: atoms have 4 features and bonds 2, those of graph 0 3"),
+        ([GOOD, graph_of([0, 1], [1, 0], torch.ones(2, 4))], ONE,
+         "graph 1: atoms have 4 features and bonds 2, those of graph 0 3"),
         ([GOOD, graph_of([0], [1], torch.ones(2, 3))], ONE, "graph 1: an edge between 0 and 1 has no reverse"),
         ([GOOD, graph_of([0, 1], [1, 0], torch.ones(2, 3), [[0.0, 1], [1, 1]])], ONE, "no reverse with equal features"),
         ([GOOD, graph_of([], [], torch.ones(0, 3))], ONE, "graph 1 has no atoms"),
         ([GOOD, graph_of([0, 1], [1, 0], torch.ones(2))], ONE, r"ndata\['x'\] has the shape \[2\]; save a row"),
         ([GOOD, graph_of([0, 1], [1, 0], [[1.0], [float("nan")]])], ONE, "not finite"),
-        ([GOOD, dgl.graph(([0, 1], [1, 0]))], ONE, r"graph 1 has no ndata\['x'\] \(fields: none\); name .* dataset.nodes=FIELD"),
+        ([GOOD, dgl.graph(([0, 1], [1, 0]))], ONE,
+         r"graph 1 has no ndata\['x'\] \(fields: none\); name .* dataset.nodes=FIELD"),
         ([dgl.heterograph({("a", "b", "c"): ([0], [1])})] * 2, ONE, "several types of nodes"),
     ],
 )  # fmt: skip
@@ -153,8 +155,8 @@ def test_files_of_the_other_kind_and_features_of_another_model_are_refused(tmp_p
 
 def test_a_model_trains_on_graphs_as_on_their_molecules(tmp_path: Path) -> None:
     saved(tmp_path / "graphs.bin", known(tmp_path, ChempropFeaturizer()))
-    common = ["model=dmpnn", "optimizer=graphsam", "model.hidden_size=8", "training.epochs=1", "dataset.targets=[y0,y1]",
-              "split.fold=0", "dataset.task=regression", "training.threads=1"]  # fmt: skip
+    common = ["model=dmpnn", "optimizer=graphsam", "model.hidden_size=8", "training.epochs=1",
+              "dataset.targets=[y0,y1]", "split.fold=0", "dataset.task=regression", "training.threads=1"]  # fmt: skip
     values = []
     for name, settings in {
         "csv": ["dataset=csv", f"dataset.path={tmp_path / 'in.csv'}"],

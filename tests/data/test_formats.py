@@ -167,8 +167,10 @@ def test_parquet_columns_that_are_no_text_do_not_spoil_the_file(tmp_path: Path) 
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {
-    "Excel": ("d.xlsx", zipped({"[Content_Types].xml": b"x", "xl/a.xml": b"y"}), "is an Excel workbook; save its sheet as CSV"),
-    "two files": ("d.zip", zipped({"a.csv": b"x", "b.csv": b"y"}), r"holds 2 files \(a\.csv, b\.csv\); give an archive with one"),
+    "Excel": ("d.xlsx", zipped({"[Content_Types].xml": b"x", "xl/a.xml": b"y"}),
+              "is an Excel workbook; save its sheet as CSV"),
+    "two files": ("d.zip", zipped({"a.csv": b"x", "b.csv": b"y"}),
+                  r"holds 2 files \(a\.csv, b\.csv\); give an archive with one"),
     "cut zip": ("d.zip", zipped({"a.csv": TEXT.encode() * 50})[:-30], "is a damaged zip file"),
     "cut Parquet": ("d.parquet", b"PAR1" + b"\0" * 40, "cannot be read as Parquet"),
     "empty SDF": ("d.sdf", b" \n", "is empty"),
@@ -176,8 +178,10 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "JSON": ("d.json", b'[{"smiles": "C", "y": 1}]', "is JSON, not a table; save it as CSV"),
     "JSON lines": ("d.jsonl", b'{"smiles": "C", "y": 1}\n', "is JSON, not a table; save it as CSV"),
     "XML": ("d.xml", b"<?xml version='1.0'?><a/>", "is a web page or XML, not a table"),
-    "a title": ("d.csv", b"My assay\n\n" + TEXT.encode(), "line 3 looks like the header, but is not the first line; delete"),
-    "comments": ("d.csv", b"# a, b\n# c\n" + TEXT.encode(), "line 3 looks like the header"),
+    "a title": ("d.csv", b"My assay\n\n" + TEXT.encode(),
+                "line 3 looks like the header, but is not the first line; delete"),
+    "comments": ("d.csv", b"# a, b\n# c\n" + TEXT.encode(),
+                "line 3 looks like the header"),
     "one cell": ("d.csv", TEXT.encode() + b"CC\n", "line 4: 1 cell where the header has 2"),
     **{told: ("d.csv", magic + b"\0" * 40, f"is {told}") for magic, told in OTHERS.items()},
     "half UTF-16": ("d.csv", TEXT.encode("utf-16") + b"\0", "is not UTF-16 text"),

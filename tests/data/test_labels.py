@@ -320,13 +320,18 @@ def test_positive_words_are_chosen_for_each_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("targets", "positive", "error", "told"),
     [
-        (["hERG", "tox"], None, DataError, r"column 'tox' has the classes 'safe' and 'toxic'; say which one is positive, as in dataset\.positive=safe"),
-        (["tox", "c"], None, DataError, r"column 'tox' has .*, and column 'c' has the classes 'a' and 'b'; say which ones are positive, as in 'dataset\.positive=\[safe,a\]'"),
+        (["hERG", "tox"], None, DataError,
+         r"column 'tox' has the classes 'safe' and 'toxic'; say which one is positive, as in dataset\.positive=safe"),
+        (["tox", "c"], None, DataError,
+         (r"column 'tox' has .*, and column 'c' has the classes 'a' and 'b'; say which ones are positive, "
+          r"as in 'dataset\.positive=\[safe,a\]'")),
         (["tox", "c"], "toxic", DataError, r"column 'c' has the classes 'a' and 'b'; say which one is positive"),
-        (["tox", "c"], ["toxic", "safe"], ConfigError, r"toxic and safe are both classes of column 'tox'; give one, or"),
+        (["tox", "c"], ["toxic", "safe"], ConfigError,
+         r"toxic and safe are both classes of column 'tox'; give one, or"),
         (["tox", "c"], ["toxic", "d"], ConfigError, r"dataset\.positive: d is not a class of 'tox' and 'c'; give"),
         (["tox", "c"], {"tix": "toxic"}, ConfigError, r"names 'tix', which is no label column; use 'tox' and 'c'"),
-        (["tox", "c"], {"tox": "a", "c": "a"}, ConfigError, r"dataset\.positive=a is not a class of column 'tox'; use 'safe'"),
+        (["tox", "c"], {"tox": "a", "c": "a"}, ConfigError,
+         r"dataset\.positive=a is not a class of column 'tox'; use 'safe'"),
     ],
 )  # fmt: skip
 def test_positive_words_that_do_not_fit(

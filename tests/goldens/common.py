@@ -67,7 +67,7 @@ class Golden(Protocol):
 
 
 class RoundedWeights:
-    """A golden file as if its weights had been rounded to float32, and nothing else: each moved by up to 2^-24 of itself.
+    """A golden file as if its weights, and nothing else, were rounded to float32: moved by up to 2^-24 of themselves.
 
     Many files hold weights that are float32 values already, which rounding would leave where they are. Each number
     `draw` is another rounding.
@@ -121,7 +121,7 @@ def relative_errors(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> fl
 
 
 def whole_error(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> float:
-    """|ours - reference| / |reference|, Euclidean norms over all arrays as one vector; what one side lacks is zero there."""
+    """|ours - reference| / |reference|, Euclidean norms of all arrays as one vector; what one side lacks is zero."""
     b = {name: _array(value) for name, value in reference.items()}
     a = {name: _array(ours[name]) if name in ours else np.zeros_like(value) for name, value in b.items()}
     difference, size = (

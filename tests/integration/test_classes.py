@@ -164,7 +164,8 @@ def test_attention_is_a_mean_over_layers_heads_and_atoms(tmp_path: Path) -> None
     both = run.model.atom_attention(run.batch(rows))  # type: ignore[operator]
     single = torch.cat([run.model.atom_attention(run.batch([row])) for row in rows])  # type: ignore[operator]
     torch.testing.assert_close(both, single)
-    maps = [layer[0] / layer[0].sum(-1, keepdim=True) for layer in run.model.attention(run.batch(rows[:1]))]  # type: ignore[operator]
+    layers = run.model.attention(run.batch(rows[:1]))  # type: ignore[operator]
+    maps = [layer[0] / layer[0].sum(-1, keepdim=True) for layer in layers]
     torch.testing.assert_close(both[:3], torch.stack(maps).mean((0, 1)).mean(0))
     start(compose([*common, "model=grover", *SMALL["grover"]]), tmp_path / "grover", [])
     with pytest.raises(ConfigError, match="attends between heads, not between atoms"):

@@ -48,7 +48,7 @@ print(json.dumps(told))
 
 
 def calls(installed: Path, here: Path, *commands: tuple[dict[str, str], list[str]]) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of several commands of the installed package, in one process: imports take seconds."""
+    """Exit code, stdout and stderr of several commands of the installed package, in one process: imports are slow."""
     done = python(installed, here, "-c", CALLS, json.dumps(commands))
     assert done.returncode == 0, done.stderr
     return [tuple(told) for told in json.loads(done.stdout.splitlines()[-1])]

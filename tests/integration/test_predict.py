@@ -241,7 +241,8 @@ def other_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, more in {
         "rdkit": ["model=dmpnn", "dataset.limit=40", "dataset.descriptors=rdkit_2d"],
         "file": ["model=dmpnn", "dataset.limit=40", f"dataset.descriptors={root / 'features.npy'}"],
-        "classes": ["model=dmpnn", "dataset=csv", f"dataset.path={root / 'classes.csv'}", "dataset.targets=[log_solubility]"],
+        "classes": ["model=dmpnn", "dataset=csv", f"dataset.path={root / 'classes.csv'}",
+                    "dataset.targets=[log_solubility]"],
         "small": ["model=compt", "model.d_model=8", "model.n_layers=1", "dataset.limit=40"],
     }.items():  # fmt: skip
         text = "smiles,log_solubility\n" + "".join(f"{'C' * (i + 1)},{i % 2}\n" for i in range(40))

@@ -129,7 +129,7 @@ def test_a_journal_is_shared_too(app: App) -> None:
 
 
 def share(app: App, *arguments: str) -> None:
-    """Two sweeps of eight cells, at the same time. Nobody dies, so no process that is only slow may be taken for dead."""
+    """Two sweeps of eight cells at the same time. Nobody dies, so no slow process may be taken for dead."""
     patient = (*arguments, "hydra.sweeper.heartbeat=5")
     app.join(app.start(*patient), app.start(*patient))
     assert len(app.results()) == 8

@@ -111,7 +111,8 @@ def test_an_observer_sees_eps_with_its_norm() -> None:
     def observe(event: optim.StepEvent) -> None:
         assert event.norm == pytest.approx(vector.norm(event.eps), rel=1e-12)
         assert event.omega_norm == pytest.approx(vector.norm(event.omega), rel=1e-12)
-        seen.append(tuple({p: t.clone() for p, t in vec.items()} for vec in (event.eps, event.omega)))  # type: ignore[arg-type]
+        vectors = (event.eps, event.omega)
+        seen.append(tuple({p: t.clone() for p, t in vec.items()} for vec in vectors))  # type: ignore[arg-type]
 
     optimizer.observers.append(observe)
     problem.run(optimizer, 7)
@@ -131,7 +132,9 @@ def test_an_average_may_vanish() -> None:
 
         def closure(factor: float = factor) -> Tensor:
             points.append(weight.detach().clone())
-            return scalar(weight) if factor else scalar(weight) + (weight.grad.zero_() * 0).sum()  # type: ignore[union-attr]
+            if factor:
+                return scalar(weight)
+            return scalar(weight) + (weight.grad.zero_() * 0).sum()  # type: ignore[union-attr]
 
         start = weight.detach().clone()
         optimizer.step(closure)
@@ -201,7 +204,8 @@ def test_gsam_lets_rho_follow_the_learning_rate() -> None:
         ("constant", [0.2] * 4),
         ("linear", [0.2, 0.35, 0.5, 0.65]),
         ("piecewise", [0.2, 0.2, 0.8, 0.8]),
-        ("trigonometric", [0.2, 0.2 + 0.6 * (1 - math.cos(math.pi / 4)) / 2, 0.5, 0.8 - 0.6 * (1 - math.cos(math.pi / 4)) / 2]),
+        ("trigonometric",
+         [0.2, 0.2 + 0.6 * (1 - math.cos(math.pi / 4)) / 2, 0.5, 0.8 - 0.6 * (1 - math.cos(math.pi / 4)) / 2]),
     ],
 )  # fmt: skip
 def test_rst_probabilities(p_schedule: Any, expected: list[float]) -> None:

@@ -32,7 +32,8 @@ def packed(place: int, config: Any, **changes: Any) -> pack.Packed:
     "configs",
     [
         [{"a": odd, "seed": place} for place, odd in enumerate(ODD)],
-        [{"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, {"a": {"b": 1, "d": {}}}, {"a": None}, {}, None, {"a": 1.0}, {"a": 1}],
+        [{"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, {"a": {"b": 1, "d": {}}}, {"a": None}, {}, None,
+         {"a": 1.0}, {"a": 1}],
         [{"a": True}, {"a": 1}, {"a": False}, {"a": 0}],
     ],
 )  # fmt: skip
@@ -62,7 +63,7 @@ def test_a_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None
     assert len(pack.read(path)[1]) == 3
 
 
-def test_the_report_and_pandas_read_what_the_command_packs(fill: Fill, tmp_path: Path, capsys: Any) -> None:  # noqa: F811
+def test_report_and_pandas_read_what_the_command_packs(fill: Fill, tmp_path: Path, capsys: Any) -> None:  # noqa: F811
     cells = fill("table9")
     outputs, file = tmp_path / "outputs", tmp_path / "results" / "table9.jsonl"
     for path in sorted(outputs.rglob("result.json"))[:5]:

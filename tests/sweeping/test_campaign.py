@@ -75,7 +75,11 @@ def test_what_is_finished_is_not_started_again(tmp_path: Path, monkeypatch: pyte
 
 def test_a_pause_ends_the_sweep_and_its_end_starts_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, started, told = one(tmp_path), [], []
-    monkeypatch.setattr(campaign, "launch", lambda *_: started.append(sleeper()) or started[-1])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        campaign,
+        "launch",
+        lambda *_: started.append(sleeper()) or started[-1],  # type: ignore[func-returns-value]
+    )
 
     def wait(_: float) -> None:
         if len(told) == 1:
@@ -93,7 +97,11 @@ def test_a_pause_ends_the_sweep_and_its_end_starts_it_again(tmp_path: Path, monk
 
 def test_whoever_leaves_takes_the_sweep_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, started = one(tmp_path), []
-    monkeypatch.setattr(campaign, "launch", lambda *_: started.append(sleeper()) or started[-1])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        campaign,
+        "launch",
+        lambda *_: started.append(sleeper()) or started[-1],  # type: ignore[func-returns-value]
+    )
 
     def wait(_: float) -> None:
         raise KeyboardInterrupt

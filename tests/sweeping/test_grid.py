@@ -312,7 +312,9 @@ def test_a_trial_that_another_sweep_has_just_claimed_is_not_taken_for_dead(tmp_p
         assert grid.study.storage.set_trial_state_values(grid.study.trial_id(0), state=optuna.trial.TrialState.RUNNING)
 
     grid.plan.job = lambda _: planned  # type: ignore[method-assign]
-    grid.launcher = SimpleNamespace(run=lambda jobs: claimed_by_another(list(jobs)), at_once=False)  # type: ignore[assignment]
+    grid.launcher = SimpleNamespace(  # type: ignore[assignment]
+        run=lambda jobs: claimed_by_another(list(jobs)), at_once=False
+    )
     grid.launch([planned.cell])
     assert [trial.state.name for trial in grid.study.trials()] == ["RUNNING"]
     assert grid.study.revive(own={0}) == [0]

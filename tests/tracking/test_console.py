@@ -18,8 +18,8 @@ from molsam.wiring import record
 def outcome(fold: int, tasks: int) -> dict[str, Any]:
     test = {"rmse": 1.0 + fold, "mae": 0.5 + fold, "r2": None, "kendall": 0.1}
     per_task = {f"t{place}": 2.0 * fold + place for place in range(tasks)}
-    return {"name": "run", "fold": fold, "metric": "rmse", "valid": {"rmse": 3.0 - fold}, "test": test, "test_per_task": per_task,
-            "graphs_per_s": 10.0}  # fmt: skip
+    return {"name": "run", "fold": fold, "metric": "rmse", "valid": {"rmse": 3.0 - fold}, "test": test,
+            "test_per_task": per_task, "graphs_per_s": 10.0}  # fmt: skip
 
 
 @pytest.mark.parametrize("tasks", [1, 2, console.MOST_TASKS + 1, console.MOST_TASKS + 2])

@@ -61,7 +61,8 @@ def test_swa_is_the_mean_over_the_ends_of_the_last_epochs() -> None:
     assert all(found[step] is None for step in range(20))
     for step, count in ((20, 1), (23, 2)):
         assert found[step] is not None
-        torch.testing.assert_close(found[step][:-1], torch.stack(ends[6 : 6 + count]).mean(0)[:-1])  # type: ignore[index]
+        wanted = torch.stack(ends[6 : 6 + count]).mean(0)
+        torch.testing.assert_close(found[step][:-1], wanted[:-1])  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

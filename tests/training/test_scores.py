@@ -65,7 +65,8 @@ MULTICLASS = {
 
 @pytest.mark.parametrize(
     ("task", "target", "prediction", "expected"),
-    [("regression", Y, P, REGRESSION), ("classification", CLASS, SURE, CLASSIFICATION), ("multiclass", KIND, SHARES, MULTICLASS)],
+    [("regression", Y, P, REGRESSION), ("classification", CLASS, SURE, CLASSIFICATION),
+     ("multiclass", KIND, SHARES, MULTICLASS)],
     ids=["regression", "classification", "multiclass"],
 )  # fmt: skip
 def test_every_metric_of_a_task(
@@ -135,7 +136,7 @@ def test_a_wrong_metric_is_refused_with_the_nearest() -> None:
 
 
 def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One function and one file in a folder of one's own; what is no metric is named, and what is not trusted refused."""
+    """One function and one file in an own folder; what is no metric is named, and what is not trusted refused."""
     folder = tmp_path / "metric"
     folder.mkdir()
     (tmp_path / "mylab_scores.py").write_text(
@@ -161,8 +162,8 @@ def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert score("mine", P[:, None], Y[:, None]).mean == pytest.approx(np.abs(P - Y).max())
         assert "mine" in score_all("regression", P[:, None], Y[:, None])
         assert (direction("mine"), display("mine")) == ("min", "mine")
-        for wrong in ("direction: up", "_target_: os.system", "task: ranking", "_target_: molsam.nowhere.f", "_target_: mae",
-                      "_target_: mylab_scores.LIMIT", "_target_: mylab_scores.none"):  # fmt: skip
+        for wrong in ("direction: up", "_target_: os.system", "task: ranking", "_target_: molsam.nowhere.f",
+                      "_target_: mae", "_target_: mylab_scores.LIMIT", "_target_: mylab_scores.none"):  # fmt: skip
             write(text + wrong + "\n")
             with pytest.raises(ConfigError, match=r"mine\.yaml"):
                 known()

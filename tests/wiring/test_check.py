@@ -169,7 +169,8 @@ def test_every_key_is_documented_in_place() -> None:
 @given(st.sampled_from(["training.epochs", "training.batch_size", "optimizer.rho", "optimizer.beta", "model.dropout",
                         "training.max_grad_norm", "split.folds", "seed", "rho_schedule.gamma",
                         "lr_schedule.warmup_epochs"]),
-       st.one_of(st.integers(-(10**12), 10**12), st.floats(), st.text("abcxyz_", max_size=8), st.booleans(), st.none()))  # fmt: skip
+       st.one_of(st.integers(-(10**12), 10**12), st.floats(), st.text("abcxyz_", max_size=8),
+                 st.booleans(), st.none()))  # fmt: skip
 def test_any_value_is_taken_or_refused_with_its_name(key: str, value: object) -> None:
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     override = OverridesParser.create().parse_override(f"{key}='{text}'" if isinstance(value, str) else f"{key}={text}")

@@ -147,7 +147,7 @@ PARTS = {
 
 @pytest.mark.parametrize("part", PARTS)
 def test_an_identity_without_one_of_its_parts_is_noticed(part: str, tmp_path: Path) -> None:
-    """The test above tells right from wrong: where equal settings were the same run whatever the file, it would fail."""
+    """The test above would fail where equal settings were the same run whatever the file."""
     world = World(tmp_path)
     with stubbed(world) as patch:
         lesser = property(lambda one: identities.digest_of(PARTS[part](one)))

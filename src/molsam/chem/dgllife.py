@@ -16,8 +16,8 @@ from molsam.chem.reading import Atoms, Bonds, Kinds, OneHot, atoms_of, bonds_of,
 _H = HybridizationType
 _HYBRIDS = [_H.SP, _H.SP2, _H.SP3, _H.SP3D, _H.SP3D2]
 _ELEMENTS = {
-    "canonical": "C N O S F Si P Cl Br Mg Na Ca Fe As Al I B V K Tl Yb Sb Sn Ag Pd Co Se Ti Zn H Li Ge Cu Au Ni Cd In Mn "
-    "Zr Cr Pt Hg Pb",
+    "canonical": "C N O S F Si P Cl Br Mg Na Ca Fe As Al I B V K Tl Yb Sb Sn Ag Pd Co Se Ti Zn H Li Ge Cu Au Ni Cd In "
+    "Mn Zr Cr Pt Hg Pb",
     "attentivefp": "B C N O F Si P S Cl As Se Br Te I At",
 }
 

@@ -65,7 +65,11 @@ def _run(one: Campaign) -> int:
     with one.claimed():
         for step in one.steps:
             for job in step.jobs:
-                code = campaign.run_job(one, job, lambda line, n=step.number: _live(f"step {n}, {line}"))  # type: ignore[misc]
+                code = campaign.run_job(
+                    one,
+                    job,
+                    lambda line, n=step.number: _live(f"step {n}, {line}"),  # type: ignore[misc]
+                )
                 _pack(one, job)
                 if code:
                     failed.append(job.name)

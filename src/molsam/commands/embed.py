@@ -15,11 +15,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "folder", metavar="RUN_FOLDER", type=Path, help="a finished run; of several folds the first is used"
     )
     parser.add_argument("molecules", type=Path, help="a table with a SMILES column")
-    parser.add_argument("-o", "--output", type=Path, help="the .parquet, .csv or .tsv file to write (default: standard output)")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path,
+                        help="the .parquet, .csv or .tsv file to write (default: standard output)")  # fmt: skip
     parser.add_argument(
         "--smiles", default=None, help="the SMILES column (default: that of the run, smiles, or the only column)"
     )
-    parser.add_argument("--id", default=None, help="a column with names of the molecules, to keep in the output (default: the dataset.id of the run)")  # fmt: skip
+    parser.add_argument("--id", default=None,
+                        help="a column with names of the molecules, to keep in the output "
+                             "(default: the dataset.id of the run)")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
 
 

@@ -16,7 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", choices=("gradient", "attention"), default="gradient",
                         help="gradient x input (default), or where a transformer looks")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("explained.svg"), help="the picture to write (default: explained.svg)")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, default=Path("explained.svg"),
+                        help="the picture to write (default: explained.svg)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,7 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="RUN_FOLDER... MOLECULES", type=Path,
                         help="one or more run folders (several make an ensemble), then "
                              "the table of molecules")  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, help="the .csv, .tsv or .parquet file to write (default: standard output)")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path,
+                        help="the .csv, .tsv or .parquet file to write (default: standard output)")  # fmt: skip
     parser.add_argument(
         "--smiles", default=None, help="the SMILES column (default: that of the run, smiles, or the only column)"
     )

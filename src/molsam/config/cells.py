@@ -34,7 +34,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """What is printed for it: the start of its folder's name that tells it from the others, if it has such a start."""
+        """What is printed for it: the start of its folder's name that tells it from the others, if there is one."""
         swept = ",".join(self.overrides)  # not in the form of a folder's name, in which two values may be one
         return swept if swept and self.name.startswith(f"{swept},") else self.name
 

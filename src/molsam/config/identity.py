@@ -303,7 +303,7 @@ def benchmark(one: Identity) -> dict[str, Any]:
 
 
 def lacks(config: Mapping[str, Any], wanted: DictConfig | Mapping[str, Any]) -> list[str]:
-    """Return the settings of RECORDED that `wanted` turns on and the run of `config` did not, so that its record lacks them."""
+    """Return the settings of RECORDED that `wanted` turns on and `config` did not, whose record its run lacks."""
     asked = _values(wanted)
     return [name for name in RECORDED if (value := _value(asked, name)) and _value(config, name) != value]
 

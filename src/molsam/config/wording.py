@@ -16,11 +16,11 @@ from molsam.config.schema import RunConfig
 from molsam.errors import nearest
 
 UNKNOWN = re.compile(r"Key '(?P<one>[^']+)' (?:is not in struct|not in '\w+')|Could not override '(?P<key>[^']+)'")
-OTHER_WORDS = {"learning_rate": "lr", "lrate": "lr", "init_lr": "lr", "max_lr": "lr", "n_epochs": "epochs", "num_epochs": "epochs",
-               "max_epochs": "epochs", "bs": "batch_size", "batchsize": "batch_size", "wd": "weight_decay",
-               "early_stopping": "patience", "gpu": "device", "smiles_column": "smiles", "smiles_columns": "smiles",
-               "target_columns": "targets", "data_path": "path", "split_type": "kind", "num_folds": "folds",
-               "n_folds": "folds"}  # fmt: skip
+OTHER_WORDS = {"learning_rate": "lr", "lrate": "lr", "init_lr": "lr", "max_lr": "lr", "n_epochs": "epochs",
+               "num_epochs": "epochs", "max_epochs": "epochs", "bs": "batch_size", "batchsize": "batch_size",
+               "wd": "weight_decay", "early_stopping": "patience", "gpu": "device", "smiles_column": "smiles",
+               "smiles_columns": "smiles", "target_columns": "targets", "data_path": "path", "split_type": "kind",
+               "num_folds": "folds", "n_folds": "folds"}  # fmt: skip
 """The name of a setting in other programs -> the last part of its name here."""
 DELETED = re.compile(r"Could not delete (?:from config\. (?:The value of )?)?'([^']+)'")
 WRONG_TYPE = re.compile(

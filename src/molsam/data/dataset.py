@@ -228,7 +228,7 @@ def _features(
     smiles: Texts,
     rows: np.ndarray,
 ) -> tuple[dict[str, Tensor], dict[str, Any], Keep | None]:
-    """Return tensors and record of some rows' molecules, from the cache or computed now, and the cache for their colours."""
+    """Return tensors and record of some rows' molecules, cached or computed now, and the cache of their colours."""
     if settings.get("reader") == "dgl":
         return *dgl_file.graphs(own_paths(settings), rows, settings, featurizer), None
     limit, choice, how = settings.get("limit"), settings.get("descriptors"), (settings.get("standardize") or "none")

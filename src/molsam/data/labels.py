@@ -56,7 +56,8 @@ def tell(table: Table, columns: Sequence[Column], task: str) -> None:
         found = np.unique(column.values[column.known]).tolist()
         if task == "regression" and len(found) == 2 < len(column.known) and not column.bounds.any():
             log.warning(
-                "%s has only the values %g and %g, which are used as numbers; if they are classes, add dataset.task=classification.",
+                "%s has only the values %g and %g, which are used as numbers; if they are classes, "
+                "add dataset.task=classification.",
                 column.name, *found,
             )  # fmt: skip
 

@@ -74,7 +74,7 @@ class Table:
         raise DataError(f"{self.path} has no column {name!r}; {hint}")
 
     def _header_below(self, name: str) -> str | None:
-        """Return where a row with a column's name is, if titles stand above the header; None if there is no such row."""
+        """Return where a row with a column's name is, if titles stand above the header; None if there is none."""
         for row in range(min(len(self), TITLES)):
             if any(column[row].strip().lower() == name.lower() for column in self.cells):
                 return "row" if self.lines is None else f"line {self.lines[row]}"

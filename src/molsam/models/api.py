@@ -47,7 +47,7 @@ class MoleculeModel(nn.Module):
         return True
 
     def draw(self) -> Tensor | None:
-        """Draw the numbers that a pass takes from the CPU's generator and `forward` accepts after the batch, or None."""
+        """Draw the numbers from the CPU's generator that `forward` accepts after the batch, or return None."""
         return None
 
     @property

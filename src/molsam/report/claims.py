@@ -123,7 +123,8 @@ def summary(found: Iterable[Finding]) -> str:
         lacks, is_ = ("has", "is") if one else ("have", "are")
         what = f"{lacks} no pair of runs" if verdict == verdicts.NO_PAIR else f"{is_} {verdict}"
         parts.append(f"{counts[verdict]} {what}")
-    return f"Of {sum(counts.values())} claims (a claim on a dataset counts as one), {', '.join(parts[:-1])}, and {parts[-1]}."
+    total, listed = sum(counts.values()), ", ".join(parts[:-1])
+    return f"Of {total} claims (a claim on a dataset counts as one), {listed}, and {parts[-1]}."
 
 
 def commands(spec: Spec) -> list[str]:

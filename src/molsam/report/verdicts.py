@@ -64,7 +64,9 @@ class Check:
     def equal(self) -> bool:
         """Whether the whole interval is within the margin."""
         low, high = self.estimate.low, self.estimate.high
-        return None not in (low, high, self.margin) and -self.margin < low and high < self.margin  # type: ignore[operator]
+        if low is None or high is None or self.margin is None:
+            return False
+        return -self.margin < low and high < self.margin
 
     @property
     def needed(self) -> int | None:

@@ -42,7 +42,7 @@ def ended(trial: FrozenTrial, name: str) -> Ended | None:
 
 
 def matching(sweep: Sweep, what: str) -> str:
-    """Return a line that says what overwrite=true leaves: results of the same settings. So an interrupted sweep goes on."""
+    """Return a line that says what overwrite=true leaves: equal settings' results. So an interrupted sweep goes on."""
     return (
         f"{sweep.name}: overwrite=true replaces results of other settings or data; {what}. "
         f"To start over, remove {shown(sweep.folder)} or use {sweep.elsewhere}"

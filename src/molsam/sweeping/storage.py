@@ -61,7 +61,10 @@ def connect(node: Node) -> BaseStorage:
 
 
 def has_study(node: Node, name: str) -> bool:
-    """Return whether the storage has a study of this name; nothing is created. Raises StorageError as `connect` does."""
+    """Return whether the storage has a study of this name.
+
+    Nothing is created. Raises StorageError as `connect` does.
+    """
     path = file_of(node)
     if path is not None and not path.is_file():
         return False

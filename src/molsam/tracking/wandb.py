@@ -234,7 +234,7 @@ def _tags(tags: Sequence[Any]) -> list[str]:
 
 
 def begin(folder: Path, settings: Any, *, goes_on: bool = False, **facts: Any) -> Any:
-    """Start a W&B run in `folder`, or go on with one; if an online one is not possible, warn and start an offline one."""
+    """Start a W&B run in `folder`, or go on with one; if online is not possible, warn and start an offline one."""
     import wandb
 
     # On a full disk W&B's own log file would fill the terminal with tracebacks.

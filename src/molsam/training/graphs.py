@@ -71,7 +71,7 @@ class GraphClosure(Closure):
         self.captured: dict[tuple[int, ...], Captured] = {}
         """by molecules, atoms, directed bonds and largest molecule"""
         self.trained = [parameter for parameter in self.parameters if parameter.requires_grad]
-        """those that have a gradient in every captured pass, even if the optimizer exempts some from it, as ESAM does"""
+        """those with a gradient in every captured pass, even if the optimizer exempts some from it, as ESAM does"""
 
     def _pass(self, weighted: bool) -> Tensor:
         batches = cast("Sequence[MoleculeBatch]", self.batches)

@@ -42,9 +42,10 @@ EMPTY = ("optimizer", "base_optimizer", "rho_schedule", "lr_schedule", "diagnost
 
 
 def settings(overrides: Sequence[str], trees: int, config_dir: Path | None = None) -> DictConfig:
-    """Return the settings of a baseline from those of a training run; config_dir: the person's own configuration folder.
+    """Return the settings of a baseline from those of a training run.
 
-    Raises ConfigError for a setting that a forest does not have, and as training does.
+    `config_dir` is the person's own configuration folder. Raises ConfigError for a setting that a forest does not
+    have, and as training does.
     """
     for word in overrides:
         key = word.lstrip("+~").split("=")[0]

@@ -86,9 +86,10 @@ def parameter_groups(model: torch.nn.Module, training: TrainingConfig) -> list[d
 
 
 def _allow(section: str, node: Any) -> list[str]:
-    """Return the targets of a node, at any depth: nothing else is ever called, so a stranger's settings cannot run code.
+    """Return the targets of a node, at any depth.
 
-    Raises ConfigError if one of them is not a class of ROOMS or OTHERS, named where it is defined.
+    Nothing else is ever called, so a stranger's settings cannot run code. Raises ConfigError if one of
+    them is not a class of ROOMS or OTHERS, named where it is defined.
     """
     if isinstance(node, list):
         return [target for place, item in enumerate(node) for target in _allow(f"{section}[{place}]", item)]

@@ -127,7 +127,7 @@ def _check_base(cfg: DictConfig) -> None:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Draws no weights: without memory for them there is nothing to draw, and torch would load its compiler or sympy."""
+    """Draws no weights: there is no memory for them, and torch would load its compiler or sympy to draw."""
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None

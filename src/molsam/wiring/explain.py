@@ -90,7 +90,7 @@ def attention(trained: Trained, smiles: str) -> Explanation:
 
 
 def apart(batch: MoleculeBatch) -> tuple[MoleculeBatch, Tensor, Tensor]:
-    """Return the batch with a row of features of its own for each atom and bond, and these rows, which take gradients."""
+    """Return the batch with its own row of features for each atom and bond, and these rows, which take gradients."""
     nodes, edges = batch.nodes.detach().requires_grad_(), batch.edges.detach().requires_grad_()
     src, dst = batch.src, batch.dst
     types = torch.arange(len(nodes), device=nodes.device), torch.arange(len(edges), device=edges.device)

@@ -56,7 +56,10 @@ class Files:
             raise StorageError(f"{path} cannot be read ({reason}); check the path.") from error
 
     def dataset(self, settings: Mapping[str, Any], cache: Path) -> tuple[dict[str, str], dict[str, str]]:
-        """Return what a dataset section would read -> hash, and -> path. Raises ConfigError or DataError as reading it does."""
+        """Return what a dataset section would read -> hash, and -> path.
+
+        Raises ConfigError or DataError as reading it does.
+        """
         keys = (
             "path",
             "valid_path",

@@ -54,7 +54,7 @@ def check(cfg: DictConfig | Mapping[str, Any]) -> None:
 
 
 def start_weights(folder: Any) -> Path:
-    """Return the weights of the finished run that init_from names. Raises StorageError or ConfigError if there are none."""
+    """Return the weights of the finished run that init_from names; StorageError or ConfigError if there are none."""
     place = Path(str(folder)).expanduser()
     if (outcome := result.read(place)) is not None:
         place = result.origin(place, outcome)

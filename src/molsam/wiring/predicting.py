@@ -100,7 +100,7 @@ class Ensemble:
             start += len(reasons)
 
     def _values(self, runs: list[Trained], smiles: Sequence[str]) -> Iterator[list[tuple[np.ndarray, list[str]]]]:
-        """Yield each run's values and reasons for each chunk; the runs read the same features, which are computed once."""
+        """Yield each run's values and reasons for each chunk; the runs share its features, which are computed once."""
         given = self.options.given
         rows: Iterable[Featurized] = featurized(smiles, runs[0].work)
         if given is not None:

@@ -87,7 +87,10 @@ def launched() -> tuple[int, int] | None:
 
 
 def settle(cfg: DictConfig) -> None:
-    """Write the number of processes that torchrun started into training.devices. Raises ConfigError if it says another."""
+    """Write the number of processes that torchrun started into training.devices.
+
+    Raises ConfigError if it says another.
+    """
     found = launched()
     if found is None or not isinstance(cfg.training, DictConfig):
         return

@@ -160,7 +160,7 @@ def _by_task(dataset: Dataset, scores: dict[str, Scores]) -> dict[str, dict[str,
 
 
 def shown(folder: Path) -> str:
-    """Return a run folder as seen from where the command runs, so that results can be shared without a machine's paths."""
+    """Return a run folder as seen from where the command runs: results are shared without a machine's paths."""
     here = Path.cwd()
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
@@ -172,9 +172,10 @@ def save_predictions(trainer: Trainer) -> None:
 
 
 def write_predictions(path: Path, dataset: Dataset, part: np.ndarray, values: np.ndarray) -> None:
-    """Write a line per molecule of the part and task; of several classes the prediction is the number of the
-    likeliest, and
-    both classes are also named."""
+    """Write a line per molecule of the part and task.
+
+    Of several classes the prediction is the number of the likeliest, and both classes are also named.
+    """
     rows, ids, bounds = dataset.rows, dataset.ids, getattr(dataset, "bounds", None)
     several, named = values.ndim == 3, getattr(dataset, "classes", None)
     named = named if several and isinstance(named, list) else None  # images have a number of classes

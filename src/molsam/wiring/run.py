@@ -107,7 +107,7 @@ def draw(folder: Path) -> None:
 
 
 def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """Return the recorded settings of the run to go on with, under the overrides that were given along with resume=FOLDER."""
+    """Return the recorded settings of the run to go on with, under the overrides given along with resume=FOLDER."""
     recorded = stored(Path(cfg.resume))
     for override in overrides:
         key = override.lstrip("+~").split("=")[0].split("@")[0].replace("/", ".")
@@ -169,8 +169,8 @@ def _fold(work: Work, folder: Path, fold: int) -> dict[str, Any]:
     if missing := lacks(done["config"], cfg):
         raise ConfigError(
             f"{folder} holds this run, but made without {missing[0]}={OmegaConf.select(cfg, missing[0])}, which it "
-            "therefore did not record; start anew "
-            f"there with overwrite=true, or in another folder with {other_folder()}."
+            "therefore did not record; start anew there with overwrite=true, or in another folder with "
+            f"{other_folder()}."
         )
     console.say(f"{folder} is finished already; overwrite=true trains it again.")
     # A kill may have come between the result and this.

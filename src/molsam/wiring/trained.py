@@ -181,7 +181,7 @@ class Trained:
     def _some(
         self, rows: Sequence[Featurized], places: list[int], compute: Any, reasons: list[str]
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Predict a batch; if the model refuses one molecule of it (too large, say), predict each alone for a reason of its own."""
+        """Predict a batch; if the model refuses a molecule of it (say, too large), predict each alone, for reasons."""
         if not places:
             return
         try:
@@ -217,8 +217,8 @@ class Trained:
                 have = "not given" if not given else f"{given[0].shape[0]} columns wide"
                 raise ConfigError(
                     f"{self.folder} was trained with dataset.descriptors={self.descriptors}, "
-                    f"{self.spec.descriptor_dim} columns; --descriptors is {have}; give a "
-                    "file with the same columns for these molecules."
+                    f"{self.spec.descriptor_dim} columns; --descriptors is {have}; "
+                    "give a file with the same columns for these molecules."
                 )
             batch.descriptors = torch.from_numpy(np.stack(given))
         return batch.to(device=self.device, dtype=self.dtype)

@@ -103,17 +103,22 @@ OVERLAPS = """(() => {
   for (const svg of document.querySelectorAll('.plot svg, .parallel svg')) {
     const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
     boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
-      const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left), tall = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+      const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+      const tall = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
       if (wide > 2 && tall > 4) found.push(`${a} | ${b}`);
     }));
   }
   return found;
 })()"""
-NAMELESS = """[...document.querySelectorAll('select, input, button, [tabindex="0"], [role="img"], table')].filter(node => {
+NAMELESS = """[...document.querySelectorAll(
+  'select, input, button, [tabindex="0"], [role="img"], table'
+)].filter(node => {
   const label = node.closest('label'), caption = node.querySelector('caption');
-  return !(node.getAttribute('aria-label') || node.innerText?.trim() && node.tagName === 'BUTTON' || label?.innerText.trim() || caption?.textContent);
+  return !(node.getAttribute('aria-label') || node.innerText?.trim() && node.tagName === 'BUTTON'
+    || label?.innerText.trim() || caption?.textContent);
 }).map(node => node.outerHTML.slice(0, 80))"""
-ABOVE = """[...document.querySelectorAll('main section, main section *')].filter(n => !n.closest('.scroll, svg, .unseen, .command'))
+ABOVE = """[...document.querySelectorAll('main section, main section *')]
+  .filter(n => !n.closest('.scroll, svg, .unseen, .command'))
   .filter(n => n.getBoundingClientRect().right > innerWidth + 1).map(n => n.outerHTML.slice(0, 80))"""
 
 
@@ -206,7 +211,8 @@ def test_an_outlier_is_marked_and_flattens_nothing(browser: Browser, page: str) 
     browser.open(page)
     choose(browser, "benchmark", "ESOL")
     draw_all(browser)
-    top = "Math.max(...[...document.querySelectorAll('#chart-cost .axes text[text-anchor=end]')].map(t => Number(t.textContent)))"
+    ticks = "[...document.querySelectorAll('#chart-cost .axes text[text-anchor=end]')]"
+    top = f"Math.max(...{ticks}.map(t => Number(t.textContent)))"
     assert browser.run(top) < 1
     assert browser.run("document.querySelectorAll('#chart-cost .beyond').length") == 1
     assert "up to 90" in text(browser, "#chart-cost .note")[0]
@@ -303,7 +309,8 @@ def test_a_run_tells_all_of_itself(browser: Browser, page: str) -> None:
 
 @pytest.mark.parametrize(
     ("task", "values", "shown"),
-    [("classification", [(1.0, 0.9), (0.0, 0.2), (1.0, 0.1)], "Area 0.500; 2 of 3"), ("multiclass", [(2.0, 2.0), (0.0, 1.0)], "2 rows")],
+    [("classification", [(1.0, 0.9), (0.0, 0.2), (1.0, 0.1)], "Area 0.500; 2 of 3"),
+     ("multiclass", [(2.0, 2.0), (0.0, 1.0)], "2 rows")],
 )  # fmt: skip
 def test_predictions_of_several_tasks(
     browser: Browser, tmp_path: Path, task: str, values: list[tuple[float, float]], shown: str

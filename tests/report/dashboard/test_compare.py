@@ -83,8 +83,8 @@ def test_repeats_count_once_and_seeds_of_a_split_are_averaged(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("mean", "half", "p", "verdict"),
-    [(0.1, 0.05, 0.01, "better"), (-0.1, 0.05, 0.01, "worse"), (0.001, 0.005, 0.6, "equal"), (0.1, 0.2, 0.3, "undecided"),
-     (0.001, 0.02, 0.9, "undecided"), (0.1, 0.05, 0.2, "undecided")],
+    [(0.1, 0.05, 0.01, "better"), (-0.1, 0.05, 0.01, "worse"), (0.001, 0.005, 0.6, "equal"),
+     (0.1, 0.2, 0.3, "undecided"), (0.001, 0.02, 0.9, "undecided"), (0.1, 0.05, 0.2, "undecided")],
 )  # fmt: skip
 def test_verdicts(mean: float, half: float, p: float, verdict: str) -> None:
     assert compare.judge(Estimate(5, mean, 0.1, 0.1, mean - half, mean + half, p), p, 0.01) == verdict
@@ -98,9 +98,9 @@ def test_a_sign_alone_is_no_verdict(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("paper", "mean", "half", "p", "verdict"),
-    [(0.1, 0.1, 0.05, 0.01, "confirmed"), (-0.1, -0.1, 0.05, 0.01, "confirmed"), (0.1, -0.1, 0.05, 0.01, "contradicted"),
-     (0.1, 0.01, 0.03, 0.5, "contradicted"), (-0.1, -0.01, 0.03, 0.5, "contradicted"),
-     (0.1, 0.02, 0.1, 0.5, "undecided")],
+    [(0.1, 0.1, 0.05, 0.01, "confirmed"), (-0.1, -0.1, 0.05, 0.01, "confirmed"),
+     (0.1, -0.1, 0.05, 0.01, "contradicted"), (0.1, 0.01, 0.03, 0.5, "contradicted"),
+     (-0.1, -0.01, 0.03, 0.5, "contradicted"), (0.1, 0.02, 0.1, 0.5, "undecided")],
 )  # fmt: skip
 def test_the_papers_difference_is_judged_either_way_round(
     paper: float, mean: float, half: float, p: float, verdict: str

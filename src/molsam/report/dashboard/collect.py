@@ -27,7 +27,7 @@ from molsam.runs import pack, result
 Link = Callable[[Path], str]
 MEANS = {"valid": "valid", "speed": "graphs_per_s", "epoch": "seconds_per_epoch", "passes": "passes_per_step",
          "seconds": "seconds", "parameters": "parameters"}  # fmt: skip
-"""Column of a group -> the run's number of which it has the mean; of times the median, because a run may be interrupted."""
+"""Column of a group -> the run's number whose mean it has; of times the median: a run may be interrupted."""
 TIMES = ("epoch", "seconds")
 
 

@@ -197,8 +197,8 @@ def _against(
         needed = _needed(effect, one, paired.ratio, open_ones) if verdict == UNDECIDED else None
         stated = None if paper is None else on_paper(one, p, paper)
         found.append(
-            {**_plain(one), "p": _round(p), "verdict": verdict, "needed": needed, "effect": _round(effect), "fixed": paired.fixed,
-             "margin": _round(margin), "paper": _round(paper), "stated": stated}
+            {**_plain(one), "p": _round(p), "verdict": verdict, "needed": needed, "effect": _round(effect),
+             "fixed": paired.fixed, "margin": _round(margin), "paper": _round(paper), "stated": stated}
         )  # fmt: skip
     return found
 

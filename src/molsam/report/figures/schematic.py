@@ -110,8 +110,9 @@ def _xy(point: np.ndarray) -> tuple[float, float]:
 
 
 def _arrow(ax: Axes, start: np.ndarray, end: np.ndarray, shade: str, dash: str) -> None:
-    ax.annotate("", _xy(end), _xy(start), arrowprops={"arrowstyle": "-|>", "color": shade, "linewidth": 1.3, "linestyle": dash,
-                                            "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8})  # fmt: skip
+    ax.annotate("", _xy(end), _xy(start),
+                arrowprops={"arrowstyle": "-|>", "color": shade, "linewidth": 1.3, "linestyle": dash,
+                            "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8})  # fmt: skip
 
 
 def _angle(ax: Axes, theta: np.ndarray, found: dict[str, Any]) -> None:

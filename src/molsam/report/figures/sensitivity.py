@@ -71,9 +71,9 @@ def _panel(ax: Axes, entry: dict[str, Any], grid: tuple[float, ...], default: in
         if schedule not in entry:
             continue
         points = [entry[schedule][str(value)] for value in grid]
-        ax.errorbar(range(len(grid)), [p["mean"] for p in points], yerr=[p["std"] or math.nan for p in points], fmt=marker + dash,
-                    color=style.colour("graphsam" if schedule == "staircase" else "sam_k"), capsize=2.5, markersize=4,
-                    label=text if "continuous" in entry else None)  # fmt: skip
+        ax.errorbar(range(len(grid)), [p["mean"] for p in points], yerr=[p["std"] or math.nan for p in points],
+                    fmt=marker + dash, color=style.colour("graphsam" if schedule == "staircase" else "sam_k"),
+                    capsize=2.5, markersize=4, label=text if "continuous" in entry else None)  # fmt: skip
     if entry["paper"] is not None:
         ax.plot(default, entry["paper"], **{**style.PAPER, "markersize": 14}, markeredgewidth=1.6)
     ax.set_xticks(range(len(grid)), [f"{value:g}" for value in grid])
