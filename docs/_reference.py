@@ -14,7 +14,7 @@ GENERATED = ("settings", "commands", "metrics", "exit-codes")
 """Pages of reference/ that this file writes."""
 ELSEWHERE = {"ARCHITECTURE.md": "explanation/architecture.md", "results/README.md": "explanation/results.md"}
 """Files of the repository that are pages of the site too."""
-HIDDEN = ("defaults", "hydra", "layouts", "_partial_")
+HIDDEN = ("defaults", "choices", "hydra", "layouts", "_partial_")
 """Settings that the page on settings leaves out: nobody changes them on a command line."""
 OUTSIDE = re.compile(
     r"\[([^\]]*)\]\((?:\.\./)+((?:results|conf|sweeps|README|ARCHITECTURE|CONTRIBUTING|CHANGELOG|src)[^)#]*)[^)]*\)"

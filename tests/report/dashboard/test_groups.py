@@ -79,10 +79,14 @@ def test_a_group_that_lacks_the_class_of_another_says_which_it_has(tmp_path: Pat
 
 
 def test_a_trial_of_a_search_is_named_by_all_that_is_searched(tmp_path: Path) -> None:
-    for place in range(2):
-        searched = {f"optimizer.a{i}": 2 * i + place for i in range(5)}
+    for place in range(3):
+        searched = {f"optimizer.a{i}": 3 * i + (place if i else place // 2) for i in range(5)}
         write_run(tmp_path, "compt", "adam", settings={**searched, "sweeps": {"report": {"search": True}}})
-    assert variants(tmp_path) == ["a0 0, a1 2, a2 4, a3 6, a4 8", "a0 1, a1 3, a2 5, a3 7, a4 9"]
+    assert variants(tmp_path) == [
+        "a0 0, a1 3, a2 6, a3 9, a4 12",
+        "a0 0, a1 4, a2 7, a3 10, a4 13",
+        "a0 1, a1 5, a2 8, a3 11, a4 14",
+    ]
 
 
 def data_of(path: str, digest: str) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark
     """Return the name of each group; empty if no other group has its model, optimizer and benchmark.
 
     Such groups are named by their settings. A setting is named if it differs from that of the majority of them, and for
-    all of them if there is no majority. Trials of a search are named by all of these, other groups by the first SHOWN.
+    all of them if there is no majority. Trials of a search are all named by every searched setting, other groups by the first SHOWN.
     """
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in members.items():
@@ -127,12 +127,14 @@ def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark
         settings = [_settings(members[key]) for key in keys]
         told = sorted({name for own in settings for name in own}, key=_order)
         majority = {name: _majority([own.get(name) for own in settings]) for name in told}
+        whole = any(members[key].setting("sweeps.report.search") for key in keys)
         unlike = _told_apart([_unlike(own, told, majority) for own in settings], settings)
+        if whole:
+            unlike = [[name for name in told if any(name in names for names in unlike)]] * len(keys)
         parts = [
             [_say(_short(name, told), own.get(name)) for name in names]
             for names, own in zip(unlike, settings, strict=True)
         ]
-        whole = any(members[key].setting("sweeps.report.search") for key in keys)
         found |= dict(zip(keys, _named(parts, max(map(len, parts)) if whole else SHOWN), strict=True))
     return found
 

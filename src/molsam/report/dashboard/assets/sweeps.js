@@ -237,8 +237,10 @@ function parallelAxes(heads, scales, x, { width, top, bottom }) {
   return heads.map((head, i) => {
     const anchor = i === 0 ? "start" : i === last ? "end" : "middle",
       at = i === 0 ? 2 : i === last ? width - 2 : x(i);
-    const tick = ([y, text]) =>
-      shape("text", { class: "halo", x: x(i) + (i === last ? -5 : 5), y: y + 4, "text-anchor": i === last ? "end" : "start" }, text);
+    const tick = ([y, text]) => {
+      const left = i === last && text.length > 6; // a longer one has no room at the right
+      return shape("text", { class: "halo", x: x(i) + (left ? -5 : 5), y: y + 4, "text-anchor": left ? "end" : "start" }, text);
+    };
     return shape(
       "g",
       {},
