@@ -117,7 +117,8 @@ def describe(members: Mapping[str, StoredRun], scored_on: Mapping[str, Benchmark
     """Return the name of each group; empty if no other group has its model, optimizer and benchmark.
 
     Such groups are named by their settings. A setting is named if it differs from that of the majority of them, and for
-    all of them if there is no majority. Trials of a search are all named by every searched setting, other groups by the first SHOWN.
+    all of them if there is no majority. Trials of a search are all named by every searched setting, other groups by
+    the first SHOWN.
     """
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in members.items():
