@@ -181,7 +181,7 @@ class Trained:
     def _some(
         self, rows: Sequence[Featurized], places: list[int], compute: Any, reasons: list[str]
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Predict a batch; if the model refuses a molecule of it (say, too large), predict each alone, for reasons."""
+        """Predict a batch; if the model refuses a molecule of it (say, too large), predict each one alone."""
         if not places:
             return
         try:
