@@ -98,7 +98,7 @@ def labels_of(data: MoleculeDataset, part: np.ndarray) -> list[list[float]]:
 @pytest.mark.parametrize(
     ("how", "train", "test", "told"),
     [
-        ("keep", [[1], [3]], [[100], [300]], "kept (dataset.duplicates=merge or drop treats those of one part)"),
+        ("keep", [[1], [3]], [[100], [300]], "kept (dataset.duplicates=merge or drop changes that within a part)"),
         ("group", [[1], [3]], [[100], [300]], "kept, each in the part that is given"),
         (
             "merge",

@@ -50,9 +50,9 @@ class Duplicates:
         if not self.rows:
             return ""
         apart = "; rows of different parts stay apart" if self.fixed else ""
-        other = "merge or drop treats those of one part" if self.fixed else "group, merge or drop treats them"
+        others = "merge or drop changes that within a part" if self.fixed else "group, merge or drop changes that"
         done = {
-            "keep": f"kept (dataset.duplicates={other})",
+            "keep": f"kept (dataset.duplicates={others})",
             "group": "kept, each in the part that is given" if self.fixed else "kept on one side of the split",
             "drop": f"{self.dropped} left out after the first of each{apart}",
             "merge": f"merged, {counted(self.dropped, 'row')} fewer{apart}{RESOLVED[self.conflicts]}",
