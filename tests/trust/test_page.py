@@ -10,14 +10,16 @@ from tests.trust.helpers import MODELS, OPTIMIZERS
 
 def test_the_page_counts_what_the_tests_try() -> None:
     page = " ".join((ROOT / "docs" / "trust.md").read_text(encoding="utf-8").split())
-    hostile = (test_hostile.BAD, test_hostile.GOOD, test_hostile.FIT, test_hostile.INPUTS)
     code = len(test_security.PLACES) * len(test_security.TARGETS) + len(test_security.HYDRA)
     counts = (
         f"{len(MODELS) * len(OPTIMIZERS)} pairs, {len(test_resume.PAIRS)} of them in the quick part",
         f"started again | {test_resume.KILL_POINTS} points",
         f"datasets | {len(MANY) * LONG.max_examples} cases",
         f"any place | {len(test_hostile.FUZZED) * test_hostile.FUZZ_CASES} cases",
-        "are not there | {}, {}, {} and {} |".format(*map(len, hostile)),
+        f"files that are wrong | {len(test_hostile.BAD)} |",
+        f"files that only look wrong | {len(test_hostile.GOOD)} |",
+        f"settings that do not fit | {len(test_hostile.FIT)} |",
+        f"inputs that are not there | {len(test_hostile.INPUTS)} |",
         f"would run code | {code} |",
         f"file handles | {test_soak.RUNS} runs",
         f"full at {['', '', '', '', 'four'][len(test_faults.TAKEN)]} levels",
