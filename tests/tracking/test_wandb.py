@@ -390,11 +390,10 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_its_id(tmp_path: Path, m
     def dies(**facts: Any) -> None:
         raise KeyboardInterrupt(facts["id"])
 
-    tracker = WandbTracker(tmp_path, SETTINGS)
     with monkeypatch.context() as patch:
         patch.setattr("wandb.init", dies)
         with pytest.raises(KeyboardInterrupt) as killed:
-            tracker.start(CONFIG, {})
+            WandbTracker(tmp_path, SETTINGS).start(CONFIG, {})
     again = WandbTracker(tmp_path, SETTINGS)
     again.start(CONFIG, {})
     assert again.state() == {"id": str(killed.value)}

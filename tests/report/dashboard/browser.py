@@ -118,3 +118,27 @@ class Browser:
                 return json.loads(answer.read())["value"]
         except urllib.error.HTTPError as error:
             raise RuntimeError(json.loads(error.read())["value"]["message"]) from error
+
+
+OVERLAPS = """(() => {
+  const found = [];
+  for (const svg of document.querySelectorAll('.plot svg, .parallel svg')) {
+    const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+    boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
+      const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+      const tall = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+      if (wide > 2 && tall > 4) found.push(`${a} | ${b}`);
+    }));
+  }
+  return found;
+})()"""
+NAMELESS = """[...document.querySelectorAll(
+  'select, input, button, [tabindex="0"], [role="img"], table'
+)].filter(node => {
+  const label = node.closest('label'), caption = node.querySelector('caption');
+  return !(node.getAttribute('aria-label') || node.innerText?.trim() && node.tagName === 'BUTTON'
+    || label?.innerText.trim() || caption?.textContent);
+}).map(node => node.outerHTML.slice(0, 80))"""
+ABOVE = """[...document.querySelectorAll('main section, main section *')]
+  .filter(n => !n.closest('.scroll, svg, .unseen, .command'))
+  .filter(n => n.getBoundingClientRect().right > innerWidth + 1).map(n => n.outerHTML.slice(0, 80))"""

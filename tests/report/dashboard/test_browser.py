@@ -14,7 +14,7 @@ from molsam.commands.dashboard import study
 from molsam.report.dashboard.collect import Collector, relative_link
 from molsam.report.dashboard.page import build
 from molsam.report.dashboard.serve import Server
-from tests.report.dashboard.browser import AVAILABLE, Browser
+from tests.report.dashboard.browser import ABOVE, AVAILABLE, NAMELESS, OVERLAPS, Browser
 from tests.report.dashboard.test_sweeps import add, make_study
 from tests.report.figures.synthetic import OPTIMIZERS, write_run
 
@@ -96,30 +96,6 @@ def draw_all(browser: Browser) -> None:
     browser.run(
         "Object.keys(CHARTS).forEach(n => document.getElementById('card-' + n).hidden || CHARTS[n].draw(now.groups))"
     )
-
-
-OVERLAPS = """(() => {
-  const found = [];
-  for (const svg of document.querySelectorAll('.plot svg, .parallel svg')) {
-    const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
-    boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
-      const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-      const tall = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-      if (wide > 2 && tall > 4) found.push(`${a} | ${b}`);
-    }));
-  }
-  return found;
-})()"""
-NAMELESS = """[...document.querySelectorAll(
-  'select, input, button, [tabindex="0"], [role="img"], table'
-)].filter(node => {
-  const label = node.closest('label'), caption = node.querySelector('caption');
-  return !(node.getAttribute('aria-label') || node.innerText?.trim() && node.tagName === 'BUTTON'
-    || label?.innerText.trim() || caption?.textContent);
-}).map(node => node.outerHTML.slice(0, 80))"""
-ABOVE = """[...document.querySelectorAll('main section, main section *')]
-  .filter(n => !n.closest('.scroll, svg, .unseen, .command'))
-  .filter(n => n.getBoundingClientRect().right > innerWidth + 1).map(n => n.outerHTML.slice(0, 80))"""
 
 
 @pytest.mark.parametrize("dark", [False, True])
